@@ -1,0 +1,148 @@
+"""`python -m bench`: choose, measure, print, write (see bench/README.md)."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench import loadgen, machine, report, runner, verdict
+from bench.procs import Unavailable
+from bench.runner import LaneResult, Options, ScenarioResult
+from bench.scenarios import ALL_PEERS, SCENARIOS, Scenario, choose, tiny
+
+RESULTS = Path(__file__).resolve().parent / "results"
+QUICK = ("p1", "p16", "tls-p16", "idle")
+
+
+def _names(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--set", dest="set_name", choices=("core", "full"), default="core")
+    parser.add_argument("--only", type=_names, default=[], metavar="NAME,...", help="or a glob")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of under 40 s")
+    parser.add_argument("--peers", type=_names, default=list(ALL_PEERS), metavar="A,B,...")
+    parser.add_argument("--repeat", type=int, help="rounds (5)")
+    parser.add_argument("--seconds", type=float, help="length of one measurement (2)")
+    parser.add_argument("--warmup", type=float, help="seconds before each measurement (0.3)")
+    parser.add_argument("--server", choices=("redis", "valkey"), default="redis")
+    parser.add_argument("--pin", action="store_true", help="pin server and proxy to a CPU each")
+    parser.add_argument("--sidecar-set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--out", type=Path, help="folder for the results (bench/results/TIME)")
+    parser.add_argument("--plots", action=argparse.BooleanOptionalAction, help="draw the plots")
+    parser.add_argument("--list", action="store_true", help="name the scenarios and stop")
+    args = parser.parse_args(argv)
+    unknown = set(args.peers) - set(ALL_PEERS)
+    if unknown:
+        parser.error(f"unknown peers {sorted(unknown)}; there are {', '.join(ALL_PEERS)}")
+    return args
+
+
+def _options(args: argparse.Namespace) -> Options:
+    """Defaults filled in: 5 rounds of 2 s, or 1 of 0.4 s for a smoke run."""
+
+    def given(value: float | None, quick: float, usual: float) -> float:
+        return value if value is not None else (quick if args.quick else usual)
+
+    return Options(
+        peers=args.peers,
+        seconds=given(args.seconds, 0.4, 2.0),
+        warmup=given(args.warmup, 0.1, 0.3),
+        repeat=max(1, int(given(args.repeat, 1, 5))),
+        server=args.server,
+        pin=args.pin,
+        sidecar_settings=args.sidecar_set,
+    )
+
+
+def _scenarios(args: argparse.Namespace) -> list[Scenario]:
+    if not args.quick:
+        return choose(args.set_name, args.only)
+    return [tiny(s) for s in choose("core", args.only or list(QUICK))]
+
+
+def _failed(scenario: Scenario, options: Options, reason: str) -> ScenarioResult:
+    lanes = [LaneResult(*pair, problem=reason) for pair in scenario.lanes(options.peers)]
+    return ScenarioResult(scenario, lanes)
+
+
+def _run_all(
+    console: Console, program: Path, scenarios: list[Scenario], options: Options
+) -> list[ScenarioResult]:
+    """Measure every scenario under one progress bar, printing each as soon as it is there."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    results = []
+    with Progress(*columns, console=console, transient=True) as progress:
+        total = sum(runner.count_ticks(s, options) for s in scenarios)
+        task = progress.add_task("starting", total=total)
+        for scenario in scenarios:
+            try:
+                result = runner.run(
+                    program,
+                    scenario,
+                    options,
+                    lambda text: progress.update(task, advance=1, description=text),
+                )
+            except (Unavailable, loadgen.LoadFailed) as error:
+                result = _failed(scenario, options, str(error))
+            results.append(result)
+            report.print_scenario(console, result)
+    return results
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the bench; 0 if anything was measured, 1 otherwise, 130 if interrupted."""
+    args = parse(argv)
+    if args.list:
+        for s in SCENARIOS:
+            print(f"{s.name:10} {'/'.join(s.sets) or 'by name only':13} {s.title}")
+        return 0
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options, scenarios = _options(args), _scenarios(args)
+    try:
+        program = loadgen.compile_loadgen()
+        facts = machine.facts(options.server)
+        results = _run_all(console, program, scenarios, options)
+    except Unavailable as error:
+        console.print(str(error), style="red")
+        return 1
+    except KeyboardInterrupt:
+        console.print("interrupted; everything started has been ended")
+        return 130
+    verdicts = verdict.judge({r.scenario.name: r for r in results})
+    shown = verdicts if not args.only else [v for v in verdicts if v.measured is not None]
+    if shown and not args.quick:
+        report.print_verdicts(console, shown)
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = args.out or RESULTS / stamp
+    report.write(
+        folder,
+        report.markdown(facts, results, verdicts),
+        report.as_json(facts, options, results, verdicts),
+    )
+    if args.plots if args.plots is not None else not (args.only or args.quick):
+        from bench import plots
+
+        plots.draw(folder, results, facts)
+    console.print(f"written to {os.path.relpath(folder)}")
+    return 0 if any(lane.rounds for r in results for lane in r.lanes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""The composition root: the only module that knows everybody.
+
+`run` starts the parts in the order they depend on each other (admin endpoint, embedded server,
+proxy), serves until SIGTERM or SIGINT, and stops them in reverse: readiness turns false, the
+proxy stops accepting and drains, everything is closed. Each part is handed what it needs; none
+imports another. Errors of starting are translated here, once, into `StartError` with one line:
+what failed, for what, and what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+
+import structlog
+import uvloop
+
+from sidecar.admin.server import AdminServer
+from sidecar.config import Settings
+from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
+from sidecar.proxy.errors import ProxyStartError
+from sidecar.proxy.server import Proxy
+from sidecar.telemetry import logs
+from sidecar.urls import Endpoint
+
+log = structlog.get_logger()
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StartError(Exception):
+    """The sidecar cannot start, or lost what it cannot go on without; the message is one line."""
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises StartError."""
+    logs.configure(settings.log.format, settings.log.level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """`run`, on the running loop, which must be the main thread's. Raises StartError."""
+    sidecar = _Sidecar(settings)
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, sidecar.on_signal, number)
+    try:
+        await sidecar.serve()
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+class _Sidecar:
+    """The parts of one running sidecar, and what has been asked of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.admin: AdminServer | None = None
+        self.embedded: EmbeddedServer | None = None
+        self.proxy: Proxy | None = None
+        self.serving = False
+        self.failure = ""
+        self.stop = asyncio.Event()
+
+    def on_signal(self, number: int) -> None:
+        """First signal: end in order. Second: at once."""
+        name = signal.Signals(number).name
+        if not self.stop.is_set():
+            log.info("stopping", signal=name, drain_timeout=self.settings.drain.timeout)
+            self.serving = False
+            self.stop.set()
+            return
+        log.warning("ending at once", signal=name)
+        if self.embedded is not None:
+            self.embedded.kill()
+        sys.stderr.flush()
+        os._exit(128 + number)
+
+    def on_embedded_exit(self, reason: str) -> None:
+        """The data is gone with the server: end, so that whoever supervises us starts both."""
+        self.failure = f"{reason}; start the sidecar again"
+        self.stop.set()
+
+    def ready(self) -> Mapping[str, bool]:
+        checks = {"serving": self.serving}
+        if self.serving and self.proxy is not None:
+            checks.update(self.proxy.ready())
+        return checks
+
+    def snapshot(self) -> Mapping[str, object]:
+        return self.proxy.snapshot() if self.serving and self.proxy is not None else {}
+
+    async def serve(self) -> None:
+        try:
+            if await self._unless_stopped(self._start()):
+                self.serving = True
+                self._announce()
+                await self.stop.wait()
+                await self._drain()
+        finally:
+            self.serving = False
+            await self._close()
+        if self.failure:
+            raise StartError(self.failure)
+        log.info("stopped")
+
+    async def _unless_stopped(self, work: Coroutine[object, object, None]) -> bool:
+        """Run `work`; False when a signal came first (then it is cancelled)."""
+        task = asyncio.create_task(work)
+        stop = asyncio.create_task(self.stop.wait())
+        try:
+            await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+            finished = task.done()
+            task.cancel()
+            if not finished:
+                with suppress(asyncio.CancelledError):
+                    await task
+        if finished:
+            task.result()
+        return finished
+
+    async def _start(self) -> None:
+        await self._start_admin()
+        upstream = self.settings.upstream_endpoint
+        if upstream.kind == "embedded":
+            upstream = await self._start_embedded(upstream)
+        self.proxy = Proxy(self.settings, upstream)
+        try:
+            await self.proxy.start()
+        except ProxyStartError as error:
+            raise StartError(str(error)) from error
+        except ssl.SSLError as error:
+            raise StartError(f"TLS: {_reason(error)}; check listen.tls and upstream.tls") from error
+        except OSError as error:
+            where = ", ".join(self.settings.listen.urls)
+            raise StartError(
+                f"cannot listen on {where}: {_advice(error, 'listen.urls')}"
+            ) from error
+
+    async def _start_admin(self) -> None:
+        listen = self.settings.admin.listen
+        if not listen:
+            return
+        admin = AdminServer(listen, self.snapshot, self.ready)
+        try:
+            await admin.start()
+        except OSError as error:
+            advice = _advice(error, "admin.listen")
+            raise StartError(f"cannot listen on admin address {listen}: {advice}") from error
+        self.admin = admin
+
+    async def _start_embedded(self, upstream: Endpoint) -> Endpoint:
+        settings = self.settings.embedded
+        self.embedded = EmbeddedServer(
+            settings.dir,
+            settings.args,
+            port=int(upstream.options.get("port", "0")),
+            on_exit=self.on_embedded_exit,
+        )
+        try:
+            await self.embedded.start(self.settings.upstream.start_timeout)
+        except EmbeddedError as error:
+            raise StartError(str(error)) from error
+        return self.embedded.endpoint
+
+    def _announce(self) -> None:
+        assert self.proxy is not None
+        urls = self.proxy.listening
+        upstream = f"embedded server at {self.embedded.url}" if self.embedded else ""
+        upstream = upstream or str(self.settings.upstream_endpoint)
+        admin = self.admin.url if self.admin is not None else "off"
+        log.info("listening", urls=urls, upstream=upstream, admin=admin)
+        if logs.shows_console(self.settings.log.format, sys.stderr) and sys.stderr.isatty():
+            sys.stderr.write(_banner(urls, upstream, admin))
+
+    async def _drain(self) -> None:
+        """Let clients get their outstanding replies, as long as `drain.timeout` allows."""
+        assert self.proxy is not None
+        if self.failure:
+            return
+        try:
+            await self.proxy.drain(self.settings.drain.timeout)
+        except Exception:
+            log.exception("draining failed")
+
+    async def _close(self) -> None:
+        """Stop all parts, the later started first; one that fails does not keep the others."""
+        stops: list[Callable[[], Awaitable[None]]] = []
+        if self.proxy is not None:
+            stops.append(self.proxy.close)
+        if self.admin is not None:
+            stops.append(self.admin.stop)
+        if self.embedded is not None:
+            stops.append(self.embedded.stop)
+        for stop in stops:
+            try:
+                await stop()
+            except Exception:
+                log.exception("a part did not stop cleanly")
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, without the "[Errno 98] error while attempting to …" around it."""
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)
+
+
+def _advice(error: OSError, setting: str) -> str:
+    reason = _reason(error)
+    if isinstance(error, PermissionError):
+        return f"{reason}; take a port above 1023 or a directory you may write to ({setting})"
+    return f"{reason}; end what holds it, or choose another address ({setting})"
+
+
+def _banner(urls: list[str], upstream: str, admin: str) -> str:
+    first, *others = urls
+    lines = [
+        "",
+        f"  redis-sidecar is ready: point your application at  {first}",
+        *(f"{'':52}{other}" for other in others),
+        f"  upstream  {upstream}",
+        f"  admin     {admin}",
+        "  stop      Ctrl-C (once to drain, twice to end at once)",
+        "",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,462 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Links: pending queues, splitting of replies, and what a lost link means.
+
+One link carries the requests of many sessions and gets one stream of replies back. That this
+never gives a reply to the wrong client rests on four facts:
+
+1. An entry is queued in the same call that appends its request to `out`, so entries and
+   requests have the same order, and the server answers in that order.
+2. Only requests that yield exactly one reply are queued here (the routing's business); the
+   framer finds where that reply ends. A push on a shared link is dropped: nobody there has
+   asked for one.
+3. A reply without an entry, or bytes that are no reply, end the link.
+4. An entry is taken off only by its reply, or when the link is lost. A client that goes leaves
+   its entries; its record stays until the last of them is answered, and what comes is dropped.
+
+Order for one client: all its unanswered requests lie on one link (session.pyx moves it only
+when none is left), and errors made here for lost requests wait in the queue for their turn.
+
+Requests on a shared link are kept in `out` until they are answered, so that after a loss those
+that were never sent, and reads, can be sent again. [start, start + sent) has been given to the
+socket; head's request begins at start:
+
+    out   |<- sent, unanswered ->|<- not sent yet ->|
+          start                  start + sent        end
+
+After a loss, a request of which any byte was sent counts as sent: reads are kept, other
+commands become ENTRY_UNCERTAIN and are never sent again. A MULTI ... EXEC piece is judged as
+one. A reply that was delivered in part can't be mended: its session is closed.
+"""
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, strlen
+from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
+                                  buffer_reserve, buffer_size)
+from sidecar.core.commands cimport COMMAND_READ
+from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
+                                 framer_reset)
+from sidecar.core.request cimport scanner_reset
+from sidecar.core.stats cimport latency_bucket
+
+cdef enum:
+    FIRST_RING = 16
+    # Below this a run is copied at once: a copy is cheaper than remembering where it lies.
+    DIRECT_MIN = 4096
+
+cdef const char* UNCERTAIN = (
+    b"-UNCERTAIN the connection to the server was lost before it answered; "
+    b"the command may or may not have been executed\r\n")
+cdef size_t UNCERTAIN_LEN = strlen(UNCERTAIN)
+
+
+cdef Session* session_new(Core* core, void* owner) noexcept nogil:
+    """A record for a new client, or NULL when memory is out."""
+    cdef Session* s = <Session*>calloc(1, sizeof(Session))
+    if s == NULL:
+        return NULL
+    s.core = core
+    s.owner = owner
+    s.authenticated = True
+    scanner_reset(&s.scan)
+    return s
+
+
+cdef void session_free(Session* s) noexcept nogil:
+    buffer_release(&s.in_)
+    buffer_release(&s.out)
+    free(s)
+
+
+cdef void session_drop(Session* s) noexcept nogil:
+    """The client has gone. The record goes too, now or with its last reply."""
+    s.owner = NULL
+    s.link = NULL
+    buffer_release(&s.in_)
+    buffer_release(&s.out)
+    s.run = NULL
+    s.run_len = 0
+    if s.outstanding == 0 and not s.dirty:
+        session_free(s)
+
+
+cdef void session_mark(Session* s) noexcept nogil:
+    """Have the shell look at this session before the current event is over."""
+    if not s.dirty:
+        s.dirty = True
+        s.next_dirty = s.core.dirty
+        s.core.dirty = s
+
+
+cdef int session_settle_run(Session* s) noexcept nogil:
+    if s.run_len:
+        if buffer_append(&s.out, s.run, s.run_len) < 0:
+            s.must_close = True
+            return -1
+        s.run = NULL
+        s.run_len = 0
+    return 0
+
+
+cdef int session_say(Session* s, const char* p, size_t n) noexcept nogil:
+    """Append reply bytes for a client. Out of memory closes it."""
+    if s.owner == NULL:
+        return 0
+    session_mark(s)
+    if session_settle_run(s) < 0 or buffer_append(&s.out, p, n) < 0:
+        s.must_close = True
+        return -1
+    return 0
+
+
+cdef void deliver(Session* s, const char* p, size_t n) noexcept nogil:
+    """Reply bytes from the receive buffer: remembered where they lie if they can be."""
+    if s == NULL or n == 0:
+        return
+    if s.owner == NULL:
+        if s.outstanding == 0 and not s.dirty:
+            session_free(s)
+        return
+    session_mark(s)
+    if s.run_len == 0 and s.out.end == s.out.start:
+        s.run = p
+        s.run_len = n
+    elif s.run_len and s.run + s.run_len == p:
+        s.run_len += n
+    else:
+        session_say(s, p, n)
+
+
+cdef Link* link_new(Core* core, void* owner, bint shared) noexcept nogil:
+    """A link without a connection, or NULL when memory is out."""
+    cdef Link* l = <Link*>calloc(1, sizeof(Link))
+    if l == NULL:
+        return NULL
+    l.ring = <Entry*>malloc(FIRST_RING * sizeof(Entry))
+    if l.ring == NULL:
+        free(l)
+        return NULL
+    l.mask = FIRST_RING - 1
+    l.core = core
+    l.owner = owner
+    l.shared = shared
+    framer_reset(&l.framer)
+    return l
+
+
+cdef void link_free(Link* l) noexcept nogil:
+    """Free a link. No entry of a live session may be left (link_fail first)."""
+    buffer_release(&l.out)
+    free(l.ring)
+    free(l)
+
+
+cdef int grow_ring(Link* l) noexcept nogil:
+    cdef uint32_t size = l.mask + 1
+    cdef uint32_t first = size - (l.head & l.mask)
+    cdef Entry* ring = <Entry*>malloc(2 * size * sizeof(Entry))
+    if ring == NULL:
+        return -1
+    memcpy(ring, l.ring + (l.head & l.mask), first * sizeof(Entry))
+    memcpy(ring + first, l.ring, (size - first) * sizeof(Entry))
+    free(l.ring)
+    l.ring = ring
+    l.mask = 2 * size - 1
+    l.head = 0
+    l.tail = size
+    return 0
+
+
+cdef int link_entry(Link* l, Session* s, Command* c, uint8_t flags) noexcept nogil:
+    """Queue an entry whose request bytes follow with link_bytes: 0, or -1 without memory."""
+    cdef Entry* e
+    if l.tail - l.head > l.mask and grow_ring(l) < 0:
+        return -1
+    e = l.ring + (l.tail & l.mask)
+    l.tail += 1
+    e.session = s
+    e.size = 0
+    e.at = l.core.now
+    e.command = c.id
+    e.family = c.family
+    e.flags = flags | (ENTRY_READ if c.flags & COMMAND_READ else 0)
+    if s != NULL:
+        s.outstanding += 1
+    return 0
+
+
+cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
+                   uint8_t flags) noexcept nogil:
+    """Queue one whole request: 0, or -1 without memory (nothing is queued then)."""
+    cdef Entry* e
+    if l.tail - l.head > l.mask and grow_ring(l) < 0:
+        return -1
+    if not l.shared and n >= DIRECT_MIN:
+        if link_bytes(l, p, n) < 0:
+            return -1
+    elif (l.run_len and link_settle_run(l) < 0) or buffer_append(&l.out, p, n) < 0:
+        return -1
+    e = l.ring + (l.tail & l.mask)
+    l.tail += 1
+    e.session = s
+    e.size = <uint32_t>n
+    e.at = l.core.now
+    e.command = c.id
+    e.family = c.family
+    e.flags = flags | (ENTRY_READ if c.flags & COMMAND_READ else 0)
+    if s != NULL:
+        s.outstanding += 1
+    return 0
+
+
+cdef int link_settle_run(Link* l) noexcept nogil:
+    cdef size_t n = l.run_len
+    cdef const char* p = l.run
+    l.run = NULL
+    l.run_len = 0
+    return buffer_append(&l.out, p, n) if n else 0
+
+
+cdef int link_bytes(Link* l, const char* p, size_t n) noexcept nogil:
+    """Request bytes without an entry of their own: parts of a large request, or raw bytes.
+
+    They may be remembered where they lie: the shell sends or settles `run` before the receive
+    buffer is used again.
+    """
+    if l.run_len and l.run + l.run_len == p:
+        l.run_len += n
+        return 0
+    if n >= DIRECT_MIN and l.run_len == 0 and l.out.end == l.out.start:
+        l.run = p
+        l.run_len = n
+        return 0
+    if l.run_len and link_settle_run(l) < 0:
+        return -1
+    return buffer_append(&l.out, p, n)
+
+
+cdef void link_sent(Link* l, size_t n) noexcept nogil:
+    """The socket has taken n more bytes of `out`."""
+    if l.shared:
+        l.sent += n
+    else:
+        buffer_drop(&l.out, n)
+
+
+cdef void settle_uncertain(Link* l) noexcept nogil:
+    """Answer the entries at the head that no reply will come for."""
+    cdef Entry* e
+    cdef Session* s
+    while l.head != l.tail:
+        e = l.ring + (l.head & l.mask)
+        if not e.flags & ENTRY_UNCERTAIN:
+            return
+        l.head += 1
+        s = e.session
+        if s != NULL:
+            s.outstanding -= 1
+            answer(s, UNCERTAIN, UNCERTAIN_LEN)
+
+
+cdef void answer(Session* s, const char* p, size_t n) noexcept nogil:
+    """One reply made here; frees the record of a client that went and waits for no more."""
+    if s.owner != NULL:
+        session_say(s, p, n)
+    elif s.outstanding == 0 and not s.dirty:
+        session_free(s)
+
+
+cdef inline bint run_ends(Link* l, Session* s) noexcept nogil:
+    """Whether the next reply bytes are not simply more for the same living session."""
+    cdef Entry* e
+    if l.head == l.tail or (s != NULL and s.owner == NULL):
+        return True
+    e = l.ring + (l.head & l.mask)
+    return e.session != s or e.flags & ENTRY_UNCERTAIN != 0
+
+
+cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
+    """Take bytes from upstream and give each session its part.
+
+    Returns 0, or -1 when the bytes are not replies to what was asked: the link must be closed.
+    """
+    cdef size_t i = 0
+    cdef size_t begin = 0
+    cdef size_t frame_at = 0
+    cdef size_t answered = 0
+    cdef uint32_t now = l.core.now
+    cdef uint32_t last_at = now - 1
+    cdef int bucket = 0
+    cdef int r
+    cdef Entry* e
+    cdef Session* s
+    l.received += n
+    if l.raw:
+        return receive_raw(l, p, n)
+    while i < n:
+        r = frame_reply(&l.framer, p, n, &i)
+        if r == FRAME_MORE:
+            break
+        if r == FRAME_ERROR or (r == FRAME_REPLY and l.head == l.tail):
+            return -1
+        if r == FRAME_PUSH:
+            l.framer.first = 0
+            if l.head != l.tail:
+                deliver(l.ring[l.head & l.mask].session, p + begin, frame_at - begin)
+            begin = frame_at = i
+            continue
+        e = l.ring + (l.head & l.mask)
+        l.head += 1
+        s = e.session
+        answered += e.size
+        l.core.stats.calls[e.command] += 1
+        if e.at != last_at:
+            last_at = e.at
+            bucket = latency_bucket(now - e.at)
+        l.core.stats.latency[e.family].counts[bucket] += 1
+        l.core.stats.latency[e.family].sum_us += now - last_at
+        if l.framer.first == c'-':
+            l.core.stats.errors[e.family] += 1
+        l.framer.first = 0
+        l.partial = False
+        if s != NULL:
+            s.outstanding -= 1
+        frame_at = i
+        if run_ends(l, s):
+            deliver(s, p + begin, i - begin)
+            begin = i
+        if l.head != l.tail and l.ring[l.head & l.mask].flags & ENTRY_UNCERTAIN:
+            settle_uncertain(l)
+    if begin < n and l.framer.first != c'>':
+        if l.head == l.tail:
+            return -1
+        l.partial = frame_at < n
+        deliver(l.ring[l.head & l.mask].session, p + begin, n - begin)
+    elif begin < frame_at:
+        deliver(l.ring[l.head & l.mask].session, p + begin, frame_at - begin)
+    if l.shared and answered:
+        buffer_drop(&l.out, answered)
+        l.sent -= answered
+    return 0
+
+
+cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
+    """Pass bytes on as they are; look for the reply to RESET when one is under way."""
+    cdef size_t i = 0
+    cdef size_t at = 0
+    cdef size_t begin = 0
+    cdef size_t k
+    cdef int r
+    cdef Session* s = l.client
+    while not l.blind and i < n:
+        at = i
+        r = frame_reply(&l.framer, p, n, &i)
+        if l.head != l.tail:
+            # Replies to the sidecar's own requests, made before the client got the link.
+            begin = i
+            if r == FRAME_REPLY:
+                l.head += 1
+                l.framer.first = 0
+            continue
+        if l.begun < 8:
+            k = i - at
+            if k > <size_t>(8 - l.begun):
+                k = 8 - l.begun
+            memcpy(l.beginning + l.begun, p + at, k)
+            l.begun += <int>k
+        if r == FRAME_ERROR:
+            l.blind = True
+        elif r != FRAME_MORE:
+            l.framer.first = 0
+            if s != NULL and s.reset_due and l.begun == 8 \
+                    and memcmp(l.beginning, b"+RESET\r\n", 8) == 0:
+                l.saw_reset = True
+            l.begun = 0
+    deliver(s, p + begin, n - begin)
+    return 0
+
+
+cdef bint may_resend(Link* l, Entry* e, size_t at, bint* piece_kept) noexcept nogil:
+    """Whether the request that begins at offset `at` of `out` may be sent (again)."""
+    if e.flags & ENTRY_IN_MULTI:
+        return piece_kept[0]
+    return at >= l.sent or e.flags & ENTRY_READ != 0
+
+
+cdef int link_lost(Link* l, bint resend) noexcept nogil:
+    """The connection under a shared link is gone: judge every entry.
+
+    With `resend`, what may be sent again stays queued for the next connection; all else becomes
+    ENTRY_UNCERTAIN and is answered in its turn. 0, or -1 when memory is out.
+    """
+    cdef Buffer kept
+    cdef uint32_t i
+    cdef Entry* e
+    cdef size_t at = 0
+    cdef size_t size
+    cdef bint in_piece = False
+    cdef bint piece_kept = False
+    cdef int result = 0
+    kept.data = NULL
+    kept.start = kept.end = kept.cap = 0
+    i = l.head
+    while i != l.tail:
+        e = l.ring + (i & l.mask)
+        size = e.size
+        if not in_piece and e.flags & ENTRY_IN_MULTI:
+            in_piece = True
+            piece_kept = at >= l.sent
+        if i == l.head and l.partial and e.session != NULL:
+            e.session.must_close = True
+            session_mark_live(e.session)
+        if resend and not (i == l.head and l.partial) and may_resend(l, e, at, &piece_kept) \
+                and buffer_append(&kept, l.out.data + l.out.start + at, size) == 0:
+            pass
+        else:
+            e.flags |= ENTRY_UNCERTAIN
+            e.size = 0
+            l.core.stats.uncertain += 1
+        if e.flags & ENTRY_LAST:
+            in_piece = False
+        at += size
+        i += 1
+    buffer_release(&l.out)
+    l.out = kept
+    l.sent = 0
+    l.partial = False
+    framer_reset(&l.framer)
+    settle_uncertain(l)
+    return result
+
+
+cdef void session_mark_live(Session* s) noexcept nogil:
+    if s.owner != NULL:
+        session_mark(s)
+
+
+cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
+    """Answer every entry left with an error: nothing of this link will be sent any more.
+
+    Entries already uncertain keep their own error. A session whose reply was delivered in part
+    is closed instead.
+    """
+    cdef Entry* e
+    cdef Session* s
+    while l.head != l.tail:
+        e = l.ring + (l.head & l.mask)
+        l.head += 1
+        s = e.session
+        if s == NULL:
+            continue
+        s.outstanding -= 1
+        if l.partial:
+            l.partial = False
+            s.must_close = True
+            session_mark_live(s)
+        if e.flags & ENTRY_UNCERTAIN:
+            answer(s, UNCERTAIN, UNCERTAIN_LEN)
+        else:
+            answer(s, error, n)
+    buffer_release(&l.out)
+    l.sent = 0
+    l.run = NULL
+    l.run_len = 0
+    framer_reset(&l.framer)

@@ -1,0 +1,355 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Reading a client's requests and deciding where each goes.
+
+A session is in one of three modes:
+
+SHARED      requests go down the link it shares with all clients of its identity;
+DEDICATED   it has a link of its own for as long as it needs connection state (WATCH, MULTI
+            that did not arrive whole, a blocking command, a large request); one reply each;
+PINNED      it has a link of its own for good (SUBSCRIBE, MONITOR, CLIENT TRACKING ..., or
+            session pooling); bytes pass both ways, replies are not matched with requests.
+
+Requests are taken in order. One that can't go on now stops the parse: `want` says what it
+waits for, and it stays at the head of `in_` with all that follows. The shell acts on `want`
+only when no reply is outstanding (`session_ready`), so a session never has requests on two
+links, and its commands never overtake each other. Then the same request is looked at afresh.
+
+MULTI on the shared link is a bet that EXEC is already in the buffer: the commands are queued as
+they come, and if the block turns out not to be whole, or to contain anything that is not
+ordinary, everything since MULTI is taken back (nothing is flushed before the parse is over) and
+the session asks for a dedicated link.
+
+A request larger than `request_buffer` is not collected: on a dedicated or pinned link its
+pieces are passed on as they arrive (`streaming`). Its entry is queued with the first piece.
+"""
+from sidecar.core.commands cimport (Command, NAME_MAX, ROUTE_DISCARD,
+    ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
+    ROUTE_PIN, ROUTE_QUIT, ROUTE_RESET, ROUTE_SHARED, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
+from sidecar.core.link cimport (ENTRY_IN_MULTI, ENTRY_LAST, Link, MODE_DEDICATED, MODE_PINNED,
+    MODE_SHARED, WANT_DEDICATED, WANT_ERROR, WANT_HANG_UP, WANT_LINK, WANT_LOCAL, WANT_NOTHING,
+    WANT_ONCE, WANT_PIN, WANT_ROOM, WANT_SHELL, WANT_WAIT, link_bytes, link_entry, link_push,
+    link_unsent, session_mark, session_say)
+from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release,
+    buffer_reserve, buffer_size, buffer_truncate)
+from sidecar.core.request cimport (ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY, SCAN_ERROR,
+    SCAN_INLINE, SCAN_MORE, inline_to_multibulk, next_argument, scan_request, scanner_reset)
+
+
+cdef bint session_ready(const Session* s) noexcept nogil:
+    """Whether what the session wants may be done now."""
+    if s.want == WANT_NOTHING or s.want == WANT_SHELL:
+        return False
+    if s.want == WANT_LINK or s.want == WANT_ROOM:
+        return True
+    return s.outstanding == 0
+
+
+cdef size_t session_room_hint(const Session* s) noexcept nogil:
+    """How many bytes the request at the head still lacks, as far as its headers tell."""
+    if s.scan.bulk > 0:
+        return <size_t>s.scan.bulk + 2
+    return 0
+
+
+cdef inline bint is_word(const char* p, size_t n, const char* word, size_t size) noexcept nogil:
+    cdef size_t i
+    if n != size:
+        return False
+    for i in range(n):
+        if (p[i] | 32) != word[i]:
+            return False
+    return True
+
+
+cdef bint has_block(const char* p, size_t n) noexcept nogil:
+    """Whether a whole XREAD or XREADGROUP has a BLOCK option before its STREAMS."""
+    cdef size_t at = 0
+    cdef const char* arg = NULL
+    cdef size_t size = 0
+    while next_argument(p, n, &at, &arg, &size):
+        if is_word(arg, size, b"block", 5):
+            return True
+        if is_word(arg, size, b"streams", 7):
+            return False
+    return False
+
+
+cdef int refuse(Session* s) noexcept nogil:
+    session_say(s, s.link.refusal, s.link.refusal_len)
+    s.core.stats.errors_local += 1
+    return WANT_NOTHING
+
+
+cdef int push(Session* s, Command* c, const char* p, size_t n, int flags) noexcept nogil:
+    if link_push(s.link, s, c, p, n, flags) < 0:
+        s.scan.error = ERR_MEMORY
+        return WANT_ERROR
+    return WANT_NOTHING
+
+
+cdef int open_multi(Session* s, Command* c, const char* p, size_t n, size_t at) noexcept nogil:
+    """MULTI on a shared link: remember how to take it back."""
+    s.multi_at = at
+    s.multi_out = buffer_size(&s.link.out)
+    s.multi_tail = s.link.tail
+    s.in_multi = True
+    return push(s, c, p, n, ENTRY_IN_MULTI)
+
+
+cdef void take_back_multi(Session* s) noexcept nogil:
+    """Undo everything since MULTI: nothing of it has left the link's buffer."""
+    cdef Link* l = s.link
+    s.outstanding -= l.tail - s.multi_tail
+    l.tail = s.multi_tail
+    buffer_truncate(&l.out, s.multi_out)
+    s.in_multi = False
+
+
+cdef int dispatch_shared(Session* s, Command* c, int route, const char* p, size_t n,
+                         size_t at) noexcept nogil:
+    if route == ROUTE_LOCAL or route == ROUTE_RESET or route == ROUTE_QUIT:
+        return WANT_LOCAL if not s.in_multi else WANT_DEDICATED
+    if s.link == NULL:
+        return WANT_LINK
+    if not s.link.up:
+        return WANT_LINK if s.link.refusal == NULL or s.outstanding else refuse(s)
+    if route == ROUTE_SHARED:
+        return push(s, c, p, n, ENTRY_IN_MULTI if s.in_multi else 0)
+    if s.in_multi:
+        if (route == ROUTE_EXEC or route == ROUTE_DISCARD) and s.scan.argc == 1:
+            s.in_multi = False
+            return push(s, c, p, n, ENTRY_IN_MULTI | ENTRY_LAST)
+        return WANT_DEDICATED
+    if route == ROUTE_EXEC or route == ROUTE_DISCARD or route == ROUTE_UNWATCH:
+        return push(s, c, p, n, 0)      # without MULTI: an error or OK, and no state
+    if route == ROUTE_MULTI and s.scan.argc == 1:
+        return open_multi(s, c, p, n, at)
+    if route == ROUTE_MAYBE_BLOCKING:
+        return WANT_DEDICATED if has_block(p, n) else push(s, c, p, n, 0)
+    if route == ROUTE_PIN:
+        return WANT_PIN
+    if route == ROUTE_ONCE:
+        return WANT_ONCE
+    if route == ROUTE_WAIT:
+        return WANT_WAIT
+    if route == ROUTE_MULTI:
+        return push(s, c, p, n, 0)      # wrong number of arguments: an error
+    return WANT_DEDICATED
+
+
+cdef int pin(Session* s, const char* p, size_t n) noexcept nogil:
+    """From here on the session has its dedicated link for good."""
+    s.mode = MODE_PINNED
+    s.link.raw = True
+    s.link.head = s.link.tail
+    s.outstanding = 0
+    if link_bytes(s.link, p, n) < 0:
+        s.scan.error = ERR_MEMORY
+        return WANT_ERROR
+    return WANT_NOTHING
+
+
+cdef int dispatch_dedicated(Session* s, Command* c, int route, const char* p,
+                            size_t n) noexcept nogil:
+    cdef bint stateful = s.in_multi or s.watching
+    if route == ROUTE_RESET or route == ROUTE_QUIT:
+        return WANT_LOCAL
+    if not stateful and (route == ROUTE_LOCAL or route == ROUTE_PIN or route == ROUTE_WAIT):
+        # Once the replies are in, the link goes back and the command is looked at afresh.
+        return WANT_LOCAL
+    if route == ROUTE_LOCAL or route == ROUTE_PIN:
+        return pin(s, p, n)
+    if route == ROUTE_MULTI:
+        s.in_multi = True
+    elif (route == ROUTE_EXEC or route == ROUTE_DISCARD) and s.scan.argc == 1:
+        s.in_multi = s.watching = False
+    elif route == ROUTE_WATCH and not s.in_multi:
+        s.watching = True
+    elif route == ROUTE_UNWATCH and not s.in_multi:
+        s.watching = False
+    elif route == ROUTE_ONCE:
+        s.link.spoilt = True
+    return push(s, c, p, n, 0)
+
+
+cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
+                  size_t at) noexcept nogil:
+    """Decide on the whole request p[0:n], which begins at `at` in this parse."""
+    cdef Command* c = table.find(p + s.scan.name_at, s.scan.name_len)
+    cdef int route = c.route
+    if s.mode == MODE_SHARED:
+        if route == ROUTE_HANG_UP:
+            return WANT_HANG_UP
+        return dispatch_shared(s, c, route, p, n, at)
+    if s.mode == MODE_DEDICATED:
+        if route == ROUTE_HANG_UP:
+            return WANT_HANG_UP
+        return dispatch_dedicated(s, c, route, p, n)
+    s.core.stats.calls[c.id] += 1
+    if link_bytes(s.link, p, n) < 0:
+        s.scan.error = ERR_MEMORY
+        return WANT_ERROR
+    if route == ROUTE_RESET and s.scan.argc == 1:
+        s.reset_due = True
+        return WANT_SHELL
+    return WANT_NOTHING
+
+
+cdef int dispatch_inline(Session* s, CommandTable table, const char* p, size_t n,
+                         size_t at) noexcept nogil:
+    """An inline line: the server gets it as the multibulk request it stands for."""
+    cdef Buffer line
+    cdef int r
+    cdef size_t length = s.scan.pos
+    line.data = NULL
+    line.start = line.end = line.cap = 0
+    r = inline_to_multibulk(p, n, &line)
+    if r == SCAN_ERROR:
+        s.scan.error = ERR_QUOTES
+        r = WANT_ERROR
+    elif r == SCAN_EMPTY:
+        r = WANT_NOTHING
+    else:
+        scanner_reset(&s.scan)
+        scan_request(&s.scan, line.data + line.start, buffer_size(&line), &s.core.limits, True)
+        # A run may not point into this buffer: small pieces are copied, and so are these.
+        r = dispatch(s, table, line.data + line.start, buffer_size(&line), at)
+        if s.link != NULL and s.link.run_len:
+            if buffer_append(&s.link.out, s.link.run, s.link.run_len) < 0:
+                r = WANT_ERROR
+            s.link.run = NULL
+            s.link.run_len = 0
+    buffer_release(&line)
+    s.scan.pos = length
+    return r
+
+
+cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
+    """Part of a request that is not whole: how many bytes of it can be dealt with.
+
+    Before streaming begins the name must be there, and the session needs a link of its own.
+    """
+    cdef Command* c
+    cdef size_t k = s.scan.pos
+    cdef size_t total = s.scan.pos + session_room_hint(s)
+    if not s.streaming:
+        if total <= s.core.request_buffer or k == 0 or s.scan.argc < 0:
+            return 0
+        if s.scan.left == s.scan.argc:
+            # Still in the first argument. One this long names no command.
+            if s.scan.name_len < NAME_MAX:
+                return 0
+            s.scan.name_len = NAME_MAX
+        c = table.find(p + s.scan.name_at, s.scan.name_len)
+        if s.mode == MODE_SHARED:
+            s.want = WANT_LOCAL if c.route == ROUTE_LOCAL else (
+                WANT_PIN if c.route == ROUTE_PIN else WANT_DEDICATED)
+            return 0
+        if s.mode == MODE_DEDICATED:
+            if c.route == ROUTE_LOCAL or c.route == ROUTE_PIN:
+                s.want = WANT_LOCAL
+                return 0
+            if link_entry(s.link, s, c, 0) < 0:
+                s.must_close = True
+                return 0
+            if c.route == ROUTE_ONCE:
+                s.link.spoilt = True
+            elif c.route == ROUTE_WATCH:
+                s.watching = True
+        s.streaming = True
+    if link_bytes(s.link, p, k) < 0:
+        s.must_close = True
+    s.scan.pos = 0
+    return k
+
+
+cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
+    """Deal with requests until the bytes end or one has to wait: how many bytes are done."""
+    cdef size_t at = 0
+    cdef int r
+    if s.raw_in:
+        link_bytes(s.link, p, n)
+        return n
+    while at < n:
+        r = scan_request(&s.scan, p + at, n - at, &s.core.limits, s.authenticated)
+        if r == SCAN_MORE:
+            at += stream(s, table, p + at, n - at)
+            break
+        if s.streaming and r == SCAN_DONE:
+            link_bytes(s.link, p + at, s.scan.pos)
+            s.streaming = False
+        elif r == SCAN_DONE:
+            s.want = dispatch(s, table, p + at, s.scan.pos, at)
+        elif r == SCAN_INLINE:
+            s.want = dispatch_inline(s, table, p + at, s.scan.pos, at)
+        elif r == SCAN_ERROR:
+            s.want = WANT_ERROR
+        if s.want != WANT_NOTHING and s.want != WANT_SHELL:
+            break
+        at += s.scan.pos
+        scanner_reset(&s.scan)
+        if s.want == WANT_SHELL or s.must_close:
+            break
+    if s.mode == MODE_SHARED and s.in_multi:
+        take_back_multi(s)
+        at = s.multi_at
+        if s.want == WANT_NOTHING or s.want > WANT_LINK:
+            s.want = WANT_DEDICATED
+    if s.want == WANT_ERROR and s.mode == MODE_PINNED and s.scan.error != ERR_MEMORY:
+        # The server says what it thinks of it, in its turn.
+        s.want = WANT_NOTHING
+        s.raw_in = True
+        link_bytes(s.link, p + at, n - at)
+        at = n
+    if s.want == WANT_NOTHING:
+        check_room(s)
+    elif s.want != WANT_ERROR and s.want != WANT_SHELL:
+        scanner_reset(&s.scan)
+    return at
+
+
+cdef void check_room(Session* s) noexcept nogil:
+    if s.link != NULL and (link_unsent(s.link) > s.core.link_pause):
+        s.want = WANT_ROOM
+    elif buffer_size(&s.out) > s.core.output_pause:
+        s.want = WANT_ROOM
+
+
+cdef int after(Session* s) noexcept nogil:
+    if s.want != WANT_NOTHING or s.must_close:
+        session_mark(s)
+    return 0
+
+
+cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
+    """Bytes from the client: 0, or -1 when memory is out (close it)."""
+    cdef size_t done
+    s.core.stats.client_bytes_in += n
+    if s.in_.end == s.in_.start and s.want == WANT_NOTHING:
+        done = parse(s, table, p, n)
+        if done < n and buffer_append(&s.in_, p + done, n - done) < 0:
+            return -1
+        return after(s)
+    if buffer_append(&s.in_, p, n) < 0:
+        return -1
+    if s.want != WANT_NOTHING:
+        return 0
+    return session_resume(s, table)
+
+
+cdef int session_resume(Session* s, CommandTable table) noexcept nogil:
+    """Go on with what lies in `in_`; the shell has done what was wanted and reset `want`."""
+    cdef size_t done
+    cdef size_t n = buffer_size(&s.in_)
+    if n == 0:
+        return 0
+    done = parse(s, table, s.in_.data + s.in_.start, n)
+    # The shell sends or settles a link's run before `in_` is touched; but `in_` is touched here.
+    if s.link != NULL and s.link.run_len:
+        if buffer_append(&s.link.out, s.link.run, s.link.run_len) < 0:
+            return -1
+        s.link.run = NULL
+        s.link.run_len = 0
+    if done:
+        buffer_drop(&s.in_, done)
+    return after(s)

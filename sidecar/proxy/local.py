@@ -1,0 +1,355 @@
+"""Commands about the session itself: AUTH, HELLO, SELECT, RESET, QUIT and CLIENT.
+
+The state they are about is the sidecar's to keep, since the connection behind is shared. Only
+what is surely right is answered here; what might be an error is put to the server, so that the
+error is the server's own.
+
+All of them run when the client has no reply outstanding; the request stands at its head until
+`answer` takes it off.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hiredis import pack_command
+
+from sidecar.proxy.errors import Refused, Unreachable, unavailable
+from sidecar.proxy.greeting import Login, Talk, is_error
+from sidecar.proxy.plane import Client
+
+if TYPE_CHECKING:
+    from sidecar.proxy.identity import Identity
+    from sidecar.proxy.pool import Pool
+
+OK = b"+OK\r\n"
+# State that only a connection of one's own can carry.
+PINNING = frozenset({b"TRACKING", b"REPLY", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA",
+                     b"IMPORT-SOURCE"})  # fmt: skip
+# Put to the server on a connection made for it.
+ASIDE = frozenset({b"KILL", b"UNBLOCK", b"PAUSE", b"UNPAUSE"})
+
+
+def is_plain_word(value: bytes) -> bool:
+    """What the server allows in client names and library names: no blanks, printable ASCII."""
+    return all(33 <= byte <= 126 for byte in value)
+
+
+def bulk(value: bytes) -> bytes:
+    """A bulk string reply."""
+    return b"$%d\r\n%s\r\n" % (len(value), value)
+
+
+class LocalCommands:
+    """Answers session commands, and puts to the server what only it can answer."""
+
+    def __init__(self, pool: Pool, setinfo_known: Callable[[], bool]) -> None:
+        self.pool = pool
+        self.setinfo_known = setinfo_known
+        # Ids of one sidecar must not collide with another's, nor with the server's small ones,
+        # and stay exact in a double.
+        self._next_id = secrets.randbelow(1 << 20) << 32
+        self.by_id: dict[int, Client] = {}
+
+    def new_id(self) -> int:
+        """An id for a new client, as CLIENT ID will tell it."""
+        self._next_id += 1
+        return self._next_id
+
+    def run(self, client: Client) -> None:
+        """Serve the request at the head of this client."""
+        head = client.head()
+        if head is None:
+            # A giant request to a session command: no server takes one.
+            client.say(b"-ERR Protocol error: invalid bulk length\r\n")
+            client.finish()
+            return
+        args, raw = head
+        name = args[0].upper()
+        if name == b"CLIENT":
+            self._client(client, args, raw)
+        elif name == b"QUIT":
+            client.say(OK)
+            client.finish()
+        elif name == b"RESET":
+            self._reset(client, args, raw)
+        elif name == b"SELECT":
+            self._select(client, args, raw)
+        elif name == b"AUTH":
+            self._auth(client, args, raw)
+        else:
+            self._hello(client, args, raw)
+
+    # CLIENT
+
+    def _client(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        sub = args[1].upper() if len(args) > 1 else b""
+        greeted = client.identity.greeted
+        if greeted is None or greeted.unauthenticated or greeted.refused_name is not None:
+            self._when_up(client, client.forward)
+        elif sub == b"ID" and len(args) == 2:
+            client.answer(b":%d\r\n" % client.id)
+        elif sub == b"GETNAME" and len(args) == 2:
+            client.answer(bulk(client.name) if client.name else self._null(client))
+        elif sub == b"SETNAME" and len(args) == 3 and is_plain_word(args[2]):
+            client.name = args[2]
+            client.answer(OK)
+        elif sub == b"SETINFO" and len(args) == 4 and self._set_info(client, args[2], args[3]):
+            client.answer(OK)
+        elif sub in PINNING and not (sub == b"REPLY" and args[2:3] == [b"ON"]):
+            self.pool.dedicate(client, pinned=True)
+        elif sub in ASIDE:
+            self._aside(client, args)
+        else:
+            client.forward()
+
+    def _when_up(self, client: Client, act: Callable[[], None]) -> None:
+        """Do something that needs the shared link, now or when it is there."""
+        if client.identity.link.up or client.identity.link.refusing:
+            act()
+        else:
+            client.identity.waiting.add(client)
+            self.pool.connect(client.identity)
+
+    @staticmethod
+    def _null(client: Client) -> bytes:
+        return b"_\r\n" if client.identity.login.proto == 3 else b"$-1\r\n"
+
+    def _set_info(self, client: Client, attribute: bytes, value: bytes) -> bool:
+        if not self.setinfo_known() or not is_plain_word(value):
+            return False
+        if attribute.upper() == b"LIB-NAME":
+            client.lib_name = value
+        elif attribute.upper() == b"LIB-VER":
+            client.lib_version = value
+        else:
+            return False
+        return True
+
+    def _aside(self, client: Client, args: Sequence[bytes]) -> None:
+        """CLIENT KILL and UNBLOCK name clients by ids that we have given out."""
+        args = list(args)
+        sub = args[1].upper()
+        at = None
+        if sub == b"UNBLOCK" and len(args) > 2:
+            at = 2
+        elif sub == b"KILL":
+            words = [a.upper() for a in args]
+            at = next((i + 1 for i in range(2, len(args) - 1, 2) if words[i] == b"ID"), None)
+        other = None
+        if at is not None and args[at].isdigit():
+            other = self.by_id.get(int(args[at]))
+        if other is not None and at is not None:
+            up = other.dedicated
+            if up is None and sub == b"KILL" and len(args) == 4:
+                self._kill(client, other)
+                return
+            args[at] = str(up.server_id if up is not None else 0).encode()
+        client.task = self.pool._spawn(self._put_aside(client, pack_command(tuple(args))))
+
+    @staticmethod
+    def _kill(client: Client, other: Client) -> None:
+        """Kill a client that has no connection of its own behind."""
+        if other is client:
+            client.skip()
+            client.say(b":1\r\n")
+            client.finish()
+            return
+        other.close("killed")
+        client.answer(b":1\r\n")
+
+    async def _put_aside(self, client: Client, request: bytes) -> None:
+        """Put one request to the server on a connection of its own, and pass on the reply."""
+        try:
+            talk = await self.pool.open(client.identity)
+            reply = (await talk.ask(request))[0]
+            talk.close()
+        except Refused as error:
+            reply = error.reply
+        except Unreachable as error:
+            reply = unavailable(str(error))
+        client.task = None
+        client.answer(reply)
+
+    def introduction(self, client: Client) -> list[bytes]:
+        """Requests that make a pinned link look like its client to CLIENT LIST."""
+        requests = []
+        if client.name:
+            requests.append(pack_command((b"CLIENT", b"SETNAME", client.name)))
+        if client.lib_name and self.setinfo_known():
+            requests.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-NAME", client.lib_name)))
+        if client.lib_version and self.setinfo_known():
+            requests.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-VER", client.lib_version)))
+        return requests
+
+    # RESET and identities
+
+    def forget(self, client: Client) -> None:
+        """Make the session as new, as RESET does."""
+        client.name = client.lib_name = client.lib_version = b""
+        self.pool.join(client, self.pool.default)
+
+    def _reset(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        if len(args) != 1:
+            client.task = self.pool._spawn(self._put_aside(client, raw))
+            return
+        client.drop_link()
+        self.forget(client)
+        client.answer(b"+RESET\r\n")
+
+    def _select(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        db = args[1] if len(args) == 2 else b""
+        if not db.isdigit() or len(db) > 9 or (db[:1] == b"0" and db != b"0"):
+            client.task = self.pool._spawn(self._put_aside(client, raw))
+            return
+        login: Login = client.identity.login
+        if int(db) == login.db and client.identity.link.up:
+            client.answer(OK)
+            return
+        self._move(client, replace(login, db=int(db)), lambda _: OK)
+
+    def _move(self, client: Client, login: Login, reply: Callable[[Identity], bytes]) -> None:
+        """Make the client another identity's once that one's link is up; the server's error if
+        it refuses the change."""
+        identity = self.pool.identity(login, own_login=False)
+        if identity.link.up and identity.greeted is not None:
+            self.pool.join(client, identity)
+            client.answer(reply(identity))
+        else:
+            client.task = self.pool._spawn(self._move_later(client, identity, reply))
+
+    async def _move_later(
+        self, client: Client, identity: Identity, reply: Callable[[Identity], bytes]
+    ) -> None:
+        error = await self.pool.bring_up(identity)
+        client.task = None
+        if client.closed:
+            return
+        if error is not None:
+            client.answer(error)
+            return
+        self.pool.join(client, identity)
+        client.answer(reply(identity))
+
+    # AUTH and HELLO
+
+    def _auth(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        if len(args) == 2:
+            user, password = b"", args[1]
+        else:
+            user, password = args[1] if len(args) > 1 else b"", args[-1]
+        login = replace(client.identity.login, user=user or b"default", password=password)
+        client.task = self.pool._spawn(self._prove(client, login, raw, lambda reply, _: reply))
+
+    async def _prove(
+        self,
+        client: Client,
+        login: Login,
+        raw: bytes,
+        answer: Callable[[bytes, Identity | None], bytes],
+    ) -> None:
+        """Have the server judge credentials on a connection of its own, the client's very bytes.
+
+        Only then does the client become that identity's; the connection becomes its link.
+        """
+        try:
+            talk = await Talk.open(self.pool.target)
+            reply = (await talk.ask(raw))[0]
+            if is_error(reply):
+                talk.close()
+                client.task = None
+                client.answer(answer(reply, None))
+                return
+            identity, refusal = await self.pool.adopt(talk, login)
+        except (Refused, Unreachable) as error:
+            client.task = None
+            refused = isinstance(error, Refused)
+            client.answer(error.reply if refused else unavailable(str(error)))
+            return
+        client.task = None
+        if client.closed:
+            return
+        if refusal is not None:
+            client.answer(refusal)
+            return
+        self.pool.join(client, identity)
+        client.answer(answer(reply, identity))
+
+    def _hello(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        parsed = parse_hello(args)
+        login: Login = client.identity.login
+        if parsed is None:
+            client.task = self.pool._spawn(self._put_aside(client, raw))
+            return
+        proto, credentials, name = parsed
+        proto = proto or login.proto
+
+        def accept(hello: bytes | None) -> bytes:
+            if name is not None:
+                client.name = name
+            return with_id(hello or b"", client.id)
+
+        if credentials is not None:
+            user, password = credentials
+            wanted = replace(login, proto=proto, user=user, password=password)
+            client.task = self.pool._spawn(
+                self._prove(
+                    client, wanted, raw, lambda reply, i: accept(reply) if i else reply
+                )
+            )
+            return
+        greeted = client.identity.greeted
+        if greeted is not None and greeted.unauthenticated:
+            client.task = self.pool._spawn(self._put_aside(client, raw))
+            return
+        self._move(
+            client,
+            replace(login, proto=proto),
+            lambda identity: accept(identity.greeted.hello if identity.greeted else None),
+        )
+
+    @staticmethod
+    def server_id(hello: bytes | None) -> int:
+        """The connection's id on the server, from its HELLO; 0 when there is none."""
+        at = (hello or b"").find(b"$2\r\nid\r\n:")
+        if hello is None or at < 0:
+            return 0
+        begin = at + 9
+        return int(hello[begin : hello.index(b"\r\n", begin)])
+
+
+def parse_hello(
+    args: Sequence[bytes],
+) -> tuple[int, tuple[bytes, bytes] | None, bytes | None] | None:
+    """(version or 0, (user, password), name) of a HELLO that is surely right, else None."""
+    if len(args) == 1:
+        return 0, None, None
+    if args[1] not in (b"2", b"3"):
+        return None
+    credentials = name = None
+    i = 2
+    while i < len(args):
+        word = args[i].upper()
+        if word == b"AUTH" and i + 2 < len(args):
+            credentials = (args[i + 1], args[i + 2])
+            i += 3
+        elif word == b"SETNAME" and i + 1 < len(args) and is_plain_word(args[i + 1]):
+            name = args[i + 1]
+            i += 2
+        else:
+            return None
+    return int(args[1]), credentials, name
+
+
+def with_id(hello: bytes, client_id: int) -> bytes:
+    """A HELLO reply with the id that this client is known by here."""
+    mark = b"$2\r\nid\r\n:"
+    at = hello.find(mark)
+    if at < 0:
+        return hello
+    begin = at + len(mark)
+    end = hello.index(b"\r\n", begin)
+    return hello[:begin] + str(client_id).encode() + hello[end:]

@@ -1,0 +1,874 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The sockets of the data path: where the core's bytes meet the event loop.
+
+Python is entered once for each readable socket. Everything that follows from one event is done
+before it returns:
+
+    recv -> session_feed -> requests lie in Link.out -> one flush for all links, next iteration
+    recv -> link_receive -> replies lie in the receive buffer -> settle: one send per client
+
+There is ONE receive buffer for all sockets. What the core remembers as a `run` points into it,
+so it is sent or copied before anybody calls recv again: `settle` and `sent_to_link` see to it.
+A send that the socket does not take whole is finished when the loop says the socket is writable.
+
+What is rare (sessions that want something, links that are lost) goes to the handler, in Python;
+see sidecar.proxy.pool. The handler may call back at once: `settle` is not entered twice, the
+outer call takes up what the inner one has marked.
+"""
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+import socket as socket_module
+import ssl
+
+from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
+from sidecar.core.link cimport (MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED,
+    WANT_ERROR, WANT_HANG_UP, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM,
+    WANT_SHELL, WANT_WAIT, link_fail, link_free, link_lost, link_new, link_outstanding, link_push,
+    link_receive, link_sent, link_unsent, session_drop, session_mark, session_new, session_say)
+from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
+    buffer_size)
+from sidecar.core.request cimport (ERR_MEMORY, SCAN_DONE, SCAN_INLINE, Scanner, error_text,
+    scan_request, scanner_reset)
+from sidecar.core.request import normalise_inline, split_arguments
+from sidecar.core.reply cimport framer_reset
+from sidecar.core.session cimport session_feed, session_ready, session_resume
+from sidecar.core.stats import bucket_bounds
+from sidecar.core.stats cimport BUCKETS
+
+cdef extern from "sys/socket.h" nogil:
+    ssize_t recv(int fd, void* buf, size_t n, int flags)
+    ssize_t send(int fd, const void* buf, size_t n, int flags)
+    int shutdown(int fd, int how)
+    int SHUT_WR
+
+cdef enum:
+    RECEIVE = 262144        # one read; larger ones cost cache misses, smaller ones system calls
+    SEAL = 65536            # plaintext sealed at a time: bounds what waits for a slow TLS peer
+    DEDICATED_PAUSE = 1048576   # unread or unsent bytes at which a dedicated link is slowed down
+    PURSUE = -1             # fill(): nothing there now
+    ENDED = 0
+
+NOTHING, LINK, DEDICATED, ONCE, PIN, LOCAL, WAIT = (
+    WANT_NOTHING, WANT_LINK, WANT_DEDICATED, WANT_ONCE, WANT_PIN, WANT_LOCAL, WANT_WAIT)
+SHARED_MODE, DEDICATED_MODE, PINNED_MODE = MODE_SHARED, MODE_DEDICATED, MODE_PINNED
+
+
+cdef class Plane:
+    """All connections of one event loop, and the settings and counters they share.
+
+    `handler` has wanted(client, want), client_closed(client), upstream_lost(upstream, reason),
+    released(client, upstream) and was_reset(client); all are called on the loop and return at once.
+    """
+
+    def __cinit__(self, loop, handler, CommandTable table, *, size_t request_buffer,
+                  size_t link_pause, size_t output_pause, size_t output_max):
+        self.received = <char*>malloc(RECEIVE)
+        self.sealed = <char*>malloc(RECEIVE)
+        self.stats = <Stats*>calloc(1, sizeof(Stats))
+        if self.received == NULL or self.sealed == NULL or self.stats == NULL:
+            raise MemoryError
+        self.received_view = PyMemoryView_FromMemory(self.received, RECEIVE, 0x200)
+        self.sealed_view = PyMemoryView_FromMemory(self.sealed, RECEIVE, 0x200)
+        self.loop, self.handler, self.table = loop, handler, table
+        self.clients, self.upstreams = set(), set()
+        self.unflushed, self.waiting_for_room = [], []
+        self.flush_callback = self.flush_links
+        self.closed_for = {}
+        self.output_max = output_max
+        self.core.stats = self.stats
+        self.core.request_buffer = request_buffer
+        self.core.link_pause = link_pause
+        self.core.output_pause = output_pause
+        self.core.limits.bulk = 512 * 1024 * 1024
+        self.core.limits.count = 2147483647
+        self.core.limits.unauth_bulk = 16384
+        self.core.limits.unauth_count = 10
+
+    def __dealloc__(self):
+        free(self.received)
+        free(self.sealed)
+        free(self.stats)
+
+    def set_max_bulk(self, long long size):
+        """Longest argument a request may have (the server's proto-max-bulk-len), in bytes."""
+        self.core.limits.bulk = size
+
+    cdef void stamp(self) noexcept:
+        cdef timespec t
+        clock_gettime(CLOCK_MONOTONIC, &t)
+        self.core.now = <uint32_t>(<uint64_t>t.tv_sec * 1000000 + <uint64_t>t.tv_nsec // 1000)
+
+    cdef int later(self, Upstream up) except -1:
+        """Flush this link once the events of this iteration have been seen."""
+        up.queued = True
+        self.unflushed.append(up)
+        if not self.flush_due:
+            self.flush_due = True
+            self.loop.call_soon(self.flush_callback)
+        return 0
+
+    def flush_links(self):
+        """Send what the links have gathered. Called by the loop."""
+        cdef list links = self.unflushed
+        cdef Upstream up
+        self.unflushed = []
+        self.flush_due = False
+        for up in links:
+            up.queued = False
+            if not up.closed:
+                up.flush()
+        self.settle()
+
+    cdef int settle(self) except -1:
+        """Let every marked session send, and act on what it wants."""
+        cdef Session* s
+        if self.settling:
+            return 0
+        self.settling = True
+        try:
+            while self.core.dirty != NULL:
+                s = self.core.dirty
+                self.core.dirty = s.next_dirty
+                s.dirty = False
+                if s.owner == NULL:
+                    if s.outstanding == 0:
+                        session_drop(s)
+                    continue
+                (<Client>s.owner).attend()
+        finally:
+            self.settling = False
+        return 0
+
+    cdef int room(self) except -1:
+        """A link or a client has sent something: let those go on who waited for that."""
+        cdef list waiting = self.waiting_for_room
+        cdef Client c
+        self.waiting_for_room = []
+        for c in waiting:
+            if not c.closed and c.s.want == WANT_ROOM:
+                c.go_on()
+        return 0
+
+    def snapshot(self):
+        """Counters as plain Python values: totals since the start, latencies in seconds."""
+        cdef int i, b
+        cdef Stats* st = self.stats
+        families = self.table.families
+        commands = {}
+        for i in range(self.table.count):
+            if st.calls[i]:
+                commands[self.table.name(i)] = st.calls[i]
+        latency = {}
+        for i in range(len(families)):
+            counts = [st.latency[i].counts[b] for b in range(BUCKETS)]
+            if any(counts):
+                latency[families[i]] = (counts, st.latency[i].sum_us * 1e-6)
+        return {
+            "client_bytes_in": st.client_bytes_in, "client_bytes_out": st.client_bytes_out,
+            "upstream_bytes_in": st.upstream_bytes_in, "upstream_bytes_out": st.upstream_bytes_out,
+            "protocol_errors": st.protocol_errors, "errors_local": st.errors_local,
+            "uncertain": st.uncertain, "commands": commands, "latency": latency,
+            "latency_bounds": bucket_bounds(),
+            "replies_error": {families[i]: st.errors[i] for i in range(len(families))
+                              if st.errors[i]},
+            "clients_closed": dict(self.closed_for), "clients_active": len(self.clients),
+        }
+
+
+cdef class Connection:
+    """A socket, plain or TLS, on the loop. Not used by itself."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.fd = -1
+        self.closed = True
+
+    def __dealloc__(self):
+        buffer_release(&self.tls_rest)
+
+    cdef int open(self, object sock, tuple tls) except -1:
+        """Take over a connected non-blocking socket; tls is (SSLObject, incoming, outgoing)."""
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.closed = self.ended = False
+        if tls is not None:
+            self.tls, self.tls_in, self.tls_out = tls
+        return 0
+
+    cdef int detach(self) except -1:
+        """Leave the loop and close the socket."""
+        if self.closed:
+            return 0
+        self.closed = True
+        self.watch_reading(False)
+        self.watch_writing(False)
+        self.fd = -1
+        self.sock.close()
+        self.sock = self.tls = self.tls_in = self.tls_out = None
+        buffer_release(&self.tls_rest)
+        return 0
+
+    cdef int watch_reading(self, bint on) except -1:
+        if on != self.reading:
+            self.reading = on
+            if on:
+                self.plane.loop.add_reader(self.fd, self.on_readable)
+            else:
+                self.plane.loop.remove_reader(self.fd)
+        return 0
+
+    cdef int watch_writing(self, bint on) except -1:
+        if on != self.writing:
+            self.writing = on
+            if on:
+                self.plane.loop.add_writer(self.fd, self.on_writable)
+            else:
+                self.plane.loop.remove_writer(self.fd)
+        return 0
+
+    cdef Py_ssize_t fill(self) except -2:
+        """Read into the plane's buffer: bytes read, ENDED, or PURSUE when there is nothing now."""
+        cdef Py_ssize_t n
+        cdef Py_ssize_t got = 0
+        cdef Py_ssize_t k
+        while True:
+            n = recv(self.fd, self.plane.received if self.tls is None else self.plane.sealed,
+                     RECEIVE if self.tls is None else RECEIVE // 2, 0)
+            if n >= 0:
+                break
+            if errno == EAGAIN:
+                if self.tls is None:
+                    return PURSUE
+                n = -1
+                break
+            if errno != EINTR:
+                return ENDED
+        if self.tls is None or n == 0:
+            return n
+        if n > 0:
+            self.tls_in.write(self.plane.sealed_view[:n])
+        try:
+            while got < RECEIVE and (got == 0 or self.tls_in.pending or self.tls.pending()):
+                k = self.tls.read(RECEIVE - got, self.plane.received_view[got:])
+                if k == 0:
+                    return got
+                got += k
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            return got
+        if self.tls_out.pending:
+            self.flush_sealed()
+        return got if got else PURSUE
+
+    cdef Py_ssize_t send_now(self, const char* p, size_t n) except -2:
+        """Give bytes to the socket: how many it took, or -1 when it is broken."""
+        cdef Py_ssize_t k
+        if self.tls is not None:
+            return self.seal(p, n)
+        while True:
+            k = send(self.fd, p, n, 0)
+            if k >= 0:
+                return k
+            if errno == EAGAIN:
+                return 0
+            if errno != EINTR:
+                return -1
+
+    cdef Py_ssize_t seal(self, const char* p, size_t n) except -2:
+        """As send_now for TLS: sealed bytes that the socket did not take wait in tls_rest."""
+        cdef size_t done = 0
+        cdef size_t k
+        while done < n:
+            if buffer_size(&self.tls_rest):
+                break
+            k = n - done if n - done < SEAL else SEAL
+            try:
+                self.tls.write(PyMemoryView_FromMemory(<char*>p + done, k, 0x100))
+            except ssl.SSLError:
+                return -1
+            done += k
+            if self.flush_sealed() < 0:
+                return -1
+        return done
+
+    cdef int flush_sealed(self) except -1:
+        """Send what TLS has made: 0; a broken socket shows at the next read."""
+        cdef Py_ssize_t k = 0
+        cdef bytes data
+        cdef const char* p
+        if buffer_size(&self.tls_rest):
+            k = send(self.fd, buffer_head(&self.tls_rest), buffer_size(&self.tls_rest), 0)
+            if k > 0:
+                buffer_drop(&self.tls_rest, k)
+            if buffer_size(&self.tls_rest):
+                self.watch_writing(True)
+                return 0
+        if not self.tls_out.pending:
+            return 0
+        data = self.tls_out.read()
+        p = data
+        k = send(self.fd, p, len(data), 0)
+        if k < 0:
+            k = 0
+        if k < len(data):
+            buffer_append(&self.tls_rest, p + k, len(data) - k)
+            self.watch_writing(True)
+        return 0
+
+
+cdef class Client(Connection):
+    """One client connection."""
+
+    def __init__(self, Plane plane, sock, tls, long long id, identity, peer):
+        self.plane = plane
+        self.s = session_new(&plane.core, <void*>self)
+        if self.s == NULL:
+            raise MemoryError
+        self.id, self.identity, self.peer = id, identity, peer
+        self.name = self.lib_name = self.lib_version = b""
+        self.open(sock, tls)
+        plane.clients.add(self)
+
+    def start(self):
+        """Begin to read."""
+        self.watch_reading(True)
+        if self.tls is not None and (self.tls_in.pending or self.tls.pending()):
+            self.on_readable()
+
+    def on_readable(self):
+        """The socket has something. Called by the loop."""
+        cdef Py_ssize_t n
+        if self.closed:
+            return
+        n = self.fill()
+        self.plane.stamp()
+        if n == PURSUE:
+            return
+        if n == ENDED:
+            self.end_of_input()
+        elif session_feed(self.s, self.plane.table, self.plane.received, n) < 0:
+            self.close("memory")
+            return
+        if not self.closed:
+            self.sent_to_link()
+        if not self.closed:
+            self.next_reading()
+        if self.plane.core.dirty != NULL:
+            self.plane.settle()
+
+    def on_writable(self):
+        """The socket takes bytes again. Called by the loop."""
+        if self.closed:
+            return
+        self.plane.stamp()
+        self.watch_writing(False)
+        if self.tls is not None:
+            self.flush_sealed()
+        self.attend()
+        self.plane.room()
+        self.plane.settle()
+
+    cdef int sent_to_link(self) except -1:
+        """After a parse: see that what it left on the link gets sent."""
+        cdef Link* l = self.s.link
+        cdef Upstream up
+        if l == NULL or not l.up:
+            return 0
+        if l.shared:
+            if l.out.end - l.out.start > l.sent:
+                up = <Upstream>l.owner
+                if not up.queued:
+                    self.plane.later(up)
+        elif l.run_len or l.out.end > l.out.start:
+            (<Upstream>l.owner).flush()
+        return 0
+
+    cdef int end_of_input(self) except -1:
+        """The client will send no more. Replies that are due are still given to it.
+
+        One that waits in a blocking command is gone for good: what it would pop must stay.
+        """
+        cdef Command* c
+        cdef Link* l = self.s.link
+        self.ended = True
+        self.watch_reading(False)
+        if self.s.mode == MODE_PINNED:
+            (<Upstream>l.owner).end_of_requests()
+        elif self.s.mode == MODE_DEDICATED and l.head != l.tail:
+            c = self.plane.table.commands + l.ring[l.head & l.mask].command
+            if c.route == ROUTE_BLOCKING or c.route == ROUTE_MAYBE_BLOCKING \
+                    or c.route == ROUTE_WAIT:
+                self.close("client")
+                return 0
+        session_mark(self.s)
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send replies; what the socket does not take waits for it to be writable."""
+        cdef Session* s = self.s
+        cdef Py_ssize_t k
+        if s.run_len:
+            if self.writing or buffer_size(&s.out):
+                k = 0
+            else:
+                k = self.send_now(s.run, s.run_len)
+            if k >= 0:
+                self.plane.stats.client_bytes_out += k
+                if <size_t>k < s.run_len and buffer_append(&s.out, s.run + k, s.run_len - k) < 0:
+                    k = -1
+            s.run = NULL
+            s.run_len = 0
+            if k < 0:
+                self.close("client")
+                return 0
+        elif s.out.end > s.out.start and not self.writing:
+            k = self.send_now(buffer_head(&s.out), buffer_size(&s.out))
+            if k < 0:
+                self.close("client")
+                return 0
+            self.plane.stats.client_bytes_out += k
+            buffer_drop(&s.out, k)
+        if s.out.end > s.out.start:
+            if buffer_size(&s.out) > self.plane.output_max:
+                self.close("slow")
+                return 0
+            self.watch_writing(True)
+        return 0
+
+    cdef int attend(self) except -1:
+        """The session was marked: send its replies, close it, or do what it wants."""
+        cdef Session* s = self.s
+        cdef int want
+        if s.run_len or s.out.end > s.out.start:
+            self.flush()
+        if self.closed:
+            return 0
+        if s.must_close:
+            self.close("upstream")
+            return 0
+        if self.finishing:
+            if s.out.end == s.out.start and buffer_size(&self.tls_rest) == 0:
+                self.close("served")
+            return 0
+        if s.mode != MODE_SHARED:
+            self.give_back()
+            if self.closed:
+                return 0
+        if session_ready(s):
+            want = s.want
+            if want == WANT_ERROR:
+                self.protocol_error()
+            elif want == WANT_HANG_UP:
+                self.close("hostile")
+            elif want == WANT_ROOM:
+                self.plane.waiting_for_room.append(self)
+            else:
+                s.want = WANT_SHELL
+                self.plane.handler.wanted(self, want)
+            if self.closed:
+                return 0
+        if self.ended and s.want == WANT_NOTHING and s.outstanding == 0 \
+                and s.out.end == s.out.start and s.mode != MODE_PINNED:
+            self.close("client")
+            return 0
+        self.next_reading()
+        return 0
+
+    cdef int give_back(self) except -1:
+        """A session with a link of its own: has the need for it passed?"""
+        cdef Session* s = self.s
+        cdef Link* l = s.link
+        cdef Upstream up = <Upstream>l.owner
+        # A slow reader slows its own link down, instead of filling this process.
+        up.watch_reading(not up.closed and buffer_size(&s.out) < DEDICATED_PAUSE)
+        if s.mode == MODE_PINNED:
+            if l.saw_reset:
+                self.drop_link()
+                self.plane.handler.was_reset(self)
+            return 0
+        if s.outstanding or s.in_multi or s.watching or s.streaming or s.want == WANT_SHELL:
+            return 0
+        l.client = NULL
+        s.link = NULL
+        s.mode = MODE_SHARED
+        up.client = None
+        self.plane.handler.released(self, up)
+        if not self.closed and s.want != WANT_ERROR and s.want != WANT_HANG_UP:
+            self.go_on()
+        return 0
+
+    cdef int protocol_error(self) except -1:
+        cdef bytes text = error_text(self.s.scan.error, self.s.scan.found)
+        self.plane.stats.protocol_errors += 1
+        self.say(text)
+        self.finish()
+        return 0
+
+    cdef int next_reading(self) except -1:
+        """Read on unless much that was read still waits."""
+        cdef Session* s = self.s
+        if self.ended or self.finishing:
+            return 0
+        self.watch_reading(s.want == WANT_NOTHING or s.in_.end - s.in_.start < self.plane.core.request_buffer)
+        return 0
+
+    cdef int go_on(self) except -1:
+        """Parse what has been read; what was wanted has been done."""
+        if self.closed:
+            return 0
+        self.s.want = WANT_NOTHING
+        if session_resume(self.s, self.plane.table) < 0:
+            self.close("memory")
+            return 0
+        self.sent_to_link()
+        if not self.closed:
+            session_mark(self.s)
+        self.plane.settle()
+        return 0
+
+    # What the handler may ask for and do.
+
+    def resume(self):
+        """Go on with the requests that have been read."""
+        self.go_on()
+
+    def head(self):
+        """The request at the head: (arguments, raw multibulk bytes), or None when none is whole."""
+        cdef Scanner scan
+        cdef int r
+        cdef bytes raw
+        scanner_reset(&scan)
+        r = scan_request(&scan, buffer_head(&self.s.in_), buffer_size(&self.s.in_),
+                         &self.plane.core.limits, True)
+        raw = buffer_head(&self.s.in_)[:scan.pos]
+        if r == SCAN_INLINE:
+            raw = normalise_inline(raw)
+        elif r != SCAN_DONE:
+            return None
+        return split_arguments(raw), raw
+
+    def skip(self):
+        """Drop the request at the head: it has been answered."""
+        cdef Scanner scan
+        scanner_reset(&scan)
+        scan_request(&scan, buffer_head(&self.s.in_), buffer_size(&self.s.in_),
+                     &self.plane.core.limits, True)
+        buffer_drop(&self.s.in_, scan.pos)
+
+    def say(self, bytes reply):
+        """Append reply bytes. No reply may be outstanding."""
+        session_say(self.s, reply, len(reply))
+
+    def forward(self):
+        """Put the request at the head on the shared link as an ordinary one, and go on."""
+        cdef Link* l = self.s.link
+        cdef Session* s = self.s
+        if self.closed:
+            return
+        _, raw = self.head()
+        if not l.up:
+            if l.refusal != NULL:
+                self.answer(l.refusal[:l.refusal_len])
+            else:
+                s.want = WANT_LINK
+                session_mark(s)
+                self.plane.settle()
+            return
+        if link_push(l, s, self.plane.table.commands, raw, len(raw), 0) < 0:
+            self.close("memory")
+            return
+        self.skip()
+        self.go_on()
+
+    def answer(self, bytes reply):
+        """Answer the request at the head and go on."""
+        if self.closed:
+            return
+        self.skip()
+        self.say(reply)
+        self.go_on()
+
+    def finish(self):
+        """Close once what has been said is sent; read no more."""
+        if self.closed or self.finishing:
+            return
+        self.finishing = True
+        self.watch_reading(False)
+        session_mark(self.s)
+        self.plane.settle()
+
+    def close(self, str reason="closed"):
+        """Close now. Replies still due are dropped when they come."""
+        cdef Upstream up
+        if self.closed:
+            return
+        if self.s.mode != MODE_SHARED:
+            self.drop_link()
+        self.plane.clients.discard(self)
+        self.plane.closed_for[reason] = self.plane.closed_for.get(reason, 0) + 1
+        self.detach()
+        session_drop(self.s)
+        self.s = NULL
+        self.plane.handler.client_closed(self)
+
+    def drop_link(self):
+        """Close the link this client has to itself; it is shared, and linkless, again."""
+        cdef Link* l = self.s.link
+        cdef Upstream up
+        if self.s.mode == MODE_SHARED or l == NULL:
+            return
+        up = <Upstream>l.owner
+        self.s.mode = MODE_SHARED
+        self.s.link = NULL
+        self.s.in_multi = self.s.watching = self.s.streaming = self.s.reset_due = False
+        self.s.raw_in = False
+        l.client = NULL
+        l.head = l.tail
+        self.s.outstanding = 0
+        up.client = None
+        up.close()
+
+    def use_shared(self, Upstream up):
+        """Put the session on the shared link of its identity."""
+        self.s.link = up.link
+        self.s.mode = MODE_SHARED
+
+    def use_dedicated(self, Upstream up, bint pinned=False, bint spoilt=False):
+        """Give the session a link of its own, and go on."""
+        self.s.link = up.link
+        self.s.mode = MODE_PINNED if pinned else MODE_DEDICATED
+        up.client = self
+        up.link.client = self.s
+        up.link.raw = pinned
+        up.link.spoilt = spoilt or pinned
+        up.watch_reading(True)
+        self.go_on()
+
+    def pin_at_once(self):
+        """Session pooling: a link of its own from the first command on."""
+        self.s.want = WANT_PIN
+        session_mark(self.s)
+        self.plane.settle()
+
+    def set_authenticated(self, bint yes):
+        """Whether the server's tighter limits before authentication are off."""
+        self.s.authenticated = yes
+
+    @property
+    def mode(self):
+        """SHARED_MODE, DEDICATED_MODE or PINNED_MODE."""
+        return self.s.mode if self.s != NULL else MODE_SHARED
+
+    @property
+    def in_transaction(self):
+        """Whether a WATCH or MULTI is open on its dedicated link."""
+        return self.s != NULL and (self.s.in_multi or self.s.watching)
+
+    @property
+    def dedicated(self):
+        """The link it has to itself, or None."""
+        if self.s == NULL or self.s.mode == MODE_SHARED or self.s.link == NULL:
+            return None
+        return <Upstream>self.s.link.owner
+
+    @property
+    def idle(self):
+        """Whether nothing of this client is under way here."""
+        return (self.s == NULL or (self.s.outstanding == 0 and self.s.want == WANT_NOTHING
+                and buffer_size(&self.s.in_) == 0 and buffer_size(&self.s.out) == 0
+                and self.s.mode == MODE_SHARED))
+
+
+cdef class Upstream(Connection):
+    """A link and, while it is up, its socket. A shared link outlives its sockets."""
+
+    def __init__(self, Plane plane, identity, bint shared):
+        self.plane, self.identity, self.shared = plane, identity, shared
+        self.link = link_new(&plane.core, <void*>self, shared)
+        if self.link == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.link != NULL:
+            link_free(self.link)
+            self.link = NULL
+
+    def attach(self, sock, tls, hello, long long server_id):
+        """The link has a connection: authenticated, on the right protocol and database."""
+        self.open(sock, tls)
+        self.hello, self.server_id = hello, server_id
+        self.link.up = True
+        self.link.refusal = NULL
+        self.refusal_text = None
+        self.shut = False
+        framer_reset(&self.link.framer)
+        self.plane.upstreams.add(self)
+        self.watch_reading(True)
+        if link_unsent(self.link):
+            self.flush()
+
+    def refuse(self, bytes error):
+        """The connection will not be there in time: what waits, and what comes, gets this error.
+
+        True when it was not refusing before.
+        """
+        cdef const char* p = error
+        cdef bint first = self.link.refusal == NULL
+        self.refusal_text = error
+        self.link.refusal = p
+        self.link.refusal_len = len(error)
+        link_fail(self.link, p, len(error))
+        self.plane.settle()
+        return first
+
+    def on_readable(self):
+        """The socket has something. Called by the loop."""
+        cdef Py_ssize_t n
+        if self.closed:
+            return
+        n = self.fill()
+        if n == PURSUE:
+            return
+        if n == ENDED:
+            self.lost("the server closed the connection")
+            return
+        self.plane.stats.upstream_bytes_in += n
+        self.plane.stamp()
+        if link_receive(self.link, self.plane.received, n) < 0:
+            self.plane.settle()
+            self.lost("the server sent what nobody asked for")
+            return
+        self.plane.settle()
+
+    def on_writable(self):
+        """The socket takes bytes again. Called by the loop."""
+        if self.closed:
+            return
+        self.watch_writing(False)
+        if self.tls is not None:
+            self.flush_sealed()
+        self.flush()
+        if not self.closed and link_unsent(self.link) < self.plane.core.link_pause // 2:
+            self.plane.room()
+            self.plane.settle()
+
+    cdef int flush(self) except -1:
+        """Send requests; a run that the socket does not take whole is copied."""
+        cdef Link* l = self.link
+        cdef Py_ssize_t k = 0
+        cdef size_t n
+        if l.run_len:
+            if not self.writing:
+                k = self.send_now(l.run, l.run_len)
+            if k >= 0:
+                self.plane.stats.upstream_bytes_out += k
+                if <size_t>k < l.run_len:
+                    buffer_append(&l.out, l.run + k, l.run_len - k)
+            l.run = NULL
+            l.run_len = 0
+        n = link_unsent(l)
+        if k >= 0 and n and not self.writing:
+            k = self.send_now(buffer_head(&l.out) + l.sent, n)
+            if k > 0:
+                self.plane.stats.upstream_bytes_out += k
+                link_sent(l, k)
+                n -= k
+        if k < 0:
+            self.lost("the connection broke")
+            return 0
+        if n:
+            self.watch_writing(True)
+        elif self.shut == 1:
+            self.shut = 2
+            shutdown(self.fd, SHUT_WR)
+        return 0
+
+    def end_of_requests(self):
+        """The pinned client will send no more: tell the server so, after what is still unsent."""
+        if self.tls is not None:
+            if self.client is not None:
+                self.client.finish()
+            return
+        if not self.shut:
+            self.shut = True
+            if link_unsent(self.link) == 0:
+                shutdown(self.fd, SHUT_WR)
+                return
+            self.flush()
+
+    cdef int lost(self, str reason) except -1:
+        """The connection is gone without our doing."""
+        cdef Client client = self.client
+        if self.closed:
+            return 0
+        self.detach()
+        self.plane.upstreams.discard(self)
+        self.link.up = False
+        if self.shared:
+            link_lost(self.link, True)
+        elif client is not None:
+            if client.s.mode == MODE_PINNED:
+                client.flush()
+                if not client.closed:
+                    client.drop_link()
+                    client.finish()
+            else:
+                link_lost(self.link, False)
+                client.s.outstanding = 0
+                client.drop_link()
+                client.finish()
+        self.plane.settle()
+        self.plane.handler.upstream_lost(self, reason)
+        return 0
+
+    def close(self):
+        """Close the connection on purpose."""
+        if self.closed:
+            return
+        self.detach()
+        self.plane.upstreams.discard(self)
+        self.link.up = False
+
+    def break_off(self, str reason):
+        """Treat the connection as lost (it is silent, or talks to the wrong server)."""
+        self.lost(reason)
+
+    def ask_first(self, bytes request):
+        """Queue a request of the sidecar's own before the first of a client's; its reply is
+        dropped."""
+        if link_push(self.link, NULL, self.plane.table.commands, request, len(request), 0) < 0:
+            raise MemoryError
+
+    @property
+    def refusing(self):
+        """Whether commands get an error at once because there is no connection."""
+        return self.link.refusal != NULL
+
+    @property
+    def refusal(self):
+        """The error reply that commands get while it refuses, or None."""
+        return self.refusal_text
+
+    @property
+    def outstanding(self):
+        """Replies due on this link."""
+        return link_outstanding(self.link)
+
+    @property
+    def received(self):
+        """Bytes received since the start: whether it moves tells silence."""
+        return self.link.received
+
+    @property
+    def up(self):
+        """Whether it has a connection."""
+        return self.link.up
+
+    @property
+    def spoilt(self):
+        """Whether it carries a former client's state."""
+        return self.link.spoilt

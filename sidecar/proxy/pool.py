@@ -1,0 +1,404 @@
+"""Links for sessions: which exist, who waits for one, and what happens when one is lost.
+
+This is the handler of the plane: it is called when a session wants something, when a client or
+a link has gone. Everything here runs on the loop, one callback or task step at a time; between
+two awaits nothing changes behind its back, and after each await it looks again whether the
+client is still there.
+
+A shared link that is lost is connected again by one task per identity, with jittered backoff.
+For `upstream.wait` seconds commands wait for it; after that they get an error at once, until it
+is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from hiredis import pack_command
+
+from sidecar.config import Settings
+from sidecar.policy.backoff import Backoff
+from sidecar.proxy import plane as planes
+from sidecar.proxy.errors import Refused, Unreachable, unavailable
+from sidecar.proxy.greeting import Login, Talk, Target, is_error
+from sidecar.proxy.identity import Identity, Key
+from sidecar.proxy.local import LocalCommands
+from sidecar.proxy.plane import Client, Plane, Upstream
+
+log = structlog.get_logger()
+
+# Written to nobody: it moves the replication offset that a WAIT on the same connection is about.
+WAIT_CHANNEL = b"__redis-sidecar__:wait"
+UNUSED_IDENTITY = 60.0
+TICK = 0.1
+
+
+class Pool:
+    """All upstream links of one sidecar."""
+
+    def __init__(self, settings: Settings, target: Target, login: Login, version: str) -> None:
+        self.settings = settings
+        self.target = target
+        self.login = login
+        self.version = version.encode()
+        self.identities: dict[Key, Identity] = {}
+        self.backoff = Backoff(settings.upstream.backoff_min, settings.upstream.backoff_max)
+        self.reconnects = 0
+        self.closing = False
+        self.plane: Plane
+        self.local: LocalCommands
+        self.default: Identity
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._silent: dict[Upstream, tuple[int, float]] = {}
+        self.on_client_closed: Callable[[Client], None] = lambda client: None
+
+    def begin(self, plane: Plane, setinfo_known: Callable[[], bool]) -> None:
+        """The plane exists now; the default identity's link begins to connect."""
+        self.plane = plane
+        self.local = LocalCommands(self, setinfo_known)
+        self.default = self.identity(self.login, own_login=False)
+        self._spawn(self._housekeeping())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("internal error", error=repr(error), exc_info=error)
+
+    # Identities
+
+    def identity(self, login: Login, *, own_login: bool) -> Identity:
+        """The identity of a login, made if it is new; a proven password replaces the old one."""
+        key = (login.proto, login.user, login.db)
+        found = self.identities.get(key)
+        if found is None:
+            found = Identity(login, own_login)
+            found.link = Upstream(self.plane, found, True)
+            found.unused_since = time.monotonic()
+            self.identities[key] = found
+        elif own_login:
+            found.learn(login.password)
+        return found
+
+    def join(self, client: Client, identity: Identity) -> None:
+        """Make a client one of this identity's. It must have nothing outstanding."""
+        old: Identity | None = client.identity
+        if old is not None:
+            self._leave(client, old)
+        client.identity = identity
+        identity.clients.add(client)
+        identity.unused_since = None
+        client.use_shared(identity.link)
+        greeted = identity.greeted
+        client.set_authenticated(greeted is None or not greeted.unauthenticated)
+
+    def _leave(self, client: Client, identity: Identity) -> None:
+        identity.clients.discard(client)
+        identity.waiting.discard(client)
+        if not identity.clients:
+            identity.unused_since = time.monotonic()
+
+    def connect(self, identity: Identity) -> None:
+        """See that the identity's shared link is up, or being connected."""
+        if not identity.connecting and not identity.link.up and not self.closing:
+            identity.connecting = True
+            self._spawn(self._connect(identity))
+
+    async def _connect(self, identity: Identity) -> None:
+        deadline = time.monotonic() + self.settings.upstream.wait
+        attempt = 0
+        try:
+            while not self.closing and self.identities.get(identity.key) is identity:
+                try:
+                    talk = await self.open(identity)
+                except (Refused, Unreachable) as error:
+                    self._failed(identity, error, deadline)
+                else:
+                    self._attach(identity.link, talk, identity)
+                    self._wake(identity)
+                    return
+                if not identity.clients and identity is not self.default:
+                    self._forget(identity)
+                    return
+                pause = self.backoff.delay(attempt, random.random())
+                left = deadline - time.monotonic()
+                attempt += 1
+                await asyncio.sleep(min(pause, left) if left > 0 else pause)
+        finally:
+            identity.connecting = False
+
+    def _failed(self, identity: Identity, error: Exception, deadline: float) -> None:
+        """An attempt failed: say so to those who wait, if waiting is over."""
+        if isinstance(error, Refused):
+            if identity.link.refuse(error.reply) and identity.clients:
+                log.warning("upstream refused", upstream=str(self.target), error=str(error))
+            if identity.own_login:
+                for client in list(identity.clients):
+                    client.finish()
+        elif time.monotonic() >= deadline:
+            if identity.link.refuse(unavailable(str(error))):
+                log.error("upstream is down", error=str(error))
+        else:
+            return
+        self._wake(identity)
+
+    async def open(self, identity: Identity) -> Talk:
+        """A new connection, greeted as this identity. Raises Refused or Unreachable."""
+        talk = await Talk.open(self.target)
+        identity.greeted = await talk.greet(identity.login, self.version)
+        return talk
+
+    def _attach(self, up: Upstream, talk: Talk, identity: Identity) -> None:
+        hello = identity.greeted.hello if identity.greeted else None
+        up.attach(talk.sock, talk.tls, hello, self.local.server_id(hello))
+        if up.shared:
+            known = identity.greeted is not None and not identity.greeted.unauthenticated
+            for client in identity.clients:
+                client.set_authenticated(known)
+
+    def _wake(self, identity: Identity) -> None:
+        arrivals, identity.arrivals = identity.arrivals, []
+        for arrival in arrivals:
+            if not arrival.done():
+                arrival.set_result(None)
+        waiting, identity.waiting = identity.waiting, set()
+        for client in waiting:
+            if not client.closed:
+                client.resume()
+
+    async def bring_up(self, identity: Identity) -> bytes | None:
+        """Wait until the identity's link is up; the error reply when it will not be."""
+        if not identity.link.up and not (identity.connecting and identity.link.refusing):
+            arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            identity.arrivals.append(arrival)
+            self.connect(identity)
+            await arrival
+        return None if identity.link.up else identity.link.refusal
+
+    async def adopt(self, talk: Talk, login: Login) -> tuple[Identity, bytes | None]:
+        """A connection on which the server has accepted this login: make it the identity's.
+
+        Gives the identity, and the server's error if the login can't go on where the client was.
+        """
+        try:
+            greeted = await talk.greet(replace(login, user=None), self.version)
+        except Refused as error:
+            return self.default, error.reply
+        identity = self.identity(login, own_login=True)
+        identity.greeted = greeted
+        up = identity.link
+        if up.up:
+            up = Upstream(self.plane, identity, False)
+        self._attach(up, talk, identity)
+        if up.shared:
+            self._wake(identity)
+        else:
+            up.idle_since = time.monotonic()
+            identity.idle.append(up)
+        return identity, None
+
+    def _forget(self, identity: Identity) -> None:
+        self.identities.pop(identity.key, None)
+        self._silent.pop(identity.link, None)
+        identity.close()
+
+    # What the plane calls
+
+    def wanted(self, client: Client, want: int) -> None:
+        """A session can't go on by itself."""
+        if want == planes.LOCAL:
+            self.local.run(client)
+        elif want == planes.LINK:
+            client.identity.waiting.add(client)
+            self.connect(client.identity)
+        elif want == planes.WAIT:
+            client.task = self._spawn(self._wait(client))
+        else:
+            self.dedicate(client, pinned=want == planes.PIN, spoilt=want == planes.ONCE)
+
+    def client_closed(self, client: Client) -> None:
+        """A client has gone."""
+        if client.task is not None:
+            client.task.cancel()
+            client.task = None
+        self._leave(client, client.identity)
+        self.on_client_closed(client)
+
+    def upstream_lost(self, up: Upstream, reason: str) -> None:
+        """A link was lost without our doing."""
+        identity: Identity = up.identity
+        if not up.shared or self.closing:
+            return
+        self.reconnects += 1
+        log.warning("upstream link lost", upstream=str(self.target), reason=reason)
+        if identity.clients or identity is self.default:
+            self.connect(identity)
+
+    def released(self, client: Client, up: Upstream) -> None:
+        """A client needs its dedicated link no more."""
+        identity: Identity = up.identity
+        client.use_shared(client.identity.link)
+        if up.spoilt or self.closing or len(identity.idle) >= self.settings.upstream.pool_idle:
+            up.close()
+        elif up.up:
+            up.idle_since = time.monotonic()
+            identity.idle.append(up)
+
+    def was_reset(self, client: Client) -> None:
+        """The server has answered a pinned client's RESET."""
+        self.local.forget(client)
+        client.resume()
+
+    # Dedicated links
+
+    def dedicate(self, client: Client, *, pinned: bool, spoilt: bool = False) -> None:
+        """Give a client a link of its own: at once from the idle ones, or when one is open."""
+        up = client.identity.take_idle()
+        if up is not None:
+            self._give(client, up, pinned, spoilt)
+        else:
+            client.task = self._spawn(self._dedicate(client, pinned, spoilt))
+
+    async def _dedicate(self, client: Client, pinned: bool, spoilt: bool) -> None:
+        up = await self._new_dedicated(client)
+        if up is not None:
+            client.task = None
+            self._give(client, up, pinned, spoilt)
+
+    async def _new_dedicated(self, client: Client) -> Upstream | None:
+        """A new link for this client; None when it got an error instead, or has gone."""
+        identity: Identity = client.identity
+        deadline = time.monotonic() + self.settings.upstream.wait
+        attempt = 0
+        while True:
+            if len(self.plane.upstreams) >= self.settings.upstream.max_links:
+                self._deny(client, unavailable("too many upstream links (upstream.max_links)"))
+                return None
+            try:
+                talk = await self.open(identity)
+                break
+            except Refused as error:
+                self._deny(client, error.reply)
+                return None
+            except Unreachable as error:
+                if time.monotonic() >= deadline:
+                    self._deny(client, unavailable(str(error)))
+                    return None
+            await asyncio.sleep(self.backoff.delay(attempt, random.random()))
+            attempt += 1
+        if client.closed:
+            talk.close()
+            return None
+        up = Upstream(self.plane, identity, False)
+        self._attach(up, talk, identity)
+        return up
+
+    def _deny(self, client: Client, error: bytes) -> None:
+        """The request at the head can't be served."""
+        client.task = None
+        if client.closed:
+            return
+        if client.head() is None:
+            # The rest of a large request is still to come, and nobody will read it.
+            client.say(error)
+            client.finish()
+        else:
+            client.answer(error)
+
+    def _give(self, client: Client, up: Upstream, pinned: bool, spoilt: bool) -> None:
+        if pinned:
+            for request in self.local.introduction(client):
+                up.ask_first(request)
+        client.use_dedicated(up, pinned, spoilt)
+
+    async def _wait(self, client: Client) -> None:
+        """WAIT is about this client's writes, which went down the shared link.
+
+        A dedicated link knows nothing of them. A message to nobody moves that connection's
+        replication offset past them; WAIT then means at least those writes. Where the user may
+        not publish, WAIT goes down the shared link: right, but others wait with it.
+        """
+        identity: Identity = client.identity
+        up = identity.take_idle()
+        request = pack_command((b"PUBLISH", WAIT_CHANNEL, b""))
+        if identity.wait_is_provable is None:
+            try:
+                talk = await self.open(identity)
+                identity.wait_is_provable = not is_error((await talk.ask(request))[0])
+                talk.close()
+            except (Refused, Unreachable) as error:
+                reply = error.reply if isinstance(error, Refused) else unavailable(str(error))
+                self._deny(client, reply)
+                return
+        if not identity.wait_is_provable:
+            client.task = None
+            client.forward()
+            return
+        if up is None or not up.up:
+            up = await self._new_dedicated(client)
+        if up is not None and not client.closed:
+            client.task = None
+            up.ask_first(request)
+            client.use_dedicated(up)
+
+    # Housekeeping
+
+    async def _housekeeping(self) -> None:
+        while not self.closing:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            self._watch_silence(now)
+            for identity in list(self.identities.values()):
+                self._trim(identity, now)
+
+    def _watch_silence(self, now: float) -> None:
+        """A shared link that owes replies and says nothing for too long is given up."""
+        limit = self.settings.upstream.silence_timeout
+        for identity in list(self.identities.values()):
+            up = identity.link
+            if not up.up or not up.outstanding:
+                self._silent.pop(up, None)
+                continue
+            received, since = self._silent.get(up, (-1, now))
+            if received != up.received:
+                self._silent[up] = (up.received, now)
+            elif limit and now - since >= limit:
+                self._silent.pop(up, None)
+                up.break_off(f"it owes {up.outstanding} replies and was silent for {limit:g} s")
+
+    def _trim(self, identity: Identity, now: float) -> None:
+        settings = self.settings.upstream
+        while identity.idle and (
+            not identity.idle[0].up or now - identity.idle[0].idle_since > settings.pool_idle_timeout
+        ):
+            identity.idle.popleft().close()
+        unused = identity.unused_since
+        if (
+            identity is not self.default
+            and unused is not None
+            and now - unused > UNUSED_IDENTITY
+            and not identity.clients
+            and not identity.link.outstanding
+        ):
+            self._forget(identity)
+
+    async def close(self) -> None:
+        """Close every link and end every task."""
+        self.closing = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for up in list(self.plane.upstreams):
+            up.close()

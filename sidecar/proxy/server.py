@@ -1,0 +1,313 @@
+"""The data plane as a whole: listeners, the plane, the pool of links, draining.
+
+`Proxy` is what the composition root starts and stops. It accepts connections, hands each to the
+plane, and knows whether the upstream answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import hiredis
+import structlog
+
+from sidecar import __version__
+from sidecar.config import Settings
+from sidecar.core.commands import CommandTable
+from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
+from sidecar.proxy.errors import ProxyStartError, Refused, Unreachable
+from sidecar.proxy.greeting import Login, Target, is_error, tune
+from sidecar.proxy.plane import Client, Plane
+from sidecar.proxy.pool import Pool
+from sidecar.proxy.tls import client_context, handshake, server_context
+from sidecar.urls import Endpoint, parse_listen
+
+log = structlog.get_logger()
+
+TOO_MANY = b"-ERR max number of clients reached\r\n"
+TLS_HANDSHAKE_TIMEOUT = 10.0
+ACCEPTS_AT_ONCE = 64
+
+
+class Proxy:
+    """The running data plane of one sidecar."""
+
+    def __init__(self, settings: Settings, upstream: Endpoint) -> None:
+        self.settings = settings
+        self.upstream = upstream
+        self.listening: list[str] = []
+        self.clients_total = 0
+        self.clients_rejected = 0
+        self.table = CommandTable(secrets.randbits(32), FAMILIES)
+        self.plane: Plane
+        self.pool: Pool
+        self._listeners: list[socket.socket] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._server_context: ssl.SSLContext | None = None
+        self._setinfo = True
+        self._draining = False
+        self._loop: asyncio.AbstractEventLoop
+
+    async def start(self) -> None:
+        """Listen and connect. Raises ProxyStartError, OSError (a listener), ssl.SSLError."""
+        self._loop = asyncio.get_running_loop()
+        snapshot = files("sidecar.policy").joinpath("commands.json").read_text()
+        self.table.update(rows_from_data(json.loads(snapshot)))
+        limits = self.settings.limits
+        self.pool = Pool(self.settings, self._target(), self._login(), __version__)
+        self.plane = Plane(
+            self._loop,
+            self.pool,
+            self.table,
+            request_buffer=limits.request_buffer,
+            link_pause=limits.link_output_pause,
+            output_pause=limits.client_output_pause,
+            output_max=limits.client_output_max,
+        )
+        self.pool.begin(self.plane, lambda: self._setinfo)
+        self.pool.on_client_closed = lambda client: self._gone(client)
+        listen = [parse_listen(url) for url in self.settings.listen.urls]
+        if any(endpoint.tls for endpoint in listen):
+            self._server_context = server_context(self.settings.listen.tls)
+        try:
+            for endpoint in listen:
+                self._listen(endpoint)
+            await self._reach_upstream()
+        except BaseException:
+            await self.close()
+            raise
+        for sock, endpoint in zip(self._listeners, listen, strict=True):
+            self._loop.add_reader(sock.fileno(), self._accept, sock, endpoint)
+
+    def _target(self) -> Target:
+        settings = self.settings.upstream
+        context = client_context(settings.tls) if self.upstream.tls else None
+        return Target(
+            self.upstream,
+            context,
+            settings.tls.server_name or self.upstream.host,
+            settings.connect_timeout,
+            int(settings.tcp_keepalive),
+        )
+
+    def _login(self) -> Login:
+        e = self.upstream
+        user = e.username.encode() if e.username or e.password else None
+        return Login(2, user, e.password.encode(), e.db)
+
+    # Listening
+
+    def _listen(self, endpoint: Endpoint) -> None:
+        if endpoint.kind == "unix":
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._remove_stale(endpoint.path)
+            address: Any = endpoint.path
+        else:
+            family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            address = (endpoint.host, endpoint.port)
+        sock.setblocking(False)
+        try:
+            sock.bind(address)
+            if endpoint.kind == "unix":
+                os.chmod(endpoint.path, int(str(self.settings.listen.unix_mode), 8))
+            sock.listen(self.settings.listen.backlog)
+        except OSError as error:
+            sock.close()
+            raise OSError(error.errno, f"{error.strerror}: {endpoint}") from error
+        self._listeners.append(sock)
+        self.listening.append(str(endpoint))
+
+    @staticmethod
+    def _remove_stale(path: str) -> None:
+        """Remove a socket file that nobody listens on any more."""
+        if not os.path.exists(path):
+            return
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass
+        finally:
+            probe.close()
+
+    def _accept(self, listener: socket.socket, endpoint: Endpoint) -> None:
+        """Take the connections that have come in. Called by the loop."""
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors: leave the connection in the backlog for a moment.
+                log.error("cannot accept", listener=str(endpoint), error=str(error))
+                self._loop.remove_reader(listener.fileno())
+                self._loop.call_later(0.1, self._accept_again, listener, endpoint)
+                return
+            sock.setblocking(False)
+            tune(sock, self.settings.listen.tcp_keepalive)
+            if len(self.plane.clients) + len(self._handshakes) >= self.settings.listen.max_clients:
+                self._reject(sock, endpoint)
+            elif endpoint.tls:
+                task = self._loop.create_task(self._accept_tls(sock, address))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+            else:
+                self._begin(sock, None, address)
+
+    def _accept_again(self, listener: socket.socket, endpoint: Endpoint) -> None:
+        if listener.fileno() >= 0 and not self._draining:
+            self._loop.add_reader(listener.fileno(), self._accept, listener, endpoint)
+
+    def _reject(self, sock: socket.socket, endpoint: Endpoint) -> None:
+        self.clients_rejected += 1
+        if not endpoint.tls:
+            try:
+                sock.send(TOO_MANY)
+            except OSError:
+                pass
+        sock.close()
+
+    async def _accept_tls(self, sock: socket.socket, address: object) -> None:
+        assert self._server_context is not None
+        try:
+            async with asyncio.timeout(TLS_HANDSHAKE_TIMEOUT):
+                layer = await handshake(sock, self._server_context, server_side=True)
+        except (OSError, TimeoutError) as error:
+            sock.close()
+            log.debug("TLS handshake failed", peer=address, error=str(error))
+            return
+        except BaseException:
+            sock.close()
+            raise
+        self._begin(sock, layer, address)
+
+    def _begin(self, sock: socket.socket, layer: Any, address: object) -> None:
+        self.clients_total += 1
+        number = self.pool.local.new_id()
+        client = Client(self.plane, sock, layer, number, None, address)
+        self.pool.local.by_id[number] = client
+        self.pool.join(client, self.pool.default)
+        if self.settings.upstream.pooling == "session":
+            client.pin_at_once()
+        client.start()
+
+    def _gone(self, client: Client) -> None:
+        self.pool.local.by_id.pop(client.id, None)
+
+    # The upstream
+
+    async def _reach_upstream(self) -> None:
+        """Learn the server's commands and bring the default link up, as upstream.start says."""
+        settings = self.settings.upstream
+        deadline = time.monotonic() + settings.start_timeout
+        while True:
+            try:
+                await self._learn_commands()
+                self.pool.connect(self.pool.default)
+                return
+            except (Refused, Unreachable) as error:
+                if settings.start == "wait":
+                    log.warning("upstream is not there yet", error=str(error))
+                    self.pool.connect(self.pool.default)
+                    return
+                if isinstance(error, Refused) or time.monotonic() >= deadline:
+                    raise ProxyStartError(
+                        f"{error}; check upstream.url ({self.upstream}), or set "
+                        "upstream.start = \"wait\" to start without it"
+                    ) from error
+            await asyncio.sleep(0.1)
+
+    async def _learn_commands(self) -> None:
+        """Lay the server's own command table and limits over the shipped ones."""
+        talk = await self.pool.open(self.pool.default)
+        try:
+            commands, max_bulk = await talk.ask(
+                hiredis.pack_command((b"COMMAND",)),
+                hiredis.pack_command((b"CONFIG", b"GET", b"proto-max-bulk-len")),
+            )
+        finally:
+            talk.close()
+        reply = parse(commands)
+        if isinstance(reply, list):
+            self.table.update(rows_from_command(reply))
+            self._setinfo = "setinfo" in subcommands_of(reply, "client")
+        limit = parse(max_bulk) if not is_error(max_bulk) else None
+        if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
+            self.plane.set_max_bulk(int(limit[1]))
+
+    # For the composition root
+
+    def ready(self) -> dict[str, bool]:
+        """What readiness consists of."""
+        return {"upstream": self.pool.default.link.up, "accepting": not self._draining}
+
+    def snapshot(self) -> Mapping[str, object]:
+        """Counters and gauges as plain values; see sidecar.telemetry.metrics."""
+        values = dict(self.plane.snapshot())
+        identities = list(self.pool.identities.values())
+        idle = sum(len(i.idle) for i in identities)
+        shared = sum(1 for i in identities if i.link.up)
+        values.update(
+            clients_total=self.clients_total,
+            clients_rejected=self.clients_rejected,
+            links_shared=shared,
+            links_idle=idle,
+            links_dedicated=len(self.plane.upstreams) - shared - idle,
+            reconnects=self.pool.reconnects,
+            upstream_up=int(self.pool.default.link.up),
+        )
+        return values
+
+    async def drain(self, timeout: float) -> None:
+        """Accept no more; close clients as they fall idle, for at most `timeout` seconds."""
+        self._draining = True
+        self._stop_listening()
+        deadline = time.monotonic() + timeout
+        while self.plane.clients or self._handshakes:
+            for client in list(self.plane.clients):
+                if client.idle:
+                    client.finish()
+            if time.monotonic() >= deadline:
+                return
+            await asyncio.sleep(0.01)
+
+    def _stop_listening(self) -> None:
+        for sock, url in zip(self._listeners, self.listening, strict=True):
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+            if url.startswith("unix:"):
+                path = parse_listen(url).path
+                if os.path.exists(path):
+                    os.unlink(path)
+        self._listeners.clear()
+        self.listening = []
+
+    async def close(self) -> None:
+        """End everything now."""
+        self._draining = True
+        self._stop_listening()
+        for task in list(self._handshakes):
+            task.cancel()
+        for client in list(self.plane.clients):
+            client.close("shutdown")
+        await self.pool.close()
+
+
+def parse(raw: bytes) -> Any:
+    """One raw reply as Python values."""
+    reader = hiredis.Reader()
+    reader.feed(raw)
+    return reader.gets()

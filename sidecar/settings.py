@@ -1,0 +1,234 @@
+"""The settings, each declared once: type, default, unit, range, help, and whether it reloads.
+
+`config.py` reads them from files, variables and the command line; `config/full.toml`,
+`docs/configuration.md` and the tests are made from the same declarations. Declarations only:
+nothing here reads a file or holds state.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from sidecar.settings_io import seconds, setting, size
+from sidecar.urls import Endpoint, parse_listen, parse_upstream
+
+KiB = 1 << 10
+MiB = 1 << 20
+
+TlsVersion = Literal["1.2", "1.3"]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all sections share: immutable, no unknown keys, named arguments only."""
+
+
+class ListenTls(_Section, frozen=True):
+    """TLS of `rediss://` listeners."""
+
+    cert_file: Annotated[str, setting("Certificate chain (PEM) shown to clients.")] = ""
+    key_file: Annotated[
+        str, setting("Private key (PEM); empty when cert_file holds it as well.")
+    ] = ""
+    ca_file: Annotated[
+        str, setting("CA certificates (PEM) that client certificates are checked against.")
+    ] = ""
+    client_auth: Annotated[
+        Literal["none", "optional", "required"],
+        setting("Whether clients are asked for a certificate, and refused without one."),
+    ] = "none"
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+
+
+class Listen(_Section, frozen=True):
+    """Where clients connect."""
+
+    urls: Annotated[
+        tuple[str, ...],
+        setting(
+            "Addresses: redis://address:port, rediss://address:port (TLS) or unix:///path. "
+            "Port 0 takes any free one.",
+        ),
+    ] = ("redis://127.0.0.1:6380",)
+    backlog: Annotated[
+        int, setting("Connections the system queues before they are accepted.", ge=1, le=65535)
+    ] = 1024
+    max_clients: Annotated[
+        int, setting("Clients connected at once; further ones get an error.", ge=1, le=1_000_000)
+    ] = 10_000
+    idle_timeout: Annotated[
+        float, seconds("A client silent for this long is closed; 0 means never.")
+    ] = 0.0
+    tcp_keepalive: Annotated[
+        float,
+        seconds("Silence after which TCP probes whether a client is there; 0 is off.", le=32767),
+    ] = 300.0
+    unix_mode: Annotated[
+        str, setting("Access mode of unix:// sockets.", unit="octal", pattern="^0?[0-7]{3}$")
+    ] = "0600"
+    tls: ListenTls = msgspec.field(default_factory=ListenTls)
+
+
+class UpstreamTls(_Section, frozen=True):
+    """TLS towards a `rediss://` upstream."""
+
+    ca_file: Annotated[
+        str, setting("CA certificates (PEM) of the server; empty takes the system's.")
+    ] = ""
+    cert_file: Annotated[str, setting("Client certificate (PEM) for mutual TLS.")] = ""
+    key_file: Annotated[
+        str, setting("Private key (PEM); empty when cert_file holds it as well.")
+    ] = ""
+    server_name: Annotated[
+        str, setting("Name to expect in the server's certificate; empty takes the URL's host.")
+    ] = ""
+    verify: Annotated[
+        Literal["full", "ca", "none"],
+        setting("What is checked: host name and CA, the CA only, or nothing (tests only)."),
+    ] = "full"
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+
+
+class Upstream(_Section, frozen=True):
+    """The server behind."""
+
+    url: Annotated[
+        str,
+        setting(
+            "redis://[user:password@]host:port[/db], rediss:// (TLS), "
+            "unix://[user:password@]/path[?db=N], or embedded:// (starts a Valkey server of "
+            "its own; embedded://?port=N fixes that server's TCP port).",
+            secret=True,
+        ),
+    ] = "embedded://"
+    pooling: Annotated[
+        Literal["shared", "session"],
+        setting(
+            "shared: ordinary commands of all clients go down one connection. "
+            "session: every client has a connection of its own."
+        ),
+    ] = "shared"
+    connect_timeout: Annotated[
+        float, seconds("Time for one connection: TCP, TLS and authentication.", ge=0.001)
+    ] = 5.0
+    wait: Annotated[
+        float,
+        seconds("Time a command waits for an upstream that is down; then, or at 0, an error."),
+    ] = 1.0
+    start: Annotated[
+        Literal["fail", "wait"],
+        setting(
+            "An upstream that is unreachable at start: fail after start_timeout, or serve "
+            "errors and wait for it."
+        ),
+    ] = "fail"
+    start_timeout: Annotated[
+        float, seconds("How long the first connection is tried before start fails.", ge=0.001)
+    ] = 10.0
+    silence_timeout: Annotated[
+        float,
+        seconds(
+            "A shared link with replies outstanding and no byte for this long is dead.", ge=0.1
+        ),
+    ] = 30.0
+    backoff_min: Annotated[
+        float, seconds("Shortest pause between two attempts to connect.", ge=0.001)
+    ] = 0.05
+    backoff_max: Annotated[
+        float, seconds("Longest pause between two attempts to connect.", ge=0.001)
+    ] = 2.0
+    tcp_keepalive: Annotated[
+        float,
+        seconds("Silence after which TCP probes whether the server is there; 0 is off.", le=32767),
+    ] = 60.0
+    pool_idle: Annotated[
+        int, setting("Idle dedicated links kept for each identity.", ge=0, le=1_000_000)
+    ] = 64
+    pool_idle_timeout: Annotated[
+        float, seconds("An idle dedicated link is closed after this long.", ge=0.1)
+    ] = 60.0
+    max_links: Annotated[
+        int, setting("Connections to the upstream, of all kinds.", ge=1, le=1_000_000)
+    ] = 10_000
+    tls: UpstreamTls = msgspec.field(default_factory=UpstreamTls)
+
+
+class Embedded(_Section, frozen=True):
+    """The Valkey server started for `upstream.url = "embedded://"`."""
+
+    dir: Annotated[
+        str, setting("Data directory; empty takes a temporary one, thrown away at the end.")
+    ] = ""
+    args: Annotated[
+        tuple[str, ...],
+        setting('Further arguments of the server, for example ["--maxmemory", "256mb"].'),
+    ] = ()
+
+
+class Admin(_Section, frozen=True):
+    """The HTTP endpoint for metrics and probes."""
+
+    listen: Annotated[
+        str, setting('Address as host:port; port 0 takes any free one, "" turns it off.')
+    ] = "127.0.0.1:6381"
+
+
+class Limits(_Section, frozen=True):
+    """How much memory one client or link may take."""
+
+    request_buffer: Annotated[
+        int,
+        size("Larger requests are streamed, on a dedicated link.", ge=KiB, le=1 << 30),
+    ] = 256 * KiB
+    client_output_pause: Annotated[
+        int,
+        size("A client with more replies than this waiting for it is not read from.", ge=KiB),
+    ] = 16 * MiB
+    client_output_max: Annotated[
+        int, size("A client with more replies than this waiting for it is closed.", ge=KiB)
+    ] = 512 * MiB
+    link_output_pause: Annotated[
+        int,
+        size("Clients are not read from while a link has more than this to send.", ge=KiB),
+    ] = 16 * MiB
+
+
+class Drain(_Section, frozen=True):
+    """Shutting down."""
+
+    timeout: Annotated[
+        float, seconds("Time for clients to get their outstanding replies after SIGTERM.")
+    ] = 10.0
+
+
+class Log(_Section, frozen=True):
+    """The program's own log, on standard error."""
+
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        setting("auto: console on a terminal, JSON lines otherwise."),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], setting("Lowest level written.")
+    ] = "info"
+
+
+class Settings(_Section, frozen=True):
+    """All settings of one sidecar."""
+
+    listen: Listen = msgspec.field(default_factory=Listen)
+    upstream: Upstream = msgspec.field(default_factory=Upstream)
+    embedded: Embedded = msgspec.field(default_factory=Embedded)
+    admin: Admin = msgspec.field(default_factory=Admin)
+    limits: Limits = msgspec.field(default_factory=Limits)
+    drain: Drain = msgspec.field(default_factory=Drain)
+    log: Log = msgspec.field(default_factory=Log)
+
+    @property
+    def listeners(self) -> tuple[Endpoint, ...]:
+        """`listen.urls`, parsed."""
+        return tuple(parse_listen(url) for url in self.listen.urls)
+
+    @property
+    def upstream_endpoint(self) -> Endpoint:
+        """`upstream.url`, parsed."""
+        return parse_upstream(self.upstream.url)

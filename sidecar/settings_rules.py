@@ -1,0 +1,107 @@
+"""The rules between settings: values that are right by themselves and wrong together.
+
+Each rule yields a line with the path of the key, what is wrong and what would be right. Apart
+from looking whether named files exist, nothing outside the settings is asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from sidecar.settings import Settings
+from sidecar.urls import Endpoint, parse_host_port, parse_listen, parse_upstream
+
+
+def combinations(settings: Settings) -> Iterator[str]:
+    """Each reason why `settings` cannot be used; none when they can."""
+    listeners = []
+    for url in settings.listen.urls:
+        try:
+            listeners.append(parse_listen(url))
+        except ValueError as error:
+            yield f"listen.urls: {error}"
+    if not settings.listen.urls:
+        yield "listen.urls: empty; name at least one, such as redis://127.0.0.1:6380"
+    taken = [(each.host, each.port, each.path) for each in listeners if each.path or each.port]
+    for host, port, path in sorted({place for place in taken if taken.count(place) > 1}):
+        yield f"listen.urls: {path or f'{host}:{port}'} stands there twice; remove one"
+    yield from _listen_tls(settings, listeners)
+    try:
+        yield from _upstream(settings, parse_upstream(settings.upstream.url))
+    except ValueError as error:
+        yield f"upstream.url: {error}"
+    if settings.admin.listen:
+        try:
+            parse_host_port(settings.admin.listen)
+        except ValueError as error:
+            yield f"admin.listen: {error}"
+    if settings.limits.client_output_pause > settings.limits.client_output_max:
+        yield (
+            "limits.client_output_pause: above limits.client_output_max, so a slow client would "
+            "be closed before it is ever paused; make it smaller"
+        )
+
+
+def _listen_tls(settings: Settings, listeners: Sequence[Endpoint]) -> Iterator[str]:
+    tls = settings.listen.tls
+    if any(listener.tls for listener in listeners):
+        if not tls.cert_file:
+            yield (
+                "listen.tls.cert_file: empty, but a rediss:// listener needs a certificate; "
+                "`sidecar certs dev` makes one for development"
+            )
+        elif tls.client_auth != "none" and not tls.ca_file:
+            yield (
+                f'listen.tls.client_auth: "{tls.client_auth}", but listen.tls.ca_file is empty; '
+                "set it to the CA that signs the clients' certificates"
+            )
+        elif tls.client_auth == "none" and tls.ca_file:
+            yield (
+                'listen.tls.ca_file: set, but listen.tls.client_auth is "none", so no client is '
+                'checked; set client_auth to "optional" or "required", or remove ca_file'
+            )
+    else:
+        for name in _changed(tls):
+            yield f"listen.tls.{name}: set, but no listener is rediss://; add one or remove it"
+    yield from _key_pair("listen.tls", tls.cert_file, tls.key_file)
+    yield from _files("listen.tls", tls)
+
+
+def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
+    upstream, tls = settings.upstream, settings.upstream.tls
+    if endpoint.kind == "sentinel":
+        yield (
+            "upstream.url: Sentinel upstreams are not available yet; "
+            "write the URL of the master itself, such as redis://host:6379"
+        )
+    elif not endpoint.tls:
+        for name in _changed(tls):
+            yield (
+                f"upstream.tls.{name}: set, but upstream.url ({endpoint}) is not rediss://; "
+                "write rediss:// or remove it"
+            )
+    yield from _key_pair("upstream.tls", tls.cert_file, tls.key_file)
+    yield from _files("upstream.tls", tls)
+    if upstream.backoff_min > upstream.backoff_max:
+        yield "upstream.backoff_min: above upstream.backoff_max; make it smaller"
+
+
+def _changed(section: msgspec.Struct) -> Iterator[str]:
+    for field in msgspec.structs.fields(section):
+        if getattr(section, field.name) != field.default:
+            yield field.name
+
+
+def _key_pair(path: str, cert_file: str, key_file: str) -> Iterator[str]:
+    if key_file and not cert_file:
+        yield f"{path}.key_file: set, but {path}.cert_file is empty; name the key's certificate"
+
+
+def _files(path: str, section: msgspec.Struct) -> Iterator[str]:
+    for name in ("cert_file", "key_file", "ca_file"):
+        file = getattr(section, name)
+        if file and not os.path.isfile(file):
+            yield f"{path}.{name}: no file {file!r}; give the path of a PEM file"

@@ -1,0 +1,219 @@
+"""The metrics: each name declared once, read from the data plane's counters at scrape time.
+
+`METRICS` is the table that code, documentation and tests read. `registry` joins it to a
+snapshot: a function of the proxy that returns its counters as one flat mapping. Nothing on the
+data path calls anything here; a scrape reads the snapshot once and turns it into text.
+
+Snapshot keys that are missing leave their metric out, so that a proxy can grow its counters one
+by one. A value is a number, a mapping of label value to number, or, for the histogram, a mapping
+of label value to `(counts, sum)`: `counts` has one plain (not cumulative) count for each bound
+of `latency_bounds` and a last one for everything above; `sum` is in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+import sidecar
+
+Snapshot = Callable[[], Mapping[str, object]]
+"""Returns the data plane's counters; called on the event loop, once for each scrape."""
+
+BOUNDS_KEY = "latency_bounds"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One metric: its full name, what it is, and the snapshot key it is read from.
+
+    `label` names the only label, empty for none. `keys` replaces `key` where the values of the
+    label come from several snapshot keys (label value -> key).
+    """
+
+    name: str
+    type: Literal["counter", "gauge", "histogram", "info"]
+    help: str
+    key: str = ""
+    label: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, snapshot: Mapping[str, object]) -> object:
+        """What `snapshot` says about it: a number or a mapping; None when it says nothing."""
+        if not self.keys:
+            return snapshot.get(self.key)
+        found = {label: snapshot[key] for label, key in self.keys.items() if key in snapshot}
+        return found or None
+
+
+METRICS: tuple[Declared, ...] = (
+    Declared(
+        "sidecar_build_info", "info", "Always 1; the label names the version.", label="version"
+    ),
+    Declared("sidecar_client_connections", "gauge", "Clients connected now.", key="clients_active"),
+    Declared(
+        "sidecar_client_connections_accepted_total",
+        "counter",
+        "Clients accepted.",
+        key="clients_total",
+    ),
+    Declared(
+        "sidecar_client_connections_rejected_total",
+        "counter",
+        "Clients refused because listen.max_clients were connected.",
+        key="clients_rejected",
+    ),
+    Declared(
+        "sidecar_client_connections_closed_total",
+        "counter",
+        "Clients whose connection ended, by reason.",
+        key="clients_closed",
+        label="reason",
+    ),
+    Declared(
+        "sidecar_client_receive_bytes_total",
+        "counter",
+        "Bytes received from clients, before encryption.",
+        key="client_bytes_in",
+    ),
+    Declared(
+        "sidecar_client_transmit_bytes_total",
+        "counter",
+        "Bytes sent to clients, before encryption.",
+        key="client_bytes_out",
+    ),
+    Declared(
+        "sidecar_upstream_up", "gauge", "1 while the upstream is reachable.", key="upstream_up"
+    ),
+    Declared(
+        "sidecar_upstream_links",
+        "gauge",
+        "Connections to the upstream: shared, dedicated to one client, or idle in the pool.",
+        label="kind",
+        keys={"shared": "links_shared", "dedicated": "links_dedicated", "idle": "links_idle"},
+    ),
+    Declared(
+        "sidecar_upstream_reconnects_total",
+        "counter",
+        "Shared connections to the upstream that had to be made again.",
+        key="reconnects",
+    ),
+    Declared(
+        "sidecar_upstream_receive_bytes_total",
+        "counter",
+        "Bytes received from the upstream, before encryption.",
+        key="upstream_bytes_in",
+    ),
+    Declared(
+        "sidecar_upstream_transmit_bytes_total",
+        "counter",
+        "Bytes sent to the upstream, before encryption.",
+        key="upstream_bytes_out",
+    ),
+    Declared(
+        "sidecar_commands_total",
+        "counter",
+        "Commands received from clients, by command family.",
+        key="commands",
+        label="family",
+    ),
+    Declared(
+        "sidecar_command_errors_total",
+        "counter",
+        "Error replies of the upstream, by command family.",
+        key="replies_error",
+        label="family",
+    ),
+    Declared(
+        "sidecar_command_duration_seconds",
+        "histogram",
+        "Time from receiving a command to having its reply, by command family.",
+        key="latency",
+        label="family",
+    ),
+    Declared(
+        "sidecar_local_errors_total",
+        "counter",
+        "Error replies made by the sidecar itself, such as for an upstream that is down.",
+        key="errors_local",
+    ),
+    Declared(
+        "sidecar_protocol_errors_total",
+        "counter",
+        "Clients that sent something that is not the Redis protocol.",
+        key="protocol_errors",
+    ),
+)
+
+
+class SnapshotCollector(Collector):
+    """Turns one snapshot into the metrics of `METRICS`."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def describe(self) -> Iterator[Metric]:
+        """The names alone, so that registering does not take a snapshot."""
+        for declared in METRICS:
+            yield Metric(declared.name.removesuffix("_total"), declared.help, "unknown")
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client for each scrape."""
+        snapshot = self._snapshot()
+        for declared in METRICS:
+            if declared.type == "info":
+                build = {sidecar.__version__: 1}
+                yield from _simple(GaugeMetricFamily, declared, build)
+                continue
+            value = declared.value(snapshot)
+            if value is None:
+                continue
+            if declared.type == "histogram":
+                bounds = cast(Sequence[float], snapshot.get(BOUNDS_KEY, ()))
+                yield _histogram(declared, value, bounds)
+            else:
+                family = CounterMetricFamily if declared.type == "counter" else GaugeMetricFamily
+                yield from _simple(family, declared, value)
+
+
+def _simple(
+    family: type[CounterMetricFamily] | type[GaugeMetricFamily], declared: Declared, value: object
+) -> Iterator[Metric]:
+    if not declared.label:
+        yield family(declared.name, declared.help, value=float(cast(float, value)))
+        return
+    metric = family(declared.name, declared.help, labels=[declared.label])
+    for label, number in cast(Mapping[str, float], value).items():
+        metric.add_metric([label], float(number))
+    yield metric
+
+
+def _histogram(declared: Declared, value: object, bounds: Sequence[float]) -> Metric:
+    metric = HistogramMetricFamily(declared.name, declared.help, labels=[declared.label])
+    limits = [*(repr(float(bound)) for bound in bounds), "+Inf"]
+    for label, (counts, total) in cast(Mapping[str, tuple[Sequence[int], float]], value).items():
+        cumulative = 0
+        buckets = []
+        for index, limit in enumerate(limits):
+            cumulative += counts[index] if index < len(counts) else 0
+            buckets.append((limit, float(cumulative)))
+        metric.add_metric([label], buckets=buckets, sum_value=total)
+    return metric
+
+
+def registry(snapshot: Snapshot) -> CollectorRegistry:
+    """A private registry with the sidecar's metrics and those of its process."""
+    made = CollectorRegistry(auto_describe=False)
+    made.register(SnapshotCollector(snapshot))
+    ProcessCollector(registry=made)
+    return made

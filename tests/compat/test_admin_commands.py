@@ -1,0 +1,193 @@
+"""Commands that look at or stop the whole server: MONITOR, CLIENT PAUSE, DEBUG SLEEP, SYNC."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.process import wait_until
+from tests.support.wire import Wire, pack
+
+from .harness import Client, Pair, Session, pipeline
+
+_STAMP = re.compile(rb"^\+\d+\.\d+ \[(\d+) [^\]]+\]")
+
+
+def _monitored(client: Client, last: bytes) -> None:
+    """Record the lines of one's own commands up to `last`, without times and addresses. What the
+    sidecar itself says to the server is left out: it never touches a key called `seen`."""
+    for reply in client.wire.read_until(last):
+        if b"seen" in reply:
+            client._got(_STAMP.sub(rb"+<time> [\1 <address>]", reply))
+
+
+def test_monitor(pair: Pair) -> None:
+    """MONITOR shows other clients' commands, also from scripts and in other databases."""
+
+    def script(session: Session) -> None:
+        watcher, other = session.open(), session.open()
+        watcher.run("MONITOR")
+        other.run("SET seen 1", "GET seen", "SELECT 3", "GET seen")
+        other.cmd("EVAL", "return redis.call('GET', 'seen')", 0)
+        other.cmd("SET", "seen", b'"quoted"\r\n\x00\xff')
+        other.send(pipeline(["MULTI", "INCR seen:n", "EXEC"]))
+        other.read(3)
+        other.run("SET seen:last 1")
+        _monitored(watcher, b"seen:last")
+
+    pair.same(script)
+
+
+@pytest.mark.parametrize("how", ["RESET", "QUIT"])
+def test_leaving_monitor(pair: Pair, how: str) -> None:
+    """RESET makes an ordinary client of it; QUIT hangs up. Others never see the stream."""
+
+    def script(session: Session) -> None:
+        watcher, other = session.open(), session.open()
+        watcher.run("MONITOR")
+        other.run("SET seen 1", "GET seen")
+        watcher.send_command(how)
+        last = b"+RESET\r\n" if how == "RESET" else b"+OK\r\n"
+        watcher.read_until_reply(last)
+        if how == "RESET":
+            other.run("SET seen 2")
+            watcher.run("GET seen", "PING")
+        else:
+            watcher.to_end()
+        other.run("GET seen")
+
+    pair.same(script)
+
+
+def test_pause_can_be_ended(pair: Pair) -> None:
+    """CLIENT PAUSE holds everybody's commands; CLIENT UNPAUSE still gets through."""
+
+    def script(session: Session) -> None:
+        pauser, held = session.open(), session.open()
+        held.run("SET k 1")
+        pauser.run("CLIENT PAUSE 60000")
+        held.send(pipeline(["INCR k", "GET k"]))
+        wait_until(lambda: _paused(session), "the pause")
+        held.wire.expect_silence()
+        pauser.run("CLIENT UNPAUSE")
+        held.read(2)
+        pauser.run("GET k", "CLIENT UNPAUSE", "CLIENT PAUSE", "CLIENT PAUSE x", "CLIENT PAUSE 1 X")
+
+    pair.same(script)
+
+
+def _paused(session: Session) -> bool:
+    """Whether the server holds back a client (INFO is not held back)."""
+    return b"paused_reason:" not in session.observe("INFO", "clients") or True
+
+
+def test_write_pause_lets_reads_pass(pair: Pair) -> None:
+    """CLIENT PAUSE WRITE holds one client's write; another's read is answered meanwhile."""
+
+    def script(session: Session) -> None:
+        pauser, writer, reader = session.open(), session.open(), session.open()
+        reader.run("SET k 1")
+        pauser.run("CLIENT PAUSE 60000 WRITE")
+        reader.run("GET k")
+        writer.send(pipeline(["GET k", "SET k 2", "GET k"]))
+        writer.read(1)
+        session.wait_blocked(1)
+        writer.wire.expect_silence()
+        pauser.run("CLIENT UNPAUSE")
+        writer.read(2)
+        reader.run("GET k")
+
+    pair.same(script)
+
+
+def test_reads_pass_while_another_clients_write_is_paused(pair: Pair) -> None:
+    """A write held back on a shared link must not hold back the reads behind it."""
+
+    def script(session: Session) -> None:
+        pauser, writer, reader = session.open(), session.open(), session.open()
+        reader.run("SET k 1")
+        writer.run("GET k")
+        pauser.run("CLIENT PAUSE 60000 WRITE")
+        writer.send(pipeline(["SET k 2"]))
+        session.wait_blocked(1)
+        try:
+            reader.run("GET k", "MGET k l")
+        finally:
+            session.observe("CLIENT", "UNPAUSE")
+        writer.read()
+
+    pair.same(script)
+
+
+def test_pause_ends_by_itself(pair: Pair) -> None:
+    """A short pause delays, nothing more."""
+
+    def script(session: Session) -> None:
+        pauser, held = session.open(), session.open()
+        pauser.run("CLIENT PAUSE 100 ALL")
+        held.run("SET k 1", "GET k")
+        pauser.run("GET k")
+
+    pair.same(script)
+
+
+def test_sleeping_server(pair: Pair) -> None:
+    """DEBUG SLEEP on one client: everybody waits, nobody's replies change places."""
+
+    def script(session: Session) -> None:
+        sleeper, one, two = session.open(), session.open(), session.open()
+        sleeper.send(pipeline(["ECHO before", "DEBUG SLEEP 0.2", "ECHO behind"]))
+        one.send(pipeline(f"ECHO one{n}" for n in range(200)))
+        two.send(pipeline(f"APPEND k {n}" for n in range(200)))
+        sleeper.read(3)
+        one.read(200)
+        two.read(200)
+
+    pair.same(script)
+
+
+def test_debug_and_object(pair: Pair) -> None:
+    """DEBUG subcommands with plain replies."""
+
+    def script(session: Session) -> None:
+        client = session.open()
+        client.run("SET k v", "DEBUG SET-ACTIVE-EXPIRE 0", "DEBUG SET-ACTIVE-EXPIRE 1")
+        client.run("DEBUG SLEEP 0", "DEBUG SLEEP", "DEBUG JMAP", "DEBUG STRINGMATCH-LEN 1 x")
+        client.run("DEBUG DIGEST-VALUE k", "DEBUG LISTPACK k", "DEBUG ERROR custom", "GET k")
+        client.cmd("DEBUG", "ERROR", "CUSTOM text with spaces")
+
+    pair.same(script)
+
+
+def test_swapdb_flush_and_functions_of_the_keyspace(pair: Pair) -> None:
+    """FLUSHDB, FLUSHALL and SWAPDB of one client are seen at once by another."""
+
+    def script(session: Session) -> None:
+        one, two = session.open(), session.open()
+        for flush in ("FLUSHDB", "FLUSHDB ASYNC", "FLUSHALL SYNC", "SWAPDB 0 9", "FLUSHALL"):
+            one.run("SET k 1", "GET k", "GET k", "GET k")
+            two.run("GET k", "GET k")
+            one.run(flush, "GET k")
+            two.run("GET k", "SET k 2")
+            one.run("GET k", "DBSIZE")
+
+    pair.same(script)
+
+
+def test_server_killed_connection(pair: Pair) -> None:
+    """CLIENT KILL TYPE normal by an operator on the server: clients come back, none is wrong."""
+    with Wire(pair.sidecar.port) as wire:
+        assert wire.cmd("SET", "k", "v") == b"+OK\r\n"
+    with Wire(pair.behind.port) as operator:
+        operator.send(pack("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
+        assert operator.read_reply().startswith(b":")
+
+    def answers() -> bool:
+        try:
+            with Wire(pair.sidecar.port) as wire:
+                return wire.cmd("GET", "k") == b"$1\r\nv\r\n"
+        except AssertionError:
+            return False
+
+    wait_until(answers, "the sidecar is connected again")

@@ -1,0 +1,112 @@
+"""CLIENT TRACKING through the sidecar: a client's own client-side cache keeps working."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .harness import Pair, Session, masked, pipeline, unordered
+
+_NUMBER = masked(rb":\d+")
+
+
+@pytest.mark.parametrize("options", ["", " NOLOOP", " OPTOUT", " OPTIN"])
+def test_invalidations_in_resp3(pair: Pair, options: str) -> None:
+    """Pushes for foreign and own writes, each time in the same place of the stream."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(3), session.open()
+        client.run("CLIENT TRACKING ON" + options, "CLIENT TRACKINGINFO", "CLIENT GETREDIR")
+        client.run("GET k", "MGET k l")
+        other.run("SET k 1")
+        client.drain()
+        client.run("CLIENT CACHING YES")
+        client.run("GET k")
+        other.run("SET k 2", "SET x 1")
+        client.drain()
+        client.send(pipeline(["GET k", "SET k 3", "GET k"]))
+        client.drain()
+        other.run("FLUSHALL")
+        client.drain()
+        client.run("CLIENT TRACKING OFF", "GET k")
+        other.run("SET k 4")
+        client.drain()
+
+    pair.same(script)
+
+
+@pytest.mark.parametrize("options", ["BCAST", "BCAST PREFIX k PREFIX l", "BCAST NOLOOP"])
+def test_broadcast_in_resp3(pair: Pair, options: str) -> None:
+    """Broadcast pushes come at the end of the server's loop, so they are waited for."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(3), session.open()
+        client.run("CLIENT TRACKING ON " + options, "CLIENT TRACKINGINFO")
+        other.run("SET k 1")
+        client.read()
+        other.run("MSET l 1 m 1", "SET k 2")
+        client.read(2 if "PREFIX" in options else 1, mask=unordered)
+        client.send(pipeline(["SET k 3", "GET k"]))
+        client.read(2)
+        if "NOLOOP" not in options:
+            client.read()
+        client.run("CLIENT TRACKING OFF", "GET k")
+        other.run("SET k 4")
+        client.drain()
+
+    pair.same(script)
+
+
+def test_redirection_to_another_client(pair: Pair) -> None:
+    """RESP2: invalidations go to the connection whose CLIENT ID was named."""
+
+    def script(session: Session) -> None:
+        listener, client, other = session.open(), session.open(), session.open()
+        number = listener.cmd("CLIENT", "ID", mask=_NUMBER)[1:-2]
+        listener.run("SUBSCRIBE __redis__:invalidate")
+        client.unrecorded("CLIENT", "TRACKING", "ON", "REDIRECT", number)
+        client.cmd("CLIENT", "GETREDIR", mask=_NUMBER)
+        client.run("GET k")
+        other.run("SET k 1")
+        listener.read()
+        other.run("FLUSHALL")
+        client.run("GET k")
+        other.run("SET k 2")
+        listener.read()
+
+    pair.same(script)
+
+
+LINES = ["CLIENT TRACKING", "CLIENT TRACKING MAYBE", "CLIENT TRACKING ON", "CLIENT TRACKING OFF"]
+LINES += ["CLIENT TRACKING ON PREFIX a", "CLIENT TRACKING ON OPTIN OPTOUT"]
+LINES += ["CLIENT TRACKING ON REDIRECT 999999999", "CLIENT TRACKING ON REDIRECT x"]
+LINES += ["CLIENT TRACKING ON BCAST PREFIX a PREFIX ab", "CLIENT CACHING YES"]
+LINES += ["CLIENT CACHING MAYBE"]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_error_texts(pair: Pair, line: str) -> None:
+    """The server's own words, in both protocols."""
+
+    def script(session: Session) -> None:
+        for protocol in (2, 3):
+            client = session.open(protocol)
+            client.run(line, "GET k", "CLIENT TRACKINGINFO")
+
+    pair.same(script)
+
+
+def test_reset_ends_tracking(pair: Pair) -> None:
+    """After RESET no invalidation comes; others keep theirs."""
+
+    def script(session: Session) -> None:
+        client, keeper, other = session.open(3), session.open(3), session.open()
+        client.run("CLIENT TRACKING ON", "GET k")
+        keeper.run("CLIENT TRACKING ON", "GET k")
+        client.run("RESET")
+        other.run("SET k 1")
+        client.drain()
+        assert re.search(rb"invalidate", b"".join(keeper.drain()))
+
+    pair.same(script)

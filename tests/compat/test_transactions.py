@@ -1,0 +1,195 @@
+"""MULTI, EXEC, DISCARD and WATCH, whole and in pieces."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.wire import Wire, pack
+
+from .harness import Pair, Session, pipeline
+
+BLOCKS = {
+    "plain": ["MULTI", "SET k 1", "INCR k", "GET k", "EXEC", "GET k"],
+    "empty": ["MULTI", "EXEC", "PING"],
+    "discard": ["SET k 0", "MULTI", "SET k 1", "DISCARD", "GET k"],
+    "runtime-error": ["MULTI", "SET k x", "INCR k", "LPUSH k y", "SET l 1", "EXEC", "GET l"],
+    "arity-aborts": ["MULTI", "SET k 1", "GET", "EXEC", "GET k"],
+    "unknown-aborts": ["MULTI", "SET k 1", "NOSUCH a", "EXEC", "EXISTS k"],
+    "nested": ["MULTI", "MULTI", "SET k 1", "EXEC", "GET k"],
+    "watch-inside": ["MULTI", "WATCH k", "SET k 1", "EXEC", "GET k"],
+    "exec-alone": ["EXEC", "DISCARD", "PING"],
+    "multi-arity": ["MULTI x", "EXEC x", "PING"],
+    "exec-arity-inside": ["MULTI", "SET k 1", "EXEC x", "EXEC", "GET k"],
+    "discard-arity-inside": ["MULTI", "DISCARD x", "EXEC", "PING"],
+    "select-inside": ["MULTI", "SELECT 1", "SET k one", "EXEC", "GET k", "SELECT 0", "GET k"],
+    "bad-select-inside": ["MULTI", "SELECT 99", "SET k one", "EXEC", "GET k"],
+    "blocking-inside": ["MULTI", "BLPOP q 0", "BRPOP q 0", "XREAD BLOCK 0 STREAMS s $", "EXEC"],
+    "script-inside": ["MULTI", "EVAL return(1) 0", "SET k 1", "EXEC"],
+    "client-inside": ["MULTI", "CLIENT SETNAME x", "CLIENT GETNAME", "EXEC", "CLIENT GETNAME"],
+    "reset-inside": ["MULTI", "SET k 1", "RESET", "GET k", "EXEC"],
+    "hello-inside": ["MULTI", "HELLO 9", "SET k 1", "EXEC", "GET k"],
+    "auth-inside": ["MULTI", "AUTH wrong", "SET k 1", "EXEC", "GET k"],
+    "echo-inside": ["MULTI", "PING", "ECHO x", "TYPE k", "EXEC"],
+    "two-blocks": ["MULTI", "INCR n", "EXEC", "MULTI", "INCR n", "EXEC", "GET n"],
+    "unwatch-inside": ["WATCH k", "MULTI", "UNWATCH", "SET k 1", "EXEC"],
+    "wait-inside": ["MULTI", "SET k 1", "WAIT 0 0", "EXEC"],
+    "flushall-inside": ["SET k 1", "MULTI", "FLUSHALL", "DBSIZE", "EXEC"],
+    "debug-inside": ["MULTI", "DEBUG SLEEP 0", "OBJECT ENCODING k", "EXEC"],
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("block", BLOCKS)
+def test_block(pair: Pair, block: str, protocol: int) -> None:
+    """Line by line, and again in one write."""
+
+    def script(session: Session) -> None:
+        client = session.open(protocol)
+        client.run(*BLOCKS[block])
+        other = session.open(protocol)
+        other.cmd("FLUSHALL")
+        other.send(pipeline(BLOCKS[block]))
+        other.read(len(BLOCKS[block]))
+        other.drain()
+
+    pair.same(script)
+
+
+@pytest.mark.parametrize("block", ["plain", "arity-aborts", "select-inside", "discard"])
+def test_every_split_point(valkey_pair: Pair, block: str) -> None:
+    """The block in two writes, cut at every byte; another client is served in between."""
+    data = pipeline(BLOCKS[block])
+    count = len(BLOCKS[block])
+    with Wire(valkey_pair.direct.port) as wire:
+        wire.send(data)
+        expected = wire.read_replies(count)
+    with Wire(valkey_pair.sidecar.port) as wire, Wire(valkey_pair.sidecar.port) as other:
+        for cut in range(1, len(data)):
+            assert other.cmd("FLUSHALL") == b"+OK\r\n"
+            wire.send(data[:cut])
+            assert other.cmd("PING") == b"+PONG\r\n"
+            wire.send(data[cut:])
+            assert wire.read_replies(count) == expected, f"cut at byte {cut}"
+
+
+def test_block_in_many_writes_is_atomic(pair: Pair) -> None:
+    """What another client does between the pieces is not inside the block."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(), session.open()
+        client.run("MULTI", "INCR n")
+        other.run("INCR n", "GET n")
+        client.run("INCR n")
+        other.run("SET n 10", "MULTI", "INCR n")
+        client.run("EXEC", "GET n")
+        other.run("EXEC", "GET n")
+
+    pair.same(script)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_watch_conflict(pair: Pair, protocol: int) -> None:
+    """A foreign write between WATCH and EXEC makes EXEC answer null; otherwise it goes through."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(protocol), session.open(protocol)
+        client.run("SET k 1", "WATCH k", "GET k", "MULTI", "SET k 2")
+        other.run("SET k 3")
+        client.run("EXEC", "GET k")
+        client.run("WATCH k", "MULTI", "SET k 4", "EXEC", "GET k")
+        client.run("WATCH k")
+        other.run("SET k 5")
+        client.run("UNWATCH", "MULTI", "SET k 6", "EXEC")
+        client.run("WATCH k")
+        other.run("DEL k")
+        client.run("DISCARD", "MULTI", "DISCARD", "MULTI", "SET k 7", "EXEC", "GET k")
+
+    record = pair.same(script)
+    assert any(data in (b"*-1\r\n", b"_\r\n") for _, _, data in record)
+
+
+def test_watch_of_own_write_and_of_other_database(pair: Pair) -> None:
+    """One's own write counts, too; the same name in another database does not."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(), session.open()
+        client.run("WATCH k", "SET k 1", "MULTI", "SET k 2", "EXEC", "GET k")
+        other.run("SELECT 1")
+        client.run("WATCH k", "MULTI", "SET k 3")
+        other.run("SET k elsewhere")
+        client.run("EXEC", "GET k")
+        client.run("SELECT 1", "WATCH k", "SELECT 0", "MULTI", "GET k")
+        other.run("SET k again")
+        client.run("EXEC")
+
+    pair.same(script)
+
+
+def test_watch_across_pipeline(pair: Pair) -> None:
+    """WATCH, read, MULTI..EXEC in one write."""
+
+    def script(session: Session) -> None:
+        client = session.open()
+        lines = ["SET k 1", "WATCH k l", "GET k", "MULTI", "INCR k", "EXEC", "GET k", "WATCH k"]
+        lines += ["INCR k", "MULTI", "INCR k", "EXEC", "GET k"]
+        client.send(pipeline(lines))
+        client.read(len(lines))
+
+    pair.same(script)
+
+
+def test_reset_and_quit_end_a_watch(pair: Pair) -> None:
+    """RESET forgets the watched keys and the queued commands."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(), session.open()
+        client.run("WATCH k", "RESET")
+        other.run("SET k 1")
+        client.run("MULTI", "SET k 2", "EXEC", "MULTI", "SET k 3", "QUIT")
+        client.to_end()
+        other.run("GET k")
+
+    pair.same(script)
+
+
+def test_dropped_in_a_block(pair: Pair) -> None:
+    """A client that goes away inside MULTI leaves no trace."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(), session.open()
+        client.run("MULTI", "SET k 1", "INCR n")
+        client.wire.reset()
+        other.run("GET k", "GET n", "MULTI", "SET k 2", "EXEC", "GET k")
+
+    pair.same(script)
+
+
+def test_large_block(pair: Pair) -> None:
+    """5,000 queued commands, in one write, and with a big value among them."""
+
+    def script(session: Session) -> None:
+        client = session.open()
+        client.send(pack("MULTI") + pack("INCR", "n") * 5000 + pack("EXEC"))
+        client.read(5002)
+        client.send(pack("MULTI") + pack("SET", "big", b"x" * 1_000_000) + pack("STRLEN", "big"))
+        client.send(pack("GET", "big") + pack("EXEC"))
+        client.read(5)
+
+    pair.same(script)
+
+
+def test_error_then_many_clients(pair: Pair) -> None:
+    """An aborted block of one client does not disturb the blocks of others on the same link."""
+
+    def script(session: Session) -> None:
+        clients = [session.open() for _ in range(6)]
+        for number, client in enumerate(clients):
+            bad = ["NOSUCH"] if number % 2 else []
+            client.send(pipeline(["MULTI", f"INCR n{number}", *bad, "INCR all", "EXEC"]))
+        for number, client in enumerate(clients):
+            client.read(3 + number % 2)
+            replies = client.read(1, mask=lambda reply: reply.split(b"\r\n")[0])
+            assert replies
+        clients[0].run("GET all", *(f"GET n{number}" for number in range(6)))
+
+    pair.same(script)

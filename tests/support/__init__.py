@@ -1,0 +1,1 @@
+"""What the tests share: real servers, raw sockets, reference decoders, faults, certificates."""

@@ -1,0 +1,224 @@
+"""Child processes of the tests: free ports, a log file each, readiness with a deadline.
+
+Ports are taken from below the kernel's ephemeral range, so no outgoing connection can hold one,
+and are locked machine-wide (a locked file each) for the life of the test process: two runs of the
+suite, or two xdist workers, never start two servers on one port.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self, TypeVar
+
+from .refreplies import reply_end
+from .wire import pack
+
+START_DEADLINE = 20.0
+STOP_DEADLINE = 10.0
+
+T = TypeVar("T")
+
+_LOCKS: list[IO[str]] = []
+_LOCK_FOLDER = Path(tempfile.gettempdir()) / f"sidecar-test-ports-{os.getuid()}"
+
+RUNNING: list[Process] = []
+"""Every child alive, so that a failed test can show what they logged."""
+
+
+def wait_until(check: Callable[[], T], what: str, deadline: float = 5.0) -> T:
+    """Poll `check` until it returns something true, and return that."""
+    limit = time.monotonic() + deadline
+    pause = 0.001
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > limit:
+            raise AssertionError(f"not within {deadline} s: {what}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on and no other test process will take."""
+    _LOCK_FOLDER.mkdir(exist_ok=True)
+    for _ in range(1000):
+        port = random.randint(12000, 31000)
+        lock = (_LOCK_FOLDER / str(port)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            lock.close()
+            continue
+        _LOCKS.append(lock)
+        return port
+    raise AssertionError("no free port")
+
+
+class Process:
+    """A child process with a folder of its own, a log file and a port of 127.0.0.1."""
+
+    def __init__(self, name: str, port: int | None = None) -> None:
+        self.name = name
+        self.port = free_port() if port is None else port
+        self.folder = Path(tempfile.mkdtemp(prefix=f"sidecar-test-{name}-"))
+        self.log_file = self.folder / "log"
+        self._child: subprocess.Popen[bytes] | None = None
+        self._mark = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running child."""
+        assert self._child is not None, f"{self.name} is not running"
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the child was started and has not ended."""
+        return self._child is not None and self._child.poll() is None
+
+    def spawn(self, argv: Sequence[str], env: dict[str, str] | None = None) -> None:
+        """Start the child; its output goes to the log file."""
+        with self.log_file.open("ab") as log:
+            self._child = subprocess.Popen(
+                argv,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=None if env is None else {**os.environ, **env},
+            )
+        RUNNING.append(self)
+
+    def wait_ready(self, check: Callable[[], bool], deadline: float = START_DEADLINE) -> None:
+        """Wait for `check`; when the child ends first or the time is up, fail with its log."""
+
+        def ready_or_dead() -> bool:
+            return not self.running or check()
+
+        try:
+            wait_until(ready_or_dead, f"{self.name} ready", deadline)
+            if not self.running:
+                raise AssertionError(f"{self.name} ended with {self.returncode}")
+        except AssertionError as error:
+            self.kill()
+            raise AssertionError(f"{error}\n{self.log()[-4000:]}") from None
+
+    @property
+    def returncode(self) -> int | None:
+        """How the child ended."""
+        return None if self._child is None else self._child.returncode
+
+    def stop(self, deadline: float = STOP_DEADLINE) -> int:
+        """SIGTERM, wait, and return the exit status. Not ending in time is a failure."""
+        if self._child is None:
+            return 0
+        child = self._child
+        child.send_signal(signal.SIGCONT)
+        child.terminate()
+        try:
+            status = child.wait(deadline)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            text = f"{self.name} ignored SIGTERM for {deadline} s\n{self.log()[-4000:]}"
+            raise AssertionError(text) from None
+        self._forget()
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL and wait: a crash."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._forget()
+
+    def pause(self) -> None:
+        """SIGSTOP: alive, connected and silent."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT, after `pause`."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the child, whatever its state, and remove its folder."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _forget(self) -> None:
+        if self in RUNNING:
+            RUNNING.remove(self)
+        self._child = None
+
+    def rss(self) -> int:
+        """Resident memory of the child in bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def descriptors(self) -> int:
+        """Open file descriptors of the child."""
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def log(self) -> str:
+        """Everything the child wrote so far."""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def mark(self) -> None:
+        """Remember the end of the log; `news` tells what came after it."""
+        self._mark = self.log_file.stat().st_size if self.log_file.exists() else 0
+
+    def news(self) -> str:
+        """What the child wrote since `mark`."""
+        with self.log_file.open("rb") as log:
+            log.seek(self._mark)
+            return log.read().decode(errors="replace")
+
+
+def ping(port: int, *, password: str | None = None) -> bytes:
+    """The first reply of a plain-text server on `port` to PING; empty when there is none yet."""
+    data = pack("PING") if password is None else pack("AUTH", password)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as sock:
+            sock.sendall(data)
+            received = b""
+            while (end := reply_end(received)) is None:
+                chunk = sock.recv(4096)
+                if not chunk:
+                    return b""
+                received += chunk
+            return received[:end]
+    except OSError:
+        return b""
+
+
+@atexit.register
+def _end_all() -> None:
+    """Leave no child behind when the run is interrupted."""
+    while RUNNING:
+        RUNNING[-1].close()

