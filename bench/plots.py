@@ -25,7 +25,7 @@ COLOURS = {
     "twemproxy": "#edae49",
     "haproxy": "#66a182",
 }
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

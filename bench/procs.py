@@ -92,6 +92,7 @@ def _before_exec(cpus: set[int] | None) -> Callable[[], None]:
     prctl = ctypes.CDLL(None).prctl
 
     def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, set())
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if cpus:
             os.sched_setaffinity(0, cpus)
@@ -115,9 +116,12 @@ class Fleet:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        blocked = {signal.SIGINT, signal.SIGTERM}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # an impatient second Ctrl-C
         for child in reversed(self.children):
             child.stop()
         shutil.rmtree(self.dir, ignore_errors=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def start(self, name: str, argv: list[str], cpus: set[int] | None = None) -> Child:
         """Start a process, its output in a log file; raises Unavailable if it cannot be run."""

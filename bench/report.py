@@ -106,7 +106,7 @@ def print_scenario(console: Console, result: ScenarioResult) -> None:
         table.add_row(*row, style="bold green" if "sidecar" in row[:2] else "")
     console.print(table)
     for problem in problems:
-        console.print(f"  not measured: {problem}", style="yellow", markup=False)
+        console.print(f"  failed or missing: {problem}", style="yellow", markup=False)
 
 
 def verdict_rows(verdicts: Sequence[Verdict]) -> list[Row]:
@@ -163,7 +163,7 @@ def markdown(
         columns, body, problems = rows(result)
         lines += ["", f"## {result.scenario.name}: {result.scenario.title}", ""]
         lines += _markdown(columns, body) if body else []
-        lines += [f"- not measured: {problem}" for problem in problems]
+        lines += [f"- failed or missing: {problem}" for problem in problems]
     return "\n".join(lines) + "\n"
 
 

@@ -62,9 +62,9 @@ class ScenarioResult:
     lanes: list[LaneResult]
 
     def lane(self, peer: str, case: str = "") -> LaneResult | None:
-        """The lane of a peer, if it has rounds."""
+        """The lane of a peer, if it has rounds and none of them failed."""
         for lane in self.lanes:
-            if lane.peer == peer and lane.case == case and lane.rounds:
+            if lane.peer == peer and lane.case == case and lane.rounds and not lane.problem:
                 return lane
         return None
 
@@ -127,7 +127,7 @@ def _run_load(program: Path, scenario: Scenario, options: Options, tick: Tick) -
         biggest = max(scenario.cases.values(), key=lambda load: load.keys)
         lanes = _start_lanes(stage, scenario, results)
         direct = STARTERS["direct"](stage, Load())
-        loadgen.fill(program, dataclasses.replace(direct.address), biggest)
+        loadgen.fill(program, direct.address, biggest)
         for turn in range(options.repeat):
             shift = turn % len(results)
             for result in results[shift:] + results[:shift]:

@@ -147,8 +147,16 @@ def judge(results: Results) -> list[Verdict]:
     verdicts = []
     for rule in RULES:
         found = rule.figure(results[rule.scenario]) if rule.scenario in results else None
-        triple = (found.median, found.low, found.high) if found else (None, None, None)
         verdicts.append(
-            Verdict(rule.target, rule.scenario, rule.limit, rule.unit, *triple, rule.at_least)
+            Verdict(
+                rule.target,
+                rule.scenario,
+                rule.limit,
+                rule.unit,
+                measured=found.median if found else None,
+                low=found.low if found else None,
+                high=found.high if found else None,
+                at_least=rule.at_least,
+            )
         )
     return verdicts

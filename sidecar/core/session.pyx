@@ -154,7 +154,8 @@ cdef int dispatch_dedicated(Session* s, Command* c, int route, const char* p,
     cdef bint stateful = s.in_multi or s.watching
     if route == ROUTE_RESET or route == ROUTE_QUIT:
         return WANT_LOCAL
-    if not stateful and (route == ROUTE_LOCAL or route == ROUTE_PIN or route == ROUTE_WAIT):
+    if not stateful and (route == ROUTE_LOCAL or route == ROUTE_PIN
+                         or (route == ROUTE_WAIT and s.outstanding)):
         # Once the replies are in, the link goes back and the command is looked at afresh.
         return WANT_LOCAL
     if route == ROUTE_LOCAL or route == ROUTE_PIN:

@@ -4,6 +4,10 @@ from sidecar.core.commands cimport CommandTable
 from sidecar.core.link cimport Core, Link, Session
 from sidecar.core.memory cimport Buffer
 from sidecar.core.stats cimport Stats
+from sidecar.proxy.poller cimport poller_event
+
+cdef enum:
+    EVENTS = 256
 
 cdef class Plane:
     cdef Core core
@@ -21,6 +25,10 @@ cdef class Plane:
     cdef list waiting_for_room
     cdef bint flush_due
     cdef bint settling
+    cdef int poller             # -1: the loop watches each socket itself
+    cdef bint polling
+    cdef list closed_meanwhile  # closed while events for them may still be in hand
+    cdef poller_event events[EVENTS]
     cdef size_t output_max
     cdef object flush_callback
     cdef public dict closed_for
@@ -43,6 +51,9 @@ cdef class Connection:
     cdef readonly bint closed
     cdef bint ended             # the peer will send no more
 
+    cdef int readable(self) except -1
+    cdef int writable(self) except -1
+    cdef int watch(self, bint reading, bint writing) except -1
     cdef int open(self, object sock, tuple tls) except -1
     cdef int detach(self) except -1
     cdef int watch_reading(self, bint on) except -1

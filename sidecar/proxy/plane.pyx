@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The sockets of the data path: where the core's bytes meet the event loop.
 
-Python is entered once for each readable socket. Everything that follows from one event is done
-before it returns:
+The loop enters Python once for all sockets that are ready (poller.pxd). Everything that follows
+from one event is done before the next is looked at, but for the flush of the links:
 
-    recv -> session_feed -> requests lie in Link.out -> one flush for all links, next iteration
+    recv -> session_feed -> requests lie in Link.out -> one flush for all links at the end
     recv -> link_receive -> replies lie in the receive buffer -> settle: one send per client
 
 There is ONE receive buffer for all sockets. What the core remembers as a `run` points into it,
@@ -36,6 +36,8 @@ from sidecar.core.request cimport (ERR_MEMORY, SCAN_DONE, SCAN_INLINE, Scanner, 
 from sidecar.core.request import normalise_inline, split_arguments
 from sidecar.core.reply cimport framer_reset
 from sidecar.core.session cimport session_feed, session_ready, session_resume
+from sidecar.proxy.poller cimport (poller_close, poller_event, poller_open, poller_readable,
+    poller_set, poller_wait, poller_who, poller_writable)
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.stats cimport BUCKETS
 
@@ -65,7 +67,7 @@ cdef class Plane:
     """
 
     def __cinit__(self, loop, handler, CommandTable table, *, size_t request_buffer,
-                  size_t link_pause, size_t output_pause, size_t output_max):
+                  size_t link_pause, size_t output_pause, size_t output_max, bint own_poller=True):
         self.received = <char*>malloc(RECEIVE)
         self.sealed = <char*>malloc(RECEIVE)
         self.stats = <Stats*>calloc(1, sizeof(Stats))
@@ -77,6 +79,10 @@ cdef class Plane:
         self.clients, self.upstreams = set(), set()
         self.unflushed, self.waiting_for_room = [], []
         self.flush_callback = self.flush_links
+        self.closed_meanwhile = []
+        self.poller = poller_open() if own_poller else -1
+        if self.poller >= 0:
+            loop.add_reader(self.poller, self.poll)
         self.closed_for = {}
         self.output_max = output_max
         self.core.stats = self.stats
@@ -93,6 +99,32 @@ cdef class Plane:
         free(self.sealed)
         free(self.stats)
 
+    def close(self):
+        """Leave the loop. All connections must have been closed."""
+        if self.poller >= 0:
+            self.loop.remove_reader(self.poller)
+            poller_close(self.poller)
+            self.poller = -1
+
+    def poll(self):
+        """Some sockets are ready: serve them, then flush the links. Called by the loop."""
+        cdef int i
+        cdef int n = poller_wait(self.poller, self.events, EVENTS)
+        cdef Connection c
+        self.polling = True
+        try:
+            for i in range(n):
+                c = <Connection>poller_who(self.events[i])
+                if poller_readable(self.events[i]) and not c.closed:
+                    c.readable()
+                if poller_writable(self.events[i]) and not c.closed:
+                    c.writable()
+        finally:
+            self.polling = False
+            self.closed_meanwhile.clear()
+            if self.unflushed:
+                self.flush_links()
+
     def set_max_bulk(self, long long size):
         """Longest argument a request may have (the server's proto-max-bulk-len), in bytes."""
         self.core.limits.bulk = size
@@ -106,7 +138,7 @@ cdef class Plane:
         """Flush this link once the events of this iteration have been seen."""
         up.queued = True
         self.unflushed.append(up)
-        if not self.flush_due:
+        if not self.flush_due and not self.polling:
             self.flush_due = True
             self.loop.call_soon(self.flush_callback)
         return 0
@@ -203,8 +235,10 @@ cdef class Connection:
         if self.closed:
             return 0
         self.closed = True
-        self.watch_reading(False)
-        self.watch_writing(False)
+        if self.reading or self.writing:
+            self.watch(False, False)
+        if self.plane.polling:
+            self.plane.closed_meanwhile.append(self)
         self.fd = -1
         self.sock.close()
         self.sock = self.tls = self.tls_in = self.tls_out = None
@@ -213,21 +247,49 @@ cdef class Connection:
 
     cdef int watch_reading(self, bint on) except -1:
         if on != self.reading:
-            self.reading = on
-            if on:
-                self.plane.loop.add_reader(self.fd, self.on_readable)
-            else:
-                self.plane.loop.remove_reader(self.fd)
+            self.watch(on, self.writing)
         return 0
 
     cdef int watch_writing(self, bint on) except -1:
         if on != self.writing:
-            self.writing = on
-            if on:
-                self.plane.loop.add_writer(self.fd, self.on_writable)
-            else:
-                self.plane.loop.remove_writer(self.fd)
+            self.watch(self.reading, on)
         return 0
+
+    cdef int watch(self, bint reading, bint writing) except -1:
+        """Have readiness told: by the plane's poller, or by the loop."""
+        cdef int had = self.reading or self.writing
+        if self.plane.poller >= 0:
+            if poller_set(self.plane.poller, self.fd, had, reading, writing, <void*>self) < 0:
+                raise OSError(errno, "cannot watch a socket")
+        else:
+            if reading != self.reading:
+                if reading:
+                    self.plane.loop.add_reader(self.fd, self.on_readable)
+                else:
+                    self.plane.loop.remove_reader(self.fd)
+            if writing != self.writing:
+                if writing:
+                    self.plane.loop.add_writer(self.fd, self.on_writable)
+                else:
+                    self.plane.loop.remove_writer(self.fd)
+        self.reading, self.writing = reading, writing
+        return 0
+
+    cdef int readable(self) except -1:
+        return 0
+
+    cdef int writable(self) except -1:
+        return 0
+
+    def on_readable(self):
+        """The socket has something, or has broken. Called by the loop."""
+        if not self.closed:
+            self.readable()
+
+    def on_writable(self):
+        """The socket takes bytes again. Called by the loop."""
+        if not self.closed:
+            self.writable()
 
     cdef Py_ssize_t fill(self) except -2:
         """Read into the plane's buffer: bytes read, ENDED, or PURSUE when there is nothing now."""
@@ -339,31 +401,25 @@ cdef class Client(Connection):
         if self.tls is not None and (self.tls_in.pending or self.tls.pending()):
             self.on_readable()
 
-    def on_readable(self):
-        """The socket has something. Called by the loop."""
-        cdef Py_ssize_t n
-        if self.closed:
-            return
-        n = self.fill()
+    cdef int readable(self) except -1:
+        cdef Py_ssize_t n = self.fill()
         self.plane.stamp()
         if n == PURSUE:
-            return
+            return 0
         if n == ENDED:
             self.end_of_input()
         elif session_feed(self.s, self.plane.table, self.plane.received, n) < 0:
             self.close("memory")
-            return
+            return 0
         if not self.closed:
             self.sent_to_link()
         if not self.closed:
             self.next_reading()
         if self.plane.core.dirty != NULL:
             self.plane.settle()
+        return 0
 
-    def on_writable(self):
-        """The socket takes bytes again. Called by the loop."""
-        if self.closed:
-            return
+    cdef int writable(self) except -1:
         self.plane.stamp()
         self.watch_writing(False)
         if self.tls is not None:
@@ -371,6 +427,7 @@ cdef class Client(Connection):
         self.attend()
         self.plane.room()
         self.plane.settle()
+        return 0
 
     cdef int sent_to_link(self) except -1:
         """After a parse: see that what it left on the link gets sent."""
@@ -725,29 +782,23 @@ cdef class Upstream(Connection):
         self.plane.settle()
         return first
 
-    def on_readable(self):
-        """The socket has something. Called by the loop."""
-        cdef Py_ssize_t n
-        if self.closed:
-            return
-        n = self.fill()
+    cdef int readable(self) except -1:
+        cdef Py_ssize_t n = self.fill()
         if n == PURSUE:
-            return
+            return 0
         if n == ENDED:
             self.lost("the server closed the connection")
-            return
+            return 0
         self.plane.stats.upstream_bytes_in += n
         self.plane.stamp()
         if link_receive(self.link, self.plane.received, n) < 0:
             self.plane.settle()
             self.lost("the server sent what nobody asked for")
-            return
+            return 0
         self.plane.settle()
+        return 0
 
-    def on_writable(self):
-        """The socket takes bytes again. Called by the loop."""
-        if self.closed:
-            return
+    cdef int writable(self) except -1:
         self.watch_writing(False)
         if self.tls is not None:
             self.flush_sealed()
@@ -755,6 +806,7 @@ cdef class Upstream(Connection):
         if not self.closed and link_unsent(self.link) < self.plane.core.link_pause // 2:
             self.plane.room()
             self.plane.settle()
+        return 0
 
     cdef int flush(self) except -1:
         """Send requests; a run that the socket does not take whole is copied."""

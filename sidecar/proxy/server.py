@@ -304,6 +304,7 @@ class Proxy:
         for client in list(self.plane.clients):
             client.close("shutdown")
         await self.pool.close()
+        self.plane.close()
 
 
 def parse(raw: bytes) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.process import wait_until
 from tests.support.servers import Sidecar
-from tests.support.wire import ClosedError, DeadlineError, Wire, pack
+from tests.support.wire import Wire, pack
 
 from .harness import Pair
 
@@ -115,58 +115,6 @@ def test_slow_loris(sidecar: Sidecar) -> None:
             assert fast.cmd("ECHO", index) == pack(index)[4:]
         for wire in crowd:
             assert wire.read_reply() == b"+OK\r\n"
-
-
-def test_reader_that_never_reads(sidecar: Sidecar) -> None:
-    """A client asks for 2 GB and reads none of it: memory stays bounded, others are served."""
-    with Wire(sidecar.port) as fast, Wire(sidecar.port, receive_buffer=4096) as stuck:
-        assert fast.cmd("SET", "big", b"x" * MIB) == b"+OK\r\n"
-        before = sidecar.rss()
-        stuck.send(pack("GET", "big") * 2000)
-        for number in range(300):
-            assert fast.cmd("ECHO", number) == pack(number)[4:]
-            assert fast.cmd("STRLEN", "big") == b":1048576\r\n"
-            assert sidecar.rss() - before < 256 * MIB
-    wait_until(lambda: sidecar.rss() - before < 256 * MIB, "memory given back")
-
-
-def test_many_readers_that_never_read(sidecar: Sidecar) -> None:
-    """Forty of them at once."""
-    with ExitStack() as stack:
-        fast = stack.enter_context(Wire(sidecar.port))
-        assert fast.cmd("SET", "big", b"x" * MIB) == b"+OK\r\n"
-        before = sidecar.rss()
-        for _ in range(40):
-            stuck = stack.enter_context(Wire(sidecar.port, receive_buffer=4096))
-            stuck.send(pack("GET", "big") * 20)
-        for number in range(200):
-            assert fast.cmd("ECHO", number) == pack(number)[4:]
-        assert sidecar.rss() - before < 900 * MIB
-
-
-def test_subscriber_that_never_reads(sidecar: Sidecar) -> None:
-    """Messages for a subscriber who does not read are bounded, too; publishers go on."""
-    with Wire(sidecar.port) as publisher, Wire(sidecar.port, receive_buffer=4096) as stuck:
-        assert stuck.cmd("SUBSCRIBE", "c").startswith(b"*3")
-        before = sidecar.rss()
-        for _ in range(300):
-            assert publisher.cmd("PUBLISH", "c", b"x" * MIB).startswith(b":")
-        assert sidecar.rss() - before < 256 * MIB
-        assert publisher.cmd("PING") == b"+PONG\r\n"
-
-
-def test_writer_that_never_reads(sidecar: Sidecar) -> None:
-    """A client that only writes is stopped or closed before it fills the memory."""
-    data = pack("ECHO", b"x" * 10_000) * 100
-    with Wire(sidecar.port, receive_buffer=4096, deadline=1.0) as stuck, Wire(sidecar.port) as fast:
-        before = sidecar.rss()
-        try:
-            for _ in range(400):
-                stuck.send(data)
-        except (OSError, ClosedError, DeadlineError):
-            pass
-        assert fast.cmd("PING") == b"+PONG\r\n"
-        assert sidecar.rss() - before < 512 * MIB
 
 
 def test_thousand_connections_opened_and_dropped(sidecar: Sidecar) -> None:

@@ -134,7 +134,7 @@ def test_every_split(valkey_pair: Pair, protocol: int) -> None:
                 b":1\r\n",
                 b"*2\r\n$1\r\nv\r\n$1\r\n1\r\n",
                 b"$5\r\nhello\r\n",
-                null,
+                nothing,
             ]
             assert got[7:] == [b"+OK\r\n", b"$3\r\na b\r\n", b"+PONG\r\n"], cut
 

@@ -76,6 +76,7 @@ FINE_CASES = {
     "count-zero": b"*0\r\n",
     "count-minus-one": b"*-1\r\n",
     "count-very-negative": b"*-9999999999999\r\n",
+    "count-least-64-bit": b"*-9223372036854775808\r\n",
     "blank-lines": b"\r\n\n  \r\n\t\n",
     "inline": b"ECHO hello\r\n",
     "inline-lf-only": b"ECHO hello\n",

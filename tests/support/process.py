@@ -14,6 +14,7 @@ import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -127,8 +128,9 @@ class Process:
             if not self.running:
                 raise AssertionError(f"{self.name} ended with {self.returncode}")
         except AssertionError as error:
-            self.kill()
-            raise AssertionError(f"{error}\n{self.log()[-4000:]}") from None
+            text = f"{error}\n{self.log()[-4000:]}"
+            self.close()
+            raise AssertionError(text) from None
 
     @property
     def returncode(self) -> int | None:
@@ -200,15 +202,15 @@ class Process:
             return log.read().decode(errors="replace")
 
 
-def ping(port: int, *, password: str | None = None) -> bytes:
-    """The first reply of a plain-text server on `port` to PING; empty when there is none yet."""
-    data = pack("PING") if password is None else pack("AUTH", password)
+def ping(port: int, tls: ssl.SSLContext | None = None) -> bytes:
+    """The first reply of whoever listens on `port` to PING; empty when there is none yet."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as sock:
-            sock.sendall(data)
+        sock = socket.create_connection(("127.0.0.1", port), timeout=1.0)
+        with tls.wrap_socket(sock, server_hostname="localhost") if tls else sock as peer:
+            peer.sendall(pack("PING"))
             received = b""
             while (end := reply_end(received)) is None:
-                chunk = sock.recv(4096)
+                chunk = peer.recv(4096)
                 if not chunk:
                     return b""
                 received += chunk

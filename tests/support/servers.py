@@ -11,10 +11,10 @@ All of them are context managers; `close()` ends the process and removes its fol
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
+import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,6 +29,7 @@ _COMMON: dict[str, str | int] = {
     "enable-debug-command": "yes",
     "daemonize": "no",
     "databases": 16,
+    "repl-diskless-sync-delay": 0,
 }
 
 
@@ -149,8 +150,10 @@ def redis8(settings: Settings | None = None, *, port: int | None = None) -> Serv
 class Sidecar(Process):
     """The real program in front of an upstream URL.
 
-    `settings` are `section.key` names (`--set`); `env` is added to the environment. With
-    `ready=False` the constructor returns at once, for tests of what happens before.
+    `settings` are `section.key` names (`--set`); `env` is added to the environment. With `tls` it
+    listens with TLS (its certificate is a setting), and is asked for readiness with this context.
+    `also` are further listeners. With `ready=False` the constructor returns at once, for tests of
+    what happens before.
     """
 
     def __init__(
@@ -160,13 +163,17 @@ class Sidecar(Process):
         settings: Mapping[str, str | int | float] | None = None,
         port: int | None = None,
         listen: str | None = None,
+        also: Sequence[str] = (),
         admin: str = "",
         env: dict[str, str] | None = None,
         ready: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__("sidecar", port)
         self.upstream = upstream
-        self.listen = listen or f"redis://127.0.0.1:{self.port}"
+        self.tls = tls
+        self.listen = listen or f"{'rediss' if tls else 'redis'}://127.0.0.1:{self.port}"
+        self.also = also
         self.admin = admin
         self.settings = dict(settings or {})
         self.env = env
@@ -174,10 +181,9 @@ class Sidecar(Process):
 
     def argv(self) -> list[str]:
         """The command line."""
-        argv = [sys.executable, "-m", "sidecar", "run", "--listen", self.listen]
-        if os.environ.get("STANDIN"):
-            argv = [sys.executable, os.environ["STANDIN"], str(self.port), self.upstream]
-            return argv
+        argv = [sys.executable, "-m", "sidecar", "run"]
+        for url in (self.listen, *self.also):
+            argv += ["--listen", url]
         argv += ["--upstream", self.upstream, "--admin", self.admin]
         for key, value in self.settings.items():
             argv += ["--set", f"{key}={value}"]
@@ -186,8 +192,8 @@ class Sidecar(Process):
     def start(self, *, ready: bool = True) -> None:
         """Start it (again, on the same port)."""
         self.spawn(self.argv(), {"PYTHONFAULTHANDLER": "1", **(self.env or {})})
-        if ready and self.listen.startswith("redis://127.0.0.1:"):
-            self.wait_ready(lambda: ping(self.port) != b"")
+        if ready and not self.listen.startswith("unix"):
+            self.wait_ready(lambda: ping(self.port, self.tls) != b"")
 
     def restart(self) -> None:
         """SIGTERM, then start again on the same port."""
