@@ -81,6 +81,7 @@ cdef struct Session:
     bint raw_in             # pinned and past a protocol error: bytes go on as they are
     bint reset_due          # pinned: RESET is under way
     bint must_close         # its replies can't be mended any more
+    bint stuck              # link_divert: it waits for more than reads
 
 cdef struct Link:
     Core* core
@@ -100,6 +101,7 @@ cdef struct Link:
     size_t refusal_len      # NULL: they wait. Borrowed from the shell, which keeps it alive
     bint shared             # keeps sent requests until they are answered
     bint raw                # pinned: replies are passed on without being matched
+    bint retired            # shared, and replaced: its last replies are awaited
     bint partial            # the head reply has been delivered in part
     bint spoilt             # carries state of its client: closed after use, never reused
     bint blind              # raw, and not framed any more (replication streams)
@@ -121,6 +123,7 @@ cdef int link_entry(Link* l, Session* s, Command* c, uint8_t flags) noexcept nog
 cdef int link_bytes(Link* l, const char* p, size_t n) noexcept nogil
 cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil
 cdef void link_sent(Link* l, size_t n) noexcept nogil
+cdef int link_divert(Link* old, Link* l) noexcept nogil
 cdef int link_lost(Link* l, bint resend) noexcept nogil
 cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil
 

@@ -98,7 +98,7 @@ cdef int session_settle_run(Session* s) noexcept nogil:
 
 cdef int session_say(Session* s, const char* p, size_t n) noexcept nogil:
     """Append reply bytes for a client. Out of memory closes it."""
-    if s.owner == NULL:
+    if s.owner == NULL or s.must_close:
         return 0
     session_mark(s)
     if session_settle_run(s) < 0 or buffer_append(&s.out, p, n) < 0:
@@ -114,6 +114,8 @@ cdef void deliver(Session* s, const char* p, size_t n) noexcept nogil:
     if s.owner == NULL:
         if s.outstanding == 0 and not s.dirty:
             session_free(s)
+        return
+    if s.must_close:
         return
     session_mark(s)
     if s.run_len == 0 and s.out.end == s.out.start:
@@ -273,6 +275,11 @@ cdef inline bint run_ends(Link* l, Session* s) noexcept nogil:
     return e.session != s or e.flags & ENTRY_UNCERTAIN != 0
 
 
+cdef inline Session* receiver(Link* l) noexcept nogil:
+    """Whose the bytes at hand are: the head entry's session, or the link's only client."""
+    return l.ring[l.head & l.mask].session if l.head != l.tail else l.client
+
+
 cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     """Take bytes from upstream and give each session its part.
 
@@ -299,8 +306,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             return -1
         if r == FRAME_PUSH:
             l.framer.first = 0
-            if l.head != l.tail:
-                deliver(l.ring[l.head & l.mask].session, p + begin, frame_at - begin)
+            # On a shared link nobody has asked for it; a link's only client may have.
+            deliver(receiver(l), p + begin, (frame_at if l.shared else i) - begin)
             begin = frame_at = i
             continue
         e = l.ring + (l.head & l.mask)
@@ -325,13 +332,13 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             begin = i
         if l.head != l.tail and l.ring[l.head & l.mask].flags & ENTRY_UNCERTAIN:
             settle_uncertain(l)
-    if begin < n and l.framer.first != c'>':
-        if l.head == l.tail:
+    if begin < n and not (l.shared and l.framer.first == c'>'):
+        if l.head == l.tail and l.framer.first != c'>':
             return -1
         l.partial = frame_at < n
-        deliver(l.ring[l.head & l.mask].session, p + begin, n - begin)
+        deliver(receiver(l), p + begin, n - begin)
     elif begin < frame_at:
-        deliver(l.ring[l.head & l.mask].session, p + begin, frame_at - begin)
+        deliver(receiver(l), p + begin, frame_at - begin)
     if l.shared and answered:
         buffer_drop(&l.out, answered)
         l.sent -= answered
@@ -425,6 +432,55 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
     framer_reset(&l.framer)
     settle_uncertain(l)
     return result
+
+
+cdef int link_divert(Link* old, Link* l) noexcept nogil:
+    """Move to another link whoever waits on `old` for nothing but reads.
+
+    `old` is held up by one of its requests. Reads may be sent twice, so those of sessions that
+    wait for reads only are sent again on `l`, and `old`'s replies to them will be dropped.
+    Sessions with anything else under way stay until it is answered. 0, or -1 without memory.
+    """
+    cdef uint32_t i = old.head
+    cdef size_t at = old.out.start
+    cdef Entry* e
+    cdef Session* s
+    old.retired = True
+    while i != old.tail:
+        e = old.ring + (i & old.mask)
+        if e.session != NULL:
+            e.session.stuck = False
+        i += 1
+    i = old.head
+    while i != old.tail:
+        e = old.ring + (i & old.mask)
+        if e.session != NULL and (e.flags != ENTRY_READ or (i == old.head and old.partial)):
+            e.session.stuck = True
+        i += 1
+    i = old.head
+    while i != old.tail:
+        e = old.ring + (i & old.mask)
+        s = e.session
+        if s != NULL and not s.stuck and s.owner != NULL:
+            if link_requeue(l, e, old.out.data + at) < 0:
+                return -1
+            e.session = NULL
+            s.link = l
+        at += e.size
+        i += 1
+    return 0
+
+
+cdef int link_requeue(Link* l, Entry* e, const char* p) noexcept nogil:
+    """Queue a request again as it is; the session's count of replies due stays."""
+    cdef uint32_t size = e.size
+    if l.tail - l.head > l.mask and grow_ring(l) < 0:
+        return -1
+    if buffer_append(&l.out, p, size) < 0:
+        return -1
+    l.ring[l.tail & l.mask] = e[0]
+    l.tail += 1
+    return 0
 
 
 cdef void session_mark_live(Session* s) noexcept nogil:

@@ -24,6 +24,8 @@ cdef enum:
     CR = 13
     LF = 10
 
+cdef uint64_t LARGEST = (<uint64_t>1 << 63) - 1
+
 TEXTS = {
     ERR_INLINE_SIZE: b"too big inline request",
     ERR_QUOTES: b"unbalanced quotes in request",
@@ -45,32 +47,33 @@ cdef bytes error_text(int error, char found):
     if error == ERR_DOLLAR:
         c = found.to_bytes(1, "big", signed=True)
         # The server's error replies turn line breaks into blanks.
-        c = c.replace(b"\r", b" ").replace(b"\n", b" ").replace(b"\0", b"")
+        c = c.replace(b"\r", b" ").replace(b"\n", b" ")
         return b"-ERR Protocol error: expected '$', got '" + c + b"'\r\n"
     return b"-ERR Protocol error: " + TEXTS[error] + b"\r\n"
 
 
 cdef bint read_number(const char* p, size_t n, int64_t* out) noexcept nogil:
-    """Strict decimal, as the server's string2ll; False when it is none, or longer than any limit."""
+    """Strict decimal, as the server's string2ll; False when it is none or overflows 64 bits."""
     cdef size_t i = 0
     cdef bint negative = False
-    cdef int64_t v = 0
-    if n == 0 or n > 19:
-        return False
-    if p[0] == c'-':
+    cdef uint64_t v = 0
+    if n > 0 and p[0] == c'-':
         negative = True
         i = 1
-        if n == 1:
-            return False
+    # 19 digits can't overflow an unsigned number, and 20 can't fit a signed one.
+    if n == i or n - i > 19:
+        return False
     if p[i] == c'0':
         out[0] = 0
         return n == 1
     while i < n:
         if p[i] < c'0' or p[i] > c'9':
             return False
-        v = v * 10 + (p[i] - c'0')
+        v = v * 10 + <uint64_t>(p[i] - c'0')
         i += 1
-    out[0] = -v if negative else v
+    if v > LARGEST + (1 if negative else 0):
+        return False
+    out[0] = <int64_t>(0 - v) if negative else <int64_t>v
     return True
 
 

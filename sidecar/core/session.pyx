@@ -109,7 +109,7 @@ cdef int dispatch_shared(Session* s, Command* c, int route, const char* p, size_
                          size_t at) noexcept nogil:
     if route == ROUTE_LOCAL or route == ROUTE_RESET or route == ROUTE_QUIT:
         return WANT_LOCAL if not s.in_multi else WANT_DEDICATED
-    if s.link == NULL:
+    if s.link == NULL or (s.link.retired and s.outstanding == 0):
         return WANT_LINK
     if not s.link.up:
         return WANT_LINK if s.link.refusal == NULL or s.outstanding else refuse(s)

@@ -32,3 +32,8 @@ def error_reply(code: str, text: str) -> bytes:
 def unavailable(reason: str) -> bytes:
     """The reply to a command that was not sent because there is no upstream to send it to."""
     return error_reply("UNAVAILABLE", f"{reason}; the command was not executed")
+
+
+def reply_for(error: Refused | Unreachable) -> bytes:
+    """What a client gets whose command could not be sent: the server's words, or ours."""
+    return error.reply if isinstance(error, Refused) else unavailable(str(error))

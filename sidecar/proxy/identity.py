@@ -33,6 +33,8 @@ class Identity:
     waiting: set[Client] = field(default_factory=set)
     idle: deque[Upstream] = field(default_factory=deque)
     connecting: bool = False
+    retired: list[Upstream] = field(default_factory=list)
+    diverting: bool = False
     arrivals: list[asyncio.Future[None]] = field(default_factory=list)
     unused_since: float | None = None
     wait_is_provable: bool | None = None
@@ -56,6 +58,7 @@ class Identity:
 
     def close(self) -> None:
         """Close all links; nobody uses them any more."""
-        self.link.close()
+        for up in (self.link, *self.retired):
+            up.close()
         while self.idle:
             self.idle.pop().close()

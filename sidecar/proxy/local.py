@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from hiredis import pack_command
 
-from sidecar.proxy.errors import Refused, Unreachable, unavailable
+from sidecar.proxy.errors import Refused, Unreachable, reply_for
 from sidecar.proxy.greeting import Login, Talk, is_error
 from sidecar.proxy.plane import Client
 
@@ -99,6 +99,10 @@ class LocalCommands:
             client.answer(OK)
         elif sub == b"SETINFO" and len(args) == 4 and self._set_info(client, args[2], args[3]):
             client.answer(OK)
+        elif sub == b"INFO" and len(args) == 2:
+            client.task = self.pool._spawn(self._info(client, raw))
+        elif sub == b"TRACKING" and b"REDIRECT" in (words := [a.upper() for a in args[:-1]]):
+            client.task = self.pool._spawn(self._redirect(client, args, words.index(b"REDIRECT")))
         elif sub in PINNING and not (sub == b"REPLY" and args[2:3] == [b"ON"]):
             self.pool.dedicate(client, pinned=True)
         elif sub in ASIDE:
@@ -161,18 +165,53 @@ class LocalCommands:
         other.close("killed")
         client.answer(b":1\r\n")
 
-    async def _put_aside(self, client: Client, request: bytes) -> None:
+    async def _put_aside(
+        self, client: Client, request: bytes, change: Callable[[bytes], bytes] = bytes
+    ) -> None:
         """Put one request to the server on a connection of its own, and pass on the reply."""
         try:
             talk = await self.pool.open(client.identity)
-            reply = (await talk.ask(request))[0]
+            reply = change((await talk.ask(request))[0])
             talk.close()
-        except Refused as error:
-            reply = error.reply
-        except Unreachable as error:
-            reply = unavailable(str(error))
+        except (Refused, Unreachable) as error:
+            reply = reply_for(error)
         client.task = None
         client.answer(reply)
+
+    async def _info(self, client: Client, raw: bytes) -> None:
+        """CLIENT INFO: the line of a connection like this client's, with its own names."""
+        own = {b"id": b"%d" % client.id, b"name": client.name, b"lib-name": client.lib_name,
+               b"lib-ver": client.lib_version, b"addr": printable_address(client.peer)}  # fmt: skip
+
+        def mine(reply: bytes) -> bytes:
+            head, _, line = reply.partition(b"\r\n")
+            if reply[:1] not in (b"$", b"="):
+                return reply
+            prefix = line[:4] if head[:1] == b"=" else b""
+            words = [w.partition(b"=") for w in line[len(prefix) : -2].rstrip(b"\n").split(b" ")]
+            text = prefix + b" ".join(k + b"=" + own.get(k, v) for k, _, v in words) + b"\n"
+            return b"%c%d\r\n%s\r\n" % (head[:1], len(text), text)
+
+        await self._put_aside(client, raw, mine)
+
+    async def _redirect(self, client: Client, args: Sequence[bytes], at: int) -> None:
+        """CLIENT TRACKING ... REDIRECT names a client by an id that we have given out.
+
+        The server must know it, so the named client gets a connection of its own first.
+        """
+        target = args[at + 1]
+        other = self.by_id.get(int(target)) if target.isdigit() and len(target) < 19 else None
+        if other is not None:
+            if other.dedicated is None:
+                await self.pool.pin(other)
+            up = other.dedicated if not other.closed else None
+            changed = list(args)
+            changed[at + 1] = b"%d" % (up.server_id if up is not None else 0)
+            if not client.closed:
+                client.replace_head(pack_command(tuple(changed)))
+        client.task = None
+        if not client.closed:
+            self.pool.dedicate(client, pinned=True)
 
     def introduction(self, client: Client) -> list[bytes]:
         """Requests that make a pinned link look like its client to CLIENT LIST."""
@@ -266,8 +305,7 @@ class LocalCommands:
             identity, refusal = await self.pool.adopt(talk, login)
         except (Refused, Unreachable) as error:
             client.task = None
-            refused = isinstance(error, Refused)
-            client.answer(error.reply if refused else unavailable(str(error)))
+            client.answer(reply_for(error))
             return
         client.task = None
         if client.closed:
@@ -296,9 +334,7 @@ class LocalCommands:
             user, password = credentials
             wanted = replace(login, proto=proto, user=user, password=password)
             client.task = self.pool._spawn(
-                self._prove(
-                    client, wanted, raw, lambda reply, i: accept(reply) if i else reply
-                )
+                self._prove(client, wanted, raw, lambda reply, i: accept(reply) if i else reply)
             )
             return
         greeted = client.identity.greeted
@@ -319,6 +355,14 @@ class LocalCommands:
             return 0
         begin = at + 9
         return int(hello[begin : hello.index(b"\r\n", begin)])
+
+
+def printable_address(peer: object) -> bytes:
+    """A peer's address the way CLIENT LIST writes it; empty for unix sockets."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
+        return f"{host}:{peer[1]}".encode()
+    return b""
 
 
 def parse_hello(

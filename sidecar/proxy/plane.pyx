@@ -27,7 +27,7 @@ import ssl
 from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
 from sidecar.core.link cimport (MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED,
     WANT_ERROR, WANT_HANG_UP, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM,
-    WANT_SHELL, WANT_WAIT, link_fail, link_free, link_lost, link_new, link_outstanding, link_push,
+    WANT_SHELL, WANT_WAIT, link_divert, link_fail, link_free, link_lost, link_new, link_outstanding, link_push,
     link_receive, link_sent, link_unsent, session_drop, session_mark, session_new, session_say)
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
@@ -528,6 +528,9 @@ cdef class Client(Connection):
                 self.plane.handler.wanted(self, want)
             if self.closed:
                 return 0
+        if self.ended and s.streaming:
+            self.close("client")        # the rest of its request will never come
+            return 0
         if self.ended and s.want == WANT_NOTHING and s.outstanding == 0 \
                 and s.out.end == s.out.start and s.mode != MODE_PINNED:
             self.close("client")
@@ -672,6 +675,15 @@ cdef class Client(Connection):
         self.s = NULL
         self.plane.handler.client_closed(self)
 
+    def replace_head(self, bytes raw):
+        """Put another request in the place of the one at the head."""
+        cdef bytes rest
+        self.skip()
+        rest = raw + buffer_head(&self.s.in_)[:buffer_size(&self.s.in_)]
+        buffer_drop(&self.s.in_, buffer_size(&self.s.in_))
+        if buffer_append(&self.s.in_, <const char*>rest, len(rest)) < 0:
+            raise MemoryError
+
     def drop_link(self):
         """Close the link this client has to itself; it is shared, and linkless, again."""
         cdef Link* l = self.s.link
@@ -731,6 +743,10 @@ cdef class Client(Connection):
         if self.s == NULL or self.s.mode == MODE_SHARED or self.s.link == NULL:
             return None
         return <Upstream>self.s.link.owner
+
+    def is_on(self, Upstream up):
+        """Whether this link is the one its requests go down."""
+        return self.s != NULL and self.s.link == up.link
 
     @property
     def idle(self):
@@ -884,6 +900,12 @@ cdef class Upstream(Connection):
         self.detach()
         self.plane.upstreams.discard(self)
         self.link.up = False
+
+    def divert_to(self, Upstream other):
+        """Retire this shared link, which is held up; who waits for reads only goes to `other`."""
+        if link_divert(self.link, other.link) < 0:
+            raise MemoryError
+        other.flush()
 
     def break_off(self, str reason):
         """Treat the connection as lost (it is silent, or talks to the wrong server)."""

@@ -25,7 +25,7 @@ from hiredis import pack_command
 from sidecar.config import Settings
 from sidecar.policy.backoff import Backoff
 from sidecar.proxy import plane as planes
-from sidecar.proxy.errors import Refused, Unreachable, unavailable
+from sidecar.proxy.errors import Refused, Unreachable, reply_for, unavailable
 from sidecar.proxy.greeting import Login, Talk, Target, is_error
 from sidecar.proxy.identity import Identity, Key
 from sidecar.proxy.local import LocalCommands
@@ -36,7 +36,11 @@ log = structlog.get_logger()
 # Written to nobody: it moves the replication offset that a WAIT on the same connection is about.
 WAIT_CHANNEL = b"__redis-sidecar__:wait"
 UNUSED_IDENTITY = 60.0
-TICK = 0.1
+# How often links are looked after, and after how much silence others are led past one.
+TICK = 0.05
+STALLED = 0.1
+# A server that is busy as a whole holds up every link: more of them would not help.
+MAX_RETIRED = 2
 
 
 class Pool:
@@ -220,12 +224,19 @@ class Pool:
         if want == planes.LOCAL:
             self.local.run(client)
         elif want == planes.LINK:
-            client.identity.waiting.add(client)
-            self.connect(client.identity)
+            self._link_for(client, client.identity)
         elif want == planes.WAIT:
             client.task = self._spawn(self._wait(client))
         else:
             self.dedicate(client, pinned=want == planes.PIN, spoilt=want == planes.ONCE)
+
+    def _link_for(self, client: Client, identity: Identity) -> None:
+        if not client.is_on(identity.link):
+            client.use_shared(identity.link)
+            client.resume()
+        else:
+            identity.waiting.add(client)
+            self.connect(identity)
 
     def client_closed(self, client: Client) -> None:
         """A client has gone."""
@@ -239,6 +250,9 @@ class Pool:
         """A link was lost without our doing."""
         identity: Identity = up.identity
         if not up.shared or self.closing:
+            return
+        if up is not identity.link:
+            up.refuse(unavailable(f"upstream {self.target}: {reason}"))
             return
         self.reconnects += 1
         log.warning("upstream link lost", upstream=str(self.target), reason=reason)
@@ -278,28 +292,31 @@ class Pool:
 
     async def _new_dedicated(self, client: Client) -> Upstream | None:
         """A new link for this client; None when it got an error instead, or has gone."""
-        identity: Identity = client.identity
+        try:
+            up = await self._open_dedicated(client.identity)
+        except (Refused, Unreachable) as error:
+            self._deny(client, reply_for(error))
+            return None
+        if client.closed:
+            up.close()
+            return None
+        return up
+
+    async def _open_dedicated(self, identity: Identity) -> Upstream:
+        """A new dedicated link; tried for as long as commands may wait."""
         deadline = time.monotonic() + self.settings.upstream.wait
         attempt = 0
         while True:
             if len(self.plane.upstreams) >= self.settings.upstream.max_links:
-                self._deny(client, unavailable("too many upstream links (upstream.max_links)"))
-                return None
+                raise Unreachable("too many upstream links (upstream.max_links)")
             try:
                 talk = await self.open(identity)
                 break
-            except Refused as error:
-                self._deny(client, error.reply)
-                return None
-            except Unreachable as error:
+            except Unreachable:
                 if time.monotonic() >= deadline:
-                    self._deny(client, unavailable(str(error)))
-                    return None
+                    raise
             await asyncio.sleep(self.backoff.delay(attempt, random.random()))
             attempt += 1
-        if client.closed:
-            talk.close()
-            return None
         up = Upstream(self.plane, identity, False)
         self._attach(up, talk, identity)
         return up
@@ -322,6 +339,21 @@ class Pool:
                 up.ask_first(request)
         client.use_dedicated(up, pinned, spoilt)
 
+    async def pin(self, client: Client) -> None:
+        """Give a client that is between commands a link of its own for good."""
+        if not client.idle:
+            return
+        up = client.identity.take_idle()
+        if up is None:
+            try:
+                up = await self._open_dedicated(client.identity)
+            except (Refused, Unreachable):
+                return
+        if not client.closed and client.idle:
+            self._give(client, up, True, True)
+        else:
+            up.close()
+
     async def _wait(self, client: Client) -> None:
         """WAIT is about this client's writes, which went down the shared link.
 
@@ -338,8 +370,7 @@ class Pool:
                 identity.wait_is_provable = not is_error((await talk.ask(request))[0])
                 talk.close()
             except (Refused, Unreachable) as error:
-                reply = error.reply if isinstance(error, Refused) else unavailable(str(error))
-                self._deny(client, reply)
+                self._deny(client, reply_for(error))
                 return
         if not identity.wait_is_provable:
             client.task = None
@@ -347,7 +378,7 @@ class Pool:
             return
         if up is None or not up.up:
             up = await self._new_dedicated(client)
-        if up is not None and not client.closed:
+        if up is not None:
             client.task = None
             up.ask_first(request)
             client.use_dedicated(up)
@@ -363,24 +394,60 @@ class Pool:
                 self._trim(identity, now)
 
     def _watch_silence(self, now: float) -> None:
-        """A shared link that owes replies and says nothing for too long is given up."""
+        """Look for shared links that owe replies and say nothing.
+
+        After STALLED seconds others are led past it: a paused write, a long script or a request
+        the server holds back would make them wait for what is not theirs. After
+        `upstream.silence_timeout` the link is given up.
+        """
         limit = self.settings.upstream.silence_timeout
         for identity in list(self.identities.values()):
-            up = identity.link
-            if not up.up or not up.outstanding:
-                self._silent.pop(up, None)
-                continue
-            received, since = self._silent.get(up, (-1, now))
-            if received != up.received:
-                self._silent[up] = (up.received, now)
-            elif limit and now - since >= limit:
-                self._silent.pop(up, None)
-                up.break_off(f"it owes {up.outstanding} replies and was silent for {limit:g} s")
+            for up in (identity.link, *identity.retired):
+                if not up.up or not up.outstanding:
+                    self._silent.pop(up, None)
+                    continue
+                received, since = self._silent.get(up, (-1, now))
+                if received != up.received:
+                    self._silent[up] = (up.received, now)
+                elif limit and now - since >= limit:
+                    self._silent.pop(up, None)
+                    up.break_off(f"it owes {up.outstanding} replies and was silent for {limit:g} s")
+                elif now - since >= STALLED and up is identity.link and not identity.diverting:
+                    self._divert(identity)
+
+    def _divert(self, identity: Identity) -> None:
+        """Lead clients past the identity's link, unless that has just been done."""
+        if len(identity.retired) < MAX_RETIRED and not self.closing:
+            identity.diverting = True
+            self._spawn(self._replace_link(identity))
+
+    async def _replace_link(self, identity: Identity) -> None:
+        """A second shared link in the place of one that is held up."""
+        try:
+            talk = await self.open(identity)
+        except (Refused, Unreachable):
+            return
+        finally:
+            identity.diverting = False
+        old = identity.link
+        if self.closing or not old.up or old not in self._silent:
+            talk.close()
+            return
+        up = Upstream(self.plane, identity, True)
+        identity.link = up
+        identity.retired.append(old)
+        self._attach(up, talk, identity)
+        old.divert_to(up)
+        log.info("led clients past a link that is held up", outstanding=old.outstanding)
 
     def _trim(self, identity: Identity, now: float) -> None:
         settings = self.settings.upstream
+        for up in [up for up in identity.retired if not up.outstanding]:
+            identity.retired.remove(up)
+            up.close()
         while identity.idle and (
-            not identity.idle[0].up or now - identity.idle[0].idle_since > settings.pool_idle_timeout
+            not identity.idle[0].up
+            or now - identity.idle[0].idle_since > settings.pool_idle_timeout
         ):
             identity.idle.popleft().close()
         unused = identity.unused_since

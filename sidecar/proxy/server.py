@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
@@ -174,10 +175,8 @@ class Proxy:
     def _reject(self, sock: socket.socket, endpoint: Endpoint) -> None:
         self.clients_rejected += 1
         if not endpoint.tls:
-            try:
+            with suppress(OSError):
                 sock.send(TOO_MANY)
-            except OSError:
-                pass
         sock.close()
 
     async def _accept_tls(self, sock: socket.socket, address: object) -> None:
@@ -226,7 +225,7 @@ class Proxy:
                 if isinstance(error, Refused) or time.monotonic() >= deadline:
                     raise ProxyStartError(
                         f"{error}; check upstream.url ({self.upstream}), or set "
-                        "upstream.start = \"wait\" to start without it"
+                        'upstream.start = "wait" to start without it'
                     ) from error
             await asyncio.sleep(0.1)
 
@@ -271,11 +270,11 @@ class Proxy:
         )
         return values
 
-    async def drain(self, timeout: float) -> None:
-        """Accept no more; close clients as they fall idle, for at most `timeout` seconds."""
+    async def drain(self, within: float) -> None:
+        """Accept no more; close clients as they fall idle, for at most `within` seconds."""
         self._draining = True
         self._stop_listening()
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + within
         while self.plane.clients or self._handshakes:
             for client in list(self.plane.clients):
                 if client.idle:
