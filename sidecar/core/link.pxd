@@ -79,6 +79,7 @@ cdef struct Session:
     bint watching
     bint streaming          # the head of a large request has been passed on, its rest has not
     bint raw_in             # pinned and past a protocol error: bytes go on as they are
+    bint translating        # pinned: it may know ids that only the sidecar understands
     bint reset_due          # pinned: RESET is under way
     bint must_close         # its replies can't be mended any more
     bint stuck              # link_divert: it waits for more than reads

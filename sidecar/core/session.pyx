@@ -186,6 +186,8 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
         if route == ROUTE_HANG_UP:
             return WANT_HANG_UP
         return dispatch_dedicated(s, c, route, p, n)
+    if route == ROUTE_LOCAL and s.translating and s.scan.argc > 2 and s.scan.name_len == 6:
+        return WANT_LOCAL               # CLIENT ... may name clients by the sidecar's ids
     s.core.stats.calls[c.id] += 1
     if link_bytes(s.link, p, n) < 0:
         s.scan.error = ERR_MEMORY

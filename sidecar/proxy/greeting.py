@@ -86,6 +86,7 @@ class Talk:
         self.sock = sock
         self.tls = tls
         self.target = target
+        self.hello: bytes | None = None
         self._decoder = ReplyDecoder()
         self._replies: list[bytes] = []
 
@@ -117,12 +118,12 @@ class Talk:
             _close(sock)
             raise
 
-    async def ask(self, *requests: bytes, timeout: float | None = None) -> list[bytes]:
+    async def ask(self, *requests: bytes, within: float | None = None) -> list[bytes]:
         """Send requests in one write and collect one raw reply each. Raises Unreachable.
 
-        Pushes that arrive in between are dropped. None for `timeout`: the target's.
+        Pushes that arrive in between are dropped. Within so many seconds; None: the target's.
         """
-        seconds = self.target.connect_timeout if timeout is None else timeout
+        seconds = self.target.connect_timeout if within is None else within
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds):
@@ -161,7 +162,8 @@ class Talk:
             if not is_error(selected, b"NOAUTH"):
                 self._must(selected)
         refused_name = name if is_error(name) else None
-        return Greeted(None if is_error(hello) else hello, unauthenticated, refused_name)
+        self.hello = None if is_error(hello) else hello
+        return Greeted(self.hello, unauthenticated, refused_name)
 
     def _must(self, reply: bytes) -> None:
         if is_error(reply):

@@ -35,6 +35,8 @@ class Identity:
     connecting: bool = False
     retired: list[Upstream] = field(default_factory=list)
     diverting: bool = False
+    spare: int = 1
+    filling: bool = False
     arrivals: list[asyncio.Future[None]] = field(default_factory=list)
     unused_since: float | None = None
     wait_is_provable: bool | None = None

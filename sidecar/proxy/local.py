@@ -11,15 +11,17 @@ All of them run when the client has no reply outstanding; the request stands at 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hiredis import pack_command
 
+from sidecar.proxy import client_list
 from sidecar.proxy.errors import Refused, Unreachable, reply_for
 from sidecar.proxy.greeting import Login, Talk, is_error
-from sidecar.proxy.plane import Client
+from sidecar.proxy.plane import PINNED_MODE, Client
 
 if TYPE_CHECKING:
     from sidecar.proxy.identity import Identity
@@ -69,6 +71,9 @@ class LocalCommands:
             return
         args, raw = head
         name = args[0].upper()
+        if client.mode == PINNED_MODE:
+            self._pass_pinned(client, args)
+            return
         if name == b"CLIENT":
             self._client(client, args, raw)
         elif name == b"QUIT":
@@ -99,6 +104,8 @@ class LocalCommands:
             client.answer(OK)
         elif sub == b"SETINFO" and len(args) == 4 and self._set_info(client, args[2], args[3]):
             client.answer(OK)
+        elif sub == b"LIST":
+            client.task = self.pool._spawn(self._list(client, args, raw))
         elif sub == b"INFO" and len(args) == 2:
             client.task = self.pool._spawn(self._info(client, raw))
         elif sub == b"TRACKING" and b"REDIRECT" in (words := [a.upper() for a in args[:-1]]):
@@ -134,36 +141,63 @@ class LocalCommands:
         return True
 
     def _aside(self, client: Client, args: Sequence[bytes]) -> None:
-        """CLIENT KILL and UNBLOCK name clients by ids that we have given out."""
-        args = list(args)
-        sub = args[1].upper()
-        at = None
-        if sub == b"UNBLOCK" and len(args) > 2:
-            at = 2
-        elif sub == b"KILL":
-            words = [a.upper() for a in args]
-            at = next((i + 1 for i in range(2, len(args) - 1, 2) if words[i] == b"ID"), None)
-        other = None
-        if at is not None and args[at].isdigit():
-            other = self.by_id.get(int(args[at]))
-        if other is not None and at is not None:
-            up = other.dedicated
-            if up is None and sub == b"KILL" and len(args) == 4:
-                self._kill(client, other)
+        """CLIENT KILL and UNBLOCK may name one of our clients, by an id or address we gave out."""
+        if args[1].upper() == b"KILL":
+            other = self._named(args)
+            if other is not None:
+                self._kill(client, other, skip_me=len(args) > 3)
                 return
-            args[at] = str(up.server_id if up is not None else 0).encode()
-        client.task = self.pool._spawn(self._put_aside(client, pack_command(tuple(args))))
+        request = pack_command(tuple(self.translate(args)))
+        client.task = self.pool._spawn(self._put_aside(client, request))
+
+    def _named(self, args: Sequence[bytes]) -> Client | None:
+        """The client of ours that a CLIENT KILL with just one filter means."""
+        if len(args) == 3:
+            kind, value = b"ADDR", args[2]
+        elif len(args) == 4:
+            kind, value = args[2].upper(), args[3]
+        else:
+            return None
+        if kind == b"ID" and value.isdigit() and len(value) < 19:
+            return self.by_id.get(int(value))
+        if kind == b"ADDR":
+            own = self.by_id.values()
+            return next((c for c in own if printable_address(c.peer) == value), None)
+        return None
+
+    def translate(self, args: Sequence[bytes]) -> list[bytes]:
+        """Arguments of a CLIENT command with our ids replaced by the server's.
+
+        An id of ours whose client has no connection of its own becomes 0, which no server uses.
+        """
+        changed = list(args)
+        words = [a.upper() for a in args]
+        at = None
+        if words[1] == b"UNBLOCK" and len(args) > 2:
+            at = 2
+        else:
+            mark = {b"KILL": b"ID", b"TRACKING": b"REDIRECT"}.get(words[1], b"")
+            if mark in words[2:-1]:
+                at = words.index(mark, 2) + 1
+        if at is not None and args[at].isdigit() and len(args[at]) < 19:
+            other = self.by_id.get(int(args[at]))
+            if other is not None:
+                up = other.dedicated
+                changed[at] = b"%d" % (up.server_id if up is not None else 0)
+        return changed
 
     @staticmethod
-    def _kill(client: Client, other: Client) -> None:
-        """Kill a client that has no connection of its own behind."""
-        if other is client:
+    def _kill(client: Client, other: Client, *, skip_me: bool) -> None:
+        """Kill a client of ours. The old form (an address alone) answers OK, the new a count."""
+        if other is not client:
+            other.close("killed")
+            client.answer(b":1\r\n" if skip_me else OK)
+        elif skip_me:
+            client.answer(b":0\r\n")
+        else:
             client.skip()
-            client.say(b":1\r\n")
+            client.say(OK)
             client.finish()
-            return
-        other.close("killed")
-        client.answer(b":1\r\n")
 
     async def _put_aside(
         self, client: Client, request: bytes, change: Callable[[bytes], bytes] = bytes
@@ -177,6 +211,55 @@ class LocalCommands:
             reply = reply_for(error)
         client.task = None
         client.answer(reply)
+
+    async def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        """CLIENT LIST, with this sidecar's clients in the place of its links."""
+        words = [a.upper() for a in args[2:4]]
+        wanted: set[int] | None = None
+        if words[:1] == [b"ID"] and len(args) > 3 and all(a.isdigit() for a in args[3:]):
+            wanted = {int(a) for a in args[3:]}
+            raw = pack_command((b"CLIENT", b"LIST"))
+        try:
+            talk = await self.pool.open(client.identity)
+            asker = self.server_id(talk.hello)
+            reply = (await talk.ask(raw))[0]
+            talk.close()
+        except (Refused, Unreachable) as error:
+            client.task = None
+            client.answer(reply_for(error))
+            return
+        client.task = None
+        normal = words[:1] != [b"TYPE"] or words[1:] == [b"NORMAL"]
+        if not is_error(reply) and not client.closed:
+            reply = self._with_own_clients(client, reply, asker, normal, wanted)
+        client.answer(reply)
+
+    def _with_own_clients(
+        self, asking: Client, reply: bytes, asker: int, normal: bool, wanted: set[int] | None
+    ) -> bytes:
+        head, _, text = reply.partition(b"\r\n")
+        verbatim = b"txt:" if head[:1] == b"=" else b""
+        links = {up.server_id for up in self.pool.plane.upstreams}
+        listed = [self._listed(c, c is asking) for c in self.by_id.values()] if normal else []
+        lines = client_list.merge(client_list.parse(text[len(verbatim) : -2]), links, listed, asker)
+        if wanted is not None:
+            lines = [line for line in lines if int(line[b"id"]) in wanted]
+        body = verbatim + b"".join(client_list.render(line) + b"\n" for line in lines)
+        return b"%c%d\r\n%s\r\n" % (head[:1], len(body), body)
+
+    @staticmethod
+    def _listed(client: Client, asking: bool) -> client_list.Listed:
+        up = client.dedicated or client.identity.link
+        return client_list.Listed(
+            client.id,
+            up.server_id,
+            printable_address(client.peer),
+            client.name,
+            client.lib_name,
+            client.lib_version,
+            int(time.monotonic() - client.since),
+            asking,
+        )
 
     async def _info(self, client: Client, raw: bytes) -> None:
         """CLIENT INFO: the line of a connection like this client's, with its own names."""
@@ -201,17 +284,16 @@ class LocalCommands:
         """
         target = args[at + 1]
         other = self.by_id.get(int(target)) if target.isdigit() and len(target) < 19 else None
-        if other is not None:
-            if other.dedicated is None:
-                await self.pool.pin(other)
-            up = other.dedicated if not other.closed else None
-            changed = list(args)
-            changed[at + 1] = b"%d" % (up.server_id if up is not None else 0)
-            if not client.closed:
-                client.replace_head(pack_command(tuple(changed)))
+        if other is not None and other is not client and other.dedicated is None:
+            await self.pool.pin(other)
         client.task = None
         if not client.closed:
+            # Pinned, it meets the same command again, and the id is put right there.
             self.pool.dedicate(client, pinned=True)
+
+    def _pass_pinned(self, client: Client, args: Sequence[bytes]) -> None:
+        """A CLIENT command of a pinned client: ids that we have given out are put right."""
+        client.pass_on(pack_command(tuple(self.translate(args))))
 
     def introduction(self, client: Client) -> list[bytes]:
         """Requests that make a pinned link look like its client to CLIENT LIST."""

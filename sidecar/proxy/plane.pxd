@@ -73,6 +73,8 @@ cdef class Client(Connection):
     cdef public object lib_version
     cdef public object task
     cdef public object peer
+    cdef readonly double since
+    cdef bint exact             # session pooling: ids are the server's own
     cdef readonly object local
 
     cdef int flush(self) except -1
@@ -81,6 +83,7 @@ cdef class Client(Connection):
     cdef int give_back(self) except -1
     cdef int next_reading(self) except -1
     cdef int go_on(self) except -1
+    cdef bint never_answered(self) noexcept
     cdef int end_of_input(self) except -1
     cdef int protocol_error(self) except -1
 

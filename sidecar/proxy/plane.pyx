@@ -23,11 +23,12 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import socket as socket_module
 import ssl
+from time import monotonic
 
 from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
 from sidecar.core.link cimport (MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED,
     WANT_ERROR, WANT_HANG_UP, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM,
-    WANT_SHELL, WANT_WAIT, link_divert, link_fail, link_free, link_lost, link_new, link_outstanding, link_push,
+    WANT_SHELL, WANT_WAIT, link_bytes, link_divert, link_fail, link_free, link_lost, link_new, link_outstanding, link_push,
     link_receive, link_sent, link_unsent, session_drop, session_mark, session_new, session_say)
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
@@ -392,6 +393,7 @@ cdef class Client(Connection):
             raise MemoryError
         self.id, self.identity, self.peer = id, identity, peer
         self.name = self.lib_name = self.lib_version = b""
+        self.since = monotonic()
         self.open(sock, tls)
         plane.clients.add(self)
 
@@ -449,20 +451,24 @@ cdef class Client(Connection):
 
         One that waits in a blocking command is gone for good: what it would pop must stay.
         """
-        cdef Command* c
-        cdef Link* l = self.s.link
         self.ended = True
         self.watch_reading(False)
         if self.s.mode == MODE_PINNED:
-            (<Upstream>l.owner).end_of_requests()
-        elif self.s.mode == MODE_DEDICATED and l.head != l.tail:
-            c = self.plane.table.commands + l.ring[l.head & l.mask].command
-            if c.route == ROUTE_BLOCKING or c.route == ROUTE_MAYBE_BLOCKING \
-                    or c.route == ROUTE_WAIT:
-                self.close("client")
-                return 0
+            (<Upstream>self.s.link.owner).end_of_requests()
         session_mark(self.s)
         return 0
+
+    cdef bint never_answered(self) noexcept:
+        """Whether what it last asked for may stay without an answer for ever: a blocking command,
+        or a large request whose rest will not come."""
+        cdef Link* l = self.s.link
+        cdef int route
+        if self.s.streaming:
+            return True
+        if self.s.mode != MODE_DEDICATED or l.head == l.tail:
+            return False
+        route = self.plane.table.commands[l.ring[l.head & l.mask].command].route
+        return route == ROUTE_BLOCKING or route == ROUTE_MAYBE_BLOCKING or route == ROUTE_WAIT
 
     cdef int flush(self) except -1:
         """Send replies; what the socket does not take waits for it to be writable."""
@@ -528,8 +534,8 @@ cdef class Client(Connection):
                 self.plane.handler.wanted(self, want)
             if self.closed:
                 return 0
-        if self.ended and s.streaming:
-            self.close("client")        # the rest of its request will never come
+        if self.ended and self.never_answered():
+            self.close("client")
             return 0
         if self.ended and s.want == WANT_NOTHING and s.outstanding == 0 \
                 and s.out.end == s.out.start and s.mode != MODE_PINNED:
@@ -675,14 +681,13 @@ cdef class Client(Connection):
         self.s = NULL
         self.plane.handler.client_closed(self)
 
-    def replace_head(self, bytes raw):
-        """Put another request in the place of the one at the head."""
-        cdef bytes rest
+    def pass_on(self, bytes request):
+        """Pinned: send this in the place of the request at the head, and go on."""
+        if link_bytes(self.s.link, request, len(request)) < 0:
+            self.close("memory")
+            return
         self.skip()
-        rest = raw + buffer_head(&self.s.in_)[:buffer_size(&self.s.in_)]
-        buffer_drop(&self.s.in_, buffer_size(&self.s.in_))
-        if buffer_append(&self.s.in_, <const char*>rest, len(rest)) < 0:
-            raise MemoryError
+        self.go_on()
 
     def drop_link(self):
         """Close the link this client has to itself; it is shared, and linkless, again."""
@@ -714,11 +719,15 @@ cdef class Client(Connection):
         up.link.client = self.s
         up.link.raw = pinned
         up.link.spoilt = spoilt or pinned
+        self.s.translating = pinned and not self.exact
         up.watch_reading(True)
         self.go_on()
+        if pinned and self.ended and not self.closed:
+            up.end_of_requests()
 
     def pin_at_once(self):
-        """Session pooling: a link of its own from the first command on."""
+        """Session pooling: a link of its own from the first command on, and nothing changed."""
+        self.exact = True
         self.s.want = WANT_PIN
         session_mark(self.s)
         self.plane.settle()

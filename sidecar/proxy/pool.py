@@ -41,6 +41,7 @@ TICK = 0.05
 STALLED = 0.1
 # A server that is busy as a whole holds up every link: more of them would not help.
 MAX_RETIRED = 2
+MAX_SPARE = 8
 
 
 class Pool:
@@ -104,6 +105,7 @@ class Pool:
         identity.clients.add(client)
         identity.unused_since = None
         client.use_shared(identity.link)
+        self._refill(identity)
         greeted = identity.greeted
         client.set_authenticated(greeted is None or not greeted.unauthenticated)
 
@@ -278,11 +280,36 @@ class Pool:
 
     def dedicate(self, client: Client, *, pinned: bool, spoilt: bool = False) -> None:
         """Give a client a link of its own: at once from the idle ones, or when one is open."""
-        up = client.identity.take_idle()
+        identity: Identity = client.identity
+        up = identity.take_idle()
         if up is not None:
             self._give(client, up, pinned, spoilt)
         else:
+            identity.spare = min(MAX_SPARE, identity.spare * 2)
             client.task = self._spawn(self._dedicate(client, pinned, spoilt))
+        self._refill(identity)
+
+    def _refill(self, identity: Identity) -> None:
+        """Keep some links ready, so that a SUBSCRIBE is on its way before the PUBLISH that another
+        client sends next, as it would be on a connection that is already there."""
+        if not identity.filling and identity.clients and len(identity.idle) < identity.spare:
+            identity.filling = True
+            self._spawn(self._fill(identity))
+
+    async def _fill(self, identity: Identity) -> None:
+        try:
+            while (
+                identity.link.up
+                and identity.clients
+                and len(identity.idle) < min(identity.spare, self.settings.upstream.pool_idle)
+            ):
+                up = await self._open_dedicated(identity)
+                up.idle_since = time.monotonic()
+                identity.idle.appendleft(up)
+        except (Refused, Unreachable):
+            return
+        finally:
+            identity.filling = False
 
     async def _dedicate(self, client: Client, pinned: bool, spoilt: bool) -> None:
         up = await self._new_dedicated(client)
@@ -445,11 +472,13 @@ class Pool:
         for up in [up for up in identity.retired if not up.outstanding]:
             identity.retired.remove(up)
             up.close()
-        while identity.idle and (
-            not identity.idle[0].up
-            or now - identity.idle[0].idle_since > settings.pool_idle_timeout
-        ):
-            identity.idle.popleft().close()
+        while identity.idle and not identity.idle[0].up:
+            identity.idle.popleft()
+        if identity.idle and now - identity.idle[0].idle_since > settings.pool_idle_timeout:
+            # Not needed for that long: fewer will do.
+            identity.spare = max(1, identity.spare // 2)
+            if len(identity.idle) > identity.spare:
+                identity.idle.popleft().close()
         unused = identity.unused_since
         if (
             identity is not self.default

@@ -1,0 +1,125 @@
+# Everything one does with this project is a target here. They make what they need themselves:
+# Python with venv and a C compiler are enough; CMake, Ninja and Cython come as Python packages.
+
+PYTHON ?= python3
+ARGS ?=
+WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+# -qq: errors only, those of the compiler included.
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip -qq --no-input
+BUILT := $(VENV)/.installed-embedded
+
+# A change of one of these needs a new build. Plain .py files do not: the install is editable. A
+# package that is new does, since the editable install keeps a list of packages.
+SOURCES := pyproject.toml CMakeLists.txt \
+  $(shell find sidecar -name '*.pyx' -o -name '*.pxd' -o -name '__init__.py')
+
+# Prints the requirements of one extra, or of the build, as pyproject.toml has them.
+REQUIREMENTS := import sys, tomllib; \
+  project = tomllib.load(open("pyproject.toml", "rb")); \
+  extras = project["project"]["optional-dependencies"]; \
+  build = [*project["build-system"]["requires"], "cmake>=3.21", "ninja"]; \
+  print("\n".join(build if sys.argv[1] == "build" else extras[sys.argv[1]]))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
+  asan docs certs clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@echo 'Variables: PYTHON=python3.12 (for a new .venv), ARGS="..." (run, test, bench, certs)'
+
+venv: $(VENV)/.created ## make the virtual environment .venv
+
+build: $(BUILT) ## compile the data plane and install the project into .venv, editable
+
+run: $(BUILT) ## start the sidecar, on an embedded server unless ARGS says otherwise
+	@exec $(BIN)/sidecar run $(ARGS)
+
+test: $(BUILT) $(VENV)/.installed-test ## all tests but the slow ones
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
+
+test-slow: $(BUILT) $(VENV)/.installed-test ## the slow tests
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+check: lint types structure ## everything that reads the code without running it
+
+lint: $(VENV)/.installed-lint ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(BUILT) $(VENV)/.installed-lint ## mypy, strict
+	$(BIN)/mypy
+
+structure: $(BUILT) $(VENV)/.installed-lint ## import-linter: which part may import which
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-lint ## put the Python files into form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(BUILT) $(VENV)/.installed-bench ## measure beside the peers (bench/README.md)
+	@tests/support/install_peers.sh test bench
+	$(BIN)/python -m bench $(ARGS)
+
+bench-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the bench run?
+	@tests/support/install_peers.sh test bench
+	$(BIN)/python -m bench --quick $(ARGS)
+
+# A second environment, whose modules are built with AddressSanitizer and UBSan. Python itself is
+# not, so the runtime library goes in first; its own never-freed memory is no finding.
+asan: $(VENV)/.installed-asan ## the core's tests, with sanitizers compiled in
+	LD_PRELOAD="$$($(or $(CC),cc) -print-file-name=libasan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  PYTHONMALLOC=malloc build/asan/venv/bin/python -m pytest -q -p no:cacheprovider tests/core $(ARGS)
+
+docs: $(BUILT) ## write config/full.toml and docs/configuration.md anew from the settings table
+	$(BIN)/python -m sidecar.config toml > build/full.toml
+	$(BIN)/python -m sidecar.config docs > build/configuration.md
+	@mv build/full.toml config/full.toml
+	@mv build/configuration.md docs/configuration.md
+
+certs: $(BUILT) ## certificates for development, in certs/
+	@$(BIN)/sidecar certs dev $(ARGS)
+
+clean: ## remove everything that was made, .venv as well
+	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find sidecar tests bench -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	  { echo '$(PYTHON) has no venv; on Debian: apt-get install python3-venv' >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig as s; \
+	  sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))' || \
+	  { echo '$(PYTHON) has no header files; on Debian: apt-get install python3-dev' >&2; exit 1; }
+	@echo 'making $(VENV)'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The build's tools live in the environment, not in one that is thrown away after each build: so
+# only what changed is compiled.
+$(VENV)/.installed-build $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-bench: \
+  $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
+	@echo 'installing the packages for: $*'
+	@$(BIN)/python -c '$(REQUIREMENTS)' $* > $(VENV)/requirements-$*.txt
+	@$(PIP) install -r $(VENV)/requirements-$*.txt
+	@touch $@
+
+$(BUILT): $(SOURCES) | $(VENV)/.installed-build
+	@echo 'building'
+	@$(PIP) install --no-build-isolation -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.installed-asan: $(SOURCES) $(VENV)/.installed-test
+	@echo 'building with sanitizers'
+	@$(PYTHON) -m venv build/asan/venv
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 build/asan/venv/bin/python -m pip install -qq --no-input \
+	  -C build-dir=build/asan/modules -C cmake.define.SIDECAR_ASAN=ON -e '.[test]'
+	@touch $@
