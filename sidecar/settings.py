@@ -140,6 +140,15 @@ class Upstream(_Section, frozen=True):
         float,
         seconds("Silence after which TCP probes whether the server is there; 0 is off.", le=32767),
     ] = 60.0
+    pool_spare: Annotated[
+        int,
+        setting(
+            "Dedicated links kept ready for each identity in use; up to twice as many when they "
+            "run out.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 4
     pool_idle: Annotated[
         int, setting("Idle dedicated links kept for each identity.", ge=0, le=1_000_000)
     ] = 64

@@ -87,6 +87,8 @@ cdef int buffer_reserve(Buffer* b, size_t extra) noexcept nogil:
 
 cdef int buffer_append(Buffer* b, const char* p, size_t n) noexcept nogil:
     """Copy n bytes to the end: 0, or -1 when memory is out."""
+    if n == 0:
+        return 0            # an empty buffer has no block, and memcpy takes no NULL
     if b.cap - b.end < n and buffer_reserve(b, n) < 0:
         return -1
     memcpy(b.data + b.end, p, n)

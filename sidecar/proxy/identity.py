@@ -35,7 +35,7 @@ class Identity:
     connecting: bool = False
     retired: list[Upstream] = field(default_factory=list)
     diverting: bool = False
-    spare: int = 1
+    spare: int = 0
     filling: bool = False
     arrivals: list[asyncio.Future[None]] = field(default_factory=list)
     unused_since: float | None = None

@@ -105,11 +105,11 @@ class LocalCommands:
         elif sub == b"SETINFO" and len(args) == 4 and self._set_info(client, args[2], args[3]):
             client.answer(OK)
         elif sub == b"LIST":
-            client.task = self.pool._spawn(self._list(client, args, raw))
+            client.task = self.pool.spawn(self._list(client, args, raw))
         elif sub == b"INFO" and len(args) == 2:
-            client.task = self.pool._spawn(self._info(client, raw))
+            client.task = self.pool.spawn(self._info(client, raw))
         elif sub == b"TRACKING" and b"REDIRECT" in (words := [a.upper() for a in args[:-1]]):
-            client.task = self.pool._spawn(self._redirect(client, args, words.index(b"REDIRECT")))
+            client.task = self.pool.spawn(self._redirect(client, args, words.index(b"REDIRECT")))
         elif sub in PINNING and not (sub == b"REPLY" and args[2:3] == [b"ON"]):
             self.pool.dedicate(client, pinned=True)
         elif sub in ASIDE:
@@ -148,7 +148,21 @@ class LocalCommands:
                 self._kill(client, other, skip_me=len(args) > 3)
                 return
         request = pack_command(tuple(self.translate(args)))
-        client.task = self.pool._spawn(self._put_aside(client, request))
+        change: Callable[[bytes], bytes] = bytes
+        if args[1].upper() == b"KILL" and b"USER" in (words := [a.upper() for a in args[:-1]]):
+            user = args[words.index(b"USER") + 1]
+
+            def change(reply: bytes) -> bytes:
+                self._close_clients_of(user, client)
+                return reply
+
+        client.task = self.pool.spawn(self._put_aside(client, request, change))
+
+    def _close_clients_of(self, user: bytes, asking: Client) -> None:
+        """The server has closed this user's links: so end the clients behind them."""
+        for other in list(self.by_id.values()):
+            if other is not asking and (other.identity.login.user or b"default") == user:
+                other.close("killed")
 
     def _named(self, args: Sequence[bytes]) -> Client | None:
         """The client of ours that a CLIENT KILL with just one filter means."""
@@ -287,13 +301,21 @@ class LocalCommands:
         if other is not None and other is not client and other.dedicated is None:
             await self.pool.pin(other)
         client.task = None
-        if not client.closed:
+        if client.closed:
+            return
+        if client.mode == PINNED_MODE:
+            client.pass_on(pack_command(tuple(self.translate(args))))
+        else:
             # Pinned, it meets the same command again, and the id is put right there.
             self.pool.dedicate(client, pinned=True)
 
     def _pass_pinned(self, client: Client, args: Sequence[bytes]) -> None:
         """A CLIENT command of a pinned client: ids that we have given out are put right."""
-        client.pass_on(pack_command(tuple(self.translate(args))))
+        words = [a.upper() for a in args[:-1]]
+        if words[1] == b"TRACKING" and b"REDIRECT" in words:
+            client.task = self.pool.spawn(self._redirect(client, args, words.index(b"REDIRECT")))
+        else:
+            client.pass_on(pack_command(tuple(self.translate(args))))
 
     def introduction(self, client: Client) -> list[bytes]:
         """Requests that make a pinned link look like its client to CLIENT LIST."""
@@ -315,7 +337,7 @@ class LocalCommands:
 
     def _reset(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         if len(args) != 1:
-            client.task = self.pool._spawn(self._put_aside(client, raw))
+            client.task = self.pool.spawn(self._put_aside(client, raw))
             return
         client.drop_link()
         self.forget(client)
@@ -324,7 +346,7 @@ class LocalCommands:
     def _select(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         db = args[1] if len(args) == 2 else b""
         if not db.isdigit() or len(db) > 9 or (db[:1] == b"0" and db != b"0"):
-            client.task = self.pool._spawn(self._put_aside(client, raw))
+            client.task = self.pool.spawn(self._put_aside(client, raw))
             return
         login: Login = client.identity.login
         if int(db) == login.db and client.identity.link.up:
@@ -340,7 +362,7 @@ class LocalCommands:
             self.pool.join(client, identity)
             client.answer(reply(identity))
         else:
-            client.task = self.pool._spawn(self._move_later(client, identity, reply))
+            client.task = self.pool.spawn(self._move_later(client, identity, reply))
 
     async def _move_later(
         self, client: Client, identity: Identity, reply: Callable[[Identity], bytes]
@@ -363,7 +385,7 @@ class LocalCommands:
         else:
             user, password = args[1] if len(args) > 1 else b"", args[-1]
         login = replace(client.identity.login, user=user or b"default", password=password)
-        client.task = self.pool._spawn(self._prove(client, login, raw, lambda reply, _: reply))
+        client.task = self.pool.spawn(self._prove(client, login, raw, lambda reply, _: reply))
 
     async def _prove(
         self,
@@ -402,7 +424,7 @@ class LocalCommands:
         parsed = parse_hello(args)
         login: Login = client.identity.login
         if parsed is None:
-            client.task = self.pool._spawn(self._put_aside(client, raw))
+            client.task = self.pool.spawn(self._put_aside(client, raw))
             return
         proto, credentials, name = parsed
         proto = proto or login.proto
@@ -415,13 +437,13 @@ class LocalCommands:
         if credentials is not None:
             user, password = credentials
             wanted = replace(login, proto=proto, user=user, password=password)
-            client.task = self.pool._spawn(
+            client.task = self.pool.spawn(
                 self._prove(client, wanted, raw, lambda reply, i: accept(reply) if i else reply)
             )
             return
         greeted = client.identity.greeted
         if greeted is not None and greeted.unauthenticated:
-            client.task = self.pool._spawn(self._put_aside(client, raw))
+            client.task = self.pool.spawn(self._put_aside(client, raw))
             return
         self._move(
             client,

@@ -28,6 +28,7 @@ cdef class Plane:
     cdef int poller             # -1: the loop watches each socket itself
     cdef bint polling
     cdef list closed_meanwhile  # closed while events for them may still be in hand
+    cdef list again             # read to the brim of the buffer: there may be more
     cdef poller_event events[EVENTS]
     cdef size_t output_max
     cdef object flush_callback
@@ -35,6 +36,9 @@ cdef class Plane:
 
     cdef void stamp(self) noexcept
     cdef int settle(self) except -1
+    cdef int serve(self, Connection c, bint readable) noexcept
+    cdef int serve_flush(self, Upstream up) noexcept
+    cdef int serve_session(self, Client c) noexcept
     cdef int later(self, Upstream up) except -1
     cdef int room(self) except -1
 

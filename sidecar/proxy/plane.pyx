@@ -37,7 +37,7 @@ from sidecar.core.request cimport (ERR_MEMORY, SCAN_DONE, SCAN_INLINE, Scanner, 
 from sidecar.core.request import normalise_inline, split_arguments
 from sidecar.core.reply cimport framer_reset
 from sidecar.core.session cimport session_feed, session_ready, session_resume
-from sidecar.proxy.poller cimport (poller_close, poller_event, poller_open, poller_readable,
+from sidecar.proxy.poller cimport (poller_close, poller_event, poller_hung_up, poller_open, poller_readable,
     poller_set, poller_wait, poller_who, poller_writable)
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.stats cimport BUCKETS
@@ -64,7 +64,7 @@ cdef class Plane:
     """All connections of one event loop, and the settings and counters they share.
 
     `handler` has wanted(client, want), client_closed(client), upstream_lost(upstream, reason),
-    released(client, upstream) and was_reset(client); all are called on the loop and return at once.
+    released(client, upstream), was_reset(client) and failed(connection, error); all are called on the loop and return at once.
     """
 
     def __cinit__(self, loop, handler, CommandTable table, *, size_t request_buffer,
@@ -80,7 +80,7 @@ cdef class Plane:
         self.clients, self.upstreams = set(), set()
         self.unflushed, self.waiting_for_room = [], []
         self.flush_callback = self.flush_links
-        self.closed_meanwhile = []
+        self.closed_meanwhile, self.again = [], []
         self.poller = poller_open() if own_poller else -1
         if self.poller >= 0:
             loop.add_reader(self.poller, self.poll)
@@ -112,19 +112,40 @@ cdef class Plane:
         cdef int i
         cdef int n = poller_wait(self.poller, self.events, EVENTS)
         cdef Connection c
+        cdef list again = self.again
+        if again:
+            self.again = []
         self.polling = True
-        try:
-            for i in range(n):
-                c = <Connection>poller_who(self.events[i])
-                if poller_readable(self.events[i]) and not c.closed:
-                    c.readable()
-                if poller_writable(self.events[i]) and not c.closed:
-                    c.writable()
-        finally:
-            self.polling = False
+        self.stamp()
+        for i in range(n):
+            c = <Connection>poller_who(self.events[i])
+            if poller_readable(self.events[i]) and c.reading:
+                self.serve(c, True)
+                if poller_hung_up(self.events[i]) and c.reading:
+                    self.again.append(c)
+            if poller_writable(self.events[i]) and c.writing:
+                self.serve(c, False)
+        for c in again:
+            if c.reading:
+                self.serve(c, True)
+        self.polling = False
+        if self.closed_meanwhile:
             self.closed_meanwhile.clear()
-            if self.unflushed:
-                self.flush_links()
+        if self.unflushed:
+            self.flush_links()
+        if self.again:
+            self.loop.call_soon(self.poll)
+
+    cdef int serve(self, Connection c, bint readable) noexcept:
+        """One event of one connection. An error of ours ends that connection, and no other."""
+        try:
+            if readable:
+                c.readable()
+            else:
+                c.writable()
+        except Exception as error:
+            self.handler.failed(c, error)
+        return 0
 
     def set_max_bulk(self, long long size):
         """Longest argument a request may have (the server's proto-max-bulk-len), in bytes."""
@@ -145,7 +166,7 @@ cdef class Plane:
         return 0
 
     def flush_links(self):
-        """Send what the links have gathered. Called by the loop."""
+        """Send what the links have gathered. Called by the loop, and at the end of a poll."""
         cdef list links = self.unflushed
         cdef Upstream up
         self.unflushed = []
@@ -153,8 +174,16 @@ cdef class Plane:
         for up in links:
             up.queued = False
             if not up.closed:
-                up.flush()
-        self.settle()
+                self.serve_flush(up)
+        if self.core.dirty != NULL:
+            self.settle()
+
+    cdef int serve_flush(self, Upstream up) noexcept:
+        try:
+            up.flush()
+        except Exception as error:
+            self.handler.failed(up, error)
+        return 0
 
     cdef int settle(self) except -1:
         """Let every marked session send, and act on what it wants."""
@@ -171,9 +200,16 @@ cdef class Plane:
                     if s.outstanding == 0:
                         session_drop(s)
                     continue
-                (<Client>s.owner).attend()
+                self.serve_session(<Client>s.owner)
         finally:
             self.settling = False
+        return 0
+
+    cdef int serve_session(self, Client c) noexcept:
+        try:
+            c.attend()
+        except Exception as error:
+            self.handler.failed(c, error)
         return 0
 
     cdef int room(self) except -1:
@@ -285,12 +321,14 @@ cdef class Connection:
     def on_readable(self):
         """The socket has something, or has broken. Called by the loop."""
         if not self.closed:
-            self.readable()
+            self.plane.stamp()
+            self.plane.serve(self, True)
 
     def on_writable(self):
         """The socket takes bytes again. Called by the loop."""
         if not self.closed:
-            self.writable()
+            self.plane.stamp()
+            self.plane.serve(self, False)
 
     cdef Py_ssize_t fill(self) except -2:
         """Read into the plane's buffer: bytes read, ENDED, or PURSUE when there is nothing now."""
@@ -309,13 +347,19 @@ cdef class Connection:
                 break
             if errno != EINTR:
                 return ENDED
+        if n == (RECEIVE if self.tls is None else RECEIVE // 2) and self.plane.poller >= 0:
+            # There may be more, and no event will tell.
+            self.plane.again.append(self)
         if self.tls is None or n == 0:
             return n
         if n > 0:
             self.tls_in.write(self.plane.sealed_view[:n])
         try:
-            while got < RECEIVE and (got == 0 or self.tls_in.pending or self.tls.pending()):
-                k = self.tls.read(RECEIVE - got, self.plane.received_view[got:])
+            # A read gives at most one record, and there is room for the largest: when nothing
+            # sealed is left there is nothing more, and asking would cost an exception.
+            while got == 0 or self.tls_in.pending:
+                view = self.plane.received_view
+                k = self.tls.read(RECEIVE - got, view if got == 0 else view[got:])
                 if k == 0:
                     return got
                 got += k
@@ -405,7 +449,6 @@ cdef class Client(Connection):
 
     cdef int readable(self) except -1:
         cdef Py_ssize_t n = self.fill()
-        self.plane.stamp()
         if n == PURSUE:
             return 0
         if n == ENDED:
@@ -422,7 +465,6 @@ cdef class Client(Connection):
         return 0
 
     cdef int writable(self) except -1:
-        self.plane.stamp()
         self.watch_writing(False)
         if self.tls is not None:
             self.flush_sealed()

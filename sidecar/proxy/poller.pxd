@@ -2,7 +2,9 @@
 
 The event loop watches one descriptor: this set's. When it turns readable, one `poller_wait`
 tells all the sockets that are ready, and they are served by C calls. Without it the loop would
-enter Python once per socket. On systems without epoll `poller_open` gives -1 and the plane asks
+enter Python once per socket. Events are edge-triggered: what has been read dry is not looked at
+again by the kernel until something new comes, so a reader goes on until a read comes back short,
+and once more when the event tells of a hang-up. On systems without epoll `poller_open` gives -1 and the plane asks
 the loop to watch each socket, which is slower and otherwise the same.
 """
 from libc.stdint cimport uint32_t
@@ -20,7 +22,7 @@ cdef extern from * nogil:
         int want = reading || writing;
         if (!had && !want)
             return 0;
-        e.events = (reading ? EPOLLIN | EPOLLRDHUP : 0) | (writing ? EPOLLOUT : 0);
+        e.events = (reading ? EPOLLIN | EPOLLRDHUP : 0) | (writing ? EPOLLOUT : 0) | EPOLLET;
         e.data.ptr = who;
         return epoll_ctl(p, want ? (had ? EPOLL_CTL_MOD : EPOLL_CTL_ADD) : EPOLL_CTL_DEL, fd, &e);
     }
@@ -30,6 +32,7 @@ cdef extern from * nogil:
     static void poller_close(int p) { close(p); }
     #define poller_readable(e) ((e).events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
     #define poller_writable(e) ((e).events & (EPOLLOUT | EPOLLERR))
+    #define poller_hung_up(e) ((e).events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
     #define poller_who(e) ((e).data.ptr)
     #else
     typedef struct { void *who; } poller_event;
@@ -41,6 +44,7 @@ cdef extern from * nogil:
     static void poller_close(int p) {}
     #define poller_readable(e) 0
     #define poller_writable(e) 0
+    #define poller_hung_up(e) 0
     #define poller_who(e) ((e).who)
     #endif
     """
@@ -52,4 +56,5 @@ cdef extern from * nogil:
     void poller_close(int p)
     uint32_t poller_readable(poller_event e)
     uint32_t poller_writable(poller_event e)
+    uint32_t poller_hung_up(poller_event e)
     void* poller_who(poller_event e)

@@ -41,7 +41,6 @@ TICK = 0.05
 STALLED = 0.1
 # A server that is busy as a whole holds up every link: more of them would not help.
 MAX_RETIRED = 2
-MAX_SPARE = 8
 
 
 class Pool:
@@ -68,9 +67,10 @@ class Pool:
         self.plane = plane
         self.local = LocalCommands(self, setinfo_known)
         self.default = self.identity(self.login, own_login=False)
-        self._spawn(self._housekeeping())
+        self.spawn(self._housekeeping())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside; its errors are logged, and it ends when the pool closes."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -91,6 +91,7 @@ class Pool:
             found = Identity(login, own_login)
             found.link = Upstream(self.plane, found, True)
             found.unused_since = time.monotonic()
+            found.spare = self.settings.upstream.pool_spare
             self.identities[key] = found
         elif own_login:
             found.learn(login.password)
@@ -119,7 +120,7 @@ class Pool:
         """See that the identity's shared link is up, or being connected."""
         if not identity.connecting and not identity.link.up and not self.closing:
             identity.connecting = True
-            self._spawn(self._connect(identity))
+            self.spawn(self._connect(identity))
 
     async def _connect(self, identity: Identity) -> None:
         deadline = time.monotonic() + self.settings.upstream.wait
@@ -228,7 +229,7 @@ class Pool:
         elif want == planes.LINK:
             self._link_for(client, client.identity)
         elif want == planes.WAIT:
-            client.task = self._spawn(self._wait(client))
+            client.task = self.spawn(self._wait(client))
         else:
             self.dedicate(client, pinned=want == planes.PIN, spoilt=want == planes.ONCE)
 
@@ -276,6 +277,14 @@ class Pool:
         self.local.forget(client)
         client.resume()
 
+    def failed(self, connection: Client | Upstream, error: Exception) -> None:
+        """Serving a connection raised an error: ours, so it is logged, and the connection ends."""
+        log.error("internal error", error=repr(error), exc_info=error)
+        if isinstance(connection, Upstream):
+            connection.break_off("an internal error")
+        else:
+            connection.close("error")
+
     # Dedicated links
 
     def dedicate(self, client: Client, *, pinned: bool, spoilt: bool = False) -> None:
@@ -285,8 +294,8 @@ class Pool:
         if up is not None:
             self._give(client, up, pinned, spoilt)
         else:
-            identity.spare = min(MAX_SPARE, identity.spare * 2)
-            client.task = self._spawn(self._dedicate(client, pinned, spoilt))
+            identity.spare = min(2 * self.settings.upstream.pool_spare, identity.spare + 1)
+            client.task = self.spawn(self._dedicate(client, pinned, spoilt))
         self._refill(identity)
 
     def _refill(self, identity: Identity) -> None:
@@ -294,7 +303,7 @@ class Pool:
         client sends next, as it would be on a connection that is already there."""
         if not identity.filling and identity.clients and len(identity.idle) < identity.spare:
             identity.filling = True
-            self._spawn(self._fill(identity))
+            self.spawn(self._fill(identity))
 
     async def _fill(self, identity: Identity) -> None:
         try:
@@ -446,7 +455,7 @@ class Pool:
         """Lead clients past the identity's link, unless that has just been done."""
         if len(identity.retired) < MAX_RETIRED and not self.closing:
             identity.diverting = True
-            self._spawn(self._replace_link(identity))
+            self.spawn(self._replace_link(identity))
 
     async def _replace_link(self, identity: Identity) -> None:
         """A second shared link in the place of one that is held up."""
@@ -476,7 +485,7 @@ class Pool:
             identity.idle.popleft()
         if identity.idle and now - identity.idle[0].idle_since > settings.pool_idle_timeout:
             # Not needed for that long: fewer will do.
-            identity.spare = max(1, identity.spare // 2)
+            identity.spare = max(self.settings.upstream.pool_spare, identity.spare - 1)
             if len(identity.idle) > identity.spare:
                 identity.idle.popleft().close()
         unused = identity.unused_since

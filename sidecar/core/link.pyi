@@ -1,0 +1,1 @@
+"""Pending queues and the splitting of replies; nothing for Python."""

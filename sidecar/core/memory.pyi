@@ -1,0 +1,1 @@
+"""Growable byte buffers for the data path; nothing for Python."""

@@ -1,0 +1,18 @@
+"""Finding where a request ends."""
+
+from typing import Final, Literal
+
+Event = (
+    tuple[Literal["request"], list[bytes], bytes]
+    | tuple[Literal["empty"]]
+    | tuple[Literal["error"], bytes]
+)
+
+TEXTS: Final[dict[int, bytes]]
+
+class RequestDecoder:
+    def __init__(self, *, max_bulk: int = ..., authenticated: bool = True) -> None: ...
+    def feed(self, data: bytes) -> list[Event]: ...
+
+def normalise_inline(line: bytes) -> bytes | None: ...
+def split_arguments(raw: bytes) -> list[bytes]: ...

@@ -1,0 +1,140 @@
+"""The core as a whole, as a machine of random moves against model servers.
+
+Whatever is split where, whoever goes away and whichever connection breaks: every client gets its
+own replies in its own order, no write is sent twice, and a lost write is answered by one error.
+"""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.support.exchange import Client, Shell, named, request
+
+KINDS = ("get", "get", "set", "set", "inline", "multi", "discard", "watch", "blpop", "unknown")
+KINDS += ("client", "large", "wait", "nested", "xread")
+
+
+class ExchangeMachine(RuleBasedStateMachine):
+    """Clients, one shared link and what it takes to serve them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shell = Shell(request_buffer=2048)
+        self.scripts: dict[int, tuple[Client, bytearray]] = {}
+        self.number = 0
+        self.connect()
+
+    def say(self, client: Client, *args: str, lossy: bool = True) -> bytes:
+        """One request and the reply it is due."""
+        client.due.append((named(*args), lossy))
+        return request(*args)
+
+    def fresh(self) -> str:
+        """A key no other request has."""
+        self.number += 1
+        return f"k{self.number}"
+
+    def speak(self, client: Client, kind: str, size: int) -> bytes:
+        """The bytes of one request, or of one transaction."""
+        keys = [self.fresh() for _ in range(size + 1)]
+        if kind == "get":
+            return self.say(client, "GET", keys[0], lossy=False)
+        if kind == "inline":
+            self.say(client, "GET", keys[0], lossy=False)
+            return f"GET '{keys[0]}'\r\n".encode()
+        if kind in ("multi", "discard", "nested"):
+            body = b"".join(self.say(client, "SET", key, "v") for key in keys)
+            if kind == "nested":
+                body += self.say(client, "BLPOP", self.fresh(), "0")
+            client.due.insert(len(client.due) - len(keys) - (kind == "nested"), MULTI)
+            return request("MULTI") + body + self.say(client, "DISCARD" if size == 1 else "EXEC")
+        if kind == "watch":
+            before = self.say(client, "WATCH", keys[0]) + self.say(client, "GET", keys[0])
+            return before + self.say(client, "UNWATCH")
+        if kind == "large":
+            return self.say(client, "SET", keys[0], "x" * 6000)
+        args = {"set": "SET", "unknown": "NOSUCH", "client": "CLIENT", "blpop": "BLPOP"}
+        if kind == "xread":
+            return self.say(client, "XREAD", "BLOCK", "0", "STREAMS", keys[0], "$")
+        return self.say(client, args.get(kind, "WAIT"), keys[0], "0")
+
+    @precondition(lambda self: len(self.shell.clients) < 5)
+    @rule()
+    def connect(self) -> None:
+        """A client comes."""
+        client = self.shell.connect()
+        self.scripts[client.session] = (client, bytearray())
+
+    @precondition(lambda self: self.shell.clients)
+    @rule(data=st.data(), kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=4))
+    def send(self, data: st.DataObject, kinds: list[str]) -> None:
+        """A client has more to say; some or all of it is sent."""
+        client = data.draw(st.sampled_from(list(self.shell.clients.values())))
+        _, script = self.scripts[client.session]
+        for kind in kinds:
+            script += self.speak(client, kind, data.draw(st.integers(0, 20)))
+        size = data.draw(st.one_of(st.just(len(script)), st.integers(0, len(script))))
+        part = bytes(script[:size])
+        del script[:size]
+        self.shell.send(client, part)
+
+    @rule(data=st.data(), size=st.integers(1, 200))
+    def flush(self, data: st.DataObject, size: int) -> None:
+        """Some bytes of a link reach its server."""
+        self.shell.flush(data.draw(st.sampled_from(list(self.shell.servers))), size)
+
+    @rule(data=st.data(), size=st.one_of(st.integers(1, 40), st.just(1 << 20)))
+    def arrive(self, data: st.DataObject, size: int) -> None:
+        """Some bytes of a server arrive."""
+        self.shell.arrive(data.draw(st.sampled_from(list(self.shell.servers))), size)
+
+    @precondition(lambda self: self.shell.up)
+    @rule()
+    def lose(self) -> None:
+        """The shared connection breaks."""
+        self.shell.lose()
+
+    @precondition(lambda self: not self.shell.up)
+    @rule()
+    def restore(self) -> None:
+        """It is back."""
+        self.shell.restore()
+
+    @precondition(lambda self: len(self.shell.clients) > 1)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        """A client goes, perhaps in the middle of a request."""
+        self.shell.leave(data.draw(st.sampled_from(list(self.shell.clients.values()))))
+
+    @invariant()
+    def writes_once(self) -> None:
+        """No write has reached a server twice."""
+        for text, times in self.shell.executed.items():
+            if b" " in text and not text.startswith(b"GET"):
+                assert times == 1, f"{text!r} was executed {times} times"
+
+    def teardown(self) -> None:
+        """In the end everyone who stayed has every reply, and nothing is left."""
+        for client, script in self.scripts.values():
+            self.shell.send(client, bytes(script))
+        self.shell.drain()
+        self.writes_once()
+        for client in self.shell.clients.values():
+            assert client.answered == len(client.due)
+            assert not client.got
+            assert self.shell.core.outstanding(client.session) == 0
+            assert self.shell.core.mode(client.session) == "shared"
+        assert self.shell.core.link_outstanding(self.shell.shared) == 0
+
+
+MULTI = (named("MULTI"), True)
+
+TestExchange = ExchangeMachine.TestCase
+TestExchange.settings = settings(
+    max_examples=150,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)

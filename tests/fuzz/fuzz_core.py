@@ -1,0 +1,86 @@
+"""Drive the core with random inputs for a while: `python -m tests.fuzz.fuzz_core --seconds 60`.
+
+Three fuzzers take turns, all native loops with a generator of their own (sidecar.core.fuzzing and
+fuzzworld): damaged requests, damaged replies, and worlds of clients and servers, with broken links
+and without. The first broken promise ends the run with status 1 and the seed that repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from sidecar.core.fuzzing import fuzz_replies, fuzz_requests
+from sidecar.core.fuzzworld import fuzz_world
+from tests.support.exchange import table
+
+BATCH = 100_000
+STEPS = 3000
+WORLDS = 20
+
+
+def decoder(fuzz: Callable[[int, int], None]) -> Callable[[int], int]:
+    """A batch for one of the decoders, by seed: how many inputs it was."""
+
+    def batch(seed: int) -> int:
+        fuzz(seed, BATCH)
+        return BATCH
+
+    return batch
+
+
+def worlds(seed: int) -> int:
+    """A batch of worlds: how many pieces of input their clients sent."""
+    commands = table()
+    first = seed * WORLDS
+    return sum(fuzz_world(commands, first + i, STEPS, losses=i % 2 == 1) for i in range(WORLDS))
+
+
+FUZZERS = {
+    "requests": decoder(fuzz_requests),
+    "replies": decoder(fuzz_replies),
+    "worlds": worlds,
+}
+
+
+def turns(names: list[str], seed: int) -> Iterator[tuple[str, int]]:
+    """Which fuzzer runs next, and with which seed; no end."""
+    while True:
+        for name in names:
+            yield name, seed
+        seed += 1
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fuzz until time or inputs are used up: the exit status."""
+    counts = dict.fromkeys(options.only, 0)
+    deadline = time.monotonic() + options.seconds
+    print(f"seed {options.seed}", flush=True)
+    for name, seed in turns(options.only, options.seed):
+        if time.monotonic() >= deadline or sum(counts.values()) >= options.inputs:
+            break
+        try:
+            counts[name] += FUZZERS[name](seed)
+        except AssertionError as error:
+            print(f"{name}, --seed {seed}: {error}", file=sys.stderr)
+            return 1
+    each = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    print(f"{sum(counts.values()):,} inputs ({each}), no promise broken")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=10.0, help="stop after so long")
+    parser.add_argument("--inputs", type=float, default=float("inf"), help="stop after so many")
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
+    parser.add_argument("--only", choices=FUZZERS, nargs="+", default=list(FUZZERS))
+    return run(parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
