@@ -26,11 +26,11 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
-  asan docs certs clean
+  asan fuzz docs certs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
-	@echo 'Variables: PYTHON=python3.12 (for a new .venv), ARGS="..." (run, test, bench, certs)'
+	@echo 'Variables: PYTHON=python3.12 (for a new .venv), ARGS="..." (run, test, bench, fuzz, certs)'
 
 venv: $(VENV)/.created ## make the virtual environment .venv
 
@@ -53,8 +53,10 @@ lint: $(VENV)/.installed-lint ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(BUILT) $(VENV)/.installed-lint ## mypy, strict
+types: $(BUILT) $(VENV)/.installed-lint ## mypy, strict; the stubs against the compiled modules
 	$(BIN)/mypy
+	$(BIN)/stubtest --mypy-config-file pyproject.toml --allowlist tests/support/stubtest.txt \
+	  sidecar.core sidecar.proxy.plane
 
 structure: $(BUILT) $(VENV)/.installed-lint ## import-linter: which part may import which
 	$(BIN)/lint-imports
@@ -71,12 +73,11 @@ bench-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the bench r
 	@tests/support/install_peers.sh test bench
 	$(BIN)/python -m bench --quick $(ARGS)
 
-# A second environment, whose modules are built with AddressSanitizer and UBSan. Python itself is
-# not, so the runtime library goes in first; its own never-freed memory is no finding.
-asan: $(VENV)/.installed-asan ## the core's tests, with sanitizers compiled in
-	LD_PRELOAD="$$($(or $(CC),cc) -print-file-name=libasan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	  PYTHONMALLOC=malloc build/asan/venv/bin/python -m pytest -q -p no:cacheprovider tests/core $(ARGS)
+asan: $(BUILT) $(VENV)/.installed-test ## the core's tests and fuzzer, with sanitizers compiled in
+	$(BIN)/python tests/support/asan.py $(ARGS)
+
+fuzz: $(BUILT) $(VENV)/.installed-test ## random input for the core: ARGS="--seconds 60"
+	$(BIN)/python -m tests.fuzz.fuzz_core $(ARGS)
 
 docs: $(BUILT) ## write config/full.toml and docs/configuration.md anew from the settings table
 	$(BIN)/python -m sidecar.config toml > build/full.toml
@@ -115,11 +116,4 @@ $(VENV)/.installed-build $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)
 $(BUILT): $(SOURCES) | $(VENV)/.installed-build
 	@echo 'building'
 	@$(PIP) install --no-build-isolation -e '.[embedded]'
-	@touch $@
-
-$(VENV)/.installed-asan: $(SOURCES) $(VENV)/.installed-test
-	@echo 'building with sanitizers'
-	@$(PYTHON) -m venv build/asan/venv
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 build/asan/venv/bin/python -m pip install -qq --no-input \
-	  -C build-dir=build/asan/modules -C cmake.define.SIDECAR_ASAN=ON -e '.[test]'
 	@touch $@

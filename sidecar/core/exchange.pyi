@@ -1,13 +1,15 @@
 """The core as Python sees it, without sockets: for tests and fuzzing only."""
 
-from typing import Final, TypedDict
+from typing import Final, Self, TypedDict
+
+from typing_extensions import disjoint_base
 
 from sidecar.core.commands import CommandTable
 
 WANTS: Final[tuple[str, ...]]
 MODES: Final[tuple[str, ...]]
 
-class Counters(TypedDict):
+class _Counters(TypedDict):
     client_bytes_in: int
     uncertain: int
     errors_local: int
@@ -18,22 +20,23 @@ class Counters(TypedDict):
 
 class LinkError(Exception): ...
 
+@disjoint_base
 class Exchange:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         table: CommandTable,
         *,
         request_buffer: int = 65536,
         link_pause: int = ...,
         output_pause: int = ...,
         max_bulk: int = ...,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def table(self) -> CommandTable: ...
     @property
     def marked(self) -> list[int]: ...
     def set_now(self, microseconds: int) -> None: ...
-    def counters(self) -> Counters: ...
+    def counters(self) -> _Counters: ...
     def take_marked(self) -> list[int]: ...
     def add_session(self, link: int | None = None, *, authenticated: bool = True) -> int: ...
     def use_shared(self, session: int, link: int) -> None: ...

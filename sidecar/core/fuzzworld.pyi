@@ -1,9 +1,14 @@
 """A native fuzzer of sessions and links: for tests only."""
 
+from typing import Self
+
+from typing_extensions import disjoint_base
+
 from sidecar.core.commands import CommandTable
 
+@disjoint_base
 class World:
-    def __init__(self, table: CommandTable, seed: int, losses: bool) -> None: ...
+    def __new__(cls, table: CommandTable, seed: int, losses: bool) -> Self: ...
     @property
     def fed(self) -> int: ...
     def run(self, steps: int) -> None: ...

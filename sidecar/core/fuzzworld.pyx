@@ -4,7 +4,7 @@
 A world is four clients, the link they share, a link of its own for each, a shell that does what
 sessions want, and a server at the other end of each link that answers every request with what it
 read in it. Chance decides who moves next and by how many bytes: a client sends, a link is
-flushed, the server serves, replies arrive, a link breaks, a client goes away.
+flushed, the server serves, replies arrive, a link breaks or is replaced, a client goes away.
 
 Each request carries a number (a key `k<number>`), or none (MULTI); the server's reply repeats it.
 Every client must get exactly its own replies in its own order; a write must reach a server at
@@ -18,8 +18,8 @@ from libc.stdio cimport snprintf
 from sidecar.core.commands cimport COMMAND_READ, Command, CommandTable
 from sidecar.core.fuzzing cimport Text, below, put, put_header, put_text, seeded
 from sidecar.core.link cimport (Core, Link, MODE_DEDICATED, MODE_SHARED, Session, WANT_DEDICATED,
-    WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_ROOM, WANT_SHELL, WANT_WAIT, link_fail,
-    link_free, link_lost, link_new, link_receive, link_sent, link_unsent, session_drop,
+    WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_ROOM, WANT_SHELL, WANT_WAIT,
+    link_divert, link_fail, link_free, link_lost, link_new, link_receive, link_sent, link_unsent, session_drop,
     session_mark, session_new, session_say)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
@@ -31,7 +31,9 @@ from sidecar.core.stats cimport Stats
 
 cdef enum:
     PEERS = 4
-    SHARED = 4              # index of the shared wire; the others are a peer's own
+    SHARED = 4              # index of the shared wire; those before it are a peer's own
+    RETIRED = 5             # a shared wire that was held up and has been replaced
+    WIRES = 6
     DUE_MAX = 256           # replies one client may wait for
     NUMBERS = 65536         # request numbers come round again
 
@@ -72,7 +74,7 @@ cdef class World:
     cdef Stats* stats
     cdef CommandTable table
     cdef Peer peers[PEERS]
-    cdef Wire wires[PEERS + 1]
+    cdef Wire wires[WIRES]
     cdef uint8_t executed[NUMBERS]
     cdef uint64_t chance
     cdef int number
@@ -100,13 +102,13 @@ cdef class World:
         for i in range(PEERS):
             if self.peers[i].s != NULL:
                 self.leave(i)
-        for i in range(PEERS + 1):
+        for i in range(WIRES):
             self.hang_up(i)
         self.sweep()
         free(self.stats)
 
     cdef int new_link(self, int w) except -1:
-        self.wires[w].link = link_new(&self.core, NULL, w == SHARED)
+        self.wires[w].link = link_new(&self.core, NULL, w >= SHARED)
         if self.wires[w].link == NULL:
             raise MemoryError
         self.wires[w].link.up = True
@@ -115,7 +117,7 @@ cdef class World:
     cdef void hang_up(self, int w) noexcept:
         cdef Wire* wire = &self.wires[w]
         if wire.link != NULL:
-            if w == SHARED:
+            if w >= SHARED:
                 link_fail(wire.link, b"", 0)
             link_free(wire.link)
         wire.link = NULL
@@ -323,6 +325,7 @@ cdef class World:
         cdef Session* s = self.peers[i].s
         cdef Scanner scan
         if want == WANT_LINK:
+            s.link = self.wires[SHARED].link
             return self.go_on(i) if self.wires[SHARED].link.up else 0
         if want == WANT_ROOM:
             return self.go_on(i)
@@ -509,11 +512,32 @@ cdef class World:
                 self.go_on(i)
         return self.settle()
 
+    cdef int divert(self) except -1:
+        """The shared link is held up: another takes its place."""
+        if self.wires[RETIRED].link != NULL or not self.wires[SHARED].link.up:
+            return 0
+        self.wires[RETIRED] = self.wires[SHARED]
+        memset(&self.wires[SHARED], 0, sizeof(Wire))
+        self.new_link(SHARED)
+        return link_divert(self.wires[RETIRED].link, self.wires[SHARED].link)
+
+    cdef int bury(self) except -1:
+        """The replaced link has had its last reply: nobody is left on it."""
+        cdef int i
+        cdef Link* old = self.wires[RETIRED].link
+        if old == NULL or old.head != old.tail:
+            return 0
+        for i in range(PEERS):
+            if self.peers[i].s.link == old:
+                self.peers[i].s.link = self.wires[SHARED].link
+        self.hang_up(RETIRED)
+        return 0
+
     # The run.
 
     cdef int step(self) except -1:
         cdef uint32_t kind = below(&self.chance, 64)
-        cdef int w = <int>below(&self.chance, PEERS + 1)
+        cdef int w = <int>below(&self.chance, WIRES)
         cdef int i = <int>below(&self.chance, PEERS)
         if kind < 24:
             return self.send(i)
@@ -524,6 +548,10 @@ cdef class World:
             return self.lose()
         if kind == 61:
             return self.restore()
+        if kind == 60 and self.losses and below(&self.chance, 4) == 0:
+            return self.divert()
+        if kind == 59:
+            return self.bury()
         if below(&self.chance, 2):
             w = SHARED
         if self.wires[w].link == NULL:
@@ -538,7 +566,7 @@ cdef class World:
             for i in range(PEERS):
                 if buffer_size(&self.peers[i].script):
                     self.feed(i, buffer_size(&self.peers[i].script))
-            for w in range(PEERS + 1):
+            for w in range(WIRES):
                 if self.wires[w].link != NULL:
                     self.flush(w, True)
                 if self.wires[w].link != NULL:
@@ -550,9 +578,10 @@ cdef class World:
                     f"client {i} waits for {self.peers[i].tail - self.peers[i].head} replies")
             if self.peers[i].s.outstanding or self.peers[i].s.mode != MODE_SHARED:
                 raise AssertionError(f"client {i} is not idle")
-        w = SHARED
-        if self.wires[w].link.head != self.wires[w].link.tail:
-            raise AssertionError("entries are left on the shared link")
+        self.bury()
+        if self.wires[RETIRED].link != NULL or \
+                self.wires[SHARED].link.head != self.wires[SHARED].link.tail:
+            raise AssertionError("entries are left on a shared link")
         return 0
 
     def run(self, int steps):

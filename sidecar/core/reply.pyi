@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class ReplyDecoder:
-    def __init__(self) -> None: ...
     def feed(self, data: bytes) -> list[tuple[Literal["reply", "push"], bytes]]: ...

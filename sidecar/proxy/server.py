@@ -15,6 +15,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -126,6 +127,8 @@ class Proxy:
         except OSError as error:
             sock.close()
             raise OSError(error.errno, f"{error.strerror}: {endpoint}") from error
+        if endpoint.kind == "tcp":
+            endpoint = replace(endpoint, port=sock.getsockname()[1])
         self._listeners.append(sock)
         self.listening.append(str(endpoint))
 

@@ -6,10 +6,12 @@ own replies in its own order, no write is sent twice, and a lost write is answer
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from sidecar.core.fuzzing import sample
+from tests.core.test_request import hidden_by_nul, oracle, oracle_a_byte_early, split
 from tests.support.exchange import Client, Shell, named, request
 
 KINDS = ("get", "get", "set", "set", "inline", "multi", "discard", "watch", "blpop", "unknown")
@@ -138,3 +140,22 @@ TestExchange.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@given(st.integers(0, 2**40), st.lists(st.integers(0, 300), max_size=6))
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_in_any_pieces(seed: int, cuts: list[int]) -> None:
+    """Damaged requests, split anywhere: the replies of a server that got them in one piece."""
+    for data in sample(seed, 5, False):
+        if hidden_by_nul(data):
+            continue
+        shell = Shell(request_buffer=64)
+        client = shell.connect()
+        for event in oracle_a_byte_early(data):
+            client.due.append((named(*event[1]) if event[0] == "request" else event[1], False))
+        for piece in split(data, cuts):
+            shell.send(client, piece)
+            shell.flush(shell.shared, 20)
+        shell.drain()
+        early = client.due[-1:] != [] and not client.gone and oracle(data) != client.due
+        assert client.answered == len(client.due) or early

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -14,12 +16,12 @@ MICROSECONDS = [round(bound * 1e6, 6) for bound in bucket_bounds()]
 
 def test_bounds_rise() -> None:
     assert MICROSECONDS[0] == 1
-    assert all(a < b for a, b in zip(MICROSECONDS, MICROSECONDS[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(MICROSECONDS))
     assert MICROSECONDS[-1] == 2**23
 
 
 def test_bounds_grow_by_half_at_most() -> None:
-    assert all(b <= 2 * a for a, b in zip(MICROSECONDS, MICROSECONDS[1:], strict=False))
+    assert all(b <= 2 * a for a, b in itertools.pairwise(MICROSECONDS))
 
 
 @given(st.one_of(st.integers(0, 2**32 - 1), st.integers(0, 2**24), st.integers(0, 4000)))

@@ -8,7 +8,9 @@ import runpy
 import sys
 
 site = os.environ["SIDECAR_SITE"]
-sys.meta_path[:] = [f for f in sys.meta_path if type(f).__module__ != "_editable_skbc_redis_sidecar"]
+sys.meta_path[:] = [
+    f for f in sys.meta_path if type(f).__module__ != "_editable_skbc_redis_sidecar"
+]
 # The tests come from the working directory, the package under test does not.
 sys.path[0] = os.getcwd()
 sys.path.insert(0, site)

@@ -187,8 +187,10 @@ class Shell:
             link = core.link_of(session)
             core.give_back(session)
             self.close(link)
-            self.go_on(client)
-        elif core.ready(session):
+            if core.want(session) not in ("error", "hang_up"):
+                self.go_on(client)
+                return
+        if core.ready(session):
             self.serve(client, core.want(session))
 
     def serve(self, client: Client, want: str) -> None:
@@ -207,13 +209,18 @@ class Shell:
             core.skip(session, size)
             core.say(session, named(*args))
             self.go_on(client)
+        elif want == "error":
+            client.got += core.error(session)
+            client.check()
+            self.leave(client)
         else:
             raise AssertionError(f"a session wants {want}")
 
     def go_on(self, client: Client) -> None:
         """What was wanted is there. The session is looked at again, whether marked or not."""
         self.core.resume(client.session)
-        self.attend(client)
+        if not client.gone:
+            self.attend(client)
 
     def drain(self) -> None:
         """Let all that is under way come to its end."""
