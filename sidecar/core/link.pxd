@@ -29,6 +29,10 @@ cdef enum Want:
     WANT_ROOM = 9           # its link has too much unsent, or it too much unread
     WANT_SHELL = 10         # the shell is busy with what the session asked for
 
+cdef enum:
+    # Unread or unsent bytes at which a client with a link of its own, and that link, slow down.
+    DEDICATED_PAUSE = 1048576
+
 cdef enum Mode:
     MODE_SHARED = 0
     MODE_DEDICATED = 1

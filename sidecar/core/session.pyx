@@ -25,7 +25,7 @@ pieces are passed on as they arrive (`streaming`). Its entry is queued with the 
 from sidecar.core.commands cimport (Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
     ROUTE_PIN, ROUTE_QUIT, ROUTE_RESET, ROUTE_SHARED, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
-from sidecar.core.link cimport (ENTRY_IN_MULTI, ENTRY_LAST, Link, MODE_DEDICATED, MODE_PINNED,
+from sidecar.core.link cimport (DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, Link, MODE_DEDICATED, MODE_PINNED,
     MODE_SHARED, WANT_DEDICATED, WANT_ERROR, WANT_HANG_UP, WANT_LINK, WANT_LOCAL, WANT_NOTHING,
     WANT_ONCE, WANT_PIN, WANT_ROOM, WANT_SHELL, WANT_WAIT, link_bytes, link_entry, link_push,
     link_unsent, session_mark, session_say)
@@ -304,18 +304,25 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
         s.raw_in = True
         link_bytes(s.link, p + at, n - at)
         at = n
-    if s.want == WANT_NOTHING:
-        check_room(s)
-    elif s.want != WANT_ERROR and s.want != WANT_SHELL:
+    if s.want == WANT_NOTHING and not session_has_room(s, 1):
+        s.want = WANT_ROOM
+    elif s.want != WANT_NOTHING and s.want != WANT_ERROR and s.want != WANT_SHELL:
         scanner_reset(&s.scan)
     return at
 
 
-cdef void check_room(Session* s) noexcept nogil:
-    if s.link != NULL and (link_unsent(s.link) > s.core.link_pause):
-        s.want = WANT_ROOM
-    elif buffer_size(&s.out) > s.core.output_pause:
-        s.want = WANT_ROOM
+cdef bint session_has_room(const Session* s, size_t share) noexcept nogil:
+    """Whether the session may go on: neither its link nor itself has too much waiting to be sent.
+
+    `share` divides the limits: who has been stopped goes on only at half of them.
+    """
+    cdef size_t limit = s.core.link_pause
+    if s.link != NULL:
+        if not s.link.shared and limit > DEDICATED_PAUSE:
+            limit = DEDICATED_PAUSE
+        if link_unsent(s.link) > limit // share:
+            return False
+    return buffer_size(&s.out) <= s.core.output_pause // share
 
 
 cdef int after(Session* s) noexcept nogil:

@@ -22,7 +22,7 @@ cdef class Plane:
     cdef object received_view
     cdef object sealed_view
     cdef list unflushed
-    cdef list waiting_for_room
+    cdef set waiting_for_room
     cdef bint flush_due
     cdef bint settling
     cdef int poller             # -1: the loop watches each socket itself

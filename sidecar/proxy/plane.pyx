@@ -26,7 +26,7 @@ import ssl
 from time import monotonic
 
 from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
-from sidecar.core.link cimport (MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED,
+from sidecar.core.link cimport (DEDICATED_PAUSE, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED,
     WANT_ERROR, WANT_HANG_UP, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM,
     WANT_SHELL, WANT_WAIT, link_bytes, link_divert, link_fail, link_free, link_lost, link_new, link_outstanding, link_push,
     link_receive, link_sent, link_unsent, session_drop, session_mark, session_new, session_say)
@@ -36,7 +36,7 @@ from sidecar.core.request cimport (ERR_MEMORY, SCAN_DONE, SCAN_INLINE, Scanner, 
     scan_request, scanner_reset)
 from sidecar.core.request import normalise_inline, split_arguments
 from sidecar.core.reply cimport framer_reset
-from sidecar.core.session cimport session_feed, session_ready, session_resume
+from sidecar.core.session cimport session_feed, session_has_room, session_ready, session_resume
 from sidecar.proxy.poller cimport (poller_close, poller_event, poller_hung_up, poller_open, poller_readable,
     poller_set, poller_wait, poller_who, poller_writable)
 from sidecar.core.stats import bucket_bounds
@@ -51,7 +51,6 @@ cdef extern from "sys/socket.h" nogil:
 cdef enum:
     RECEIVE = 262144        # one read; larger ones cost cache misses, smaller ones system calls
     SEAL = 65536            # plaintext sealed at a time: bounds what waits for a slow TLS peer
-    DEDICATED_PAUSE = 1048576   # unread or unsent bytes at which a dedicated link is slowed down
     PURSUE = -1             # fill(): nothing there now
     ENDED = 0
 
@@ -78,7 +77,7 @@ cdef class Plane:
         self.sealed_view = PyMemoryView_FromMemory(self.sealed, RECEIVE, 0x200)
         self.loop, self.handler, self.table = loop, handler, table
         self.clients, self.upstreams = set(), set()
-        self.unflushed, self.waiting_for_room = [], []
+        self.unflushed, self.waiting_for_room = [], set()
         self.flush_callback = self.flush_links
         self.closed_meanwhile, self.again = [], []
         self.poller = poller_open() if own_poller else -1
@@ -175,7 +174,9 @@ cdef class Plane:
             up.queued = False
             if not up.closed:
                 self.serve_flush(up)
-        if self.core.dirty != NULL:
+        if self.waiting_for_room:
+            self.room()
+        elif self.core.dirty != NULL:
             self.settle()
 
     cdef int serve_flush(self, Upstream up) noexcept:
@@ -213,13 +214,14 @@ cdef class Plane:
         return 0
 
     cdef int room(self) except -1:
-        """A link or a client has sent something: let those go on who waited for that."""
-        cdef list waiting = self.waiting_for_room
+        """A link or a client has sent something: those who wait for that look again."""
+        cdef set waiting = self.waiting_for_room
         cdef Client c
-        self.waiting_for_room = []
+        self.waiting_for_room = set()
         for c in waiting:
-            if not c.closed and c.s.want == WANT_ROOM:
-                c.go_on()
+            if not c.closed:
+                session_mark(c.s)
+        self.settle()
         return 0
 
     def snapshot(self):
@@ -470,7 +472,6 @@ cdef class Client(Connection):
             self.flush_sealed()
         self.attend()
         self.plane.room()
-        self.plane.settle()
         return 0
 
     cdef int sent_to_link(self) except -1:
@@ -570,7 +571,10 @@ cdef class Client(Connection):
             elif want == WANT_HANG_UP:
                 self.close("hostile")
             elif want == WANT_ROOM:
-                self.plane.waiting_for_room.append(self)
+                if session_has_room(s, 2):
+                    self.go_on()
+                else:
+                    self.plane.waiting_for_room.add(self)
             else:
                 s.want = WANT_SHELL
                 self.plane.handler.wanted(self, want)
@@ -673,11 +677,14 @@ cdef class Client(Connection):
 
     def forward(self):
         """Put the request at the head on the shared link as an ordinary one, and go on."""
-        cdef Link* l = self.s.link
+        cdef Link* l
         cdef Session* s = self.s
+        cdef bytes name, raw
         if self.closed:
             return
-        _, raw = self.head()
+        l = s.link
+        args, raw = self.head()
+        name = args[0]
         if not l.up:
             if l.refusal != NULL:
                 self.answer(l.refusal[:l.refusal_len])
@@ -686,7 +693,7 @@ cdef class Client(Connection):
                 session_mark(s)
                 self.plane.settle()
             return
-        if link_push(l, s, self.plane.table.commands, raw, len(raw), 0) < 0:
+        if link_push(l, s, self.plane.table.find(name, len(name)), raw, len(raw), 0) < 0:
             self.close("memory")
             return
         self.skip()
@@ -870,9 +877,7 @@ cdef class Upstream(Connection):
         if self.tls is not None:
             self.flush_sealed()
         self.flush()
-        if not self.closed and link_unsent(self.link) < self.plane.core.link_pause // 2:
-            self.plane.room()
-            self.plane.settle()
+        self.plane.room()
         return 0
 
     cdef int flush(self) except -1:
@@ -946,11 +951,13 @@ cdef class Upstream(Connection):
 
     def close(self):
         """Close the connection on purpose."""
-        if self.closed:
-            return
-        self.detach()
-        self.plane.upstreams.discard(self)
-        self.link.up = False
+        cdef bytes error = b"-UNAVAILABLE the link was closed\r\n"
+        if not self.closed:
+            self.detach()
+            self.plane.upstreams.discard(self)
+            self.link.up = False
+        if self.shared:
+            link_fail(self.link, error, len(error))
 
     def divert_to(self, Upstream other):
         """Retire this shared link, which is held up; who waits for reads only goes to `other`."""

@@ -43,6 +43,10 @@ STALLED = 0.1
 MAX_RETIRED = 2
 
 
+async def _nothing() -> None:
+    """Nobody wants to know."""
+
+
 class Pool:
     """All upstream links of one sidecar."""
 
@@ -60,6 +64,7 @@ class Pool:
         self.default: Identity
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent: dict[Upstream, tuple[int, float]] = {}
+        self.on_default_up: Callable[[], Coroutine[Any, Any, None]] = _nothing
         self.on_client_closed: Callable[[Client], None] = lambda client: None
 
     def begin(self, plane: Plane, setinfo_known: Callable[[], bool]) -> None:
@@ -173,6 +178,8 @@ class Pool:
             known = identity.greeted is not None and not identity.greeted.unauthenticated
             for client in identity.clients:
                 client.set_authenticated(known)
+            if identity is self.default:
+                self.spawn(self.on_default_up())
 
     def _wake(self, identity: Identity) -> None:
         arrivals, identity.arrivals = identity.arrivals, []
@@ -483,6 +490,8 @@ class Pool:
             up.close()
         while identity.idle and not identity.idle[0].up:
             identity.idle.popleft()
+        if identity.link.up:
+            self._refill(identity)
         if identity.idle and now - identity.idle[0].idle_since > settings.pool_idle_timeout:
             # Not needed for that long: fewer will do.
             identity.spare = max(self.settings.upstream.pool_spare, identity.spare - 1)

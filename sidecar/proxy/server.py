@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import secrets
 import socket
 import ssl
@@ -62,6 +63,7 @@ class Proxy:
     async def start(self) -> None:
         """Listen and connect. Raises ProxyStartError, OSError (a listener), ssl.SSLError."""
         self._loop = asyncio.get_running_loop()
+        raise_descriptor_limit()
         snapshot = files("sidecar.policy").joinpath("commands.json").read_text()
         self.table.update(rows_from_data(json.loads(snapshot)))
         limits = self.settings.limits
@@ -219,10 +221,12 @@ class Proxy:
             try:
                 await self._learn_commands()
                 self.pool.connect(self.pool.default)
+                self.pool.on_default_up = self._learn_again
                 return
             except (Refused, Unreachable) as error:
                 if settings.start == "wait":
                     log.warning("upstream is not there yet", error=str(error))
+                    self.pool.on_default_up = self._learn_again
                     self.pool.connect(self.pool.default)
                     return
                 if isinstance(error, Refused) or time.monotonic() >= deadline:
@@ -231,6 +235,11 @@ class Proxy:
                         'upstream.start = "wait" to start without it'
                     ) from error
             await asyncio.sleep(0.1)
+
+    async def _learn_again(self) -> None:
+        """The upstream is back, perhaps with other modules or another version."""
+        with suppress(Refused, Unreachable):
+            await self._learn_commands()
 
     async def _learn_commands(self) -> None:
         """Lay the server's own command table and limits over the shipped ones."""
@@ -307,6 +316,14 @@ class Proxy:
             client.close("shutdown")
         await self.pool.close()
         self.plane.close()
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open sockets as the system lets us: each client takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def parse(raw: bytes) -> Any:
