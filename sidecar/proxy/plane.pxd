@@ -71,6 +71,7 @@ cdef class Client(Connection):
     cdef Session* s
     cdef readonly long long id
     cdef readonly bint finishing
+    cdef bint retiring
     cdef public object identity
     cdef public object name
     cdef public object lib_name

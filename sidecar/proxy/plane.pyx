@@ -580,6 +580,10 @@ cdef class Client(Connection):
                 self.plane.handler.wanted(self, want)
             if self.closed:
                 return 0
+        if self.retiring and s.want == WANT_NOTHING and s.outstanding == 0 \
+                and s.mode == MODE_SHARED and not s.streaming:
+            self.finish()
+            return 0
         if self.ended and self.never_answered():
             self.close("client")
             return 0
@@ -624,6 +628,10 @@ cdef class Client(Connection):
         """Read on unless much that was read still waits."""
         cdef Session* s = self.s
         if self.ended or self.finishing:
+            return 0
+        if self.retiring and s.want == WANT_NOTHING and s.scan.pos == 0 and not s.in_multi \
+                and not s.watching:
+            self.watch_reading(False)
             return 0
         self.watch_reading(s.want == WANT_NOTHING or s.in_.end - s.in_.start < self.plane.core.request_buffer)
         return 0
@@ -716,6 +724,16 @@ cdef class Client(Connection):
         session_mark(self.s)
         self.plane.settle()
 
+    def retire(self):
+        """Take no new requests, and close once those that were taken are answered.
+
+        A request that is partly here is still completed, and so is a transaction.
+        """
+        if not self.closed and not self.retiring:
+            self.retiring = True
+            session_mark(self.s)
+            self.plane.settle()
+
     def close(self, str reason="closed"):
         """Close now. Replies still due are dropped when they come."""
         cdef Upstream up
@@ -805,6 +823,13 @@ cdef class Client(Connection):
     def is_on(self, Upstream up):
         """Whether this link is the one its requests go down."""
         return self.s != NULL and self.s.link == up.link
+
+    @property
+    def pinned_bytes(self):
+        """Bytes its own link has received, for one that has a link for good; else None."""
+        if self.s == NULL or self.s.mode != MODE_PINNED:
+            return None
+        return self.s.link.received
 
     @property
     def idle(self):

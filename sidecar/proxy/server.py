@@ -39,6 +39,7 @@ log = structlog.get_logger()
 TOO_MANY = b"-ERR max number of clients reached\r\n"
 TLS_HANDSHAKE_TIMEOUT = 10.0
 ACCEPTS_AT_ONCE = 64
+QUIET = 0.25
 
 
 class Proxy:
@@ -283,16 +284,27 @@ class Proxy:
         return values
 
     async def drain(self, within: float) -> None:
-        """Accept no more; close clients as they fall idle, for at most `within` seconds."""
+        """Accept no more; serve what has been taken, for at most `within` seconds.
+
+        Each client is closed once its requests are answered. One whose replies can't be counted
+        (subscribers, session pooling) is closed when its link has been quiet for QUIET seconds.
+        """
         self._draining = True
         self._stop_listening()
         deadline = time.monotonic() + within
+        quiet: dict[Client, tuple[int, float]] = {}
         while self.plane.clients or self._handshakes:
-            for client in list(self.plane.clients):
-                if client.idle:
-                    client.finish()
-            if time.monotonic() >= deadline:
+            now = time.monotonic()
+            if now >= deadline:
                 return
+            for client in list(self.plane.clients):
+                received = client.pinned_bytes
+                if received is None:
+                    client.retire()
+                elif quiet.setdefault(client, (received, now))[0] != received:
+                    quiet[client] = (received, now)
+                elif now - quiet[client][1] >= QUIET:
+                    client.finish()
             await asyncio.sleep(0.01)
 
     def _stop_listening(self) -> None:
