@@ -39,9 +39,11 @@ build: $(BUILT) ## compile the data plane and install the project into .venv, ed
 run: $(BUILT) ## start the sidecar, on an embedded server unless ARGS says otherwise
 	@exec $(BIN)/sidecar run $(ARGS)
 
+# A worker that crashes is not replaced: with loadfile the run would wait for it for ever.
 test: $(BUILT) $(VENV)/.installed-test ## all tests but the slow ones
 	@tests/support/install_peers.sh test
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0 \
+	  -m "not slow" $(ARGS)
 
 test-slow: $(BUILT) $(VENV)/.installed-test ## the slow tests
 	@tests/support/install_peers.sh test

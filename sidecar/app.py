@@ -50,10 +50,11 @@ async def serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, sidecar.on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, sidecar.on_reload)
     try:
         await sidecar.serve()
     finally:
-        for number in SIGNALS:
+        for number in (*SIGNALS, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
@@ -82,6 +83,17 @@ class _Sidecar:
             self.embedded.kill()
         sys.stderr.flush()
         os._exit(128 + number)
+
+    def on_reload(self) -> None:
+        """SIGHUP: read the certificates again; bad ones leave the old ones in use."""
+        if self.proxy is None:
+            return
+        try:
+            self.proxy.reload_certificates()
+        except (OSError, ssl.SSLError) as error:
+            log.error("certificates were not reloaded", error=_reason(error))
+        else:
+            log.info("certificates reloaded")
 
     def on_embedded_exit(self, reason: str) -> None:
         """The data is gone with the server: end, so that whoever supervises us starts both."""

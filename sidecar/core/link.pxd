@@ -59,7 +59,8 @@ cdef struct Core:
     size_t request_buffer   # larger requests are streamed
     size_t link_pause       # a link with more than this unsent takes no more for now
     size_t output_pause     # a session with more than this unread takes no more for now
-    uint32_t now
+    uint32_t now            # microseconds, wraps
+    uint32_t seconds
 
 cdef struct Session:
     Core* core
@@ -73,8 +74,9 @@ cdef struct Session:
     size_t run_len
     size_t multi_at         # where an open MULTI on a shared link began, from the parse's start
     size_t multi_out        # size of link.out before it
-    uint32_t multi_tail     # link.tail before it
+    uint32_t multi_pending  # entries on the link before it (indices move when the ring grows)
     uint32_t outstanding    # replies due
+    uint32_t heard          # core.seconds when the client last sent something
     uint8_t mode
     uint8_t want
     bint dirty

@@ -56,6 +56,7 @@ cdef Session* session_new(Core* core, void* owner) noexcept nogil:
     s.core = core
     s.owner = owner
     s.authenticated = True
+    s.heard = core.seconds
     scanner_reset(&s.scan)
     return s
 
@@ -280,6 +281,11 @@ cdef inline Session* receiver(Link* l) noexcept nogil:
     return l.ring[l.head & l.mask].session if l.head != l.tail else l.client
 
 
+cdef inline bint nothing_due(Link* l, size_t answered) noexcept nogil:
+    """Whether no request that has been sent still waits for its reply."""
+    return l.head == l.tail or (l.shared and answered >= l.sent)
+
+
 cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     """Take bytes from upstream and give each session its part.
 
@@ -292,6 +298,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     cdef uint32_t now = l.core.now
     cdef uint32_t last_at = now - 1
     cdef int bucket = 0
+    cdef int result = 0
     cdef int r
     cdef Entry* e
     cdef Session* s
@@ -303,7 +310,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if r == FRAME_MORE:
             break
         if r == FRAME_ERROR or (r == FRAME_REPLY and l.head == l.tail):
-            return -1
+            result = -1
+            break
         if r == FRAME_PUSH:
             l.framer.first = 0
             # On a shared link nobody has asked for it; a link's only client may have.
@@ -311,6 +319,9 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             begin = frame_at = i
             continue
         e = l.ring + (l.head & l.mask)
+        if l.shared and answered + e.size > l.sent:
+            result = -1             # an answer to what has not been asked yet
+            break
         l.head += 1
         s = e.session
         answered += e.size
@@ -332,17 +343,19 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             begin = i
         if l.head != l.tail and l.ring[l.head & l.mask].flags & ENTRY_UNCERTAIN:
             settle_uncertain(l)
-    if begin < n and not (l.shared and l.framer.first == c'>'):
-        if l.head == l.tail and l.framer.first != c'>':
-            return -1
-        l.partial = frame_at < n
-        deliver(receiver(l), p + begin, n - begin)
-    elif begin < frame_at:
+    # The last reply may be there in part, and nothing has to be wrong with that.
+    if result == 0 and frame_at < n and not (l.shared and l.framer.first == c'>'):
+        if l.framer.first != c'>' and nothing_due(l, answered):
+            result = -1
+        else:
+            l.partial = True
+            frame_at = n
+    if begin < frame_at:
         deliver(receiver(l), p + begin, frame_at - begin)
     if l.shared and answered:
         buffer_drop(&l.out, answered)
         l.sent -= answered
-    return 0
+    return result
 
 
 cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
@@ -407,6 +420,9 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
     i = l.head
     while i != l.tail:
         e = l.ring + (i & l.mask)
+        if e.flags & ENTRY_UNCERTAIN:
+            i += 1
+            continue
         size = e.size
         if not in_piece and e.flags & ENTRY_IN_MULTI:
             in_piece = True
@@ -496,15 +512,17 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
     """
     cdef Entry* e
     cdef Session* s
+    cdef bint partial
     while l.head != l.tail:
         e = l.ring + (l.head & l.mask)
         l.head += 1
         s = e.session
+        partial = l.partial
+        l.partial = False
         if s == NULL:
             continue
         s.outstanding -= 1
-        if l.partial:
-            l.partial = False
+        if partial:
             s.must_close = True
             session_mark_live(s)
         if e.flags & ENTRY_UNCERTAIN:

@@ -46,8 +46,8 @@ cdef int begin_length(Framer* f, char kind) noexcept nogil:
 
 cdef int begin_value(Framer* f, char kind) noexcept nogil:
     """Act on a type byte."""
-    if f.first == 0 and kind != c'|':
-        f.first = kind
+    if f.first == 0 and kind != c'|' and f.remaining == 1 and f.depth == 0:
+        f.first = kind                  # keys and values of an attribute come before it
     if f.chunks:
         if kind != c';':
             return FRAME_ERROR

@@ -107,6 +107,9 @@ cdef int read_header(Scanner* s, const char* p, size_t n, int64_t* value,
             return SCAN_ERROR
         return SCAN_MORE
     line = cr - (p + at)
+    if line > LINE_MAX:
+        s.error = too_long
+        return SCAN_ERROR
     if at + line + 1 >= n:
         return SCAN_MORE
     s.error = ERR_NONE
@@ -127,7 +130,7 @@ cdef int scan_inline(Scanner* s, const char* p, size_t n) noexcept nogil:
     cdef const char* lf = <const char*>memchr(p, LF, n)
     if lf != NULL and memchr(p, 0, lf - p) != NULL:
         lf = NULL
-    if lf == NULL:
+    if lf == NULL or lf - p > LINE_MAX:
         if n > LINE_MAX:
             s.error = ERR_INLINE_SIZE
             return SCAN_ERROR

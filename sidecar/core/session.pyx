@@ -22,6 +22,7 @@ the session asks for a dedicated link.
 A request larger than `request_buffer` is not collected: on a dedicated or pinned link its
 pieces are passed on as they arrive (`streaming`). Its entry is queued with the first piece.
 """
+from libc.stdint cimport uint32_t
 from sidecar.core.commands cimport (Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
     ROUTE_PIN, ROUTE_QUIT, ROUTE_RESET, ROUTE_SHARED, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
@@ -41,6 +42,8 @@ cdef bint session_ready(const Session* s) noexcept nogil:
         return False
     if s.want == WANT_LINK or s.want == WANT_ROOM:
         return True
+    if s.want == WANT_ERROR and s.streaming:
+        return s.outstanding == 1       # the request it is in the middle of: nothing will come
     return s.outstanding == 0
 
 
@@ -91,7 +94,7 @@ cdef int open_multi(Session* s, Command* c, const char* p, size_t n, size_t at) 
     """MULTI on a shared link: remember how to take it back."""
     s.multi_at = at
     s.multi_out = buffer_size(&s.link.out)
-    s.multi_tail = s.link.tail
+    s.multi_pending = s.link.tail - s.link.head
     s.in_multi = True
     return push(s, c, p, n, ENTRY_IN_MULTI)
 
@@ -99,8 +102,9 @@ cdef int open_multi(Session* s, Command* c, const char* p, size_t n, size_t at) 
 cdef void take_back_multi(Session* s) noexcept nogil:
     """Undo everything since MULTI: nothing of it has left the link's buffer."""
     cdef Link* l = s.link
-    s.outstanding -= l.tail - s.multi_tail
-    l.tail = s.multi_tail
+    cdef uint32_t before = l.head + s.multi_pending
+    s.outstanding -= l.tail - before
+    l.tail = before
     buffer_truncate(&l.out, s.multi_out)
     s.in_multi = False
 
@@ -138,10 +142,18 @@ cdef int dispatch_shared(Session* s, Command* c, int route, const char* p, size_
 
 
 cdef int pin(Session* s, const char* p, size_t n) noexcept nogil:
-    """From here on the session has its dedicated link for good."""
+    """From here on the session has its dedicated link for good.
+
+    Entries of the sidecar's own requests stay, so that their replies are still swallowed; they
+    come before any of the client's.
+    """
+    cdef Link* l = s.link
+    cdef uint32_t i = l.head
+    while i != l.tail and l.ring[i & l.mask].session == NULL:
+        i += 1
+    l.tail = i
     s.mode = MODE_PINNED
-    s.link.raw = True
-    s.link.head = s.link.tail
+    l.raw = True
     s.outstanding = 0
     if link_bytes(s.link, p, n) < 0:
         s.scan.error = ERR_MEMORY
@@ -335,6 +347,7 @@ cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) n
     """Bytes from the client: 0, or -1 when memory is out (close it)."""
     cdef size_t done
     s.core.stats.client_bytes_in += n
+    s.heard = s.core.seconds
     if s.in_.end == s.in_.start and s.want == WANT_NOTHING:
         done = parse(s, table, p, n)
         if done < n and buffer_append(&s.in_, p + done, n - done) < 0:

@@ -154,6 +154,7 @@ cdef class Plane:
         cdef timespec t
         clock_gettime(CLOCK_MONOTONIC, &t)
         self.core.now = <uint32_t>(<uint64_t>t.tv_sec * 1000000 + <uint64_t>t.tv_nsec // 1000)
+        self.core.seconds = <uint32_t>t.tv_sec
 
     cdef int later(self, Upstream up) except -1:
         """Flush this link once the events of this iteration have been seen."""
@@ -434,6 +435,7 @@ cdef class Client(Connection):
 
     def __init__(self, Plane plane, sock, tls, long long id, identity, peer):
         self.plane = plane
+        plane.stamp()
         self.s = session_new(&plane.core, <void*>self)
         if self.s == NULL:
             raise MemoryError
@@ -823,6 +825,12 @@ cdef class Client(Connection):
     def is_on(self, Upstream up):
         """Whether this link is the one its requests go down."""
         return self.s != NULL and self.s.link == up.link
+
+    @property
+    def silent_for(self):
+        """Whole seconds since it last sent something."""
+        self.plane.stamp()
+        return self.plane.core.seconds - self.s.heard if self.s != NULL else 0
 
     @property
     def pinned_bytes(self):

@@ -90,6 +90,8 @@ class Proxy:
         except BaseException:
             await self.close()
             raise
+        if self.settings.listen.idle_timeout:
+            self.pool.spawn(self._end_idle_clients(self.settings.listen.idle_timeout))
         for sock, endpoint in zip(self._listeners, listen, strict=True):
             self._loop.add_reader(sock.fileno(), self._accept, sock, endpoint)
 
@@ -208,6 +210,22 @@ class Proxy:
         if self.settings.upstream.pooling == "session":
             client.pin_at_once()
         client.start()
+
+    async def _end_idle_clients(self, after: float) -> None:
+        """Close clients that have been silent for `after` seconds and wait for nothing."""
+        while True:
+            await asyncio.sleep(min(1.0, after))
+            for client in list(self.plane.clients):
+                if client.silent_for > after and client.idle:
+                    client.close("idle")
+
+    def reload_certificates(self) -> None:
+        """Read the certificate files again, for the connections to come. ssl.SSLError when one is
+        bad: the old ones stay in use then."""
+        if self._server_context is not None:
+            self._server_context = server_context(self.settings.listen.tls)
+        if self.pool.target.context is not None:
+            self.pool.target = self._target()
 
     def _gone(self, client: Client) -> None:
         self.pool.local.by_id.pop(client.id, None)
