@@ -1,4 +1,4 @@
-"""The sockets of the data path: where the core's bytes meet the event loop."""
+"""Clients and links on their sockets: where the core's bytes meet the reactor."""
 
 import asyncio
 import socket
@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, Self
 from typing_extensions import disjoint_base
 
 from sidecar.core.commands import CommandTable
+from sidecar.proxy.reactor import Connection, Reactor
 
 NOTHING: Final[int]
 LINK: Final[int]
@@ -28,9 +29,10 @@ class _Handler(Protocol):
     def upstream_lost(self, up: Upstream, reason: str) -> None: ...
     def released(self, client: Client, up: Upstream) -> None: ...
     def was_reset(self, client: Client) -> None: ...
+    def failed(self, connection: Any, error: Exception) -> None: ...
 
 @disjoint_base
-class Plane:
+class Plane(Reactor):
     closed_for: dict[str, int]
     def __new__(
         cls,
@@ -47,30 +49,19 @@ class Plane:
     @property
     def table(self) -> CommandTable: ...
     @property
-    def loop(self) -> asyncio.AbstractEventLoop: ...
-    @property
     def handler(self) -> _Handler: ...
     @property
     def clients(self) -> set[Client]: ...
     @property
     def upstreams(self) -> set[Upstream]: ...
-    def close(self) -> None: ...
-    def poll(self) -> None: ...
     def set_max_bulk(self, size: int) -> None: ...
     def flush_links(self) -> None: ...
     def snapshot(self) -> dict[str, Any]: ...
 
 @disjoint_base
-class Connection:
+class Client(Connection):
     @property
     def plane(self) -> Plane: ...
-    @property
-    def closed(self) -> bool: ...
-    def on_readable(self) -> None: ...
-    def on_writable(self) -> None: ...
-
-@disjoint_base
-class Client(Connection):
     identity: Any
     name: bytes
     lib_name: bytes
@@ -126,6 +117,8 @@ class Client(Connection):
 
 @disjoint_base
 class Upstream(Connection):
+    @property
+    def plane(self) -> Plane: ...
     hello: Any
     server_id: int
     idle_since: float

@@ -1,28 +1,24 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The sockets of the data path: where the core's bytes meet the event loop.
+"""Clients and links on their sockets: where the core's bytes meet the reactor.
 
-The loop enters Python once for all sockets that are ready (poller.pxd). Everything that follows
-from one event is done before the next is looked at, but for the flush of the links:
+Everything that follows from one event is done before the next is looked at, but for the flush of
+the links:
 
     recv -> session_feed -> requests lie in Link.out -> one flush for all links at the end
     recv -> link_receive -> replies lie in the receive buffer -> settle: one send per client
 
-There is ONE receive buffer for all sockets. What the core remembers as a `run` points into it,
-so it is sent or copied before anybody calls recv again: `settle` and `sent_to_link` see to it.
-A send that the socket does not take whole is finished when the loop says the socket is writable.
+What the core remembers as a `run` points into the reactor's receive buffer, so it is sent or
+copied before anybody reads again: `settle` and `sent_to_link` see to it. A send that the socket
+does not take whole is finished when the socket is writable.
 
 What is rare (sessions that want something, links that are lost) goes to the handler, in Python;
 see sidecar.proxy.pool. The handler may call back at once: `settle` is not entered twice, the
 outer call takes up what the inner one has marked.
 """
-from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-import socket as socket_module
-import ssl
 from time import monotonic
 
 from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
@@ -37,29 +33,20 @@ from sidecar.core.request cimport (ERR_MEMORY, SCAN_DONE, SCAN_INLINE, Scanner, 
 from sidecar.core.request import normalise_inline, split_arguments
 from sidecar.core.reply cimport framer_reset
 from sidecar.core.session cimport session_feed, session_has_room, session_ready, session_resume
-from sidecar.proxy.poller cimport (poller_close, poller_event, poller_hung_up, poller_open, poller_readable,
-    poller_set, poller_wait, poller_who, poller_writable)
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.stats cimport BUCKETS
+from sidecar.proxy.reactor cimport ENDED, PURSUE, Connection, Reactor
 
 cdef extern from "sys/socket.h" nogil:
-    ssize_t recv(int fd, void* buf, size_t n, int flags)
-    ssize_t send(int fd, const void* buf, size_t n, int flags)
     int shutdown(int fd, int how)
     int SHUT_WR
-
-cdef enum:
-    RECEIVE = 262144        # one read; larger ones cost cache misses, smaller ones system calls
-    SEAL = 65536            # plaintext sealed at a time: bounds what waits for a slow TLS peer
-    PURSUE = -1             # fill(): nothing there now
-    ENDED = 0
 
 NOTHING, LINK, DEDICATED, ONCE, PIN, LOCAL, WAIT = (
     WANT_NOTHING, WANT_LINK, WANT_DEDICATED, WANT_ONCE, WANT_PIN, WANT_LOCAL, WANT_WAIT)
 SHARED_MODE, DEDICATED_MODE, PINNED_MODE = MODE_SHARED, MODE_DEDICATED, MODE_PINNED
 
 
-cdef class Plane:
+cdef class Plane(Reactor):
     """All connections of one event loop, and the settings and counters they share.
 
     `handler` has wanted(client, want), client_closed(client), upstream_lost(upstream, reason),
@@ -68,21 +55,13 @@ cdef class Plane:
 
     def __cinit__(self, loop, handler, CommandTable table, *, size_t request_buffer,
                   size_t link_pause, size_t output_pause, size_t output_max, bint own_poller=True):
-        self.received = <char*>malloc(RECEIVE)
-        self.sealed = <char*>malloc(RECEIVE)
         self.stats = <Stats*>calloc(1, sizeof(Stats))
-        if self.received == NULL or self.sealed == NULL or self.stats == NULL:
+        if self.stats == NULL:
             raise MemoryError
-        self.received_view = PyMemoryView_FromMemory(self.received, RECEIVE, 0x200)
-        self.sealed_view = PyMemoryView_FromMemory(self.sealed, RECEIVE, 0x200)
-        self.loop, self.handler, self.table = loop, handler, table
+        self.handler, self.table = handler, table
         self.clients, self.upstreams = set(), set()
         self.unflushed, self.waiting_for_room = [], set()
         self.flush_callback = self.flush_links
-        self.closed_meanwhile, self.again = [], []
-        self.poller = poller_open() if own_poller else -1
-        if self.poller >= 0:
-            loop.add_reader(self.poller, self.poll)
         self.closed_for = {}
         self.output_max = output_max
         self.core.stats = self.stats
@@ -95,55 +74,18 @@ cdef class Plane:
         self.core.limits.unauth_count = 10
 
     def __dealloc__(self):
-        free(self.received)
-        free(self.sealed)
         free(self.stats)
 
-    def close(self):
-        """Leave the loop. All connections must have been closed."""
-        if self.poller >= 0:
-            self.loop.remove_reader(self.poller)
-            poller_close(self.poller)
-            self.poller = -1
-
-    def poll(self):
-        """Some sockets are ready: serve them, then flush the links. Called by the loop."""
-        cdef int i
-        cdef int n = poller_wait(self.poller, self.events, EVENTS)
-        cdef Connection c
-        cdef list again = self.again
-        if again:
-            self.again = []
-        self.polling = True
+    cdef void before_events(self) noexcept:
         self.stamp()
-        for i in range(n):
-            c = <Connection>poller_who(self.events[i])
-            if poller_readable(self.events[i]) and c.reading:
-                self.serve(c, True)
-                if poller_hung_up(self.events[i]) and c.reading:
-                    self.again.append(c)
-            if poller_writable(self.events[i]) and c.writing:
-                self.serve(c, False)
-        for c in again:
-            if c.reading:
-                self.serve(c, True)
-        self.polling = False
-        if self.closed_meanwhile:
-            self.closed_meanwhile.clear()
+
+    cdef int after_events(self) except -1:
         if self.unflushed:
             self.flush_links()
-        if self.again:
-            self.loop.call_soon(self.poll)
+        return 0
 
-    cdef int serve(self, Connection c, bint readable) noexcept:
-        """One event of one connection. An error of ours ends that connection, and no other."""
-        try:
-            if readable:
-                c.readable()
-            else:
-                c.writable()
-        except Exception as error:
-            self.handler.failed(c, error)
+    cdef int failed(self, Connection c, error) except -1:
+        self.handler.failed(c, error)
         return 0
 
     def set_max_bulk(self, long long size):
@@ -184,7 +126,7 @@ cdef class Plane:
         try:
             up.flush()
         except Exception as error:
-            self.handler.failed(up, error)
+            self.failed(up, error)
         return 0
 
     cdef int settle(self) except -1:
@@ -211,7 +153,7 @@ cdef class Plane:
         try:
             c.attend()
         except Exception as error:
-            self.handler.failed(c, error)
+            self.failed(c, error)
         return 0
 
     cdef int room(self) except -1:
@@ -251,190 +193,11 @@ cdef class Plane:
         }
 
 
-cdef class Connection:
-    """A socket, plain or TLS, on the loop. Not used by itself."""
-
-    def __cinit__(self, *args, **kwargs):
-        self.fd = -1
-        self.closed = True
-
-    def __dealloc__(self):
-        buffer_release(&self.tls_rest)
-
-    cdef int open(self, object sock, tuple tls) except -1:
-        """Take over a connected non-blocking socket; tls is (SSLObject, incoming, outgoing)."""
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.closed = self.ended = False
-        if tls is not None:
-            self.tls, self.tls_in, self.tls_out = tls
-        return 0
-
-    cdef int detach(self) except -1:
-        """Leave the loop and close the socket."""
-        if self.closed:
-            return 0
-        self.closed = True
-        if self.reading or self.writing:
-            self.watch(False, False)
-        if self.plane.polling:
-            self.plane.closed_meanwhile.append(self)
-        self.fd = -1
-        self.sock.close()
-        self.sock = self.tls = self.tls_in = self.tls_out = None
-        buffer_release(&self.tls_rest)
-        return 0
-
-    cdef int watch_reading(self, bint on) except -1:
-        if on != self.reading:
-            self.watch(on, self.writing)
-        return 0
-
-    cdef int watch_writing(self, bint on) except -1:
-        if on != self.writing:
-            self.watch(self.reading, on)
-        return 0
-
-    cdef int watch(self, bint reading, bint writing) except -1:
-        """Have readiness told: by the plane's poller, or by the loop."""
-        cdef int had = self.reading or self.writing
-        if self.plane.poller >= 0:
-            if poller_set(self.plane.poller, self.fd, had, reading, writing, <void*>self) < 0:
-                raise OSError(errno, "cannot watch a socket")
-        else:
-            if reading != self.reading:
-                if reading:
-                    self.plane.loop.add_reader(self.fd, self.on_readable)
-                else:
-                    self.plane.loop.remove_reader(self.fd)
-            if writing != self.writing:
-                if writing:
-                    self.plane.loop.add_writer(self.fd, self.on_writable)
-                else:
-                    self.plane.loop.remove_writer(self.fd)
-        self.reading, self.writing = reading, writing
-        return 0
-
-    cdef int readable(self) except -1:
-        return 0
-
-    cdef int writable(self) except -1:
-        return 0
-
-    def on_readable(self):
-        """The socket has something, or has broken. Called by the loop."""
-        if not self.closed:
-            self.plane.stamp()
-            self.plane.serve(self, True)
-
-    def on_writable(self):
-        """The socket takes bytes again. Called by the loop."""
-        if not self.closed:
-            self.plane.stamp()
-            self.plane.serve(self, False)
-
-    cdef Py_ssize_t fill(self) except -2:
-        """Read into the plane's buffer: bytes read, ENDED, or PURSUE when there is nothing now."""
-        cdef Py_ssize_t n
-        cdef Py_ssize_t got = 0
-        cdef Py_ssize_t k
-        while True:
-            n = recv(self.fd, self.plane.received if self.tls is None else self.plane.sealed,
-                     RECEIVE if self.tls is None else RECEIVE // 2, 0)
-            if n >= 0:
-                break
-            if errno == EAGAIN:
-                if self.tls is None:
-                    return PURSUE
-                n = -1
-                break
-            if errno != EINTR:
-                return ENDED
-        if n == (RECEIVE if self.tls is None else RECEIVE // 2) and self.plane.poller >= 0:
-            # There may be more, and no event will tell.
-            self.plane.again.append(self)
-        if self.tls is None or n == 0:
-            return n
-        if n > 0:
-            self.tls_in.write(self.plane.sealed_view[:n])
-        try:
-            # A read gives at most one record, and there is room for the largest: when nothing
-            # sealed is left there is nothing more, and asking would cost an exception.
-            while got == 0 or self.tls_in.pending:
-                view = self.plane.received_view
-                k = self.tls.read(RECEIVE - got, view if got == 0 else view[got:])
-                if k == 0:
-                    return got
-                got += k
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError:
-            return got
-        if self.tls_out.pending:
-            self.flush_sealed()
-        return got if got else PURSUE
-
-    cdef Py_ssize_t send_now(self, const char* p, size_t n) except -2:
-        """Give bytes to the socket: how many it took, or -1 when it is broken."""
-        cdef Py_ssize_t k
-        if self.tls is not None:
-            return self.seal(p, n)
-        while True:
-            k = send(self.fd, p, n, 0)
-            if k >= 0:
-                return k
-            if errno == EAGAIN:
-                return 0
-            if errno != EINTR:
-                return -1
-
-    cdef Py_ssize_t seal(self, const char* p, size_t n) except -2:
-        """As send_now for TLS: sealed bytes that the socket did not take wait in tls_rest."""
-        cdef size_t done = 0
-        cdef size_t k
-        while done < n:
-            if buffer_size(&self.tls_rest):
-                break
-            k = n - done if n - done < SEAL else SEAL
-            try:
-                self.tls.write(PyMemoryView_FromMemory(<char*>p + done, k, 0x100))
-            except ssl.SSLError:
-                return -1
-            done += k
-            if self.flush_sealed() < 0:
-                return -1
-        return done
-
-    cdef int flush_sealed(self) except -1:
-        """Send what TLS has made: 0; a broken socket shows at the next read."""
-        cdef Py_ssize_t k = 0
-        cdef bytes data
-        cdef const char* p
-        if buffer_size(&self.tls_rest):
-            k = send(self.fd, buffer_head(&self.tls_rest), buffer_size(&self.tls_rest), 0)
-            if k > 0:
-                buffer_drop(&self.tls_rest, k)
-            if buffer_size(&self.tls_rest):
-                self.watch_writing(True)
-                return 0
-        if not self.tls_out.pending:
-            return 0
-        data = self.tls_out.read()
-        p = data
-        k = send(self.fd, p, len(data), 0)
-        if k < 0:
-            k = 0
-        if k < len(data):
-            buffer_append(&self.tls_rest, p + k, len(data) - k)
-            self.watch_writing(True)
-        return 0
-
-
 cdef class Client(Connection):
     """One client connection."""
 
     def __init__(self, Plane plane, sock, tls, long long id, identity, peer):
-        self.plane = plane
+        self.plane = self.reactor = plane
         plane.stamp()
         self.s = session_new(&plane.core, <void*>self)
         if self.s == NULL:
@@ -851,7 +614,8 @@ cdef class Upstream(Connection):
     """A link and, while it is up, its socket. A shared link outlives its sockets."""
 
     def __init__(self, Plane plane, identity, bint shared):
-        self.plane, self.identity, self.shared = plane, identity, shared
+        self.plane = self.reactor = plane
+        self.identity, self.shared = identity, shared
         self.link = link_new(&plane.core, <void*>self, shared)
         if self.link == NULL:
             raise MemoryError
