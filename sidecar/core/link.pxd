@@ -76,7 +76,7 @@ cdef struct Session:
     size_t multi_out        # size of link.out before it
     uint32_t multi_pending  # entries on the link before it (indices move when the ring grows)
     uint32_t outstanding    # replies due
-    uint32_t heard          # core.seconds when the client last sent something
+    uint32_t heard          # core.seconds when the client last sent or got something
     uint8_t mode
     uint8_t want
     bint dirty

@@ -161,7 +161,8 @@ class Talk:
             selected = replies[-1]
             if not is_error(selected, b"NOAUTH"):
                 self._must(selected)
-        refused_name = name if is_error(name) else None
+        # Only for good: a server that is busy or loading refuses today what it allows tomorrow.
+        refused_name = name if is_error(name, b"NOPERM") or is_error(name, b"ERR") else None
         self.hello = None if is_error(hello) else hello
         return Greeted(self.hello, unauthenticated, refused_name)
 

@@ -282,6 +282,7 @@ cdef class Client(Connection):
         """Send replies; what the socket does not take waits for it to be writable."""
         cdef Session* s = self.s
         cdef Py_ssize_t k
+        s.heard = self.plane.core.seconds
         if s.run_len:
             if self.writing or buffer_size(&s.out):
                 k = 0
@@ -346,7 +347,7 @@ cdef class Client(Connection):
             if self.closed:
                 return 0
         if self.retiring and s.want == WANT_NOTHING and s.outstanding == 0 \
-                and s.mode == MODE_SHARED and not s.streaming:
+                and s.mode == MODE_SHARED and s.in_.end == s.in_.start:
             self.finish()
             return 0
         if self.ended and self.never_answered():
@@ -591,7 +592,7 @@ cdef class Client(Connection):
 
     @property
     def silent_for(self):
-        """Whole seconds since it last sent something."""
+        """Whole seconds since it last sent or was sent something."""
         self.plane.stamp()
         return self.plane.core.seconds - self.s.heard if self.s != NULL else 0
 
