@@ -308,17 +308,17 @@ class Pool:
     def _refill(self, identity: Identity) -> None:
         """Keep some links ready, so that a SUBSCRIBE is on its way before the PUBLISH that another
         client sends next, as it would be on a connection that is already there."""
-        if not identity.filling and identity.clients and len(identity.idle) < identity.spare:
+        if not identity.filling and self._lacks_spare(identity):
             identity.filling = True
             self.spawn(self._fill(identity))
 
+    def _lacks_spare(self, identity: Identity) -> bool:
+        wanted = min(identity.spare, self.settings.upstream.pool_idle)
+        return bool(identity.clients) and len(identity.idle) < wanted
+
     async def _fill(self, identity: Identity) -> None:
         try:
-            while (
-                identity.link.up
-                and identity.clients
-                and len(identity.idle) < min(identity.spare, self.settings.upstream.pool_idle)
-            ):
+            while identity.link.up and self._lacks_spare(identity):
                 up = await self._open_dedicated(identity)
                 up.idle_since = time.monotonic()
                 identity.idle.appendleft(up)
