@@ -14,6 +14,7 @@ import os
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 
@@ -23,8 +24,11 @@ import uvloop
 from sidecar.admin.server import AdminServer
 from sidecar.config import Settings
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
+from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
+from sidecar.policy.topology import Address
 from sidecar.proxy.errors import ProxyStartError
 from sidecar.proxy.server import Proxy
+from sidecar.proxy.tls import client_context
 from sidecar.telemetry import logs
 from sidecar.urls import Endpoint
 
@@ -66,6 +70,7 @@ class _Sidecar:
         self.admin: AdminServer | None = None
         self.embedded: EmbeddedServer | None = None
         self.proxy: Proxy | None = None
+        self.watcher: SentinelWatcher | None = None
         self.serving = False
         self.failure = ""
         self.stop = asyncio.Event()
@@ -145,9 +150,16 @@ class _Sidecar:
         upstream = self.settings.upstream_endpoint
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
-        self.proxy = Proxy(self.settings, upstream)
+        self.proxy = proxy = Proxy(self.settings, upstream)
         try:
-            await self.proxy.start()
+            master = None
+            if upstream.kind == "sentinel":
+                self.watcher = proxy.sentinels = self._watcher(upstream, proxy)
+                master = await self._find_master(self.watcher)
+                self.watcher.start()
+            await proxy.start(master)
+        except DiscoveryError as error:
+            raise StartError(str(error)) from error
         except ProxyStartError as error:
             raise StartError(str(error)) from error
         except ssl.SSLError as error:
@@ -184,6 +196,34 @@ class _Sidecar:
             raise StartError(str(error)) from error
         return self.embedded.endpoint
 
+    def _watcher(self, upstream: Endpoint, proxy: Proxy) -> SentinelWatcher:
+        settings = self.settings.sentinel
+        tls = settings.tls == "on" or (settings.tls == "as-upstream" and upstream.tls)
+        return SentinelWatcher(
+            upstream,
+            settings,
+            client_context(self.settings.upstream.tls) if tls else None,
+            proxy.on_sentinel_event,
+            server_name=self.settings.upstream.tls.server_name,
+        )
+
+    async def _find_master(self, watcher: SentinelWatcher) -> Address | None:
+        """The first master; None when there is none and upstream.start is to wait for one.
+
+        Raises DiscoveryError.
+        """
+        deadline = time.monotonic() + self.settings.upstream.start_timeout
+        while True:
+            try:
+                return await watcher.find_master()
+            except DiscoveryError as error:
+                if self.settings.upstream.start == "wait":
+                    log.warning("no master is known yet", error=str(error))
+                    return None
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(0.2)
+
     def _announce(self) -> None:
         assert self.proxy is not None
         urls = self.proxy.listening
@@ -209,6 +249,8 @@ class _Sidecar:
         stops: list[Callable[[], Awaitable[None]]] = []
         if self.proxy is not None:
             stops.append(self.proxy.close)
+        if self.watcher is not None:
+            stops.append(self.watcher.close)
         if self.admin is not None:
             stops.append(self.admin.stop)
         if self.embedded is not None:

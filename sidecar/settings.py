@@ -95,8 +95,9 @@ class Upstream(_Section, frozen=True):
         str,
         setting(
             "redis://[user:password@]host:port[/db], rediss:// (TLS), "
-            "unix://[user:password@]/path[?db=N], or embedded:// (starts a Valkey server of "
-            "its own; embedded://?port=N fixes that server's TCP port).",
+            "unix://[user:password@]/path[?db=N], redis+sentinel://[user:password@]host:port,…"
+            "/service[/db] (rediss+sentinel:// with TLS), or embedded:// (starts a Valkey server "
+            "of its own; embedded://?port=N fixes that server's TCP port).",
             secret=True,
         ),
     ] = "embedded://"
@@ -159,6 +160,77 @@ class Upstream(_Section, frozen=True):
         int, setting("Connections to the upstream, of all kinds.", ge=1, le=1_000_000)
     ] = 10_000
     tls: UpstreamTls = msgspec.field(default_factory=UpstreamTls)
+
+
+class Sentinel(_Section, frozen=True):
+    """How the Sentinels of a `redis+sentinel://` upstream are asked for its master."""
+
+    username: Annotated[str, setting("ACL user at the Sentinels; empty for the default user.")] = ""
+    password: Annotated[
+        str, setting("Password at the Sentinels; empty when they want none.", secret=True)
+    ] = ""
+    tls: Annotated[
+        Literal["as-upstream", "on", "off"],
+        setting(
+            "TLS to the Sentinels, with the files of upstream.tls; as-upstream: when upstream.url "
+            "is rediss+sentinel://."
+        ),
+    ] = "as-upstream"
+    connect_timeout: Annotated[
+        float, seconds("Time for one connection to a Sentinel, and for each answer.", ge=0.001)
+    ] = 1.0
+    poll_interval: Annotated[
+        float, seconds("Each Sentinel is asked anew this often, beside what it announces.", ge=0.01)
+    ] = 1.0
+
+
+class Failover(_Section, frozen=True):
+    """What happens to requests while a `redis+sentinel://` upstream changes its master."""
+
+    hold: Annotated[
+        float,
+        seconds("Requests wait for a master for this long, instead of upstream.wait; then error."),
+    ] = 10.0
+    hold_bytes: Annotated[
+        int,
+        size("Waiting requests of all clients; above this, further ones get an error.", ge=KiB),
+    ] = 64 * MiB
+    switch_on: Annotated[
+        Literal["announcement", "promotion"],
+        setting(
+            "announcement: follow the Sentinels' +switch-master. promotion: as soon as the chosen "
+            "replica says that it is the master, about a second earlier; wrong if the leading "
+            "Sentinel dies in that second."
+        ),
+    ] = "announcement"
+    min_replicas_ack: Annotated[
+        int,
+        setting(
+            "A write is answered once this many replicas have it; 0 does not wait for any.",
+            ge=0,
+            le=100,
+        ),
+    ] = 0
+    ack_timeout: Annotated[
+        float,
+        seconds("Time for that; then the write gets an error that says so.", ge=0.001, le=3600),
+    ] = 1.0
+
+
+class Breaker(_Section, frozen=True):
+    """When to stop trying an upstream that keeps failing, and answer with an error at once."""
+
+    failures: Annotated[
+        int,
+        setting("Failed or lost connections within window that open it; 0 is never.", ge=0),
+    ] = 5
+    window: Annotated[float, seconds("The time those failures fall into.", ge=0.1)] = 10.0
+    open_for: Annotated[
+        float, seconds("First pause before one connection is tried as a probe.", ge=0.01)
+    ] = 0.5
+    open_max: Annotated[
+        float, seconds("The pause doubles with each failed probe, up to this.", ge=0.01)
+    ] = 2.0
 
 
 class Embedded(_Section, frozen=True):
@@ -226,6 +298,9 @@ class Settings(_Section, frozen=True):
 
     listen: Listen = msgspec.field(default_factory=Listen)
     upstream: Upstream = msgspec.field(default_factory=Upstream)
+    sentinel: Sentinel = msgspec.field(default_factory=Sentinel)
+    failover: Failover = msgspec.field(default_factory=Failover)
+    breaker: Breaker = msgspec.field(default_factory=Breaker)
     embedded: Embedded = msgspec.field(default_factory=Embedded)
     admin: Admin = msgspec.field(default_factory=Admin)
     limits: Limits = msgspec.field(default_factory=Limits)

@@ -14,6 +14,9 @@ import msgspec
 from sidecar.settings import Settings
 from sidecar.urls import Endpoint, parse_host_port, parse_listen, parse_upstream
 
+# Acknowledgements by replicas are asked of any server; the rest is about changing masters.
+_WITHOUT_SENTINEL = ("failover.min_replicas_ack", "failover.ack_timeout")
+
 
 def combinations(settings: Settings) -> Iterator[str]:
     """Each reason why `settings` cannot be used; none when they can."""
@@ -72,12 +75,8 @@ def _listen_tls(settings: Settings, listeners: Sequence[Endpoint]) -> Iterator[s
 
 def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
     upstream, tls = settings.upstream, settings.upstream.tls
-    if endpoint.kind == "sentinel":
-        yield (
-            "upstream.url: Sentinel upstreams are not available yet; "
-            "write the URL of the master itself, such as redis://host:6379"
-        )
-    elif not endpoint.tls:
+    yield from _sentinel(settings, endpoint)
+    if not endpoint.tls and not (endpoint.kind == "sentinel" and settings.sentinel.tls == "on"):
         for name in _changed(tls):
             yield (
                 f"upstream.tls.{name}: set, but upstream.url ({endpoint}) is not rediss://; "
@@ -87,6 +86,21 @@ def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
     yield from _files("upstream.tls", tls)
     if upstream.backoff_min > upstream.backoff_max:
         yield "upstream.backoff_min: above upstream.backoff_max; make it smaller"
+
+
+def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
+    if endpoint.kind != "sentinel":
+        for section in ("sentinel", "failover"):
+            for name in _changed(getattr(settings, section)):
+                if f"{section}.{name}" not in _WITHOUT_SENTINEL:
+                    yield (
+                        f"{section}.{name}: set, but upstream.url ({endpoint}) is not "
+                        "redis+sentinel://; write the Sentinels' URL or remove it"
+                    )
+    if settings.sentinel.username and not settings.sentinel.password:
+        yield "sentinel.username: set, but sentinel.password is empty; set it as well"
+    if settings.breaker.open_for > settings.breaker.open_max:
+        yield "breaker.open_for: above breaker.open_max; make it smaller"
 
 
 def _changed(section: msgspec.Struct) -> Iterator[str]:

@@ -21,7 +21,7 @@ cdef enum Route:
 
 cdef enum CommandFlag:
     COMMAND_READ = 1        # the server flags it readonly: may be sent again
-    COMMAND_KNOWN = 2
+    COMMAND_WRITES = 2      # may change data: held back in a failover, acknowledged by replicas
 
 cdef enum:
     NAME_MAX = 48

@@ -15,6 +15,7 @@ class _CommandRow(TypedDict):
 
 ROUTES: Final[dict[str, int]]
 READ: Final[int]
+WRITES: Final[int]
 UNKNOWN: Final[int]
 
 @disjoint_base

@@ -32,6 +32,7 @@ cdef class CommandTable:
         self.seed = seed
         self.families = list(families)
         self.commands[0].route = ROUTE_ONCE
+        self.commands[0].flags = COMMAND_WRITES
         self.count = 1
 
     def __dealloc__(self):
@@ -121,3 +122,4 @@ ROUTES = {
     "reset": ROUTE_RESET, "quit": ROUTE_QUIT, "wait": ROUTE_WAIT, "hang_up": ROUTE_HANG_UP,
 }
 READ = COMMAND_READ
+WRITES = COMMAND_WRITES

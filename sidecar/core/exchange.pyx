@@ -15,10 +15,12 @@ remembers by pointer (`run`) is copied before that.
 cimport cython
 from libc.stdint cimport uint32_t, uint8_t
 from libc.stdlib cimport calloc, free
+from sidecar.core.acks cimport link_receive_acked, link_seal
 from sidecar.core.commands cimport CommandTable
 from sidecar.core.link cimport (Core, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
-    WANT_NOTHING, WANT_SHELL, link_divert, link_fail, link_free, link_lost, link_new,
-    link_outstanding, link_push, link_receive, link_sent, link_unsent, session_drop, session_new, session_say)
+    WANT_NOTHING, WANT_SHELL, link_free, link_new, link_outstanding, link_push, link_receive,
+    link_sent, link_turn_over, link_unsent, session_drop, session_new, session_say)
+from sidecar.core.loss cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
 from sidecar.core.reply cimport framer_reset
@@ -29,7 +31,8 @@ from sidecar.core.session cimport session_feed, session_ready, session_resume
 from sidecar.core.stats cimport BUCKETS, Stats
 
 WANTS = ("nothing", "link", "dedicated", "once", "pin", "local", "wait", "error", "hang_up",
-         "room", "shell")
+         "room", "shell", "held")
+WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"
 MODES = ("shared", "dedicated", "pinned")
 
 
@@ -43,7 +46,8 @@ cdef class Exchange:
 
     Sizes have the plane's meaning: requests beyond `request_buffer` are streamed; a link with
     more than `link_pause` unsent, or a session with more than `output_pause` unread, takes no
-    more for now.
+    more for now. With `follows`, links turn when the server says that it is not the master; with
+    `acks`, writes are answered once that many replicas have them.
     """
     cdef Core core
     cdef Stats* stats
@@ -57,7 +61,7 @@ cdef class Exchange:
 
     def __cinit__(self, CommandTable table, *, size_t request_buffer=65536,
                   size_t link_pause=1 << 30, size_t output_pause=1 << 30,
-                  long long max_bulk=512 * 1024 * 1024):
+                  long long max_bulk=512 * 1024 * 1024, bint follows=False, int acks=0):
         self.stats = <Stats*>calloc(1, sizeof(Stats))
         if self.stats == NULL:
             raise MemoryError
@@ -72,6 +76,10 @@ cdef class Exchange:
         self.core.limits.count = 2147483647
         self.core.limits.unauth_bulk = 16384
         self.core.limits.unauth_count = 10
+        self.core.follows, self.core.acks = follows, acks
+        self.core.ack_request = WAIT
+        self.core.ack_request_len = len(WAIT)
+        self.core.ack_command = table.find(b"wait", 4)
 
     def __dealloc__(self):
         cdef size_t address
@@ -339,9 +347,39 @@ cdef class Exchange:
         link_sent(l, n)
         return data
 
+    def hold_writes(self, bint yes):
+        """Whether what may change data waits ("held"); who waits is resumed by the caller."""
+        self.core.hold_writes = yes
+
+    def seal(self, Py_ssize_t link):
+        """With `acks`: the writes queued are about to be sent."""
+        if link_seal(self.link(link)) < 0:
+            raise MemoryError
+
+    def turn_over(self, Py_ssize_t link):
+        """Whether the link has turned, and all that was sent on it is judged."""
+        return link_turn_over(self.link(link))
+
+    def turned(self, Py_ssize_t link):
+        """Whether its server has stopped being the master."""
+        return self.link(link).turned
+
+    def link_move(self, Py_ssize_t old, Py_ssize_t link):
+        """Let what is left on `old`, which was lost, wait on `link` instead."""
+        if link_move(self.link(old), self.link(link)) < 0:
+            raise MemoryError
+        for session, home in self.homes.items():
+            if home == old:
+                self.homes[session] = link
+
     def link_receive(self, Py_ssize_t link, bytes data):
         """Bytes from the server. LinkError: close it."""
-        cdef int r = link_receive(self.link(link), data, len(data))
+        cdef Link* l = self.link(link)
+        cdef int r
+        if self.core.acks:
+            r = link_receive_acked(l, data, len(data))
+        else:
+            r = link_receive(l, data, len(data))
         self.settle()
         if r < 0:
             raise LinkError

@@ -28,6 +28,7 @@ cdef enum Want:
     WANT_HANG_UP = 8        # close without a word
     WANT_ROOM = 9           # its link has too much unsent, or it too much unread
     WANT_SHELL = 10         # the shell is busy with what the session asked for
+    WANT_HELD = 11          # a write, while the master is about to change
 
 cdef enum:
     # Unread or unsent bytes at which a client with a link of its own, and that link, slow down.
@@ -43,11 +44,16 @@ cdef enum EntryFlag:
     ENTRY_IN_MULTI = 2      # part of a MULTI ... EXEC piece: all of it or nothing
     ENTRY_LAST = 4          # the EXEC or DISCARD that ends the piece
     ENTRY_UNCERTAIN = 8     # lost on the way: the typed error is its reply, in its turn
+    ENTRY_AGAIN = 16        # the server said that it did not execute it: may be sent again
+    ENTRY_ACK = 32          # the sidecar's own WAIT, for all writes before it
+    ENTRY_NEEDS_ACK = 64    # its reply is withheld until replicas have acknowledged it
+    ENTRY_SHORT = 128       # too few of them did, in time
 
 cdef struct Entry:
     Session* session        # NULL: nobody waits, the reply is dropped
     uint32_t size           # request bytes
     uint32_t at             # when it was read, microseconds, wraps
+    uint32_t reply          # bytes of its withheld reply (see acks.pyx)
     uint16_t command
     uint8_t family
     uint8_t flags
@@ -61,6 +67,12 @@ cdef struct Core:
     size_t output_pause     # a session with more than this unread takes no more for now
     uint32_t now            # microseconds, wraps
     uint32_t seconds
+    bint follows            # the upstream's master may change: see link_turn
+    bint hold_writes        # it is about to: what may change data waits
+    int acks                # replicas that must have a write before it is answered; 0: none
+    const char* ack_request # the WAIT for that; borrowed from the shell
+    size_t ack_request_len
+    Command* ack_command
 
 cdef struct Session:
     Core* core
@@ -113,9 +125,18 @@ cdef struct Link:
     bint spoilt             # carries state of its client: closed after use, never reused
     bint blind              # raw, and not framed any more (replication streams)
     bint saw_reset          # the reply to RESET has passed (raw links)
-    char beginning[8]       # first bytes of the reply being watched for +RESET
+    char beginning[16]      # first bytes of a reply: raw, to see +RESET; turned, to judge it
     int begun
     uint64_t received       # bytes, to notice silence
+    Buffer line             # an error line that has come in part (a link that follows a master)
+    bint line_used
+    bint turned             # the server has stopped being the master: nothing more is sent to it
+    bint in_pieces          # turned: the reply being read has come in more than one piece
+    uint32_t seen           # turned, or with acks: one past the last entry whose reply has come
+    size_t judged           # turned: request bytes of the entries before `seen`
+    Buffer held             # with acks: replies withheld
+    size_t held_whole       # of those, bytes of replies that are whole
+    bint unsealed           # with acks: writes have been queued since the last WAIT
 
 cdef Session* session_new(Core* core, void* owner) noexcept nogil
 cdef void session_drop(Session* s) noexcept nogil
@@ -130,9 +151,19 @@ cdef int link_entry(Link* l, Session* s, Command* c, uint8_t flags) noexcept nog
 cdef int link_bytes(Link* l, const char* p, size_t n) noexcept nogil
 cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil
 cdef void link_sent(Link* l, size_t n) noexcept nogil
-cdef int link_divert(Link* old, Link* l) noexcept nogil
-cdef int link_lost(Link* l, bint resend) noexcept nogil
-cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil
+cdef int grow_ring(Link* l) noexcept nogil
+cdef void settle_uncertain(Link* l) noexcept nogil
+cdef void answer(Session* s, const char* p, size_t n) noexcept nogil
+cdef void session_mark_live(Session* s) noexcept nogil
+cdef bint not_executed(const char* p, size_t n) noexcept nogil
+cdef int link_turn(Link* l, const char* p, size_t n) noexcept nogil
+
+cdef const char* UNCERTAIN
+cdef size_t UNCERTAIN_LEN
+
+cdef inline bint link_turn_over(const Link* l) noexcept nogil:
+    """Whether everything that was sent before the link turned has been judged."""
+    return l.turned and l.judged >= l.sent
 
 cdef inline size_t link_unsent(const Link* l) noexcept nogil:
     return l.out.end - l.out.start - l.sent

@@ -23,15 +23,20 @@ socket; head's request begins at start:
     out   |<- sent, unanswered ->|<- not sent yet ->|
           start                  start + sent        end
 
-After a loss, a request of which any byte was sent counts as sent: reads are kept, other
-commands become ENTRY_UNCERTAIN and are never sent again. A MULTI ... EXEC piece is judged as
-one. A reply that was delivered in part can't be mended: its session is closed.
+What becomes of them then is loss.pyx's business.
+
+A link that follows a master (`core.follows`) may find that its server has stopped being one: it
+answers READONLY, LOADING or MASTERDOWN, which mean "not executed". Such a reply is nobody's
+answer: the link *turns*. Nothing more is sent on it, the replies to what had been sent are
+judged one by one (not executed, a read: will be sent again elsewhere; anything else: answered,
+or uncertain if an earlier request of the same client has to wait), and when all are judged the
+link is treated as lost.
 """
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
                                   buffer_reserve, buffer_size)
-from sidecar.core.commands cimport COMMAND_READ
+from sidecar.core.commands cimport COMMAND_READ, COMMAND_WRITES
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
                                  framer_reset)
 from sidecar.core.request cimport scanner_reset
@@ -148,6 +153,8 @@ cdef Link* link_new(Core* core, void* owner, bint shared) noexcept nogil:
 cdef void link_free(Link* l) noexcept nogil:
     """Free a link. No entry of a live session may be left (link_fail first)."""
     buffer_release(&l.out)
+    buffer_release(&l.line)
+    buffer_release(&l.held)
     free(l.ring)
     free(l)
 
@@ -163,6 +170,7 @@ cdef int grow_ring(Link* l) noexcept nogil:
     free(l.ring)
     l.ring = ring
     l.mask = 2 * size - 1
+    l.seen -= l.head
     l.head = 0
     l.tail = size
     return 0
@@ -177,13 +185,24 @@ cdef int link_entry(Link* l, Session* s, Command* c, uint8_t flags) noexcept nog
     l.tail += 1
     e.session = s
     e.size = 0
-    e.at = l.core.now
-    e.command = c.id
-    e.family = c.family
-    e.flags = flags | (ENTRY_READ if c.flags & COMMAND_READ else 0)
+    describe(l, e, c, flags)
     if s != NULL:
         s.outstanding += 1
     return 0
+
+
+cdef inline void describe(Link* l, Entry* e, Command* c, uint8_t flags) noexcept nogil:
+    """Fill in what the command and its place in a transaction mean for an entry."""
+    e.at = l.core.now
+    e.command = c.id
+    e.family = c.family
+    e.flags = flags
+    if c.flags & COMMAND_READ:
+        e.flags |= ENTRY_READ
+    elif l.core.acks and c.flags & COMMAND_WRITES \
+            and (not flags & ENTRY_IN_MULTI or flags & ENTRY_LAST):
+        e.flags |= ENTRY_NEEDS_ACK
+        l.unsealed = True
 
 
 cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
@@ -201,10 +220,7 @@ cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
     l.tail += 1
     e.session = s
     e.size = <uint32_t>n
-    e.at = l.core.now
-    e.command = c.id
-    e.family = c.family
-    e.flags = flags | (ENTRY_READ if c.flags & COMMAND_READ else 0)
+    describe(l, e, c, flags)
     if s != NULL:
         s.outstanding += 1
     return 0
@@ -305,6 +321,14 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     l.received += n
     if l.raw:
         return receive_raw(l, p, n)
+    if l.turned:
+        return receive_turned(l, p, n)
+    if l.core.follows and l.line.end != l.line.start:
+        if take_up_line(l, p, n) < 0:
+            return -1
+        if l.line_used:
+            p = buffer_head(&l.line)
+            n = buffer_size(&l.line)
     while i < n:
         r = frame_reply(&l.framer, p, n, &i)
         if r == FRAME_MORE:
@@ -322,6 +346,15 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if l.shared and answered + e.size > l.sent:
             result = -1             # an answer to what has not been asked yet
             break
+        if l.framer.first == c'-' and l.core.follows and l.shared \
+                and not e.flags & ENTRY_IN_MULTI and not_executed(p + frame_at, i - frame_at):
+            if begin < frame_at:
+                deliver(e.session, p + begin, frame_at - begin)
+            buffer_drop(&l.out, answered)
+            l.sent -= answered
+            e.flags |= ENTRY_AGAIN
+            l.seen = l.head + 1
+            return link_turn(l, p + i, n - i)
         l.head += 1
         s = e.session
         answered += e.size
@@ -347,6 +380,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     if result == 0 and frame_at < n and not (l.shared and l.framer.first == c'>'):
         if l.framer.first != c'>' and nothing_due(l, answered):
             result = -1
+        elif l.framer.first == c'-' and l.core.follows and l.shared and not l.partial:
+            result = put_line_by(l, p + frame_at, n - frame_at)
         else:
             l.partial = True
             frame_at = n
@@ -356,6 +391,123 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         buffer_drop(&l.out, answered)
         l.sent -= answered
     return result
+
+
+cdef int put_line_by(Link* l, const char* p, size_t n) noexcept nogil:
+    """Keep the part of an error line that has come: whether it means "not executed" is not known.
+    """
+    cdef Buffer line
+    line.data = NULL
+    line.start = line.end = line.cap = 0
+    framer_reset(&l.framer)
+    if buffer_append(&line, p, n) < 0:
+        return -1
+    buffer_release(&l.line)
+    l.line = line
+    l.line_used = False
+    return 0
+
+
+cdef int take_up_line(Link* l, const char* p, size_t n) noexcept nogil:
+    """More bytes: they belong behind the line kept, unless that was taken up before."""
+    if l.line_used:
+        buffer_release(&l.line)
+        l.line_used = False
+        return 0
+    l.line_used = True
+    return buffer_append(&l.line, p, n)
+
+
+cdef bint not_executed(const char* p, size_t n) noexcept nogil:
+    """Whether an error line says that this server is not (yet) one that executes commands."""
+    return ((n > 10 and memcmp(p, b"-READONLY ", 10) == 0)
+            or (n > 9 and memcmp(p, b"-LOADING ", 9) == 0)
+            or (n > 12 and memcmp(p, b"-MASTERDOWN ", 12) == 0))
+
+
+cdef int link_turn(Link* l, const char* p, size_t n) noexcept nogil:
+    """The entry before `seen` was not executed: judge those after it by the bytes at hand."""
+    cdef uint32_t i = l.head
+    l.turned = True
+    l.judged = 0
+    l.begun = 0
+    l.in_pieces = False
+    framer_reset(&l.framer)
+    while i != l.seen:
+        l.judged += l.ring[i & l.mask].size
+        i += 1
+    return receive_turned(l, p, n)
+
+
+cdef int receive_turned(Link* l, const char* p, size_t n) noexcept nogil:
+    """Replies on a link that has turned: find out what was not executed. Nothing is delivered
+    but what has no earlier request of its client to wait for."""
+    cdef size_t i = 0
+    cdef size_t at
+    cdef size_t k
+    cdef int r
+    cdef Entry* e
+    while i < n:
+        at = i
+        r = frame_reply(&l.framer, p, n, &i)
+        if l.begun < <int>sizeof(l.beginning):
+            k = i - at
+            if k > sizeof(l.beginning) - <size_t>l.begun:
+                k = sizeof(l.beginning) - <size_t>l.begun
+            memcpy(l.beginning + l.begun, p + at, k)
+            l.begun += <int>k
+        if r == FRAME_MORE:
+            l.in_pieces = True
+            return 0
+        if r == FRAME_ERROR:
+            return -1
+        if r == FRAME_PUSH:
+            l.framer.first = 0
+            l.begun = 0
+            continue
+        while l.seen != l.tail and l.ring[l.seen & l.mask].flags & ENTRY_UNCERTAIN:
+            l.seen += 1
+        if l.seen == l.tail or l.judged >= l.sent:
+            return -1
+        e = l.ring + (l.seen & l.mask)
+        l.seen += 1
+        l.judged += e.size
+        judge(l, e, p + at, i - at)
+        l.framer.first = 0
+        l.begun = 0
+        l.in_pieces = False
+    return 0
+
+
+cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
+    """One reply on a link that has turned. `beginning` has its first bytes, p[0:n] its last."""
+    cdef Session* s = e.session
+    cdef uint32_t i
+    if not_executed(l.beginning, l.begun) or is_aborted(l):
+        e.flags |= ENTRY_AGAIN
+        if e.flags & ENTRY_LAST:
+            # Nothing of the piece was executed.
+            i = l.seen - 1
+            while i != l.head and l.ring[(i - 1) & l.mask].flags & ENTRY_IN_MULTI \
+                    and not l.ring[(i - 1) & l.mask].flags & ENTRY_LAST:
+                i -= 1
+                l.ring[i & l.mask].flags |= ENTRY_AGAIN
+        return
+    if s == NULL or s.owner == NULL or e.flags & (ENTRY_READ | ENTRY_IN_MULTI) \
+            or l.in_pieces:
+        return                  # sent again, or, with only the last piece at hand, uncertain
+    i = l.head
+    while i != l.seen - 1:
+        if l.ring[i & l.mask].session == s:
+            return
+        i += 1
+    s.outstanding -= 1
+    e.session = NULL
+    session_say(s, p, n)
+
+
+cdef bint is_aborted(const Link* l) noexcept nogil:
+    return l.begun > 10 and memcmp(l.beginning, b"-EXECABORT", 10) == 0
 
 
 cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
@@ -394,143 +546,6 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
     return 0
 
 
-cdef bint may_resend(Link* l, Entry* e, size_t at, bint* piece_kept) noexcept nogil:
-    """Whether the request that begins at offset `at` of `out` may be sent (again)."""
-    if e.flags & ENTRY_IN_MULTI:
-        return piece_kept[0]
-    return at >= l.sent or e.flags & ENTRY_READ != 0
-
-
-cdef int link_lost(Link* l, bint resend) noexcept nogil:
-    """The connection under a shared link is gone: judge every entry.
-
-    With `resend`, what may be sent again stays queued for the next connection; all else becomes
-    ENTRY_UNCERTAIN and is answered in its turn. 0, or -1 when memory is out.
-    """
-    cdef Buffer kept
-    cdef uint32_t i
-    cdef Entry* e
-    cdef size_t at = 0
-    cdef size_t size
-    cdef bint in_piece = False
-    cdef bint piece_kept = False
-    cdef int result = 0
-    kept.data = NULL
-    kept.start = kept.end = kept.cap = 0
-    i = l.head
-    while i != l.tail:
-        e = l.ring + (i & l.mask)
-        if e.flags & ENTRY_UNCERTAIN:
-            i += 1
-            continue
-        size = e.size
-        if not in_piece and e.flags & ENTRY_IN_MULTI:
-            in_piece = True
-            piece_kept = at >= l.sent
-        if i == l.head and l.partial and e.session != NULL:
-            e.session.must_close = True
-            session_mark_live(e.session)
-        if resend and not (i == l.head and l.partial) and may_resend(l, e, at, &piece_kept) \
-                and buffer_append(&kept, l.out.data + l.out.start + at, size) == 0:
-            pass
-        else:
-            e.flags |= ENTRY_UNCERTAIN
-            e.size = 0
-            l.core.stats.uncertain += 1
-        if e.flags & ENTRY_LAST:
-            in_piece = False
-        at += size
-        i += 1
-    buffer_release(&l.out)
-    l.out = kept
-    l.sent = 0
-    l.partial = False
-    framer_reset(&l.framer)
-    settle_uncertain(l)
-    return result
-
-
-cdef int link_divert(Link* old, Link* l) noexcept nogil:
-    """Move to another link whoever waits on `old` for nothing but reads.
-
-    `old` is held up by one of its requests. Reads may be sent twice, so those of sessions that
-    wait for reads only are sent again on `l`, and `old`'s replies to them will be dropped.
-    Sessions with anything else under way stay until it is answered. 0, or -1 without memory.
-    """
-    cdef uint32_t i = old.head
-    cdef size_t at = old.out.start
-    cdef Entry* e
-    cdef Session* s
-    old.retired = True
-    while i != old.tail:
-        e = old.ring + (i & old.mask)
-        if e.session != NULL:
-            e.session.stuck = False
-        i += 1
-    i = old.head
-    while i != old.tail:
-        e = old.ring + (i & old.mask)
-        if e.session != NULL and (e.flags != ENTRY_READ or (i == old.head and old.partial)):
-            e.session.stuck = True
-        i += 1
-    i = old.head
-    while i != old.tail:
-        e = old.ring + (i & old.mask)
-        s = e.session
-        if s != NULL and not s.stuck and s.owner != NULL:
-            if link_requeue(l, e, old.out.data + at) < 0:
-                return -1
-            e.session = NULL
-            s.link = l
-        at += e.size
-        i += 1
-    return 0
-
-
-cdef int link_requeue(Link* l, Entry* e, const char* p) noexcept nogil:
-    """Queue a request again as it is; the session's count of replies due stays."""
-    cdef uint32_t size = e.size
-    if l.tail - l.head > l.mask and grow_ring(l) < 0:
-        return -1
-    if buffer_append(&l.out, p, size) < 0:
-        return -1
-    l.ring[l.tail & l.mask] = e[0]
-    l.tail += 1
-    return 0
-
-
 cdef void session_mark_live(Session* s) noexcept nogil:
     if s.owner != NULL:
         session_mark(s)
-
-
-cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
-    """Answer every entry left with an error: nothing of this link will be sent any more.
-
-    Entries already uncertain keep their own error. A session whose reply was delivered in part
-    is closed instead.
-    """
-    cdef Entry* e
-    cdef Session* s
-    cdef bint partial
-    while l.head != l.tail:
-        e = l.ring + (l.head & l.mask)
-        l.head += 1
-        s = e.session
-        partial = l.partial
-        l.partial = False
-        if s == NULL:
-            continue
-        s.outstanding -= 1
-        if partial:
-            s.must_close = True
-            session_mark_live(s)
-        if e.flags & ENTRY_UNCERTAIN:
-            answer(s, UNCERTAIN, UNCERTAIN_LEN)
-        else:
-            answer(s, error, n)
-    buffer_release(&l.out)
-    l.sent = 0
-    l.run = NULL
-    l.run_len = 0
-    framer_reset(&l.framer)

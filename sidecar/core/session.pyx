@@ -23,11 +23,11 @@ A request larger than `request_buffer` is not collected: on a dedicated or pinne
 pieces are passed on as they arrive (`streaming`). Its entry is queued with the first piece.
 """
 from libc.stdint cimport uint32_t
-from sidecar.core.commands cimport (Command, NAME_MAX, ROUTE_DISCARD,
+from sidecar.core.commands cimport (COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
     ROUTE_PIN, ROUTE_QUIT, ROUTE_RESET, ROUTE_SHARED, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
 from sidecar.core.link cimport (DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, Link, MODE_DEDICATED, MODE_PINNED,
-    MODE_SHARED, WANT_DEDICATED, WANT_ERROR, WANT_HANG_UP, WANT_LINK, WANT_LOCAL, WANT_NOTHING,
+    MODE_SHARED, WANT_DEDICATED, WANT_ERROR, WANT_HANG_UP, WANT_HELD, WANT_LINK, WANT_LOCAL, WANT_NOTHING,
     WANT_ONCE, WANT_PIN, WANT_ROOM, WANT_SHELL, WANT_WAIT, link_bytes, link_entry, link_push,
     link_unsent, session_mark, session_say)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release,
@@ -164,6 +164,7 @@ cdef int pin(Session* s, const char* p, size_t n) noexcept nogil:
 cdef int dispatch_dedicated(Session* s, Command* c, int route, const char* p,
                             size_t n) noexcept nogil:
     cdef bint stateful = s.in_multi or s.watching
+    cdef int flags = ENTRY_IN_MULTI if s.in_multi else 0
     if route == ROUTE_RESET or route == ROUTE_QUIT:
         return WANT_LOCAL
     if not stateful and (route == ROUTE_LOCAL or route == ROUTE_PIN
@@ -171,18 +172,22 @@ cdef int dispatch_dedicated(Session* s, Command* c, int route, const char* p,
         # Once the replies are in, the link goes back and the command is looked at afresh.
         return WANT_LOCAL
     if route == ROUTE_LOCAL or route == ROUTE_PIN:
+        if s.core.acks and s.outstanding:
+            return WANT_HELD            # replies that are withheld must be given out first
         return pin(s, p, n)
     if route == ROUTE_MULTI:
         s.in_multi = True
+        flags = ENTRY_IN_MULTI
     elif (route == ROUTE_EXEC or route == ROUTE_DISCARD) and s.scan.argc == 1:
         s.in_multi = s.watching = False
+        flags |= ENTRY_LAST
     elif route == ROUTE_WATCH and not s.in_multi:
         s.watching = True
     elif route == ROUTE_UNWATCH and not s.in_multi:
         s.watching = False
     elif route == ROUTE_ONCE:
         s.link.spoilt = True
-    return push(s, c, p, n, 0)
+    return push(s, c, p, n, flags)
 
 
 cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
@@ -190,6 +195,8 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
     """Decide on the whole request p[0:n], which begins at `at` in this parse."""
     cdef Command* c = table.find(p + s.scan.name_at, s.scan.name_len)
     cdef int route = c.route
+    if s.core.hold_writes and c.flags & COMMAND_WRITES:
+        return WANT_HELD
     if s.mode == MODE_SHARED:
         if route == ROUTE_HANG_UP:
             return WANT_HANG_UP
@@ -256,6 +263,9 @@ cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noex
                 return 0
             s.scan.name_len = NAME_MAX
         c = table.find(p + s.scan.name_at, s.scan.name_len)
+        if s.core.hold_writes and c.flags & COMMAND_WRITES:
+            s.want = WANT_HELD
+            return 0
         if s.mode == MODE_SHARED:
             s.want = WANT_LOCAL if c.route == ROUTE_LOCAL else (
                 WANT_PIN if c.route == ROUTE_PIN else WANT_DEDICATED)
@@ -264,7 +274,7 @@ cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noex
             if c.route == ROUTE_LOCAL or c.route == ROUTE_PIN:
                 s.want = WANT_LOCAL
                 return 0
-            if link_entry(s.link, s, c, 0) < 0:
+            if link_entry(s.link, s, c, ENTRY_IN_MULTI if s.in_multi else 0) < 0:
                 s.must_close = True
                 return 0
             if c.route == ROUTE_ONCE:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sidecar.core.commands import READ, ROUTES
+from sidecar.core.commands import READ, ROUTES, WRITES
 
 Row = tuple[int, int, int, int, int, int, int]
 
@@ -44,6 +44,17 @@ OWN_ROUTE = {
 # Blocking only when asked to.
 MAYBE_BLOCKING = ("xread", "xreadgroup")
 
+# Not flagged "readonly" by servers, since they read no key; doing them twice changes nothing.
+EFFECTLESS = (
+    "ping", "echo", "time", "info", "role", "lastsave", "lolwut", "command", "object", "xinfo",
+)  # fmt: skip
+
+# They change data, or begin or end what does, though old servers do not flag them.
+WRITING = (
+    "multi", "exec", "eval", "evalsha", "fcall", "publish", "spublish", "function", "script",
+    "xgroup",
+)  # fmt: skip
+
 
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -65,6 +76,16 @@ def route_of(name: str, flags: Iterable[str]) -> str:
     if "blocking" in flags or "module" in flags:
         return "blocking"
     return "shared"
+
+
+def effects_of(name: str, flags: Iterable[str]) -> int:
+    """READ: may be sent again. WRITES: may change data. Neither: an effect on the server itself."""
+    flags = set(flags)
+    if "readonly" in flags or name in EFFECTLESS:
+        return READ
+    if name in WRITING or flags & {"write", "may_replicate", "module"}:
+        return WRITES
+    return 0
 
 
 def family_of(categories: Iterable[str]) -> int:
@@ -92,7 +113,7 @@ def rows_from_command(reply: Sequence[Sequence[Any]]) -> dict[bytes, Row]:
         flags = {_text(f).lower() for f in entry[2]}
         row = (
             ROUTES[route_of(name, flags)],
-            READ if "readonly" in flags else 0,
+            effects_of(name, flags),
             family_of(_text(c).lower() for c in entry[6]),
             *(max(-32768, min(32767, int(entry[i]))) for i in (1, 3, 4, 5)),
         )

@@ -1,4 +1,4 @@
-"""CLIENT LIST as a client expects it: with the clients of this sidecar, not with its links.
+"""CLIENT LIST and INFO as a client expects them: with this sidecar's clients, not with its links.
 
 The server knows only the sidecar's links. Their lines are taken out of its list, and a line for
 each client is put in, made from the line of the link that carries it: what the server counts
@@ -8,7 +8,7 @@ Pure: text and facts in, text out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 Line = dict[bytes, bytes]
@@ -26,6 +26,19 @@ class Listed:
     lib_version: bytes
     age: int
     asking: bool
+
+
+def rewrite(reply: bytes, change: Callable[[dict[int, Line]], Iterable[Line]]) -> bytes:
+    """A reply to CLIENT LIST or INFO, a bulk (RESP2) or verbatim string (RESP3), with its lines
+    changed. Any other reply, an error above all, stays as it is."""
+    kind = reply[:1]
+    if kind not in (b"$", b"="):
+        return reply
+    text = reply.partition(b"\r\n")[2][:-2]
+    mark = b"txt:" if kind == b"=" else b""
+    lines = change(parse(text[len(mark) :]))
+    body = mark + b"".join(render(line) + b"\n" for line in lines)
+    return b"%b%d\r\n%b\r\n" % (kind, len(body), body)
 
 
 def parse(text: bytes) -> dict[int, Line]:
@@ -74,3 +87,11 @@ def merge(
         if template is not None:
             out.append(own_line(template, client))
     return out
+
+
+def printable_address(peer: object) -> bytes:
+    """A peer's address the way CLIENT LIST writes it; empty for unix sockets."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
+        return f"{host}:{peer[1]}".encode()
+    return b""

@@ -23,6 +23,17 @@ class Unreachable(Exception):
     """No connection to the upstream; the message says which and why."""
 
 
+class NotMaster(Unreachable):
+    """The server answers, but is not (yet) a master that executes commands.
+
+    `follows` is the (host, port) of the master it says it follows, if it says so.
+    """
+
+    def __init__(self, message: str, follows: tuple[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.follows = follows
+
+
 def error_reply(code: str, text: str) -> bytes:
     """One RESP error line."""
     line = f"-{code} {text}".replace("\r", " ").replace("\n", " ")

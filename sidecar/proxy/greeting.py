@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import hiredis
 from hiredis import pack_command
 
 from sidecar.core.reply import ReplyDecoder
-from sidecar.proxy.errors import Refused, Unreachable
-from sidecar.proxy.tls import Layer, handshake
+from sidecar.proxy.errors import NotMaster, Refused, Unreachable
+from sidecar.proxy.tls import Layer, Resumption, handshake
 from sidecar.urls import Endpoint
 
 NAME = b"redis-sidecar"
 CHUNK = 65536
+# PING, since a node that loads its data or waits for its master's is asked in vain.
+AM_I_MASTER = (pack_command((b"ROLE",)), pack_command((b"PING",)))
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Target:
     server_name: str
     connect_timeout: float
     keepalive: int
+    resumption: Resumption = field(default_factory=Resumption, compare=False)
 
     def __str__(self) -> str:
         e = self.endpoint
@@ -100,7 +104,11 @@ class Talk:
                 tls = None
                 if target.context is not None:
                     tls = await handshake(
-                        sock, target.context, server_side=False, server_name=target.server_name
+                        sock,
+                        target.context,
+                        server_side=False,
+                        server_name=target.server_name,
+                        resumption=target.resumption,
                     )
                 return cls(sock, tls, target)
         except TimeoutError:
@@ -147,10 +155,20 @@ class Talk:
         replies, self._replies = self._replies[: len(requests)], self._replies[len(requests) :]
         return replies
 
-    async def greet(self, login: Login, version: bytes) -> Greeted:
-        """Make this connection the login's. Raises Refused with the server's words."""
+    async def greet(self, login: Login, version: bytes, *, as_master: bool = False) -> Greeted:
+        """Make this connection the login's. Raises Refused with the server's words.
+
+        With `as_master`, raises NotMaster unless the server says that it is one and executes
+        commands.
+        """
         requests = login.requests(version)
-        replies = await self.ask(*requests)
+        replies = await self.ask(*requests, *(AM_I_MASTER if as_master else ()))
+        if self.tls is not None:
+            self.target.resumption.keep(self.tls[0])
+        if as_master:
+            role, ping = replies[-2:]
+            del replies[-2:]
+            self._must_be_master(role, ping)
         if login.user is not None:
             self._must(replies.pop(0))
         hello, name = replies[0], replies[1]
@@ -170,6 +188,26 @@ class Talk:
         if is_error(reply):
             self.close()
             raise Refused(reply)
+
+    async def check_master(self) -> None:
+        """Ask once more: raises NotMaster unless it is the master and executes commands."""
+        self._must_be_master(*await self.ask(*AM_I_MASTER))
+
+    def _must_be_master(self, role: bytes, ping: bytes) -> None:
+        for reply in (role, ping):
+            if is_error(reply, b"LOADING") or is_error(reply, b"MASTERDOWN"):
+                self.close()
+                raise NotMaster(f"upstream {self.target}: {reply[1:].decode().strip()}")
+        reader = hiredis.Reader()
+        reader.feed(role)
+        said = reader.gets()
+        if not isinstance(said, list) or said[:1] == [b"master"]:
+            return  # it may not be asked (NOAUTH, NOPERM): the Sentinels' word must do
+        follows = None
+        if said[:1] == [b"slave"] and len(said) > 2:
+            follows = (said[1].decode(), int(said[2]))
+        self.close()
+        raise NotMaster(f"upstream {self.target} is not a master", follows)
 
     def _take(self, data: bytes) -> None:
         for kind, raw in self._decoder.feed(data):

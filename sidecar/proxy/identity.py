@@ -33,6 +33,7 @@ class Identity:
     waiting: set[Client] = field(default_factory=set)
     idle: deque[Upstream] = field(default_factory=deque)
     connecting: bool = False
+    retry: asyncio.Event = field(default_factory=asyncio.Event)
     retired: list[Upstream] = field(default_factory=list)
     diverting: bool = False
     spare: int = 0

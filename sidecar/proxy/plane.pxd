@@ -14,6 +14,8 @@ cdef class Plane(Reactor):
     cdef readonly set upstreams
     cdef list unflushed
     cdef set waiting_for_room
+    cdef set held               # clients whose next command waits for release_writes
+    cdef bytes ack_request
     cdef bint flush_due
     cdef bint settling
     cdef size_t output_max
@@ -60,6 +62,7 @@ cdef class Upstream(Connection):
     cdef readonly bint shared
     cdef readonly object identity
     cdef readonly Client client
+    cdef public object target   # where its connection leads, or led
     cdef public object hello
     cdef public long long server_id
     cdef public double idle_since
@@ -67,4 +70,5 @@ cdef class Upstream(Connection):
     cdef bint shut
 
     cdef int flush(self) except -1
+    cdef bint in_the_middle(self) noexcept
     cdef int lost(self, str reason) except -1

@@ -21,11 +21,13 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from time import monotonic
 
+from sidecar.core.acks cimport link_receive_acked, link_seal
 from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
 from sidecar.core.link cimport (DEDICATED_PAUSE, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED,
-    WANT_ERROR, WANT_HANG_UP, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM,
-    WANT_SHELL, WANT_WAIT, link_bytes, link_divert, link_fail, link_free, link_lost, link_new, link_outstanding, link_push,
-    link_receive, link_sent, link_unsent, session_drop, session_mark, session_new, session_say)
+    WANT_ERROR, WANT_HANG_UP, WANT_HELD, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM,
+    WANT_SHELL, WANT_WAIT, link_bytes, link_free, link_new, link_outstanding, link_push,
+    link_receive, link_sent, link_turn_over, link_unsent, session_drop, session_mark, session_new, session_say)
+from sidecar.core.loss cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
 from sidecar.core.request cimport (ERR_MEMORY, SCAN_DONE, SCAN_INLINE, Scanner, error_text,
@@ -41,8 +43,9 @@ cdef extern from "sys/socket.h" nogil:
     int shutdown(int fd, int how)
     int SHUT_WR
 
-NOTHING, LINK, DEDICATED, ONCE, PIN, LOCAL, WAIT = (
-    WANT_NOTHING, WANT_LINK, WANT_DEDICATED, WANT_ONCE, WANT_PIN, WANT_LOCAL, WANT_WAIT)
+NOTHING, LINK, DEDICATED, ONCE, PIN, LOCAL, WAIT, HELD = (
+    WANT_NOTHING, WANT_LINK, WANT_DEDICATED, WANT_ONCE, WANT_PIN, WANT_LOCAL, WANT_WAIT, WANT_HELD)
+NOT_MASTER = "the server says that it is not the master"
 SHARED_MODE, DEDICATED_MODE, PINNED_MODE = MODE_SHARED, MODE_DEDICATED, MODE_PINNED
 
 
@@ -50,7 +53,8 @@ cdef class Plane(Reactor):
     """All connections of one event loop, and the settings and counters they share.
 
     `handler` has wanted(client, want), client_closed(client), upstream_lost(upstream, reason),
-    released(client, upstream), was_reset(client) and failed(connection, error); all are called on the loop and return at once.
+    released(client, upstream), was_reset(client), may_hold(client)
+    and failed(connection, error); all are called on the loop and return at once.
     """
 
     def __cinit__(self, loop, handler, CommandTable table, *, size_t request_buffer,
@@ -60,7 +64,7 @@ cdef class Plane(Reactor):
             raise MemoryError
         self.handler, self.table = handler, table
         self.clients, self.upstreams = set(), set()
-        self.unflushed, self.waiting_for_room = [], set()
+        self.unflushed, self.waiting_for_room, self.held = [], set(), set()
         self.flush_callback = self.flush_links
         self.closed_for = {}
         self.output_max = output_max
@@ -87,6 +91,43 @@ cdef class Plane(Reactor):
     cdef int failed(self, Connection c, error) except -1:
         self.handler.failed(c, error)
         return 0
+
+    def follow_master(self):
+        """READONLY, LOADING and MASTERDOWN mean that the server is not the master: see link.pyx."""
+        self.core.follows = True
+
+    def require_acks(self, int replicas, bytes wait):
+        """Answer writes once this many replicas have them; `wait` is the WAIT request for it."""
+        self.ack_request = wait
+        self.core.ack_request = <const char*>self.ack_request
+        self.core.ack_request_len = len(wait)
+        self.core.ack_command = self.table.find(b"wait", 4)
+        self.core.acks = replicas
+
+    def hold_writes(self):
+        """Keep back what may change data, until `release_writes`."""
+        self.core.hold_writes = True
+
+    def release_writes(self):
+        """Let the writes that were kept back go on."""
+        cdef set held = self.held
+        cdef Client c
+        self.held = set()
+        self.core.hold_writes = False
+        for c in held:
+            if not c.closed:
+                session_mark(c.s)
+        self.settle()
+
+    @property
+    def held_clients(self):
+        """The clients `writes_held` counts."""
+        return [c for c in self.held if not c.closed]
+
+    @property
+    def writes_held(self):
+        """Clients whose next command is a write that is kept back."""
+        return len(self.held)
 
     def set_max_bulk(self, long long size):
         """Longest argument a request may have (the server's proto-max-bulk-len), in bytes."""
@@ -341,6 +382,14 @@ cdef class Client(Connection):
                     self.go_on()
                 else:
                     self.plane.waiting_for_room.add(self)
+            elif want == WANT_HELD:
+                if not self.plane.core.hold_writes:
+                    self.go_on()
+                elif self in self.plane.held or self.plane.handler.may_hold(self):
+                    self.plane.held.add(self)
+                else:
+                    s.want = WANT_SHELL
+                    self.plane.handler.wanted(self, want)
             else:
                 s.want = WANT_SHELL
                 self.plane.handler.wanted(self, want)
@@ -597,6 +646,11 @@ cdef class Client(Connection):
         return self.plane.core.seconds - self.s.heard if self.s != NULL else 0
 
     @property
+    def unparsed(self):
+        """Bytes it has sent that wait for something."""
+        return buffer_size(&self.s.in_) if self.s != NULL else 0
+
+    @property
     def pinned_bytes(self):
         """Bytes its own link has received, for one that has a link for good; else None."""
         if self.s == NULL or self.s.mode != MODE_PINNED:
@@ -663,11 +717,15 @@ cdef class Upstream(Connection):
             return 0
         self.plane.stats.upstream_bytes_in += n
         self.plane.stamp()
-        if link_receive(self.link, self.plane.received, n) < 0:
-            self.plane.settle()
-            self.lost("the server sent what nobody asked for")
-            return 0
+        if self.plane.core.acks:
+            n = link_receive_acked(self.link, self.plane.received, n)
+        else:
+            n = link_receive(self.link, self.plane.received, n)
         self.plane.settle()
+        if n < 0:
+            self.lost("the server sent what nobody asked for")
+        elif self.link.turned and link_turn_over(self.link):
+            self.lost(NOT_MASTER)
         return 0
 
     cdef int writable(self) except -1:
@@ -683,6 +741,11 @@ cdef class Upstream(Connection):
         cdef Link* l = self.link
         cdef Py_ssize_t k = 0
         cdef size_t n
+        if l.turned:
+            return 0
+        if l.unsealed and not self.in_the_middle() and link_seal(l) < 0:
+            self.lost("memory is out")
+            return 0
         if l.run_len:
             if not self.writing:
                 k = self.send_now(l.run, l.run_len)
@@ -708,6 +771,11 @@ cdef class Upstream(Connection):
             self.shut = 2
             shutdown(self.fd, SHUT_WR)
         return 0
+
+    cdef bint in_the_middle(self) noexcept:
+        """Whether a request of the sidecar's own may not follow yet."""
+        cdef Session* s = self.link.client
+        return self.link.raw or (s != NULL and (s.in_multi or s.streaming))
 
     def end_of_requests(self):
         """The pinned client will send no more: tell the server so, after what is still unsent."""
@@ -763,6 +831,13 @@ cdef class Upstream(Connection):
             raise MemoryError
         other.flush()
 
+    def move_to(self, Upstream other):
+        """This shared link was lost: let what may be sent again wait on `other` instead."""
+        if link_move(self.link, other.link) < 0:
+            raise MemoryError
+        if other.link.up:
+            other.flush()
+
     def break_off(self, str reason):
         """Treat the connection as lost (it is silent, or talks to the wrong server)."""
         self.lost(reason)
@@ -772,6 +847,16 @@ cdef class Upstream(Connection):
         dropped."""
         if link_push(self.link, NULL, self.plane.table.commands, request, len(request), 0) < 0:
             raise MemoryError
+
+    @property
+    def turned(self):
+        """Whether its server has said that it is not the master (any more)."""
+        return self.link.turned
+
+    @property
+    def retained(self):
+        """Bytes of requests that wait here for a connection or an answer."""
+        return buffer_size(&self.link.out)
 
     @property
     def refusing(self):

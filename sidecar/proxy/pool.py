@@ -3,11 +3,14 @@
 This is the handler of the plane: it is called when a session wants something, when a client or
 a link has gone. Everything here runs on the loop, one callback or task step at a time; between
 two awaits nothing changes behind its back, and after each await it looks again whether the
-client is still there.
+client is still there, and whether the upstream is still the same.
 
 A shared link that is lost is connected again by one task per identity, with jittered backoff.
-For `upstream.wait` seconds commands wait for it; after that they get an error at once, until it
-is back.
+For `patience` seconds commands wait for it; after that they get an error at once, until it is
+back. An open circuit breaker is the end of patience, too.
+
+The upstream may be another one from one moment to the next (`switch`). Every connection is made
+to the upstream of that moment, and thrown away if it is another one by the time it is ready.
 """
 
 from __future__ import annotations
@@ -16,31 +19,33 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import structlog
-from hiredis import pack_command
 
 from sidecar.config import Settings
 from sidecar.policy.backoff import Backoff
+from sidecar.policy.breaker import Breaker, State
 from sidecar.proxy import plane as planes
-from sidecar.proxy.errors import Refused, Unreachable, reply_for, unavailable
-from sidecar.proxy.greeting import Login, Talk, Target, is_error
+from sidecar.proxy.caretaker import Caretaker
+from sidecar.proxy.dedicated import DedicatedLinks
+from sidecar.proxy.errors import NotMaster, Refused, Unreachable, unavailable
+from sidecar.proxy.greeting import Login, Talk, Target
 from sidecar.proxy.identity import Identity, Key
 from sidecar.proxy.local import LocalCommands
 from sidecar.proxy.plane import Client, Plane, Upstream
 
 log = structlog.get_logger()
 
-# Written to nobody: it moves the replication offset that a WAIT on the same connection is about.
-WAIT_CHANNEL = b"__redis-sidecar__:wait"
-UNUSED_IDENTITY = 60.0
-# How often links are looked after, and after how much silence others are led past one.
-TICK = 0.05
-STALLED = 0.1
-# A server that is busy as a whole holds up every link: more of them would not help.
-MAX_RETIRED = 2
+# Connections being made at once: after a switch they come back a few at a time.
+OPENING = 8
+
+
+TOO_MUCH_HELD = unavailable(
+    "there is no master, and too much is waiting for one already (failover.hold_bytes)"
+)
 
 
 async def _nothing() -> None:
@@ -50,29 +55,46 @@ async def _nothing() -> None:
 class Pool:
     """All upstream links of one sidecar."""
 
-    def __init__(self, settings: Settings, target: Target, login: Login, version: str) -> None:
+    def __init__(
+        self, settings: Settings, target: Target | None, login: Login, version: str
+    ) -> None:
         self.settings = settings
         self.target = target
+        self.follows = target is None
         self.login = login
         self.version = version.encode()
         self.identities: dict[Key, Identity] = {}
         self.backoff = Backoff(settings.upstream.backoff_min, settings.upstream.backoff_max)
+        self.patience = settings.failover.hold if self.follows else settings.upstream.wait
+        self.breaker = Breaker(
+            settings.breaker.failures,
+            settings.breaker.window,
+            self.patience,
+            settings.breaker.open_for,
+            settings.breaker.open_max,
+        )
         self.reconnects = 0
+        self.held_bytes = 0
         self.closing = False
         self.plane: Plane
         self.local: LocalCommands
         self.default: Identity
+        self.dedicated = DedicatedLinks(self)
+        self.caretaker = Caretaker(self)
+        self._opening = asyncio.Semaphore(OPENING)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._silent: dict[Upstream, tuple[int, float]] = {}
         self.on_default_up: Callable[[], Coroutine[Any, Any, None]] = _nothing
         self.on_client_closed: Callable[[Client], None] = lambda client: None
+        self.on_master_up: Callable[[], None] = lambda: None
+        self.on_master_down: Callable[[], None] = lambda: None
+        self.on_not_master: Callable[[Target, NotMaster], None] = lambda target, error: None
 
     def begin(self, plane: Plane, setinfo_known: Callable[[], bool]) -> None:
         """The plane exists now; the default identity's link begins to connect."""
         self.plane = plane
         self.local = LocalCommands(self, setinfo_known)
         self.default = self.identity(self.login, own_login=False)
-        self.spawn(self._housekeeping())
+        self.spawn(self.caretaker.run())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside; its errors are logged, and it ends when the pool closes."""
@@ -111,7 +133,7 @@ class Pool:
         identity.clients.add(client)
         identity.unused_since = None
         client.use_shared(identity.link)
-        self._refill(identity)
+        self.dedicated.refill(identity)
         greeted = identity.greeted
         client.set_authenticated(greeted is None or not greeted.unauthenticated)
 
@@ -128,58 +150,174 @@ class Pool:
             self.spawn(self._connect(identity))
 
     async def _connect(self, identity: Identity) -> None:
-        deadline = time.monotonic() + self.settings.upstream.wait
+        deadline = time.monotonic() + self.patience
         attempt = 0
         try:
             while not self.closing and self.identities.get(identity.key) is identity:
+                identity.retry.clear()
                 try:
                     talk = await self.open(identity)
                 except (Refused, Unreachable) as error:
                     self._failed(identity, error, deadline)
                 else:
-                    self._attach(identity.link, talk, identity)
+                    self.attach(identity.link, talk, identity)
                     self._wake(identity)
                     return
                 if not identity.clients and identity is not self.default:
-                    self._forget(identity)
+                    self.forget(identity)
                     return
-                pause = self.backoff.delay(attempt, random.random())
-                left = deadline - time.monotonic()
+                await self._pause(identity, attempt, deadline)
                 attempt += 1
-                await asyncio.sleep(min(pause, left) if left > 0 else pause)
         finally:
             identity.connecting = False
+
+    async def _pause(self, identity: Identity, attempt: int, deadline: float) -> None:
+        """Wait before the next attempt, but not beyond the moment that something is to be said."""
+        now = time.monotonic()
+        pause = self.backoff.delay(attempt, random.random())
+        if self.breaker.state is not State.CLOSED:
+            pause = max(pause, self.breaker.retry_at - now)
+        elif deadline > now:
+            pause = min(pause, deadline - now)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await identity.retry.wait()
 
     def _failed(self, identity: Identity, error: Exception, deadline: float) -> None:
         """An attempt failed: say so to those who wait, if waiting is over."""
         if isinstance(error, Refused):
             if identity.link.refuse(error.reply) and identity.clients:
-                log.warning("upstream refused", upstream=str(self.target), error=str(error))
+                log.warning("upstream refused", upstream=self.where, error=str(error))
             if identity.own_login:
                 for client in list(identity.clients):
                     client.finish()
-        elif time.monotonic() >= deadline:
+        elif time.monotonic() >= deadline or self.given_up:
             if identity.link.refuse(unavailable(str(error))):
                 log.error("upstream is down", error=str(error))
         else:
             return
         self._wake(identity)
 
-    async def open(self, identity: Identity) -> Talk:
-        """A new connection, greeted as this identity. Raises Refused or Unreachable."""
-        talk = await Talk.open(self.target)
-        identity.greeted = await talk.greet(identity.login, self.version)
+    @property
+    def where(self) -> str:
+        """The upstream's address, for messages."""
+        return str(self.target) if self.target is not None else "unknown"
+
+    @property
+    def given_up(self) -> bool:
+        """Whether commands get an error at once, since the upstream keeps failing."""
+        return self.breaker.state is not State.CLOSED
+
+    def is_current(self, up: Upstream) -> bool:
+        """Whether a link leads to the upstream of now."""
+        return up.target is self.target
+
+    async def reach(self) -> Talk:
+        """A new connection to the upstream, not yet greeted. Raises Unreachable.
+
+        The breaker is asked first and told the outcome.
+        """
+        target = self.target
+        if target is None:
+            raise Unreachable("no master is known yet")
+        if not self.breaker.may_connect(time.monotonic()):
+            raise Unreachable(f"upstream {target} keeps failing (circuit breaker open)")
+        async with self._opening:
+            try:
+                talk = await Talk.open(target)
+            except Unreachable:
+                self._count_failure(target)
+                raise
+            except BaseException:
+                self.breaker.abandoned(time.monotonic())
+                raise
+        if target is not self.target:
+            talk.close()
+            raise Unreachable(f"the master is {self.where} now, not {target}")
         return talk
 
-    def _attach(self, up: Upstream, talk: Talk, identity: Identity) -> None:
+    def _count_failure(self, target: Target) -> None:
+        if target is not self.target:
+            return
+        before = self.breaker.state
+        self.breaker.failed(time.monotonic())
+        self._note_breaker(before)
+
+    def _note_breaker(self, before: State) -> None:
+        after = self.breaker.state
+        if after is not before and after is not State.HALF_OPEN:
+            level = log.warning if after is State.OPEN else log.info
+            level("circuit breaker " + after.value, upstream=self.where)
+
+    async def open(self, identity: Identity) -> Talk:
+        """A new connection, greeted as this identity. Raises Refused or Unreachable.
+
+        Where the upstream's master may change, the server must have said that it is the master.
+        """
+        talk = await self.reach()
+        try:
+            greeted = await talk.greet(identity.login, self.version, as_master=self.follows)
+        except Refused:
+            self._count_success()
+            raise
+        except Unreachable as error:
+            self._count_failure(talk.target)
+            if isinstance(error, NotMaster) and talk.target is self.target:
+                self.on_not_master(talk.target, error)
+            raise
+        except BaseException:
+            self.breaker.abandoned(time.monotonic())
+            raise
+        if talk.target is not self.target:
+            talk.close()
+            raise Unreachable(f"the master is {self.where} now, not {talk.target}")
+        self._count_success()
+        identity.greeted = greeted
+        return talk
+
+    def _count_success(self) -> None:
+        before = self.breaker.state
+        self.breaker.connected(time.monotonic())
+        self._note_breaker(before)
+
+    def attach(self, up: Upstream, talk: Talk, identity: Identity) -> None:
+        """Hand a greeted connection to a link."""
         hello = identity.greeted.hello if identity.greeted else None
+        up.target = talk.target
         up.attach(talk.sock, talk.tls, hello, self.local.server_id(hello))
         if up.shared:
             known = identity.greeted is not None and not identity.greeted.unauthenticated
             for client in identity.clients:
                 client.set_authenticated(known)
             if identity is self.default:
+                self.on_master_up()
                 self.spawn(self.on_default_up())
+
+    def renew(self, target: Target) -> None:
+        """The same server, to be connected to in another way; links that are there stay."""
+        for up in self.plane.upstreams:
+            if up.target is self.target:
+                up.target = target
+        self.target = target
+
+    def switch(self, target: Target) -> None:
+        """The upstream is another server from now on: every link to the old one ends.
+
+        What was never sent, and reads, will be sent to the new one; see core/loss.pyx for the
+        rest. Clients with a link of their own lose it, with an error for what is under way.
+        """
+        self.target = target
+        self.breaker.reset()
+        for identity in list(self.identities.values()):
+            while identity.idle:
+                identity.idle.pop().close()
+            # The link first: what the retired ones move to it must wait for the new server.
+            for up in (identity.link, *identity.retired):
+                up.break_off("the master has changed")
+            identity.retry.set()
+        for up in list(self.plane.upstreams):
+            up.break_off("the master has changed")
+        self.connect(self.default)
 
     def _wake(self, identity: Identity) -> None:
         arrivals, identity.arrivals = identity.arrivals, []
@@ -204,17 +342,23 @@ class Pool:
         """A connection on which the server has accepted this login: make it the identity's.
 
         Gives the identity, and the server's error if the login can't go on where the client was.
+        Raises Unreachable.
         """
         try:
-            greeted = await talk.greet(replace(login, user=None), self.version)
+            greeted = await talk.greet(
+                replace(login, user=None), self.version, as_master=self.follows
+            )
         except Refused as error:
             return self.default, error.reply
+        if talk.target is not self.target:
+            talk.close()
+            raise Unreachable("the master has changed during the login")
         identity = self.identity(login, own_login=True)
         identity.greeted = greeted
         up = identity.link
         if up.up:
             up = Upstream(self.plane, identity, False)
-        self._attach(up, talk, identity)
+        self.attach(up, talk, identity)
         if up.shared:
             self._wake(identity)
         else:
@@ -222,10 +366,28 @@ class Pool:
             identity.idle.append(up)
         return identity, None
 
-    def _forget(self, identity: Identity) -> None:
+    def forget(self, identity: Identity) -> None:
+        """Nobody uses this identity any more."""
         self.identities.pop(identity.key, None)
-        self._silent.pop(identity.link, None)
+        self.caretaker.forget(identity.link)
         identity.close()
+
+    def count_held(self) -> None:
+        """Add up the bytes of requests that wait for an upstream."""
+        if not self.plane.writes_held and not any(i.waiting for i in self.identities.values()):
+            self.held_bytes = 0
+            return
+        waiting = sum(client.unparsed for client in self.plane.held_clients)
+        for identity in self.identities.values():
+            waiting += sum(client.unparsed for client in identity.waiting)
+            if not identity.link.up:
+                waiting += identity.link.retained
+        self.held_bytes = waiting
+
+    def may_hold(self, client: Client) -> bool:
+        """Whether one more client's requests may wait (`failover.hold_bytes`)."""
+        self.held_bytes += client.unparsed
+        return self.held_bytes <= self.settings.failover.hold_bytes
 
     # What the plane calls
 
@@ -235,15 +397,19 @@ class Pool:
             self.local.run(client)
         elif want == planes.LINK:
             self._link_for(client, client.identity)
+        elif want == planes.HELD:
+            client.answer(TOO_MUCH_HELD)
         elif want == planes.WAIT:
-            client.task = self.spawn(self._wait(client))
+            client.task = self.spawn(self.dedicated.wait(client))
         else:
-            self.dedicate(client, pinned=want == planes.PIN, spoilt=want == planes.ONCE)
+            self.dedicated.give_one(client, pinned=want == planes.PIN, spoilt=want == planes.ONCE)
 
     def _link_for(self, client: Client, identity: Identity) -> None:
         if not client.is_on(identity.link):
             client.use_shared(identity.link)
             client.resume()
+        elif not self.may_hold(client):
+            client.answer(TOO_MUCH_HELD)
         else:
             identity.waiting.add(client)
             self.connect(identity)
@@ -262,22 +428,26 @@ class Pool:
         if not up.shared or self.closing:
             return
         if up is not identity.link:
-            up.refuse(unavailable(f"upstream {self.target}: {reason}"))
-            return
-        self.reconnects += 1
-        log.warning("upstream link lost", upstream=str(self.target), reason=reason)
+            if identity.link.refusing:
+                up.refuse(unavailable(f"upstream {self.where}: {reason}"))
+            else:
+                up.move_to(identity.link)
+        else:
+            self.reconnects += 1
+            log.warning("upstream link lost", upstream=str(up.target), reason=reason)
+            if identity is self.default and up.target is self.target:
+                before = self.breaker.state
+                self.breaker.lost(time.monotonic())
+                self._note_breaker(before)
+        if self.is_current(up) and (identity is self.default or reason == planes.NOT_MASTER):
+            self.on_master_down()
         if identity.clients or identity is self.default:
             self.connect(identity)
 
     def released(self, client: Client, up: Upstream) -> None:
         """A client needs its dedicated link no more."""
-        identity: Identity = up.identity
         client.use_shared(client.identity.link)
-        if up.spoilt or self.closing or len(identity.idle) >= self.settings.upstream.pool_idle:
-            up.close()
-        elif up.up:
-            up.idle_since = time.monotonic()
-            identity.idle.append(up)
+        self.dedicated.take_back(client, up)
 
     def was_reset(self, client: Client) -> None:
         """The server has answered a pinned client's RESET."""
@@ -291,221 +461,6 @@ class Pool:
             connection.break_off("an internal error")
         else:
             connection.close("error")
-
-    # Dedicated links
-
-    def dedicate(self, client: Client, *, pinned: bool, spoilt: bool = False) -> None:
-        """Give a client a link of its own: at once from the idle ones, or when one is open."""
-        identity: Identity = client.identity
-        up = identity.take_idle()
-        if up is not None:
-            self._give(client, up, pinned, spoilt)
-        else:
-            identity.spare = min(2 * self.settings.upstream.pool_spare, identity.spare + 1)
-            client.task = self.spawn(self._dedicate(client, pinned, spoilt))
-        self._refill(identity)
-
-    def _refill(self, identity: Identity) -> None:
-        """Keep some links ready, so that a SUBSCRIBE is on its way before the PUBLISH that another
-        client sends next, as it would be on a connection that is already there."""
-        if not identity.filling and self._lacks_spare(identity):
-            identity.filling = True
-            self.spawn(self._fill(identity))
-
-    def _lacks_spare(self, identity: Identity) -> bool:
-        wanted = min(identity.spare, self.settings.upstream.pool_idle)
-        return bool(identity.clients) and len(identity.idle) < wanted
-
-    async def _fill(self, identity: Identity) -> None:
-        try:
-            while identity.link.up and self._lacks_spare(identity):
-                up = await self._open_dedicated(identity)
-                up.idle_since = time.monotonic()
-                identity.idle.appendleft(up)
-        except (Refused, Unreachable):
-            return
-        finally:
-            identity.filling = False
-
-    async def _dedicate(self, client: Client, pinned: bool, spoilt: bool) -> None:
-        up = await self._new_dedicated(client)
-        if up is not None:
-            client.task = None
-            self._give(client, up, pinned, spoilt)
-
-    async def _new_dedicated(self, client: Client) -> Upstream | None:
-        """A new link for this client; None when it got an error instead, or has gone."""
-        try:
-            up = await self._open_dedicated(client.identity)
-        except (Refused, Unreachable) as error:
-            self._deny(client, reply_for(error))
-            return None
-        if client.closed:
-            up.close()
-            return None
-        return up
-
-    async def _open_dedicated(self, identity: Identity) -> Upstream:
-        """A new dedicated link; tried for as long as commands may wait."""
-        deadline = time.monotonic() + self.settings.upstream.wait
-        attempt = 0
-        while True:
-            if len(self.plane.upstreams) >= self.settings.upstream.max_links:
-                raise Unreachable("too many upstream links (upstream.max_links)")
-            try:
-                talk = await self.open(identity)
-                break
-            except Unreachable:
-                if time.monotonic() >= deadline:
-                    raise
-            await asyncio.sleep(self.backoff.delay(attempt, random.random()))
-            attempt += 1
-        up = Upstream(self.plane, identity, False)
-        self._attach(up, talk, identity)
-        return up
-
-    def _deny(self, client: Client, error: bytes) -> None:
-        """The request at the head can't be served."""
-        client.task = None
-        if client.closed:
-            return
-        if client.head() is None:
-            # The rest of a large request is still to come, and nobody will read it.
-            client.say(error)
-            client.finish()
-        else:
-            client.answer(error)
-
-    def _give(self, client: Client, up: Upstream, pinned: bool, spoilt: bool) -> None:
-        if pinned:
-            for request in self.local.introduction(client):
-                up.ask_first(request)
-        client.use_dedicated(up, pinned, spoilt)
-
-    async def pin(self, client: Client) -> None:
-        """Give a client that is between commands a link of its own for good."""
-        if not client.idle:
-            return
-        up = client.identity.take_idle()
-        if up is None:
-            try:
-                up = await self._open_dedicated(client.identity)
-            except (Refused, Unreachable):
-                return
-        if not client.closed and client.idle:
-            self._give(client, up, True, True)
-        else:
-            up.close()
-
-    async def _wait(self, client: Client) -> None:
-        """WAIT is about this client's writes, which went down the shared link.
-
-        A dedicated link knows nothing of them. A message to nobody moves that connection's
-        replication offset past them; WAIT then means at least those writes. Where the user may
-        not publish, WAIT goes down the shared link: right, but others wait with it.
-        """
-        identity: Identity = client.identity
-        up = identity.take_idle()
-        request = pack_command((b"PUBLISH", WAIT_CHANNEL, b""))
-        if identity.wait_is_provable is None:
-            try:
-                talk = await self.open(identity)
-                identity.wait_is_provable = not is_error((await talk.ask(request))[0])
-                talk.close()
-            except (Refused, Unreachable) as error:
-                self._deny(client, reply_for(error))
-                return
-        if not identity.wait_is_provable:
-            client.task = None
-            client.forward()
-            return
-        if up is None or not up.up:
-            up = await self._new_dedicated(client)
-        if up is not None:
-            client.task = None
-            up.ask_first(request)
-            client.use_dedicated(up)
-
-    # Housekeeping
-
-    async def _housekeeping(self) -> None:
-        while not self.closing:
-            await asyncio.sleep(TICK)
-            now = time.monotonic()
-            self._watch_silence(now)
-            for identity in list(self.identities.values()):
-                self._trim(identity, now)
-
-    def _watch_silence(self, now: float) -> None:
-        """Look for shared links that owe replies and say nothing.
-
-        After STALLED seconds others are led past it: a paused write, a long script or a request
-        the server holds back would make them wait for what is not theirs. After
-        `upstream.silence_timeout` the link is given up.
-        """
-        limit = self.settings.upstream.silence_timeout
-        for identity in list(self.identities.values()):
-            for up in (identity.link, *identity.retired):
-                if not up.up or not up.outstanding:
-                    self._silent.pop(up, None)
-                    continue
-                received, since = self._silent.get(up, (-1, now))
-                if received != up.received:
-                    self._silent[up] = (up.received, now)
-                elif limit and now - since >= limit:
-                    self._silent.pop(up, None)
-                    up.break_off(f"it owes {up.outstanding} replies and was silent for {limit:g} s")
-                elif now - since >= STALLED and up is identity.link and not identity.diverting:
-                    self._divert(identity)
-
-    def _divert(self, identity: Identity) -> None:
-        """Lead clients past the identity's link, unless that has just been done."""
-        if len(identity.retired) < MAX_RETIRED and not self.closing:
-            identity.diverting = True
-            self.spawn(self._replace_link(identity))
-
-    async def _replace_link(self, identity: Identity) -> None:
-        """A second shared link in the place of one that is held up."""
-        try:
-            talk = await self.open(identity)
-        except (Refused, Unreachable):
-            return
-        finally:
-            identity.diverting = False
-        old = identity.link
-        if self.closing or not old.up or old not in self._silent:
-            talk.close()
-            return
-        up = Upstream(self.plane, identity, True)
-        identity.link = up
-        identity.retired.append(old)
-        self._attach(up, talk, identity)
-        old.divert_to(up)
-        log.info("led clients past a link that is held up", outstanding=old.outstanding)
-
-    def _trim(self, identity: Identity, now: float) -> None:
-        settings = self.settings.upstream
-        for up in [up for up in identity.retired if not up.outstanding]:
-            identity.retired.remove(up)
-            up.close()
-        while identity.idle and not identity.idle[0].up:
-            identity.idle.popleft()
-        if identity.link.up:
-            self._refill(identity)
-        if identity.idle and now - identity.idle[0].idle_since > settings.pool_idle_timeout:
-            # Not needed for that long: fewer will do.
-            identity.spare = max(self.settings.upstream.pool_spare, identity.spare - 1)
-            if len(identity.idle) > identity.spare:
-                identity.idle.popleft().close()
-        unused = identity.unused_since
-        if (
-            identity is not self.default
-            and unused is not None
-            and now - unused > UNUSED_IDENTITY
-            and not identity.clients
-            and not identity.link.outstanding
-        ):
-            self._forget(identity)
 
     async def close(self) -> None:
         """Close every link and end every task."""

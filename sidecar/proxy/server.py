@@ -26,9 +26,12 @@ import structlog
 from sidecar import __version__
 from sidecar.config import Settings
 from sidecar.core.commands import CommandTable
+from sidecar.policy.breaker import State
 from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
+from sidecar.policy.topology import Address, Event, MasterNamed
 from sidecar.proxy.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.greeting import Login, Target, is_error, tune
+from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.plane import Client, Plane
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.tls import client_context, handshake, server_context
@@ -54,6 +57,9 @@ class Proxy:
         self.table = CommandTable(secrets.randbits(32), FAMILIES)
         self.plane: Plane
         self.pool: Pool
+        self.master: MasterFollower | None = None
+        self.sentinels: Sentinels | None = None
+        self._context: ssl.SSLContext | None = None
         self._listeners: list[socket.socket] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._server_context: ssl.SSLContext | None = None
@@ -61,14 +67,20 @@ class Proxy:
         self._draining = False
         self._loop: asyncio.AbstractEventLoop
 
-    async def start(self) -> None:
-        """Listen and connect. Raises ProxyStartError, OSError (a listener), ssl.SSLError."""
+    async def start(self, master: Address | None = None) -> None:
+        """Listen and connect. Raises ProxyStartError, OSError (a listener), ssl.SSLError.
+
+        A Sentinel upstream needs `sentinels` set, and is told the `master` they name, if any.
+        """
         self._loop = asyncio.get_running_loop()
         raise_descriptor_limit()
         snapshot = files("sidecar.policy").joinpath("commands.json").read_text()
         self.table.update(rows_from_data(json.loads(snapshot)))
         limits = self.settings.limits
-        self.pool = Pool(self.settings, self._target(), self._login(), __version__)
+        follows = self.upstream.kind == "sentinel"
+        self._context = self._client_context()
+        target = None if follows else self._target_for(self.upstream)
+        self.pool = Pool(self.settings, target, self._login(), __version__)
         self.plane = Plane(
             self._loop,
             self.pool,
@@ -79,6 +91,9 @@ class Proxy:
             output_max=limits.client_output_max,
         )
         self.pool.begin(self.plane, lambda: self._setinfo)
+        if follows:
+            self._follow(master)
+        self._require_acks()
         self.pool.on_client_closed = lambda client: self._gone(client)
         listen = [parse_listen(url) for url in self.settings.listen.urls]
         if any(endpoint.tls for endpoint in listen):
@@ -95,13 +110,38 @@ class Proxy:
         for sock, endpoint in zip(self._listeners, listen, strict=True):
             self._loop.add_reader(sock.fileno(), self._accept, sock, endpoint)
 
-    def _target(self) -> Target:
+    def _follow(self, master: Address | None) -> None:
+        self.plane.follow_master()
+        self.master = MasterFollower(self.pool, self._target_of_master, self.sentinels)
+        if master is not None:
+            self.master.on_event(MasterNamed(master, switched=False))
+
+    def on_sentinel_event(self, event: Event) -> None:
+        """What a Sentinel says about the upstream."""
+        if self.master is not None:
+            self.master.on_event(event)
+
+    def _require_acks(self) -> None:
+        failover = self.settings.failover
+        if failover.min_replicas_ack:
+            replicas, timeout = failover.min_replicas_ack, int(failover.ack_timeout * 1000)
+            self.plane.require_acks(
+                replicas, hiredis.pack_command((b"WAIT", str(replicas), str(timeout)))
+            )
+
+    def _client_context(self) -> ssl.SSLContext | None:
+        return client_context(self.settings.upstream.tls) if self.upstream.tls else None
+
+    def _target_of_master(self, address: Address) -> Target:
+        host, port = address
+        return self._target_for(replace(self.upstream, kind="tcp", host=host, port=port))
+
+    def _target_for(self, endpoint: Endpoint) -> Target:
         settings = self.settings.upstream
-        context = client_context(settings.tls) if self.upstream.tls else None
         return Target(
-            self.upstream,
-            context,
-            settings.tls.server_name or self.upstream.host,
+            endpoint,
+            self._context,
+            settings.tls.server_name or endpoint.host,
             settings.connect_timeout,
             int(settings.tcp_keepalive),
         )
@@ -224,8 +264,10 @@ class Proxy:
         bad: the old ones stay in use then."""
         if self._server_context is not None:
             self._server_context = server_context(self.settings.listen.tls)
-        if self.pool.target.context is not None:
-            self.pool.target = self._target()
+        if self._context is not None:
+            self._context = self._client_context()
+            if self.pool.target is not None:
+                self.pool.renew(self._target_for(self.pool.target.endpoint))
 
     def _gone(self, client: Client) -> None:
         self.pool.local.by_id.pop(client.id, None)
@@ -298,7 +340,15 @@ class Proxy:
             links_dedicated=len(self.plane.upstreams) - shared - idle,
             reconnects=self.pool.reconnects,
             upstream_up=int(self.pool.default.link.up),
+            held_clients=self.plane.writes_held + sum(len(i.waiting) for i in identities),
+            held_bytes=self.pool.held_bytes,
+            breaker={state.value: int(self.pool.breaker.state is state) for state in State},
+            breaker_opened=self.pool.breaker.opened,
         )
+        if self.master is not None:
+            values["failover"] = self.master.snapshot()
+            values["switches"] = self.master.switches
+            values["last_interruption"] = self.master.last_pause
         return values
 
     async def drain(self, within: float) -> None:

@@ -63,8 +63,24 @@ def _load_ca(context: ssl.SSLContext, path: str, key: str) -> None:
         raise ssl.SSLError(f"cannot load {key} {path!r}: {error}") from error
 
 
+class Resumption:
+    """The latest TLS session with one server: connections that come back resume it."""
+
+    def __init__(self) -> None:
+        self.session: ssl.SSLSession | None = None
+
+    def keep(self, layer: ssl.SSLObject) -> None:
+        """Remember the session of an established connection; tickets come with the first reply."""
+        self.session = layer.session or self.session
+
+
 async def handshake(
-    sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_name: str = ""
+    sock: socket.socket,
+    context: ssl.SSLContext,
+    *,
+    server_side: bool,
+    server_name: str = "",
+    resumption: Resumption | None = None,
 ) -> Layer:
     """Do a TLS handshake on a connected non-blocking socket.
 
@@ -74,7 +90,11 @@ async def handshake(
     loop = asyncio.get_running_loop()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     layer = context.wrap_bio(
-        incoming, outgoing, server_side=server_side, server_hostname=server_name or None
+        incoming,
+        outgoing,
+        server_side=server_side,
+        server_hostname=server_name or None,
+        session=resumption.session if resumption is not None else None,
     )
     while True:
         try:

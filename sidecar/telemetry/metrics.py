@@ -123,9 +123,9 @@ METRICS: tuple[Declared, ...] = (
     Declared(
         "sidecar_commands_total",
         "counter",
-        "Commands received from clients, by command family.",
+        "Commands served by the upstream, by name; names it does not list count as unknown.",
         key="commands",
-        label="family",
+        label="command",
     ),
     Declared(
         "sidecar_command_errors_total",

@@ -16,16 +16,12 @@ import asyncio
 import contextlib
 import socket
 import struct
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, TypeVar
 
-from .process import free_port
+from .accepting import Accepting
 
 _CHUNK = 64 * 1024
-T = TypeVar("T")
 
 
 @dataclass
@@ -118,21 +114,16 @@ class _Link:
             end.transport.abort()
 
 
-class FaultProxy:
+class FaultProxy(Accepting):
     """Listens on a port of 127.0.0.1 and passes to `target` what the faults let pass."""
 
     def __init__(self, target: int | tuple[str, int], port: int | None = None) -> None:
         self.target = ("127.0.0.1", target) if isinstance(target, int) else target
-        self.port = free_port() if port is None else port
         self.to_server = Faults()
         self.to_client = Faults()
         self.accepted = 0
         self._links: set[_Link] = set()
-        self._server: asyncio.Server | None = None
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self.listen()
+        super().__init__(port)
 
     def __setattr__(self, name: str, value: object) -> None:
         """A fault set on the proxy is set for both directions."""
@@ -141,17 +132,6 @@ class FaultProxy:
             setattr(self.to_client, name, value)
         else:
             super().__setattr__(name, value)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def url(self) -> str:
@@ -162,14 +142,6 @@ class FaultProxy:
     def connections(self) -> int:
         """Connections there are now."""
         return len(self._links)
-
-    def listen(self) -> None:
-        """Accept connections (again)."""
-        self._call(self._listen())
-
-    def refuse(self) -> None:
-        """Stop listening: new connections are refused, those there are stay."""
-        self._call(self._refuse())
 
     def cut(self) -> None:
         """RST to both ends of every connection."""
@@ -195,38 +167,17 @@ class FaultProxy:
         """Stop everything."""
         self.refuse()
         self.cut()
-        self._call(self._settle())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        super().close()
 
     def _each(self, action: Callable[[_Link], None]) -> None:
         async def act() -> None:
             for link in list(self._links):
                 action(link)
 
-        self._call(act())
+        self.call(act())
 
-    async def _listen(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-
-    async def _refuse(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-
-    async def _settle(self) -> None:
-        """Cancel what is left, so that the loop closes clean."""
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on."""
         link = _Link(self)
         self.accepted += 1
         self._links.add(link)

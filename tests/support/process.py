@@ -20,11 +20,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self, TypeVar
+from typing import IO, TypeVar
 
-from .refreplies import reply_end
-from .wire import pack
+from .closing import Closing
+from .wire import ClosedError, DeadlineError, Wire
 
 START_DEADLINE = 20.0
 STOP_DEADLINE = 10.0
@@ -71,7 +70,7 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
-class Process:
+class Process(Closing):
     """A child process with a folder of its own, a log file and a port of 127.0.0.1."""
 
     def __init__(self, name: str, port: int | None = None) -> None:
@@ -81,17 +80,6 @@ class Process:
         self.log_file = self.folder / "log"
         self._child: subprocess.Popen[bytes] | None = None
         self._mark = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def pid(self) -> int:
@@ -205,17 +193,9 @@ class Process:
 def ping(port: int, tls: ssl.SSLContext | None = None) -> bytes:
     """The first reply of whoever listens on `port` to PING; empty when there is none yet."""
     try:
-        sock = socket.create_connection(("127.0.0.1", port), timeout=1.0)
-        with tls.wrap_socket(sock, server_hostname="localhost") if tls else sock as peer:
-            peer.sendall(pack("PING"))
-            received = b""
-            while (end := reply_end(received)) is None:
-                chunk = peer.recv(4096)
-                if not chunk:
-                    return b""
-                received += chunk
-            return received[:end]
-    except OSError:
+        with Wire(port, tls=tls, deadline=1.0) as wire:
+            return wire.cmd("PING")
+    except (OSError, ClosedError, DeadlineError):
         return b""
 
 

@@ -11,18 +11,15 @@ import asyncio
 import datetime
 import ipaddress
 import ssl
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .process import free_port
+from .accepting import Accepting
 from .servers import TlsFiles
 
 _DAY = datetime.timedelta(days=1)
@@ -147,7 +144,7 @@ def make_certificates(folder: Path) -> Certificates:
     )
 
 
-class TlsTerminator:
+class TlsTerminator(Accepting):
     """A TLS port in front of a plain port, in a thread with an event loop of its own.
 
     `handshakes` counts connections whose handshake ended well on this side (TLS 1.3 lets a client
@@ -156,32 +153,17 @@ class TlsTerminator:
 
     def __init__(self, target: int, context: ssl.SSLContext, port: int | None = None) -> None:
         self.target = target
-        self.port = free_port() if port is None else port
         self.handshakes = 0
         self.passed = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        start = asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=context)
-        self._server = asyncio.run_coroutine_threadsafe(start, self._loop).result(10)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
+        super().__init__(port, context)
 
     @property
     def url(self) -> str:
         """The terminator as an upstream URL; the good certificate names this host."""
         return f"rediss://localhost:{self.port}"
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on."""
         self.handshakes += 1
         try:
             there, back = await asyncio.open_connection("127.0.0.1", self.target)
@@ -208,17 +190,3 @@ class TlsTerminator:
                 await writer.drain()
         except OSError:
             return
-
-    def close(self) -> None:
-        """Stop listening and end every connection."""
-        asyncio.run_coroutine_threadsafe(self._settle(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        self._loop.close()
-
-    async def _settle(self) -> None:
-        self._server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -12,9 +12,8 @@ import socket
 import ssl
 import struct
 import time
-from types import TracebackType
-from typing import Self
 
+from .closing import Closing
 from .refreplies import reply_end
 
 DEADLINE = 5.0
@@ -41,7 +40,7 @@ def pack(*args: bytes | str | int | float) -> bytes:
     return b"".join(parts)
 
 
-class Wire:
+class Wire(Closing):
     """One client connection to a TCP port of this host, or to a unix socket's path."""
 
     def __init__(
@@ -70,16 +69,10 @@ class Wire:
             self._sock.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
+    @property
+    def address(self) -> str:
+        """This end of a TCP connection, as CLIENT LIST writes it."""
+        return "{}:{}".format(*self._sock.getsockname())
 
     @classmethod
     def answers(cls, port: int) -> bool:

@@ -1,18 +1,27 @@
 """CLIENT LIST with the sidecar's clients in the place of its links: text and facts in, text out.
 
-The last two ask real servers, through a sidecar and past it.
+tests/compat/test_client_list.py asks real servers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.proxy.client_list import Line, Listed, merge, own_line, parse, render
-from tests.compat.harness import Pair
-from tests.support.wire import Wire
+from sidecar.proxy.client_list import (
+    Line,
+    Listed,
+    merge,
+    own_line,
+    parse,
+    printable_address,
+    render,
+    rewrite,
+)
 
 LINK = b"id=7 addr=10.0.0.1:50 name=redis-sidecar age=99 idle=3 flags=N cmd=get user=default \
 lib-name=redis-sidecar lib-ver=1"
@@ -124,58 +133,45 @@ def test_every_line_is_foreign_or_a_client(
     assert ids == foreign + shown
 
 
-def _lines(wire: Wire, *args: str) -> list[dict[str, str]]:
-    """What CLIENT LIST says, line by line."""
-    text = wire.cmd("CLIENT", "LIST", *args).partition(b"\r\n")[2].decode().strip()
-    return [dict(w.split("=", 1) for w in line.split(" ")) for line in text.split("\n")]
+def reply(text: bytes, *, verbatim: bool = False) -> bytes:
+    """A CLIENT LIST reply: a bulk string in RESP2, a verbatim string in RESP3."""
+    body = b"txt:" + text if verbatim else text
+    return b"%b%d\r\n%b\r\n" % (b"=" if verbatim else b"$", len(body), body)
 
 
-def _address(wire: Wire) -> str:
-    return "{}:{}".format(*wire._sock.getsockname())
+def all_lines(lines: dict[int, Line]) -> Iterable[Line]:
+    return lines.values()
 
 
-def test_client_list_and_kill(pair: Pair) -> None:
-    """Each client once, as itself; no links; others as they are. KILL ADDR ends just the one."""
-    port = pair.sidecar.port
-    with Wire(port) as a, Wire(port) as b, Wire(port) as c, Wire(pair.behind.port) as foreign:
-        wires = {"a": a, "b": b, "c": c, "foreign": foreign}
-        for name, wire in wires.items():
-            assert wire.cmd("CLIENT", "SETNAME", name) == b"+OK\r\n"
-        ids = {name: wire.cmd("CLIENT", "ID")[1:-2].decode() for name, wire in wires.items()}
-        assert c.cmd("SUBSCRIBE", "x").endswith(b":1\r\n")
-        own = {(name, ids[name], _address(wire)) for name, wire in wires.items()}
-
-        def ours(*args: str) -> list[tuple[str, str, str]]:
-            return sorted((i["name"], i["id"], i["addr"]) for i in _lines(a, *args) if i["name"])
-
-        assert ours() == sorted(own)
-        assert {i["name"] for i in _lines(foreign)} >= {"foreign", "redis-sidecar"}
-        assert ours("ID", ids["a"], ids["b"]) == sorted(o for o in own if o[0] in "ab")
-        assert [i["id"] for i in _lines(a, "ID", ids["foreign"])] == [ids["foreign"]]
-        with Wire(port) as d:
-            assert d.cmd("PING") == b"+PONG\r\n"
-            assert a.cmd("CLIENT", "KILL", "ADDR", _address(b)) == b":1\r\n"
-            b.expect_eof()
-            gone = _address(d)
-            assert a.cmd("CLIENT", "KILL", gone) == b"+OK\r\n"
-            d.expect_eof()
-        assert a.cmd("CLIENT", "KILL", gone) == b"-ERR No such client\r\n"
-        assert ours() == sorted(o for o in own if o[0] != "b")
-        assert a.cmd("PUBLISH", "x", "1") == b":1\r\n"
-        assert c.read_reply().endswith(b"$1\r\n1\r\n")
+@pytest.mark.parametrize("verbatim", [False, True])
+@pytest.mark.parametrize("text", [TEXT, FOREIGN + b"\n", b""])
+def test_a_reply_without_changes_is_the_same(text: bytes, verbatim: bool) -> None:
+    assert rewrite(reply(text, verbatim=verbatim), all_lines) == reply(text, verbatim=verbatim)
 
 
-def test_client_kill_user(pair: Pair) -> None:
-    """That user's clients, pinned ones too, and nobody else."""
-    port = pair.sidecar.port
-    with Wire(port) as a, Wire(port) as bob, Wire(port) as bob_too, Wire(port) as other:
-        assert a.cmd("ACL", "SETUSER", "bob", "on", ">p", "~*", "&*", "+@all") == b"+OK\r\n"
-        for wire in (bob, bob_too):
-            assert wire.cmd("AUTH", "bob", "p") == b"+OK\r\n"
-        assert bob_too.cmd("SUBSCRIBE", "x").endswith(b":1\r\n")
-        assert other.cmd("SET", "k", "v") == b"+OK\r\n"
-        assert a.cmd("CLIENT", "KILL", "USER", "bob")[:1] == b":"
-        bob.expect_eof()
-        bob_too.expect_eof()
-        assert other.cmd("GET", "k") == b"$1\r\nv\r\n"
-        assert a.cmd("ACL", "DELUSER", "bob") == b":1\r\n"
+@pytest.mark.parametrize("verbatim", [False, True])
+def test_the_length_is_that_of_the_changed_text(verbatim: bool) -> None:
+    changed = rewrite(
+        reply(TEXT, verbatim=verbatim),
+        lambda lines: [own_line(lines[7], CLIENT), lines[9]],
+    )
+    mine = render(own_line(parse(LINK)[7], CLIENT))
+    assert changed == reply(mine + b"\n" + FOREIGN + b"\n", verbatim=verbatim)
+
+
+@pytest.mark.parametrize("other", [b"-NOPERM no\r\n", b"+OK\r\n", b":1\r\n"])
+def test_other_replies_are_left_alone(other: bytes) -> None:
+    assert rewrite(other, lambda lines: [{b"id": b"1"}]) == other
+
+
+@pytest.mark.parametrize(
+    ("peer", "text"),
+    [
+        (("127.0.0.1", 6380), b"127.0.0.1:6380"),
+        (("::1", 6380, 0, 0), b"[::1]:6380"),
+        ("", b""),
+        (None, b""),
+    ],
+)
+def test_addresses_are_written_as_the_server_does(peer: object, text: bytes) -> None:
+    assert printable_address(peer) == text

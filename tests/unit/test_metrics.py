@@ -45,7 +45,7 @@ def test_every_key_of_the_snapshot_is_shown() -> None:
     assert samples["sidecar_client_connections{}"] == 3
     assert samples["sidecar_client_connections_closed_total{reason=output_limit}"] == 1
     assert samples["sidecar_upstream_links{kind=dedicated}"] == 2
-    assert samples["sidecar_commands_total{family=set}"] == 9
+    assert samples["sidecar_commands_total{command=set}"] == 9
     assert samples["sidecar_upstream_transmit_bytes_total{}"] == 400
     for declared in METRICS:
         assert any(name.startswith(declared.name) for name in samples), declared.name

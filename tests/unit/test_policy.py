@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.commands import READ, ROUTES
+from sidecar.core.commands import READ, ROUTES, WRITES
 from sidecar.policy import routing
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.routing import (
@@ -114,7 +114,7 @@ def test_rows_that_cannot_be_understood() -> None:
     """Short ones are left out, numbers beyond 16 bits are cut down to them."""
     assert rows_from_command([["old", 1, [], 0, 0, 0], []]) == {}
     row = rows_from_command([["m.x", -99999, ["module"], 99999, -99999, 70000, []]])[b"m.x"]
-    assert row == (ROUTES["blocking"], 0, 0, -32768, 32767, -32768, 32767)
+    assert row == (ROUTES["blocking"], WRITES, 0, -32768, 32767, -32768, 32767)
 
 
 @pytest.fixture(scope="module")

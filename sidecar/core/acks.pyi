@@ -1,0 +1,1 @@
+"""Replies to writes, withheld until replicas have the writes; for Cython only."""

@@ -1,0 +1,109 @@
+"""A circuit breaker: when to stop trying an upstream that keeps failing. Pure; time is handed in.
+
+    CLOSED      connections are tried as usual
+    OPEN        nothing is tried, requests get an error at once, until `retry_at`
+    HALF_OPEN   one connection is tried as a probe; its outcome closes or opens
+
+It opens when a window holds too many failures and either connections were there and were lost
+each time, or none has come about for `grace` seconds. Requests wait that long for an upstream
+anyway, so a failover in time never meets an open breaker.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class State(Enum):
+    """See the module's head."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass
+class Breaker:
+    """The state of one upstream. Times in seconds of one monotonic clock.
+
+    `failures` within `window` open it (0: never); `grace` is how long requests wait anyway;
+    `open_for` is the first pause, doubled with each failed probe up to `open_max`.
+    """
+
+    failures: int
+    window: float
+    grace: float
+    open_for: float
+    open_max: float
+    state: State = State.CLOSED
+    opened: int = 0
+    retry_at: float = 0.0
+    _pause: float = 0.0
+    _down_since: float | None = None
+    _failed: deque[float] = field(default_factory=deque)
+    _lost: deque[float] = field(default_factory=deque)
+
+    def may_connect(self, now: float) -> bool:
+        """Whether a connection may be tried now; an open breaker lets one through as a probe."""
+        if self.state is State.OPEN and now >= self.retry_at:
+            self.state = State.HALF_OPEN
+            return True
+        return self.state is State.CLOSED
+
+    def connected(self, now: float) -> None:
+        """A connection has come about."""
+        self._down_since = None
+        self._failed.clear()
+        if self.state is not State.CLOSED:
+            self._lost.clear()
+        self.state = State.CLOSED
+        self._pause = 0.0
+
+    def failed(self, now: float) -> None:
+        """A connection could not be made."""
+        if self._down_since is None:
+            self._down_since = now
+        if self.state is State.HALF_OPEN:
+            self._open(now)
+            return
+        self._note(self._failed, now)
+        if len(self._failed) >= self.failures and now - self._down_since >= self.grace:
+            self._open(now)
+
+    def lost(self, now: float) -> None:
+        """A connection that was there is lost."""
+        if self._down_since is None:
+            self._down_since = now
+        self._note(self._lost, now)
+        if len(self._lost) >= self.failures:
+            self._open(now)
+
+    def abandoned(self, now: float) -> None:
+        """An attempt was given up before its outcome was known: a probe is due again."""
+        if self.state is State.HALF_OPEN:
+            self.state = State.OPEN
+            self.retry_at = now
+
+    def reset(self) -> None:
+        """Another upstream: what was known is about the old one."""
+        self.state = State.CLOSED
+        self._pause = 0.0
+        self._down_since = None
+        self._failed.clear()
+        self._lost.clear()
+
+    def _note(self, events: deque[float], now: float) -> None:
+        events.append(now)
+        while events and events[0] <= now - self.window:
+            events.popleft()
+
+    def _open(self, now: float) -> None:
+        if not self.failures:
+            return
+        if self.state is not State.OPEN:
+            self.opened += 1
+        self._pause = min(self.open_max, 2 * self._pause if self._pause else self.open_for)
+        self.state = State.OPEN
+        self.retry_at = now + self._pause

@@ -1,0 +1,57 @@
+"""HELLO: what a request asks for, and the connection id in its reply. Pure: bytes in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_ID = b"$2\r\nid\r\n:"
+
+
+def is_plain_word(value: bytes) -> bool:
+    """What the server allows in client names and library names: no blanks, printable ASCII."""
+    return all(33 <= byte <= 126 for byte in value)
+
+
+def parse_hello(
+    args: Sequence[bytes],
+) -> tuple[int, tuple[bytes, bytes] | None, bytes | None] | None:
+    """(version or 0, (user, password), name) of a HELLO that is surely right, else None."""
+    if len(args) == 1:
+        return 0, None, None
+    if args[1] not in (b"2", b"3"):
+        return None
+    credentials = name = None
+    i = 2
+    while i < len(args):
+        word = args[i].upper()
+        if word == b"AUTH" and i + 2 < len(args):
+            credentials = (args[i + 1], args[i + 2])
+            i += 3
+        elif word == b"SETNAME" and i + 1 < len(args) and is_plain_word(args[i + 1]):
+            name = args[i + 1]
+            i += 2
+        else:
+            return None
+    return int(args[1]), credentials, name
+
+
+def server_id(hello: bytes | None) -> int:
+    """The connection's id on the server, from its HELLO; 0 when there is none."""
+    place = _place_of_id(hello or b"")
+    return 0 if hello is None or place is None else int(hello[place])
+
+
+def with_id(hello: bytes, client_id: int) -> bytes:
+    """A HELLO reply with the id that this client is known by here."""
+    place = _place_of_id(hello)
+    if place is None:
+        return hello
+    return hello[: place.start] + b"%d" % client_id + hello[place.stop :]
+
+
+def _place_of_id(hello: bytes) -> slice | None:
+    at = hello.find(_ID)
+    if at < 0:
+        return None
+    begin = at + len(_ID)
+    return slice(begin, hello.index(b"\r\n", begin))

@@ -1,0 +1,110 @@
+"""CLIENT LIST, INFO and KILL through a sidecar, against what its clients know of themselves."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.wire import Wire
+
+from .harness import Pair
+
+
+def _lines(wire: Wire, *args: str) -> list[dict[str, str]]:
+    """What CLIENT LIST says, line by line."""
+    text = wire.cmd("CLIENT", "LIST", *args).partition(b"\r\n")[2].decode()
+    text = text.removeprefix("txt:").strip()
+    return [dict(w.split("=", 1) for w in line.split(" ")) for line in text.split("\n")]
+
+
+def test_client_list_and_kill(pair: Pair) -> None:
+    """Each client once, as itself; no links; others as they are. KILL ADDR ends just the one."""
+    port = pair.sidecar.port
+    with Wire(port) as a, Wire(port) as b, Wire(port) as c, Wire(pair.behind.port) as foreign:
+        wires = {"a": a, "b": b, "c": c, "foreign": foreign}
+        for name, wire in wires.items():
+            assert wire.cmd("CLIENT", "SETNAME", name) == b"+OK\r\n"
+        ids = {name: wire.cmd("CLIENT", "ID")[1:-2].decode() for name, wire in wires.items()}
+        assert c.cmd("SUBSCRIBE", "x").endswith(b":1\r\n")
+        own = {(name, ids[name], wire.address) for name, wire in wires.items()}
+
+        def ours(*args: str) -> list[tuple[str, str, str]]:
+            return sorted((i["name"], i["id"], i["addr"]) for i in _lines(a, *args) if i["name"])
+
+        assert ours() == sorted(own)
+        assert {i["name"] for i in _lines(foreign)} >= {"foreign", "redis-sidecar", "c"}
+        assert ours("ID", ids["a"], ids["b"]) == sorted(o for o in own if o[0] in "ab")
+        assert [i["id"] for i in _lines(a, "ID", ids["foreign"])] == [ids["foreign"]]
+        with Wire(port) as d:
+            assert d.cmd("PING") == b"+PONG\r\n"
+            assert a.cmd("CLIENT", "KILL", "ADDR", b.address) == b":1\r\n"
+            b.expect_eof()
+            gone = d.address
+            assert a.cmd("CLIENT", "KILL", gone) == b"+OK\r\n"
+            d.expect_eof()
+        assert a.cmd("CLIENT", "KILL", gone) == b"-ERR No such client\r\n"
+        assert ours() == sorted(o for o in own if o[0] != "b")
+        assert a.cmd("PUBLISH", "x", "1") == b":1\r\n"
+        assert c.read_reply().endswith(b"$1\r\n1\r\n")
+
+
+def test_client_kill_user(pair: Pair) -> None:
+    """That user's clients, pinned ones too, and nobody else."""
+    port = pair.sidecar.port
+    with Wire(port) as a, Wire(port) as bob, Wire(port) as bob_too, Wire(port) as other:
+        assert a.cmd("ACL", "SETUSER", "bob", "on", ">p", "~*", "&*", "+@all") == b"+OK\r\n"
+        for wire in (bob, bob_too):
+            assert wire.cmd("AUTH", "bob", "p") == b"+OK\r\n"
+        assert bob_too.cmd("SUBSCRIBE", "x").endswith(b":1\r\n")
+        assert other.cmd("SET", "k", "v") == b"+OK\r\n"
+        assert a.cmd("CLIENT", "KILL", "USER", "bob")[:1] == b":"
+        bob.expect_eof()
+        bob_too.expect_eof()
+        assert other.cmd("GET", "k") == b"$1\r\nv\r\n"
+        assert a.cmd("ACL", "DELUSER", "bob") == b":1\r\n"
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_client_info(pair: Pair, protocol: int) -> None:
+    """What CLIENT INFO says of a client is what the list says of it, and its own."""
+    with Wire(pair.sidecar.port) as first, Wire(pair.sidecar.port) as a:
+        assert first.cmd("PING") == b"+PONG\r\n"
+        a.cmd("HELLO", protocol, "SETNAME", "me")
+        own = a.cmd("CLIENT", "ID")[1:-2].decode()
+        head, _, text = a.cmd("CLIENT", "INFO").partition(b"\r\n")
+        assert head[:1] == (b"=" if protocol == 3 else b"$")
+        assert int(head[1:]) == len(text) - 2
+        info = dict(w.split("=", 1) for w in text.decode().removeprefix("txt:").split())
+        assert (info["id"], info["name"], info["addr"]) == (own, "me", a.address)
+        (listed,) = _lines(a, "ID", own)
+        assert list(listed) == list(info)
+        for field in ("id", "name", "addr", "db", "user", "resp"):
+            assert listed.get(field) == info.get(field)
+
+
+def test_what_the_server_counts_are_links(pair: Pair) -> None:
+    """INFO counts the sidecar's connections, and the logs of the server name them."""
+    with Wire(pair.sidecar.port) as a:
+        assert a.cmd("CLIENT", "SETNAME", "me") == b"+OK\r\n"
+        wires = [Wire(pair.sidecar.port) for _ in range(30)]
+        for wire in wires:
+            assert wire.cmd("PING") == b"+PONG\r\n"
+        connected = re.search(rb"connected_clients:(\d+)", a.cmd("INFO", "clients"))
+        assert connected is not None
+        assert int(connected[1]) < 30
+        for wire in wires:
+            wire.close()
+        a.cmd("CONFIG", "SET", "slowlog-log-slower-than", 0)
+        a.cmd("SLOWLOG", "RESET")
+        a.cmd("GET", "k")
+        slow = a.cmd("SLOWLOG", "GET", 10)
+        a.cmd("CONFIG", "SET", "slowlog-log-slower-than", 10_000)
+        a.cmd("SLOWLOG", "RESET")
+        assert b"\r\nredis-sidecar\r\n" in slow
+        a.cmd("ACL", "LOG", "RESET")
+        assert a.cmd("AUTH", "nobody", "x")[:10] == b"-WRONGPASS"
+        failures = a.cmd("ACL", "LOG")
+        assert b"username\r\n$6\r\nnobody" in failures
+        for said in (slow, failures):
+            assert a.address.encode() not in said
