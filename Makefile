@@ -26,7 +26,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
-  asan fuzz docs certs clean
+  drill drill-smoke asan fuzz docs certs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -74,6 +74,14 @@ bench: $(BUILT) $(VENV)/.installed-bench ## measure beside the peers (bench/READ
 bench-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the bench run?
 	@tests/support/install_peers.sh test bench
 	$(BIN)/python -m bench --quick $(ARGS)
+
+drill: $(BUILT) $(VENV)/.installed-bench ## failover drills, beside direct clients: ARGS="--only 3"
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m bench.drills $(ARGS)
+
+drill-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the drills run?
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m bench.drills --smoke $(ARGS)
 
 asan: $(BUILT) $(VENV)/.installed-test ## the core's tests and fuzzer, with sanitizers compiled in
 	$(BIN)/python tests/support/asan.py $(ARGS)

@@ -39,7 +39,7 @@ from sidecar.proxy.plane import Client, Plane, Upstream
 
 log = structlog.get_logger()
 
-# How long a link must have been silent for its last reply to have come, and the longest wait for it.
+# How long a link must have been silent for its last reply to have come, and the longest wait.
 QUIET = 0.25
 QUIET_AT_LATEST = 5.0
 # Connections being made at once: after a switch they come back a few at a time.
@@ -79,6 +79,7 @@ class Pool:
         )
         self.reconnects = 0
         self.held_bytes = 0
+        self._holding: set[Client] = set()
         self.closing = False
         self.no_master = "no master is known yet"
         self._last_failure = ""
@@ -445,20 +446,29 @@ class Pool:
 
     def count_held(self) -> None:
         """Add up the bytes of requests that wait for an upstream."""
-        if not self.plane.writes_held and not any(i.waiting for i in self.identities.values()):
-            self.held_bytes = 0
-            return
-        waiting = sum(client.unparsed for client in self.plane.held_clients)
-        for identity in self.identities.values():
-            waiting += sum(client.unparsed for client in identity.waiting)
-            if not identity.link.up:
-                waiting += identity.link.retained
-        self.held_bytes = waiting
+        self._holding = set()
+        if self.plane.writes_held or any(i.waiting for i in self.identities.values()):
+            self._holding.update(self.plane.held_clients)
+            for identity in self.identities.values():
+                self._holding |= identity.waiting
+        self.held_bytes = sum(client.unparsed for client in self._holding)
+        if self._holding:
+            links = [identity.link for identity in self.identities.values()]
+            self.held_bytes += sum(link.retained for link in links if not link.up)
 
     def may_hold(self, client: Client) -> bool:
-        """Whether one more client's requests may wait (`failover.hold_bytes`)."""
-        self.held_bytes += client.unparsed
-        return self.held_bytes <= self.settings.failover.hold_bytes
+        """Whether this client's requests may wait (`failover.hold_bytes`).
+
+        One that waits already, for writes to be let go, may go on waiting for a link.
+        """
+        if client in self._holding:
+            return True
+        held = self.held_bytes + client.unparsed
+        if held > self.settings.failover.hold_bytes:
+            return False
+        self.held_bytes = held
+        self._holding.add(client)
+        return True
 
     # What the plane calls
 
