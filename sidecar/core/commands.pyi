@@ -1,9 +1,14 @@
 """The command table: what the data path must know of a command, by name."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Self, TypedDict
+from typing import Final, Self, TypeAlias, TypedDict
 
 from typing_extensions import disjoint_base
+
+# keyword, at, find, flags, last, step, limit, count_at, first (see KeySpec in commands.pxd)
+_Spec: TypeAlias = tuple[bytes, int, int, int, int, int, int, int, int]
+# form, specs, subcommands by name
+_Rule: TypeAlias = tuple[int, tuple[_Spec, ...], tuple[tuple[bytes, _Rule], ...]]
 
 class _CommandRow(TypedDict):
     name: bytes
@@ -11,11 +16,20 @@ class _CommandRow(TypedDict):
     flags: int
     family: str
     arity: int
-    keys: tuple[int, int, int]
+    keys: int
 
 ROUTES: Final[dict[str, int]]
 READ: Final[int]
 WRITES: Final[int]
+CACHEABLE: Final[int]
+CACHEABLE_EACH: Final[int]
+FORMS: Final[dict[str, int]]
+FINDS: Final[dict[str, int]]
+SPEC_WRITES: Final[int]
+SPEC_OPTIONAL: Final[int]
+MOST_SPECS: Final[int]
+LONGEST_KEYWORD: Final[int]
+LONGEST_SUBCOMMAND: Final[int]
 UNKNOWN: Final[int]
 
 @disjoint_base
@@ -25,6 +39,6 @@ class CommandTable:
     def count(self) -> int: ...
     @property
     def families(self) -> list[str]: ...
-    def update(self, rows: Mapping[bytes, tuple[int, int, int, int, int, int, int]]) -> None: ...
+    def update(self, rows: Mapping[bytes, tuple[int, int, int, int, _Rule | None]]) -> None: ...
     def lookup(self, name: bytes) -> _CommandRow | None: ...
     def name(self, command_id: int) -> str: ...

@@ -1,20 +1,81 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The command table: what the data path must know of a command, by name.
 
-Rows come from the server's own COMMAND reply by way of `sidecar.policy.routing`; this file
-only stores and finds them. Names are found whatever their case. The hash is seeded, since the
+Rows come from the server's own COMMAND reply by way of `sidecar.policy.routing`, and the rules
+for their keys by way of `sidecar.policy.keyspecs`; this file only stores and finds them, and
+`keys.pyx` follows the rules. Names are found whatever their case. The hash is seeded, since the
 names looked up are a client's bytes. Rows are changed in place and never removed, so that ids
 (indices of the counters) and pointers stay good when the table is refreshed from a server.
 """
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+
+cdef enum:
+    CACHE_LINE = 64
 
 # Row 0 stands for every command the table does not know.
 UNKNOWN = 0
 
 
-cdef inline char lower(char c) noexcept nogil:
-    return c + 32 if c >= c'A' and c <= c'Z' else c
+cdef void free_rules(KeyRules* rules) noexcept:
+    if rules != NULL:
+        free(rules.subs)        # these have none of their own
+        free(rules)
+
+
+cdef int fill_spec(KeySpec* to, tuple spec) except -1:
+    cdef bytes keyword = spec[0]
+    cdef size_t n = len(keyword)
+    if n > KEYWORD_MAX:
+        raise ValueError("keyword too long")
+    memcpy(to.keyword, <const char*>keyword, n)
+    to.keyword_len = <uint8_t>n
+    to.at, to.find, to.flags, to.last, to.step, to.limit, to.count_at, to.first = spec[1:]
+    return 0
+
+
+cdef int fill_rules(KeyRules* to, tuple rule) except -1:
+    """Fill zeroed memory, which is good for free_rules at any time."""
+    cdef tuple specs = rule[1], subs = rule[2]
+    cdef bytes name
+    cdef int i
+    if len(specs) > MAX_SPECS or len(subs) > 255:
+        raise ValueError("too many key specifications")
+    to.keys = rule[0]
+    for i, spec in enumerate(specs):
+        fill_spec(&to.specs[i], spec)
+    to.specs_len = <uint8_t>len(specs)
+    if subs:
+        to.subs = <KeyRules*>calloc(len(subs), sizeof(KeyRules))
+        if to.subs == NULL:
+            raise MemoryError
+    for i, (name, inner) in enumerate(subs):
+        if len(name) > SUBCOMMAND_MAX or inner[2]:
+            raise ValueError("bad subcommand")
+        memcpy(to.subs[i].name, <const char*>name, len(name))
+        to.subs[i].name_len = <uint8_t>len(name)
+        fill_rules(&to.subs[i], inner)
+        to.subs_len = <uint8_t>(i + 1)
+    return 0
+
+
+cdef int set_keys(Command* c, tuple rule) except -1:
+    """Give a row these rules for its keys."""
+    cdef KeyRules* rules = NULL
+    if rule[1] or rule[2]:
+        rules = <KeyRules*>calloc(1, sizeof(KeyRules))
+        if rules == NULL:
+            raise MemoryError
+        try:
+            fill_rules(rules, rule)
+        except BaseException:
+            free_rules(rules)
+            raise
+    free_rules(c.rules)
+    c.rules = rules
+    c.keys = rule[0]
+    return 0
 
 
 cdef class CommandTable:
@@ -25,10 +86,12 @@ cdef class CommandTable:
     """
 
     def __cinit__(self, uint32_t seed, families):
-        self.commands = <Command*>calloc(MAX_COMMANDS, sizeof(Command))
+        self.block = calloc(MAX_COMMANDS + 1, sizeof(Command))
         self.slots = <uint16_t*>calloc(SLOTS, sizeof(uint16_t))
-        if self.commands == NULL or self.slots == NULL:
+        if self.block == NULL or self.slots == NULL:
             raise MemoryError
+        self.commands = <Command*>((<uintptr_t>self.block + CACHE_LINE - 1)
+                                   & ~<uintptr_t>(CACHE_LINE - 1))
         self.seed = seed
         self.families = list(families)
         self.commands[0].route = ROUTE_ONCE
@@ -36,7 +99,10 @@ cdef class CommandTable:
         self.count = 1
 
     def __dealloc__(self):
-        free(self.commands)
+        cdef int i
+        for i in range(self.count):
+            free_rules(self.commands[i].rules)
+        free(self.block)
         free(self.slots)
 
     cdef uint32_t hash(self, const char* name, size_t n) noexcept nogil:
@@ -85,11 +151,16 @@ cdef class CommandTable:
             self.count += 1
             memcpy(c.name, <const char*>name, n)
             c.name_len = <uint8_t>n
-        c.route, c.flags, c.family, c.arity, c.first_key, c.last_key, c.key_step = row
+        c.route, c.flags, c.family, c.arity = row[:4]
+        if len(row) == 5 and row[4] is not None:
+            set_keys(c, row[4])
         return 1
 
     def update(self, rows):
-        """Add or change rows: name -> (route, flags, family, arity, first, last, step).
+        """Add or change rows: name -> (route, flags, family, arity, keys).
+
+        `keys` is a rule of `sidecar.policy.keyspecs`; None keeps what the row has, and is
+        "unknown" for a new one.
 
         Names of 48 bytes and more, and rows beyond the table's size, are left out: such
         commands count as unknown, which is slower but safe.
@@ -104,7 +175,7 @@ cdef class CommandTable:
             return None
         return {"name": c.name[:c.name_len], "route": c.route, "flags": c.flags,
                 "family": self.families[c.family], "arity": c.arity,
-                "keys": (c.first_key, c.last_key, c.key_step)}
+                "keys": c.keys & FORM_MASK}
 
     def name(self, int command_id):
         """The name of the row with this id; "unknown" for row 0."""
@@ -123,3 +194,20 @@ ROUTES = {
 }
 READ = COMMAND_READ
 WRITES = COMMAND_WRITES
+CACHEABLE = COMMAND_CACHEABLE
+CACHEABLE_EACH = COMMAND_CACHEABLE_EACH
+
+# What rules for keys are made of.
+FORMS = {
+    "unknown": FORM_UNKNOWN, "none": FORM_NONE, "one": FORM_ONE, "rest": FORM_REST,
+    "specs": FORM_SPECS, "container": FORM_CONTAINER, "any": FORM_ANY, "writes": FORM_WRITES,
+}
+FINDS = {
+    "range": FIND_RANGE, "keynum": FIND_KEYNUM, "sort_store": FIND_SORT_STORE,
+    "geo_store": FIND_GEO_STORE, "migrate": FIND_MIGRATE,
+}
+SPEC_WRITES = KEY_WRITES
+SPEC_OPTIONAL = KEY_OPTIONAL
+MOST_SPECS = MAX_SPECS
+LONGEST_KEYWORD = KEYWORD_MAX
+LONGEST_SUBCOMMAND = SUBCOMMAND_MAX

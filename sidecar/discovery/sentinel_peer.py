@@ -167,7 +167,7 @@ class Peer:
                         next_poll = loop.time() + settings.poll_interval
                         self.ask()
                     elif link.idle_for >= HEARTBEAT:
-                        pass
+                        link.send(_nothing, "PING")
                     await asyncio.wait((link.lost,), timeout=pause)
                 raise link.lost.result()
             finally:

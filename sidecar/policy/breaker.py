@@ -7,6 +7,11 @@
 It opens when a window holds too many failures and either connections were there and were lost
 each time, or none has come about for `grace` seconds. Requests wait that long for an upstream
 anyway, so a failover in time never meets an open breaker.
+
+Outcomes bear no name. What fails while it is open was begun before, and changes nothing: a crowd
+of attempts that end one after the other would put off the probe again and again. A failure in the
+half-open state counts as the probe's. A probe whose outcome nobody tells is forgotten after
+PROBE_FOR, since nothing else could end that state.
 """
 
 from __future__ import annotations
@@ -14,6 +19,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+
+# Longer than a connection takes to be made, greeted or given up: connect_timeout is 5 s as it
+# ships, and both steps may take that long.
+PROBE_FOR = 30.0
 
 
 class State(Enum):
@@ -41,16 +50,24 @@ class Breaker:
     opened: int = 0
     retry_at: float = 0.0
     _pause: float = 0.0
+    _probed_at: float = 0.0
     _down_since: float | None = None
     _failed: deque[float] = field(default_factory=deque)
     _lost: deque[float] = field(default_factory=deque)
 
     def may_connect(self, now: float) -> bool:
-        """Whether a connection may be tried now; an open breaker lets one through as a probe."""
-        if self.state is State.OPEN and now >= self.retry_at:
-            self.state = State.HALF_OPEN
+        """Whether a connection may be tried now; an open breaker lets one through as a probe.
+
+        Who gets True tells the outcome: `connected`, `failed` or `abandoned`.
+        """
+        if self.state is State.CLOSED:
             return True
-        return self.state is State.CLOSED
+        due = self.retry_at if self.state is State.OPEN else self._probed_at + PROBE_FOR
+        if now < due:
+            return False
+        self.state = State.HALF_OPEN
+        self._probed_at = now
+        return True
 
     def connected(self, now: float) -> None:
         """A connection has come about."""
@@ -67,6 +84,7 @@ class Breaker:
             self._down_since = now
         if self.state is State.HALF_OPEN:
             self._open(now)
+        if self.state is not State.CLOSED:
             return
         self._note(self._failed, now)
         if len(self._failed) >= self.failures and now - self._down_since >= self.grace:
@@ -76,6 +94,8 @@ class Breaker:
         """A connection that was there is lost."""
         if self._down_since is None:
             self._down_since = now
+        if self.state is not State.CLOSED:
+            return  # the probe will tell
         self._note(self._lost, now)
         if len(self._lost) >= self.failures:
             self._open(now)
@@ -102,8 +122,7 @@ class Breaker:
     def _open(self, now: float) -> None:
         if not self.failures:
             return
-        if self.state is not State.OPEN:
-            self.opened += 1
+        self.opened += 1
         self._pause = min(self.open_max, 2 * self._pause if self._pause else self.open_for)
         self.state = State.OPEN
         self.retry_at = now + self._pause

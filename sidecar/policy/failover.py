@@ -18,9 +18,12 @@ that is the switch, an abort, the master's return, or a deadline.
 
 Whom to believe. An answer (MasterNamed, not switched) carries the configuration epoch: older
 than the newest known is a Sentinel that has been cut off, and is ignored. An announcement
-(+switch-master) has no epoch. It counts at once, unless it names a master that was left before:
-that may be a late Sentinel, so it takes an answer with a newer epoch to go back there. A master
-that says itself whom it follows is believed, since it has given up being the master.
+(+switch-master) has no epoch. It counts at once, unless it names a master that was left before,
+or comes while another one is announced: that may be a late Sentinel, so it takes an answer with
+a newer epoch to go there. Each Sentinel is asked when it has announced something: an answer that
+is outdated shows that the announcement was late. A master that no answer has named, and that is
+lost for long, gives way to the one that the newest epoch names, if that one says it is the master.
+A master that says itself whom it follows is believed, since it has given up being the master.
 """
 
 from __future__ import annotations
@@ -150,6 +153,14 @@ class Failover:
 
     `early`: go to the chosen replica as soon as it is promoted, before the announcement.
     `hold`: longest time writes are held back for a failover that does not come about.
+
+    `announced`: the candidate is certain, a failover that is given up does not take it back.
+    `epoch`: the newest known, and `named` whom the first answer with it named.
+    `patience`: until then a master that is lost is waited for, though the newest epoch may name
+    another.
+    `begun`: a failover is under way. `coordinated`: the old master has, or may have, given up its
+    role by itself. `closing`: writes are held for what follows a coordinated failover only.
+    `left`: those who were master, or announced, and are not any more.
     """
 
     early: bool
@@ -160,12 +171,14 @@ class Failover:
     announced: bool = False
     link_up: bool = False
     epoch: int = -1
+    named: Address | None = None
+    patience: float = 0.0
     held: bool = False
     begun: bool = False
     coordinated: bool = False
     closing: bool = False
     deadline: float | None = None
-    left: dict[Address, int] = field(default_factory=dict)
+    left: set[Address] = field(default_factory=set)
 
     def on(self, event: Observed, now: float) -> list[Command]:
         """Take in one event. The commands are to be done in order."""
@@ -175,31 +188,56 @@ class Failover:
     # What Sentinels say
 
     def _named(self, event: MasterNamed, now: float) -> list[Command]:
-        address = event.address
+        address, newer = event.address, False
         if event.epoch is not None:
             if event.epoch < self.epoch:
-                return []
+                return self._outdated(address, now)
             newer = event.epoch > self.epoch
-            self.epoch = event.epoch
-        else:
-            newer = address not in self.left
+            if newer:
+                self.epoch, self.named = event.epoch, address
         if address == self.master:
-            return self._master_confirmed(event, now)
+            return self._master_named(event, newer, now)
         if address == self.candidate:
-            if event.switched:
+            if event.switched or newer:
                 self._announced(now)
             return []
-        if self.phase in (Phase.SERVING, Phase.SWITCHING) and not newer:
-            # A late Sentinel, or a way back: an answer with its epoch tells.
-            return [AskSentinels()] if event.switched else []
-        if address in self.left and not newer:
-            return [AskSentinels()] if event.switched else []
-        return self._switching(address, now, announced=True)
+        if newer or self._counts(event):
+            return self._switching(address, now, announced=True)
+        if event.switched:
+            return [AskSentinels()]
+        if address == self.named and self.phase is Phase.LOST and now >= self.patience:
+            # No answer has named the present master, and it can't be reached. It was announced
+            # late, or promoted by a Sentinel that told nobody.
+            commands = self._switching(address, now, announced=False)
+            self.deadline = now + VERIFY_FOR
+            return commands
+        return []
 
-    def _master_confirmed(self, event: MasterNamed, now: float) -> list[Command]:
-        if event.switched and self.held and self.phase is not Phase.SWITCHING:
+    def _counts(self, event: MasterNamed) -> bool:
+        """Whether another master is to be believed in without a newer epoch."""
+        if event.address in self.left:
+            return False
+        if event.epoch is None:
+            return not self.announced
+        # A Sentinel that has just learnt of another master may tell it with the old epoch.
+        return self.phase in (Phase.SEARCHING, Phase.LOST)
+
+    def _outdated(self, address: Address, now: float) -> list[Command]:
+        if address == self.candidate and address != self.named and self._announced_only():
+            return self._drop(now)
+        return []
+
+    def _master_named(self, event: MasterNamed, newer: bool, now: float) -> list[Command]:
+        if self.phase is Phase.SWITCHING:
+            # Elected anew, after the candidate.
+            return self._drop(now) if newer and self._announced_only() else []
+        if event.switched and self.held:
             return self._release()
         return []
+
+    def _announced_only(self) -> bool:
+        """Whether the candidate is one by the Sentinels' word, and not by the old master's."""
+        return self.announced and not self.coordinated
 
     def _announced(self, now: float) -> None:
         if not self.announced:
@@ -209,21 +247,25 @@ class Failover:
     def _switching(
         self, address: Address, now: float, *, announced: bool, eager: bool = False
     ) -> list[Command]:
+        if self.announced and self.candidate is not None:
+            self.left.add(self.candidate)
         self.candidate = address
-        self.announced = False
+        self.announced = self.coordinated = False
+        self.phase = Phase.SWITCHING
+        commands = self._hold(now)
         if announced:
             self._announced(now)
-        self.phase = Phase.SWITCHING
-        return [*self._hold(now), Verify(address, eager)]
+        return [*commands, Verify(address, eager)]
 
     def _failover_begun(self, event: FailoverBegun, now: float) -> list[Command]:
         self.begun = True
-        self.coordinated = False
         return self._hold(now)
 
     def _promotion(self, event: PromotionAwaited, now: float) -> list[Command]:
+        if event.replica == self.master:
+            return []  # late: the switch to it was seen by other means
         self.begun = True
-        if not self.early or event.replica in (self.master, self.candidate) or self.announced:
+        if not self.early or event.replica == self.candidate or self.announced:
             return self._hold(now)
         return self._switching(event.replica, now, announced=False, eager=True)
 
@@ -231,9 +273,10 @@ class Failover:
         if not self.coordinated or event.replica != self.master or self.held:
             return []
         self.coordinated = False
+        commands = self._hold(now)
         self.closing = True
         self.deadline = now + CLOSING
-        return self._hold(now)
+        return commands
 
     def _aborted(self, event: FailoverAborted, now: float) -> list[Command]:
         if self.phase is Phase.SWITCHING and self.announced:
@@ -245,7 +288,7 @@ class Failover:
         return self._hold(now) if event.kind == "objective" else []
 
     def _up(self, event: MasterUp, now: float) -> list[Command]:
-        if self.begun or self.phase is Phase.SWITCHING:
+        if self.begun or self.closing or self.phase is Phase.SWITCHING:
             return []
         return self._release()
 
@@ -253,14 +296,17 @@ class Failover:
 
     def _link_up(self, event: LinkUp, now: float) -> list[Command]:
         self.link_up = True
-        if self.phase is Phase.LOST:
-            self.phase = Phase.SERVING
-            if self.closing:
-                return self._release()
-        return []
+        if self.phase is not Phase.LOST:
+            return []
+        self.phase = Phase.SERVING
+        if self.closing:
+            return self._release()
+        return self._watch() if self.held else []
 
     def _link_down(self, event: LinkDown, now: float) -> list[Command]:
-        self.link_up = False
+        if self.link_up:
+            self.link_up = False
+            self.patience = now + self.hold
         if self.phase is Phase.SERVING:
             self.phase = Phase.LOST
         return [AskSentinels()]
@@ -268,37 +314,49 @@ class Failover:
     def _verified(self, event: Verified, now: float) -> list[Command]:
         if event.address != self.candidate or self.phase is not Phase.SWITCHING:
             return []
-        return self._switch()
+        if self.link_up and not self.announced:
+            # The old master is there, and may have given up its role without our seeing it.
+            self.coordinated = True
+        return self._switch(now + self.hold)
 
     def _not_master(self, event: NotMaster, now: float) -> list[Command]:
-        if event.address != self.master or self.phase is Phase.SWITCHING:
+        if event.address != self.master:
             return []
-        self.phase = Phase.LOST
+        if self.phase is Phase.SWITCHING:
+            self.coordinated = self.coordinated or event.follows == self.candidate
+            return []
         if event.follows is None or event.follows == self.master:
-            return [AskSentinels()]
+            return [AskSentinels()]  # it loads: the links show when that costs them something
+        commands = self._switching(event.follows, now, announced=True)
         self.coordinated = True
-        return [*self._switching(event.follows, now, announced=True), AskSentinels()]
+        return [*commands, AskSentinels()]
 
     def _tick(self, event: Tick, now: float) -> list[Command]:
         if self.deadline is None or now < self.deadline:
             return []
         if self.phase is Phase.SWITCHING and self.announced:
-            return [*self._switch(), AskSentinels()]
+            return [*self._switch(now), AskSentinels()]
         return [*self._give_up(), AskSentinels()]
 
     # Changes of state
 
     def _hold(self, now: float) -> list[Command]:
+        if self.closing:  # what is held for a moment is held for a failover now
+            self.closing = False
+            self.deadline = None
+        if self.deadline is None:
+            self.deadline = now + self.hold
         if self.held:
             return []
         self.held = True
-        if self.deadline is None:
-            self.deadline = now + self.hold
-        if self.phase is Phase.SERVING and self.master is not None:
-            # In a coordinated failover it gives up its role by itself, a second before the
-            # Sentinels announce it.
-            return [HoldWrites(), WatchRole(self.master)]
-        return [HoldWrites()]
+        return [HoldWrites(), *self._watch()]
+
+    def _watch(self) -> list[Command]:
+        # In a coordinated failover the master gives up its role by itself, a second before the
+        # Sentinels announce it.
+        if self.phase is not Phase.SERVING or self.master is None:
+            return []
+        return [WatchRole(self.master)]
 
     def _release(self) -> list[Command]:
         self.deadline = None
@@ -310,21 +368,32 @@ class Failover:
 
     def _give_up(self) -> list[Command]:
         """The failover does not come about: all is as it was."""
-        commands: list[Command] = []
-        if self.phase is Phase.SWITCHING:
-            commands.append(StopVerifying())
-            self.candidate = None
-            self.phase = Phase.SERVING if self.link_up else Phase.LOST
-            if self.master is None:
-                self.phase = Phase.SEARCHING
-        return commands + self._release()
+        return [*self._stay(), *self._release()]
 
-    def _switch(self) -> list[Command]:
+    def _drop(self, now: float) -> list[Command]:
+        """The announcement was a late one: the master stays, unless a failover has begun."""
+        if not self.begun:
+            return self._give_up()
+        self.deadline = now + self.hold
+        return [*self._stay(), *self._watch()]
+
+    def _stay(self) -> list[Command]:
+        if self.phase is not Phase.SWITCHING:
+            return []
+        self.candidate = None
+        self.announced = self.coordinated = False
+        self.phase = Phase.SERVING if self.link_up else Phase.LOST
+        if self.master is None:
+            self.phase = Phase.SEARCHING
+        return [StopVerifying()]
+
+    def _switch(self, patience: float) -> list[Command]:
         assert self.candidate is not None
         if self.master is not None:
-            self.left[self.master] = self.epoch
+            self.left.add(self.master)
         self.master, self.candidate = self.candidate, None
-        self.left.pop(self.master, None)
+        self.left.discard(self.master)
+        self.patience = patience
         self.announced = self.link_up = False
         self.phase = Phase.LOST
         return [SwitchTo(self.master), *self._release()]

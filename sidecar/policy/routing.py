@@ -2,17 +2,24 @@
 
 The rows come from `COMMAND`: a snapshot of the newest servers ships as data, and the upstream's
 own reply is laid over it at start, so modules and newer servers work. What the server's flags
-can't tell is named here, command by command, with the reason. Pure: rows in, rows out.
+can't tell is named here, command by command, with the reason. Where a command's keys are is told
+by `keyspecs`. Pure: rows in, rows out.
+
+The snapshot, `commands.json`, is what `snapshot` makes of the replies of Valkey 9 and Redis 8, in
+this order; `python -m tests.unit.test_policy` writes it anew.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from sidecar.core.commands import READ, ROUTES, WRITES
+from sidecar.core.commands import CACHEABLE, CACHEABLE_EACH, READ, ROUTES, WRITES
+from sidecar.policy.keyspecs import KEY_FLAGS, NONE, Described, Rule, describe, rule_of
 
-Row = tuple[int, int, int, int, int, int, int]
+# Route, effects and cacheability, family, arity, where the keys are.
+Row: TypeAlias = "tuple[int, int, int, int, Rule | None]"
 
 # Latencies are kept for these groups, named after the server's ACL categories. The first that
 # fits a command is its family.
@@ -55,6 +62,26 @@ WRITING = (
     "xgroup",
 )  # fmt: skip
 
+# Whose replies the near cache may keep: reads that are a function of their arguments and of one
+# key's value, and of nothing else. Not among them, though servers flag them readonly: what tells
+# of time (TTL, EXPIRETIME, XPENDING), of chance (RANDOMKEY, SRANDMEMBER), of a cursor (SCAN), of
+# several keys (SINTER, LCS), or of the server (OBJECT, MEMORY, DUMP); TOUCH and PFCOUNT, which
+# change what they read; SORT_RO and EVAL_RO, which read keys they don't name; XREAD, which blocks.
+CACHED = (
+    "get", "strlen", "getrange", "substr", "getbit", "bitcount", "bitpos", "bitfield_ro",
+    "exists", "type",
+    "hget", "hmget", "hgetall", "hexists", "hlen", "hstrlen", "hkeys", "hvals",
+    "smembers", "sismember", "smismember", "scard",
+    "zscore", "zmscore", "zcard", "zcount", "zlexcount", "zrank", "zrevrank",
+    "zrange", "zrevrange", "zrangebyscore", "zrevrangebyscore", "zrangebylex", "zrevrangebylex",
+    "lrange", "llen", "lindex", "lpos",
+    "xlen", "xrange", "xrevrange",
+    "geodist", "geohash", "geopos", "geosearch", "georadius_ro", "georadiusbymember_ro",
+)  # fmt: skip
+
+# The same for each of their keys: the reply is the list of what each key alone would give.
+CACHED_EACH = ("mget",)
+
 
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -88,6 +115,13 @@ def effects_of(name: str, flags: Iterable[str]) -> int:
     return 0
 
 
+def cacheable(name: str, flags: Iterable[str]) -> int:
+    """Whether replies may be kept. A module may have taken the name of one of ours."""
+    if "readonly" not in flags or "module" in flags:
+        return 0
+    return CACHEABLE * (name in CACHED) | CACHEABLE_EACH * (name in CACHED_EACH)
+
+
 def family_of(categories: Iterable[str]) -> int:
     """The index in FAMILIES for a command with these ACL categories."""
     names = {c.lstrip("@") for c in categories}
@@ -109,29 +143,62 @@ def rows_from_command(reply: Sequence[Sequence[Any]]) -> dict[bytes, Row]:
     for entry in reply:
         if len(entry) < 7:
             continue
-        name = _text(entry[0]).lower()
-        flags = {_text(f).lower() for f in entry[2]}
-        row = (
-            ROUTES[route_of(name, flags)],
-            effects_of(name, flags),
-            family_of(_text(c).lower() for c in entry[6]),
-            *(max(-32768, min(32767, int(entry[i]))) for i in (1, 3, 4, 5)),
-        )
-        rows[name.encode("latin-1")] = row  # type: ignore[assignment]
+        command = describe(entry)
+        categories = [_text(c).lower() for c in entry[6]]
+        rows[command.name.encode("latin-1")] = _row(command, int(entry[1]), categories)
     return rows
 
 
-def rows_from_data(data: Mapping[str, Sequence[Any]]) -> dict[bytes, Row]:
-    """Table rows from the shipped snapshot: name -> [arity, flags, first, last, step, categories].
+def _row(command: Described, arity: int, categories: Iterable[str]) -> Row:
+    name, flags = command.name, command.flags
+    return (
+        ROUTES[route_of(name, flags)],
+        effects_of(name, flags) | cacheable(name, flags),
+        family_of(categories),
+        max(-32768, min(32767, arity)),
+        rule_of(command),
+    )
 
+
+def rows_from_data(data: Mapping[str, Sequence[Any]]) -> dict[bytes, Row]:
+    """Table rows from the shipped snapshot, which has for each name
+
+    [arity, flags, first key, last, step, categories, key specifications, subcommands];
+    subcommands are {name: [flags, key specifications]}, and left out when none touches keys.
     The words of OWN_ROUTE that are no commands are added.
     """
-    reply = [
-        [name, arity, flags, first, last, step, categories]
-        for name, (arity, flags, first, last, step, categories) in data.items()
-    ]
-    reply += [[n, -1, [], 0, 0, 0, []] for n, r in OWN_ROUTE.items() if r == "hang_up"]
-    return rows_from_command(reply)
+    rows: dict[bytes, Row] = {}
+    for name, (arity, flags, *legacy, categories, specs, subcommands) in data.items():
+        first, last, step = legacy
+        subs = [Described(n, frozenset(f), (0, 0, 0), s) for n, (f, s) in subcommands.items()]
+        command = Described(name, frozenset(flags), (first, last, step), specs, subs)
+        rows[name.encode("latin-1")] = _row(command, arity, categories)
+    for name, route in OWN_ROUTE.items():
+        if route == "hang_up":
+            rows[name.encode()] = _row(Described(name, frozenset(), (0, 0, 0), []), -1, [])
+    return rows
+
+
+def snapshot(*replies: Sequence[Sequence[Any]]) -> str:
+    """The text of `commands.json` for the replies of several servers to COMMAND.
+
+    Of a command that more than one of them has, the first one's description is taken.
+    """
+    lines: dict[str, str] = {}
+    for reply in replies:
+        for entry in reply:
+            command = describe(entry)
+            specs = command.specs
+            subcommands = {}
+            if rule_of(command) != NONE:
+                for sub in sorted(command.subcommands, key=lambda sub: sub.name):
+                    subcommands[sub.name] = (sorted(sub.flags & KEY_FLAGS), sub.specs)
+            categories = sorted(_text(c).lstrip("@") for c in entry[6])
+            row = (
+                entry[1], sorted(command.flags), *command.legacy, categories, specs, subcommands
+            )  # fmt: skip
+            lines.setdefault(command.name, json.dumps(row, separators=(",", ":")))
+    return "{" + ",\n".join(f"{json.dumps(n)}:{lines[n]}" for n in sorted(lines)) + "}\n"
 
 
 def subcommands_of(reply: Sequence[Sequence[Any]], container: str) -> frozenset[str]:

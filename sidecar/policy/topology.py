@@ -7,24 +7,24 @@ others is nobody's business here. Formats: https://redis.io/docs/latest/operate/
     +switch-master        <service> <old ip> <old port> <new ip> <new port>
     all others            <type> <name> <ip> <port> [@ <service> <master ip> <master port>] …
 
-What is published when, in seconds after SENTINEL FAILOVER (left: Valkey 9.1, also with
-COORDINATED; middle: Redis 7.0) and after kill -9 of the master with down-after-milliseconds 1000
-(right: both). "Leader" is the Sentinel that makes the failover; only `+vote-for-leader` comes from
-the others before the switch, or nothing when it is planned.
+What is published when: seconds measured on Valkey 9.1 and Redis 7.0, three Sentinels, after
+SENTINEL FAILOVER (planned; Valkey's COORDINATED alike) and after kill -9 of the master with
+down-after-milliseconds 1000 (crash). The leader is the Sentinel that makes the failover.
 
-    +sdown, master                        each                                    1.0-1.5
-    +odown, master                        some                                    1.1-1.5
-    +try-failover                         leader   0.00         0.00              with +odown
-    -sdown, master, that was never said   leader   0.02-0.09    -                 -
-    +elected-leader, …-select-slave       leader   0.02-0.09    0.05              1.2-1.6
-    +selected-slave, …-send-slaveof-noone leader   0.08-0.18    0.11              1.3-1.6
-    …-wait-promotion                      leader   0.14-0.24    0.19              1.4-1.7
-    (the replica's ROLE is master)                 0.01 after it at most
-    +promoted-slave, …-reconf-slaves      leader   0.4-1.2      0.5               2.2-2.6
-    +switch-master                        others   0.07 after it
-    -odown, master                        leader   -            -                 3.3-3.7
-    +failover-end, +switch-master         leader   1.1 after the others' +switch-master
-    +convert-to-slave, the old master     some     10.6; COORDINATED: at once, unannounced
+    +sdown, of the master            each            -           1.0-1.5
+    +odown, of the master            some            -           1.1-1.6, some only at 2.5
+    +try-failover                    leader          0.00        with its +odown
+    -sdown, of the master            leader, Valkey  0.00-0.09   -
+    +elected-leader, …-select-slave  leader          0.02-0.09   1.2-1.6
+    …-send-slaveof-noone             leader          0.08-0.18   1.3-1.6
+    …-wait-promotion                 leader          0.14-0.25   1.4-1.7
+    (ROLE of the replica: master)                    0.01 later at most
+    +promoted-slave                  leader          0.4-1.05    2.2-2.6
+    +switch-master                   all others      0.5-1.1     2.3-2.7
+    -odown, of the old master        leader          -           3.3-3.7
+    +switch-master                   leader          1.6-2.1     3.3-3.7
+    +convert-to-slave                some            10.6        when it is back
+    (ROLE of the old master: slave)                  10.6; COORDINATED 0.24
 """
 
 from __future__ import annotations

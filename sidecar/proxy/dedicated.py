@@ -9,15 +9,13 @@ pool, which knows where the upstream is and whether it may be tried.
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 from typing import TYPE_CHECKING
 
 from hiredis import pack_command
 
-from sidecar.proxy.errors import Refused, Unreachable, reply_for
-from sidecar.proxy.greeting import is_error
+from sidecar.proxy.errors import Refused, Unreachable, reply_for, unavailable
+from sidecar.proxy.greeting import Talk, is_error
 from sidecar.proxy.identity import Identity
 from sidecar.proxy.plane import Client, Upstream
 
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
 
 # Written to nobody: it moves the replication offset that a WAIT on the same connection is about.
 WAIT_CHANNEL = b"__redis-sidecar__:wait"
+
+TOO_MANY_LINKS = unavailable("too many upstream links (upstream.max_links)")
 
 
 class DedicatedLinks:
@@ -97,11 +97,10 @@ class DedicatedLinks:
         not publish, WAIT goes down the shared link: right, but others wait with it.
         """
         identity: Identity = client.identity
-        up = identity.take_idle()
         request = pack_command((b"PUBLISH", WAIT_CHANNEL, b""))
         if identity.wait_is_provable is None:
             try:
-                talk = await self.pool.open(identity)
+                talk = await self.pool.patiently(lambda: self.pool.open(identity))
                 identity.wait_is_provable = not is_error((await talk.ask(request))[0])
                 talk.close()
             except (Refused, Unreachable) as error:
@@ -111,8 +110,7 @@ class DedicatedLinks:
             client.task = None
             client.forward()
             return
-        if up is None or not up.up:
-            up = await self._new(client)
+        up = identity.take_idle() or await self._new(client)
         if up is not None:
             client.task = None
             up.ask_first(request)
@@ -152,23 +150,16 @@ class DedicatedLinks:
         return up
 
     async def _open(self, identity: Identity) -> Upstream:
-        """A new link; tried for as long as commands may wait."""
-        deadline = time.monotonic() + self.pool.patience
-        attempt = 0
-        while True:
-            if len(self.pool.plane.upstreams) >= self.settings.max_links:
-                raise Unreachable("too many upstream links (upstream.max_links)")
-            try:
-                talk = await self.pool.open(identity)
-                break
-            except Unreachable:
-                if time.monotonic() >= deadline or self.pool.given_up:
-                    raise
-            await asyncio.sleep(self.pool.backoff.delay(attempt, random.random()))
-            attempt += 1
+        """A new link; tried for as long as commands may wait. Raises Refused or Unreachable."""
+        talk = await self.pool.patiently(lambda: self._connect(identity))
         up = Upstream(self.pool.plane, identity, False)
         self.pool.attach(up, talk, identity)
         return up
+
+    async def _connect(self, identity: Identity) -> Talk:
+        if len(self.pool.plane.upstreams) >= self.settings.max_links:
+            raise Refused(TOO_MANY_LINKS)
+        return await self.pool.open(identity)
 
     def _deny(self, client: Client, error: bytes) -> None:
         """The request at the head can't be served."""

@@ -5,7 +5,9 @@ plane, which holds writes back. What Sentinels say comes in by `on_event`, from 
 the composition root joins to this; what links show comes from the pool.
 
 Whether a node is the master is asked of the node itself, here before the links go over to it
-and once more on every connection made (Talk.greet).
+and once more on every connection made (Talk.greet). The present one is asked all the time: when an
+operator or another master changes it without the Sentinels, they take half a minute to see it, and
+traffic shows it only on shared links, outside of transactions.
 """
 
 from __future__ import annotations
@@ -44,11 +46,12 @@ from sidecar.proxy.pool import Pool
 
 log = structlog.get_logger()
 
-# Pauses between two questions to a node: one that is just being promoted, any other, and a
-# master that may be about to give up its role.
+# Pauses between two questions to a node: one that is just being promoted, any other, a master that
+# may be about to give up its role, and one that nothing is known of.
 EAGER = 0.005
 PATIENT = 0.05
 WATCHING = 0.01
+ATTENDING = 0.5
 
 
 class Sentinels(Protocol):
@@ -78,6 +81,7 @@ class MasterFollower:
         self._down_at: float | None = None
         self._verifying: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._attending: asyncio.Task[None] | None = None
         pool.on_master_up = self._master_up
         pool.on_master_down = self._master_down
         pool.on_not_master = self._not_master
@@ -104,7 +108,7 @@ class MasterFollower:
                 self._verifying = self.pool.spawn(self._verify(address, eager))
             case WatchRole(address):
                 self._stop(self._watching)
-                self._watching = self.pool.spawn(self._watch_role(address))
+                self._watching = self.pool.spawn(self._watch_role(address, WATCHING))
             case StopVerifying():
                 self._stop(self._verifying)
             case SwitchTo(address):
@@ -122,6 +126,8 @@ class MasterFollower:
             self.switches += 1
             self.last_switch = time.time()
         self.pool.switch(target)
+        self._stop(self._attending)
+        self._attending = self.pool.spawn(self._attend(address))
 
     @staticmethod
     def _stop(task: asyncio.Task[None] | None) -> None:
@@ -146,25 +152,34 @@ class MasterFollower:
                     return
                 except errors.NotMaster as error:
                     talk = None
+                    self.pool.no_master = f"no master is known yet: {error}"
                     self.on_event(NotMaster(address, error.follows))
                 except (Refused, Unreachable) as error:
                     talk = None
+                    why = f"upstream {target} says {error}" if isinstance(error, Refused) else error
+                    self.pool.no_master = f"no master is known yet: {why}"
                     if not complained:
-                        log.warning("master cannot be verified", error=str(error))
+                        log.warning("master cannot be verified", error=str(why))
                         complained = True
                 await asyncio.sleep(EAGER if eager else PATIENT)
         finally:
             if talk is not None:
                 talk.close()
 
-    async def _watch_role(self, address: Address) -> None:
-        """Ask the present master for its role until it has given it up."""
+    async def _attend(self, address: Address) -> None:
+        """Ask the present master for its role, on connection after connection."""
+        while True:
+            await asyncio.sleep(ATTENDING)
+            await self._watch_role(address, ATTENDING)
+
+    async def _watch_role(self, address: Address, pause: float) -> None:
+        """Ask the present master for its role until it has given it up, or can't be asked."""
         talk: Talk | None = None
         try:
             talk = await Talk.open(self.target_for(address))
             await talk.greet(self.pool.login, self.pool.version, as_master=True)
             while True:
-                await asyncio.sleep(WATCHING)
+                await asyncio.sleep(pause)
                 await talk.check_master()
         except errors.NotMaster as error:
             self.on_event(NotMaster(address, error.follows))

@@ -57,7 +57,7 @@ cdef class Plane(Reactor):
     """All connections of one event loop, and the settings and counters they share.
 
     `handler` has wanted(client, want), client_closed(client), upstream_lost(upstream, reason),
-    released(client, upstream), was_reset(client), may_hold(client)
+    released(client, upstream), was_reset(client), may_hold(client), end_when_quiet(client)
     and failed(connection, error); all are called on the loop and return at once.
     """
 
@@ -345,7 +345,8 @@ cdef class Client(Connection):
         self.watch_reading(False)
         if self.s.mode == MODE_PINNED:
             (<Upstream>self.s.link.owner).end_of_requests()
-        session_mark(self.s)
+        if not self.closed:
+            session_mark(self.s)
         return 0
 
     cdef bint never_answered(self) noexcept:
@@ -594,7 +595,6 @@ cdef class Client(Connection):
 
     def close(self, str reason="closed"):
         """Close now. Replies still due are dropped when they come."""
-        cdef Upstream up
         if self.closed:
             return
         if self.s.mode != MODE_SHARED:
@@ -838,10 +838,14 @@ cdef class Upstream(Connection):
         return self.link.raw or (s != NULL and (s.in_multi or s.streaming))
 
     def end_of_requests(self):
-        """The pinned client will send no more: tell the server so, after what is still unsent."""
+        """The pinned client will send no more: tell the server so, after what is still unsent.
+
+        TLS has no half-closed state that servers know: there the client ends once its link has
+        been quiet.
+        """
         if self.tls is not None:
             if self.client is not None:
-                self.client.finish()
+                self.plane.handler.end_when_quiet(self.client)
             return
         if not self.shut:
             self.shut = True

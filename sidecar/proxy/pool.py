@@ -18,10 +18,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -32,7 +32,7 @@ from sidecar.proxy import plane as planes
 from sidecar.proxy.caretaker import Caretaker
 from sidecar.proxy.dedicated import DedicatedLinks
 from sidecar.proxy.errors import NotMaster, Refused, Unreachable, unavailable
-from sidecar.proxy.greeting import Login, Talk, Target
+from sidecar.proxy.greeting import Greeted, Login, Talk, Target
 from sidecar.proxy.identity import Identity, Key
 from sidecar.proxy.local import LocalCommands
 from sidecar.proxy.nearcache import NearCacheKeeper
@@ -40,9 +40,13 @@ from sidecar.proxy.plane import Client, Plane, Upstream
 
 log = structlog.get_logger()
 
+# How long a link must have been silent for its last reply to have come, and the longest wait for it.
+QUIET = 0.25
+QUIET_AT_LATEST = 5.0
 # Connections being made at once: after a switch they come back a few at a time.
 OPENING = 8
 
+T = TypeVar("T")
 
 TOO_MUCH_HELD = unavailable(
     "there is no master, and too much is waiting for one already (failover.hold_bytes)"
@@ -77,6 +81,8 @@ class Pool:
         self.reconnects = 0
         self.held_bytes = 0
         self.closing = False
+        self.no_master = "no master is known yet"
+        self._last_failure = ""
         self.plane: Plane
         self.local: LocalCommands
         self.default: Identity
@@ -86,6 +92,7 @@ class Pool:
         if settings.cache.mode != "off":
             self.near = NearCacheKeeper(self, settings.cache, random.getrandbits(64))
         self._opening = asyncio.Semaphore(OPENING)
+        self._attempts: set[asyncio.Timeout] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.on_default_up: Callable[[], Coroutine[Any, Any, None]] = _nothing
         self.on_client_closed: Callable[[Client], None] = lambda client: None
@@ -220,68 +227,128 @@ class Pool:
         """Whether a link leads to the upstream of now."""
         return up.target is self.target
 
-    async def reach(self) -> Talk:
-        """A new connection to the upstream, not yet greeted. Raises Unreachable.
+    @asynccontextmanager
+    async def _until_switched(self) -> AsyncIterator[None]:
+        """What is waited for in here is given up when the upstream becomes another: Unreachable.
 
-        The breaker is asked first and told the outcome.
+        The old one may be a host that is gone, and would take its time to not answer.
         """
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._attempts.add(limit)
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise Unreachable(f"the master is {self.where} now") from None
+        finally:
+            self._attempts.discard(limit)
+
+    async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Repeat what may raise Unreachable, for as long as commands may wait for an upstream."""
+        deadline = time.monotonic() + self.patience
+        tries = 0
+        while True:
+            try:
+                return await attempt()
+            except Unreachable:
+                left = deadline - time.monotonic()
+                if left <= 0 or self.given_up:
+                    raise
+            with suppress(Unreachable):
+                async with self._until_switched():
+                    pause = self.backoff.delay(tries, random.random())
+                    await asyncio.sleep(min(pause, left))
+            tries += 1
+
+    async def reach(self) -> Talk:
+        """A new connection to the upstream, not yet greeted, as soon as there is one.
+
+        Raises Unreachable when commands may wait no longer. It is no probe for the breaker: what
+        becomes of the connection is the caller's business.
+        """
+        return await self.patiently(self._reach_unless_given_up)
+
+    async def _reach_unless_given_up(self) -> Talk:
+        if self.given_up:
+            raise self._broken()
+        return await self._reach()
+
+    def _broken(self) -> Unreachable:
+        return Unreachable(f"{self._last_failure} (circuit breaker open)")
+
+    async def _reach(self) -> Talk:
+        """Connect. The breaker is asked first and told of a failure; Unreachable."""
         target = self.target
         if target is None:
-            raise Unreachable("no master is known yet")
+            raise Unreachable(self.no_master)
         if not self.breaker.may_connect(time.monotonic()):
-            raise Unreachable(f"upstream {target} keeps failing (circuit breaker open)")
-        async with self._opening:
-            try:
+            raise self._broken()
+        try:
+            async with self._until_switched(), self._opening:
                 talk = await Talk.open(target)
-            except Unreachable:
-                self._count_failure(target)
-                raise
-            except BaseException:
-                self.breaker.abandoned(time.monotonic())
-                raise
-        if target is not self.target:
-            talk.close()
-            raise Unreachable(f"the master is {self.where} now, not {target}")
+        except Unreachable as error:
+            self._count_failure(target, error)
+            if self.given_up:
+                raise self._broken() from error
+            raise
+        except BaseException:
+            self.breaker.abandoned(time.monotonic())
+            raise
+        self._must_be_current(talk)
         return talk
 
-    def _count_failure(self, target: Target) -> None:
+    def _must_be_current(self, talk: Talk) -> None:
+        if talk.target is not self.target:
+            talk.close()
+            raise Unreachable(f"the master is {self.where} now, not {talk.target}")
+
+    def _count_failure(self, target: Target, error: Unreachable) -> None:
         if target is not self.target:
             return
+        self._last_failure = str(error)
         before = self.breaker.state
         self.breaker.failed(time.monotonic())
         self._note_breaker(before)
 
     def _note_breaker(self, before: State) -> None:
+        """Log that it has opened or closed; a probe that failed is no news."""
         after = self.breaker.state
-        if after is not before and after is not State.HALF_OPEN:
-            level = log.warning if after is State.OPEN else log.info
-            level("circuit breaker " + after.value, upstream=self.where)
+        if after is State.OPEN and before is State.CLOSED:
+            log.warning("circuit breaker open", upstream=self.where)
+        elif after is State.CLOSED and before is not State.CLOSED:
+            log.info("circuit breaker closed", upstream=self.where)
 
     async def open(self, identity: Identity) -> Talk:
         """A new connection, greeted as this identity. Raises Refused or Unreachable.
 
         Where the upstream's master may change, the server must have said that it is the master.
         """
-        talk = await self.reach()
+        talk, identity.greeted = await self._open_as(identity.login)
+        return talk
+
+    async def _open_as(self, login: Login) -> tuple[Talk, Greeted]:
+        talk = await self._reach()
         try:
-            greeted = await talk.greet(identity.login, self.version, as_master=self.follows)
+            async with self._until_switched():
+                greeted = await talk.greet(login, self.version, as_master=self.follows)
         except Refused:
             self._count_success()
             raise
         except Unreachable as error:
-            self._count_failure(talk.target)
+            self._count_failure(talk.target, error)
             if isinstance(error, NotMaster) and talk.target is self.target:
                 self.on_not_master(talk.target, error)
+            if self.given_up:
+                raise self._broken() from error
             raise
         except BaseException:
             self.breaker.abandoned(time.monotonic())
             raise
-        if talk.target is not self.target:
-            talk.close()
-            raise Unreachable(f"the master is {self.where} now, not {talk.target}")
+        self._must_be_current(talk)
         self._count_success()
-        identity.greeted = greeted
-        return talk
+        return talk, greeted
 
     def _count_success(self) -> None:
         before = self.breaker.state
@@ -318,6 +385,9 @@ class Pool:
         self.breaker.reset()
         if self.near is not None:
             self.near.reset("the master has changed")
+        attempts, self._attempts = self._attempts, set()
+        for limit in attempts:
+            limit.reschedule(asyncio.get_running_loop().time())
         for identity in list(self.identities.values()):
             while identity.idle:
                 identity.idle.pop().close()
@@ -352,17 +422,18 @@ class Pool:
         """A connection on which the server has accepted this login: make it the identity's.
 
         Gives the identity, and the server's error if the login can't go on where the client was.
-        Raises Unreachable.
+        When the master changes meanwhile, the login is proved to the new one. Raises Unreachable.
         """
         try:
-            greeted = await talk.greet(
-                replace(login, user=None), self.version, as_master=self.follows
-            )
+            try:
+                greeted = await talk.greet(
+                    replace(login, user=None), self.version, as_master=self.follows
+                )
+                self._must_be_current(talk)
+            except Unreachable:
+                talk, greeted = await self.patiently(lambda: self._open_as(login))
         except Refused as error:
             return self.default, error.reply
-        if talk.target is not self.target:
-            talk.close()
-            raise Unreachable("the master has changed during the login")
         identity = self.identity(login, own_login=True)
         identity.greeted = greeted
         up = identity.link
@@ -408,7 +479,7 @@ class Pool:
         elif want == planes.LINK:
             self._link_for(client, client.identity)
         elif want == planes.HELD:
-            client.answer(TOO_MUCH_HELD)
+            self._refuse_held(client)
         elif want == planes.WAIT:
             client.task = self.spawn(self.dedicated.wait(client))
         else:
@@ -423,6 +494,20 @@ class Pool:
         else:
             identity.waiting.add(client)
             self.connect(identity)
+
+    @staticmethod
+    def _refuse_held(client: Client) -> None:
+        """Too much waits already for one more write: an error, where there is room for one."""
+        if client.mode == planes.PINNED_MODE:
+            # Replies may be due before it, which nobody counts here.
+            client.close("held")
+        elif client.in_transaction or client.head() is None:
+            # A transaction must not go on without it; the rest of a large request, still to come,
+            # must not be taken for requests.
+            client.say(TOO_MUCH_HELD)
+            client.finish()
+        else:
+            client.answer(TOO_MUCH_HELD)
 
     def client_closed(self, client: Client) -> None:
         """A client has gone."""
@@ -448,6 +533,7 @@ class Pool:
             self.reconnects += 1
             log.warning("upstream link lost", upstream=str(up.target), reason=reason)
             if identity is self.default and up.target is self.target:
+                self._last_failure = f"upstream {self.where}: {reason}"
                 before = self.breaker.state
                 self.breaker.lost(time.monotonic())
                 self._note_breaker(before)
@@ -462,6 +548,19 @@ class Pool:
         """A client needs its dedicated link no more."""
         client.use_shared(client.identity.link)
         self.dedicated.take_back(client, up)
+
+    def end_when_quiet(self, client: Client) -> None:
+        """A client with a link for good sends no more, and the server can't be told."""
+        self.spawn(self._end_when_quiet(client))
+
+    async def _end_when_quiet(self, client: Client) -> None:
+        received, since = client.pinned_bytes, time.monotonic()
+        deadline = since + QUIET_AT_LATEST
+        while not client.closed and since + QUIET > time.monotonic() < deadline:
+            await asyncio.sleep(QUIET / 5)
+            if client.pinned_bytes != received:
+                received, since = client.pinned_bytes, time.monotonic()
+        client.finish()
 
     def was_reset(self, client: Client) -> None:
         """The server has answered a pinned client's RESET."""

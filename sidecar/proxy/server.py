@@ -33,7 +33,7 @@ from sidecar.proxy.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.greeting import Login, Target, is_error, tune
 from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.plane import Client, Plane
-from sidecar.proxy.pool import Pool
+from sidecar.proxy.pool import QUIET, Pool
 from sidecar.proxy.tls import client_context, handshake, server_context
 from sidecar.urls import Endpoint, parse_listen
 
@@ -42,7 +42,6 @@ log = structlog.get_logger()
 TOO_MANY = b"-ERR max number of clients reached\r\n"
 TLS_HANDSHAKE_TIMEOUT = 10.0
 ACCEPTS_AT_ONCE = 64
-QUIET = 0.25
 
 
 class Proxy:
@@ -65,6 +64,7 @@ class Proxy:
         self._server_context: ssl.SSLContext | None = None
         self._setinfo = True
         self._draining = False
+        self._begun = False
         self._loop: asyncio.AbstractEventLoop
 
     async def start(self, master: Address | None = None) -> None:
@@ -91,6 +91,7 @@ class Proxy:
             output_max=limits.client_output_max,
         )
         self.pool.begin(self.plane, lambda: self._setinfo)
+        self._begun = True
         if follows:
             self._follow(master)
         self._require_acks()
@@ -291,8 +292,9 @@ class Proxy:
                     self.pool.connect(self.pool.default)
                     return
                 if isinstance(error, Refused) or time.monotonic() >= deadline:
+                    who = f"upstream {self.pool.where} says " if isinstance(error, Refused) else ""
                     raise ProxyStartError(
-                        f"{error}; check upstream.url ({self.upstream}), or set "
+                        f"{who}{error}; check upstream.url ({self.upstream}), or set "
                         'upstream.start = "wait" to start without it'
                     ) from error
             await asyncio.sleep(0.1)
@@ -389,8 +391,10 @@ class Proxy:
         self.listening = []
 
     async def close(self) -> None:
-        """End everything now."""
+        """End everything now. May be called before `start`, and twice."""
         self._draining = True
+        if not self._begun:
+            return
         self._stop_listening()
         for task in list(self._handshakes):
             task.cancel()

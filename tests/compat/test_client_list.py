@@ -103,8 +103,14 @@ def test_what_the_server_counts_are_links(pair: Pair) -> None:
         a.cmd("SLOWLOG", "RESET")
         assert b"\r\nredis-sidecar\r\n" in slow
         a.cmd("ACL", "LOG", "RESET")
-        assert a.cmd("AUTH", "nobody", "x")[:10] == b"-WRONGPASS"
+        assert a.cmd("ACL", "SETUSER", "bob", "on", ">p", "~*", "+get") == b"+OK\r\n"
+        with Wire(pair.sidecar.port) as bob:
+            assert bob.cmd("AUTH", "nobody", "x")[:10] == b"-WRONGPASS"
+            assert bob.cmd("AUTH", "bob", "p") == b"+OK\r\n"
+            assert bob.cmd("GET", "k") == b"$-1\r\n"
         failures = a.cmd("ACL", "LOG")
         assert b"username\r\n$6\r\nnobody" in failures
+        assert b"object\r\n$14\r\nclient|setname" in failures
         for said in (slow, failures):
             assert a.address.encode() not in said
+        assert a.cmd("ACL", "DELUSER", "bob") == b":1\r\n"

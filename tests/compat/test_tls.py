@@ -151,3 +151,16 @@ def test_both_sides(plain_server: Server, certificates: Certificates) -> None:
         context = certificates.client_context()
         with Sidecar(terminator.url, settings=settings, tls=context) as sidecar:
             assert _transcript(sidecar.port, context) == expected
+def test_a_subscriber_hangs_up(plain_server: Server, certificates: Certificates) -> None:
+    """A pinned client that ends, with TLS to the server: TLS has no half-close, so both end."""
+    with (
+        TlsTerminator(plain_server.port, certificates.server_context()) as terminator,
+        _upstream(certificates, terminator.url) as sidecar,
+        Wire(sidecar.port) as other,
+    ):
+        with Wire(sidecar.port) as subscriber:
+            assert subscriber.cmd("SUBSCRIBE", "c").endswith(b":1\r\n")
+            subscriber.half_close()
+            subscriber.expect_eof()
+        assert other.cmd("PING") == b"+PONG\r\n"
+        assert sidecar.running

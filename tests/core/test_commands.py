@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.commands import READ, ROUTES, CommandTable
+from sidecar.core.commands import CACHEABLE, CACHEABLE_EACH, FORMS, READ, ROUTES, CommandTable
 from tests.support.exchange import table
 
-ROW = (ROUTES["shared"], READ, 1, 2, 1, 1, 1)
+ROW = (ROUTES["shared"], READ, 1, 2, (FORMS["one"], (), ()))
 NAMES = st.binary(min_size=1, max_size=60)
 
 
@@ -25,7 +25,7 @@ def test_a_row_comes_back() -> None:
         "flags": READ,
         "family": "string",
         "arity": 2,
-        "keys": (1, 1, 1),
+        "keys": FORMS["one"],
     }
     assert commands.name(1) == "get"
     assert commands.count == 2
@@ -42,10 +42,13 @@ def test_unknown_names() -> None:
 def test_an_update_keeps_the_row() -> None:
     commands = small()
     commands.update({b"get": ROW, b"set": ROW})
-    commands.update({b"GET": (ROUTES["blocking"], 0, 0, 3, 0, 0, 0)})
+    commands.update({b"GET": (ROUTES["blocking"], 0, 0, 3, None)})
     assert commands.count == 3
     assert commands.name(1) == "get"
     assert commands.lookup(b"get")["route"] == ROUTES["blocking"]
+    assert commands.lookup(b"get")["keys"] == FORMS["one"]
+    commands.update({b"new": (ROUTES["blocking"], 0, 0, 3, None)})
+    assert commands.lookup(b"new")["keys"] == FORMS["unknown"]
 
 
 def test_names_too_long_and_rows_too_many_are_left_out() -> None:
@@ -90,3 +93,6 @@ def test_what_ships() -> None:
     assert shipped.lookup(b"get")["flags"] & READ
     assert not shipped.lookup(b"set")["flags"] & READ
     assert not shipped.lookup(b"publish")["flags"] & READ
+    assert shipped.lookup(b"get")["flags"] & CACHEABLE
+    assert not shipped.lookup(b"mget")["flags"] & CACHEABLE
+    assert shipped.lookup(b"mget")["flags"] & CACHEABLE_EACH

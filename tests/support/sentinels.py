@@ -118,20 +118,7 @@ class Cluster:
             for _ in range(replicas):
                 self.replicas.append(self._node(self.master))
             wait_until(self._synced, "every replica online", SETTLE_DEADLINE)
-            lines = [
-                f"sentinel monitor {SERVICE} 127.0.0.1 {self.master.listening} "
-                f"{quorum or sentinels // 2 + 1}",
-                f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
-                f"sentinel failover-timeout {SERVICE} {failover_timeout_ms}",
-                f"sentinel parallel-syncs {SERVICE} 1",
-            ]
-            if password:
-                lines.append(f"sentinel auth-pass {SERVICE} {password}")
-            if sentinel_password:
-                lines += [
-                    f"requirepass {sentinel_password}",
-                    f"sentinel sentinel-pass {sentinel_password}",
-                ]
+            lines = self._monitor(quorum or sentinels // 2 + 1, down_after_ms, failover_timeout_ms)
             for _ in range(sentinels):
                 self.sentinels.append(SentinelProcess(binary_of(flavour), lines, tls))
             self.settle()
@@ -224,6 +211,20 @@ class Cluster:
             settings["replicaof"] = f"127.0.0.1 {master.listening}"
         files = self.tls.server_files() if self.tls else None
         return Node(binary_of(self.flavour), self.flavour, settings=settings, tls=files)
+
+    def _monitor(self, quorum: int, down_after_ms: int, failover_timeout_ms: int) -> list[str]:
+        """What every Sentinel's file says about the service."""
+        lines = [
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self.master.listening} {quorum}",
+            f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
+            f"sentinel failover-timeout {SERVICE} {failover_timeout_ms}",
+            f"sentinel parallel-syncs {SERVICE} 1",
+        ]
+        if self.password:
+            lines.append(f"sentinel auth-pass {SERVICE} {self.password}")
+        if secret := self.sentinel_password:
+            lines += [f"requirepass {secret}", f"sentinel sentinel-pass {secret}"]
+        return lines
 
     def _pace(self, sentinel: SentinelProcess, periods: dict[str, int]) -> None:
         words = [str(word) for pair in periods.items() for word in pair]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.commands import READ, ROUTES, WRITES
+from sidecar.core.commands import CACHEABLE, FORMS, READ, ROUTES, WRITES
 from sidecar.policy import routing
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.routing import (
@@ -104,17 +104,18 @@ def test_the_first_family_that_fits() -> None:
 
 
 def test_rows_are_read_from_text_or_bytes() -> None:
-    row = (ROUTES["shared"], READ, FAMILIES.index("string"), 2, 1, 1, 1)
+    rule = (FORMS["one"], (), ())
+    row = (ROUTES["shared"], READ | CACHEABLE, FAMILIES.index("string"), 2, rule)
     entry: list[Any] = ["GET", 2, ["readonly", "fast"], 1, 1, 1, ["@read", "@string"]]
-    raw = [b"GET", 2, [b"readonly", b"fast"], 1, 1, 1, [b"@read", b"@string"], [], [], []]
+    raw = [b"GET", 2, [b"readonly", b"fast"], 1, 1, 1, [b"@read", b"@string"]]
     assert rows_from_command([entry]) == rows_from_command([raw]) == {b"get": row}
 
 
 def test_rows_that_cannot_be_understood() -> None:
-    """Short ones are left out, numbers beyond 16 bits are cut down to them."""
+    """Short ones are left out, numbers beyond 16 bits are cut down to them or mean nothing."""
     assert rows_from_command([["old", 1, [], 0, 0, 0], []]) == {}
     row = rows_from_command([["m.x", -99999, ["module"], 99999, -99999, 70000, []]])[b"m.x"]
-    assert row == (ROUTES["blocking"], WRITES, 0, -32768, 32767, -32768, 32767)
+    assert row == (ROUTES["blocking"], WRITES, 0, -32768, (FORMS["unknown"], (), ()))
 
 
 @pytest.fixture(scope="module")
