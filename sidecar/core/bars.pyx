@@ -24,7 +24,7 @@ to EXEC or DISCARD (`Link.deferred`). The buckets of entries with several bars l
 """
 from libc.string cimport memcpy
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from sidecar.core.records cimport BARS_ALL, Bars, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link
+from sidecar.core.records cimport BARS_ALL, Bar, Bars, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_reserve,
     buffer_size, buffer_truncate)
 
@@ -35,17 +35,18 @@ cdef enum:
 
 
 cdef inline void begin(Bars* b, uint16_t bucket, bint writes) noexcept nogil:
-    b.pending[bucket] += 1
-    b.writing[bucket] += writes
-    b.begun[bucket] += 1
+    cdef Bar* bar = &b.sets[bucket]
+    bar.pending += 1
+    bar.writing += writes
+    bar.begun += 1
 
 
 cdef inline void end(Bars* b, uint16_t bucket, bint writes) noexcept nogil:
     if bucket == ALL:
         b.pending_all -= 1
     else:
-        b.pending[bucket] -= 1
-        b.writing[bucket] -= writes
+        b.sets[bucket].pending -= 1
+        b.sets[bucket].writing -= writes
 
 
 cdef int bars_take(Link* l, Entry* e, uint64_t hash) noexcept nogil:

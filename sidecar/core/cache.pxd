@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from sidecar.core.commands cimport Command
 from sidecar.core.memory cimport Buffer
+from sidecar.core.request cimport Scanner
 from sidecar.core.records cimport Core, Entry, Link, Session
 
 cdef enum CacheMode:
@@ -13,8 +14,9 @@ cdef enum CacheMode:
 cdef enum Served:
     SERVED = 0              # answered, now or in its turn
     FILLING = 1             # it waits for a value that is being read
-    ASK = 2                 # likewise, and the value must be asked for
-    PASS = 3                # not from here
+    ASK = 2                 # likewise, and the value must be asked for first
+    PUT_OFF = 3             # it goes past, and the value is to be asked for soon
+    PASS = 4                # not from here
 
 cdef enum:
     SPACES = 1024
@@ -27,12 +29,16 @@ cdef struct KeyRecord:
     uint32_t hash
     uint32_t size           # of the key, whose bytes follow the record
     uint8_t wanted          # hot: may be cached
+    uint8_t poor            # reading it in spite of commands under way has not paid, lately
     uint8_t ghost           # observe: its value would be here
 
 cdef struct Fill:
     Session* waiting
     Buffer request          # what is sent on the tracked link, to ask again
+    Value* after            # the next one put off
     int tries
+    bint waiting_for_quiet  # put off: not asked for yet
+    bint forced             # asked for while commands were under way: those who come wait
     uint64_t asked
     uint32_t begun
     uint32_t begun_all
@@ -51,6 +57,8 @@ cdef struct Value:
     uint16_t space
     uint16_t command
     uint8_t used
+    bint forced
+    uint16_t served
 
 cdef struct Space:
     bint used
@@ -103,14 +111,18 @@ cdef struct Cache:
     uint16_t acl_id
     Rule rules[RULES_MAX]
     int rule_count
+    Value* put_off
+    uint32_t wanted         # keys that are
     Space spaces[SPACES]
     Counts counts
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, Value** ask) noexcept nogil
-cdef void cache_pass(Link* l, Command* c, const char* p, size_t n) noexcept nogil
+cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
+                     const Scanner* scan) noexcept nogil
 cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil
-cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p,
-                      size_t n) noexcept nogil
+cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, size_t n,
+                      const Scanner* scan) noexcept nogil
+cdef bint cache_may_ask(Cache* k, Value* v) noexcept nogil
 cdef void cache_leave(Session* s) noexcept nogil
 cdef void cache_drop_key(Cache* k, const char* key, size_t n, bint pushed) noexcept nogil
 cdef void cache_drop_all(Cache* k) noexcept nogil

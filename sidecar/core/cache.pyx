@@ -30,14 +30,18 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 from sidecar.core.bars cimport bars_take, bars_take_all, bucket_of
 from sidecar.core.commands cimport COMMAND_CACHEABLE_EACH, Command, FORM_MASK, FORM_ONE
-from sidecar.core.keys cimport KeySpan, find_keys
+from sidecar.core.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.link cimport link_local, session_mark, session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
-from sidecar.core.records cimport Bars, Core, Entry, Link, Session
+from sidecar.core.records cimport Bar, Bars, Core, Entry, Link, Session
+from sidecar.core.request cimport Scanner
 from sidecar.core.resp2 cimport to_resp2
 
 cdef enum:
     KEYS_MOST = 64
+    ROUNDS = 4              # times a value is put off before it is asked for, come what may
+    PAYS = 32               # answers from a value asked for at the expense of those who waited
+    PATIENCE = 200          # and if there were fewer, chances let go before it is tried again
     TRIES = 3               # readings of a value before those who wait for it go past the cache
     LOOKS = 6               # values looked at for each one evicted
     MANY_MOST = 128         # keys of an MGET that may be served from here
@@ -97,7 +101,10 @@ cdef inline size_t value_size(const Value* v) noexcept nogil:
 # Records of keys.
 
 cdef KeyRecord* find_key(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
-    cdef KeyRecord* r = k.keys[(hash >> 32) & k.mask]
+    cdef KeyRecord* r
+    if k.core.bars.sets[bucket_of(hash)].records == 0:
+        return NULL             # most keys: this line is needed anyway, the table's is not
+    r = k.keys[(hash >> 32) & k.mask]
     while r != NULL:
         if r.hash == <uint32_t>hash and r.size == n and memcmp(key_bytes(r), key, n) == 0:
             return r
@@ -118,6 +125,7 @@ cdef KeyRecord* make_key(Cache* k, uint64_t hash, const char* key, size_t n) noe
     slot = &k.keys[(hash >> 32) & k.mask]
     r.next = slot[0]
     slot[0] = r
+    k.core.bars.sets[bucket_of(hash)].records += 1
     k.bytes += sizeof(KeyRecord) + n
     return r
 
@@ -133,15 +141,28 @@ cdef void leave_key(Cache* k, KeyRecord* r) noexcept nogil:
     while slot[0] != r:
         slot = &slot[0].next
     slot[0] = r.next
+    k.core.bars.sets[bucket_of(hash)].records -= 1
     k.bytes -= sizeof(KeyRecord) + r.size
     free(r)
 
 
 # Values.
 
-cdef inline uint64_t value_hash(Cache* k, uint16_t space, uint16_t command, const char* args,
-                                size_t n) noexcept nogil:
-    return sidecar_hash(k.seed ^ (<uint64_t>space << 32) ^ <uint64_t>command, args, n)
+cdef inline uint64_t value_hash(Cache* k, uint16_t space, uint16_t command, uint64_t key_hash,
+                                const char* rest, size_t n) noexcept nogil:
+    """Of a command's arguments: its key's hash, and rest[0:n], what follows the key."""
+    cdef uint64_t h = sidecar_mix(key_hash ^ (<uint64_t>space << 32) ^ <uint64_t>command,
+                                  k.seed | 1)
+    return h if n == 0 else sidecar_hash(h, rest, n)
+
+
+cdef uint64_t hash_of(Cache* k, Value* v) noexcept nogil:
+    """`value_hash` of a value that is there."""
+    cdef KeyRecord* r = v.key
+    cdef size_t size = 0
+    cdef size_t head = argument(value_bytes(v), &size) + size + 2
+    return value_hash(k, v.space, v.command, sidecar_hash(k.seed, key_bytes(r), r.size),
+                      value_bytes(v) + head, v.args - head)
 
 
 cdef Value* find_value(Cache* k, uint64_t hash, uint16_t space, uint16_t command,
@@ -157,8 +178,7 @@ cdef Value* find_value(Cache* k, uint64_t hash, uint16_t space, uint16_t command
 
 cdef void unlink_value(Cache* k, Value* v) noexcept nogil:
     """Take a value out of the tables. Its key's record stays."""
-    cdef uint64_t hash = value_hash(k, v.space, v.command, value_bytes(v), v.args)
-    cdef Value** slot = &k.values[(hash >> 32) & k.mask]
+    cdef Value** slot = &k.values[(hash_of(k, v) >> 32) & k.mask]
     while slot[0] != v:
         slot = &slot[0].next
     slot[0] = v.next
@@ -198,6 +218,8 @@ cdef int drop_values(Cache* k, KeyRecord* r) noexcept nogil:
         if v.fill != NULL:
             v.fill.doomed = True
         else:
+            if v.forced:
+                r.poor = PATIENCE if v.served < PAYS else 0
             unlink_value(k, v)
             free(v)
             dropped += 1
@@ -385,25 +407,25 @@ cdef void wait_for(Session* s, Value* v) noexcept nogil:
 
 
 cdef int look(Session* s, Command* c, const char* args, size_t n, const char* key,
-              size_t key_size, Value** ask, Value** found) noexcept nogil:
+              size_t key_size, uint64_t key_hash, Value** found) noexcept nogil:
     """Find the value that answers, or begin to read it."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
-    cdef uint64_t hash = value_hash(k, s.space, id, args, n)
-    cdef uint64_t key_hash
-    cdef Value* v = find_value(k, hash, s.space, id, args, n)
+    cdef size_t head = <size_t>(key - args) + key_size + 2
+    cdef uint64_t hash = value_hash(k, s.space, id, key_hash, args + head, n - head)
+    cdef Value* v = NULL
+    if k.core.bars.sets[bucket_of(key_hash)].records:
+        v = find_value(k, hash, s.space, id, args, n)
     if v != NULL and v.fill != NULL:
-        k.counts.miss_filling += 1
-        found[0] = v
-        return FILLING
+        return look_at_fill(k, s, v, found)
     if v != NULL and fresh(k, v):
         if lease_runs(k, s.space, key, key_size):
             v.used += v.used < 255
+            v.served += v.served < 65535
             found[0] = v
             return SERVED
         k.counts.miss_lease += 1
         return PASS
-    key_hash = sidecar_hash(k.seed, key, key_size)
     if not wanted(k, key_hash, key, key_size):
         return PASS
     if k.spaces[s.space].link == NULL:
@@ -413,17 +435,68 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
         k.counts.miss_barred += 1
         return PASS             # a value read now could not be stored
     k.counts.miss_cold += 1
-    v = begin_fill(k, hash, key_hash, s.space, id, args, n, key, key_size)
-    if v == NULL:
+    found[0] = begin_fill(k, hash, key_hash, s.space, id, args, n, key, key_size)
+    if found[0] == NULL:
         return PASS
-    ask[0] = v
+    if has_time(s):
+        return ASK
+    put_off(k, found[0])
+    return PUT_OFF
+
+
+cdef inline bint has_time(const Session* s) noexcept nogil:
+    """Whether the session loses nothing by waiting: nothing of it is under way, and nothing lies
+    behind. One in the middle of a pipeline would be cut in two."""
+    return s.outstanding == 0 and not s.core.more
+
+
+cdef int look_at_fill(Cache* k, Session* s, Value* v, Value** found) noexcept nogil:
+    """The value is being read, or will be soon."""
+    k.counts.miss_filling += 1
     found[0] = v
-    return ASK
+    if not v.fill.waiting_for_quiet:
+        return FILLING
+    if not has_time(s):
+        return PASS
+    k.due = True                # somebody waits now: it is asked for at once
+    return FILLING
+
+
+cdef void put_off(Cache* k, Value* v) noexcept nogil:
+    """Have a value asked for when no command on its key is under way, or soon at any rate."""
+    v.fill.waiting_for_quiet = True
+    v.fill.after = k.put_off
+    k.put_off = v
+    k.due = True
+
+
+cdef bint cache_may_ask(Cache* k, Value* v) noexcept nogil:
+    """Whether a value that was put off is to be asked for now; it is put off again, or given up,
+    otherwise."""
+    cdef KeyRecord* r = v.key
+    cdef uint64_t hash = sidecar_hash(k.seed, key_bytes(r), r.size)
+    cdef Bar* bar = &k.core.bars.sets[bucket_of(hash)]
+    cdef bint quiet = bar.pending == 0 and k.core.bars.pending_all == 0
+    v.fill.tries += 1
+    if not quiet and v.fill.waiting == NULL:
+        if v.fill.tries < ROUNDS:
+            put_off(k, v)
+            return False
+        if r.poor:
+            r.poor -= 1
+        if r.poor or being_written(k, hash):
+            cache_not_filled(k, v)
+            return False
+    v.fill.waiting_for_quiet = False
+    v.fill.forced = not quiet
+    v.fill.tries = 0
+    begin_reading(k, v, hash)
+    return True
 
 
 cdef inline bint being_written(Cache* k, uint64_t hash) noexcept nogil:
     cdef Bars* b = k.core.bars
-    return b.pending_all != 0 or b.writing[bucket_of(hash)] != 0
+    return b.pending_all != 0 or b.sets[bucket_of(hash)].writing != 0
 
 
 cdef void begin_reading(Cache* k, Value* v, uint64_t key_hash) noexcept nogil:
@@ -432,7 +505,7 @@ cdef void begin_reading(Cache* k, Value* v, uint64_t key_hash) noexcept nogil:
     cdef uint16_t bucket = bucket_of(key_hash)
     v.fill.asked = k.core.clock
     # Commands under way now must not be, later: `begun` is made to differ if there are any.
-    v.fill.begun = b.begun[bucket] - (b.pending[bucket] != 0)
+    v.fill.begun = b.sets[bucket].begun - (b.sets[bucket].pending != 0)
     v.fill.begun_all = b.begun_all - (b.pending_all != 0)
     v.fill.doomed = False
 
@@ -460,9 +533,9 @@ cdef Value* begin_fill(Cache* k, uint64_t hash, uint64_t key_hash, uint16_t spac
     return v
 
 
-cdef int observe(Cache* k, Session* s, const char* key, size_t n) noexcept nogil:
+cdef int observe(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
     """Count whether the key's value would have been here, as far as this process can know."""
-    cdef KeyRecord* r = find_key(k, sidecar_hash(k.seed, key, n), key, n)
+    cdef KeyRecord* r = find_key(k, hash, key, n)
     if r != NULL and r.wanted:
         if r.ghost:
             k.counts.ghost_hits += 1
@@ -475,36 +548,37 @@ cdef int observe(Cache* k, Session* s, const char* key, size_t n) noexcept nogil
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, Value** ask) noexcept nogil:
     """Answer a cacheable read from here, or say what it has to wait for.
 
-    ASK: `ask` is a value to be read; the session waits for it. For MGET it may be asked again.
+    ASK and PUT_OFF: `ask` is a value whose reading is to be prepared, and with ASK begun; the
+    session waits for it. For MGET it may be asked again.
     """
     cdef Cache* k = <Cache*>s.core.cache
     cdef size_t at = 0
-    cdef size_t key_size = 0
+    cdef size_t size = 0
     cdef size_t key_at
-    cdef Value* v = NULL
     cdef int r
     cdef const char* reply
-    cdef size_t size = 0
+    if not arguments(p, n, &at):
+        return PASS
     if s.bypass:
         s.bypass = False
         k.counts.bypassed += 1
         return PASS
-    if not arguments(p, n, &at):
-        return PASS
-    key_at = argument(p + at, &key_size)
-    if k.mode == CACHE_OBSERVE:
-        return observe(k, s, p + at + key_at, key_size)
     if c.flags & COMMAND_CACHEABLE_EACH:
         return serve_many(s, c, p, n, at, ask)
-    r = look(s, c, p + at, n - at, p + at + key_at, key_size, ask, &v)
+    key_at = at + argument(p + at, &size)
+    s.core.hash = sidecar_hash(k.seed, p + key_at, size)
+    s.core.hashed = True
+    if k.mode == CACHE_OBSERVE:
+        return observe(k, s.core.hash, p + key_at, size)
+    r = look(s, c, p + at, n - at, p + key_at, size, s.core.hash, ask)
     if r == SERVED:
-        reply = form(v, s.proto, &size)
+        reply = form(ask[0], s.proto, &size)
         if reply == NULL:
             return PASS
         k.counts.hits += 1
         return give(s, c, reply, size)
     if r == FILLING or r == ASK:
-        wait_for(s, v)
+        wait_for(s, ask[0])
     return r
 
 
@@ -518,17 +592,18 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     cdef size_t head
     cdef int count = 0
     cdef int r = SERVED
-    cdef Value* v = NULL
     cdef const char* reply
-    cdef char line[24]
+    if k.mode == CACHE_OBSERVE:
+        return PASS
     out.data = NULL
     out.start = out.end = out.cap = 0
     while i < n and r == SERVED:
         head = argument(p + i, &size)
-        r = look(s, c, p + i, head + size + 2, p + i + head, size, ask, &v)
+        r = look(s, c, p + i, head + size + 2, p + i + head, size,
+                 sidecar_hash(k.seed, p + i + head, size), ask)
         if r == SERVED:
             i += head + size + 2
-            reply = form(v, s.proto, &size)
+            reply = form(ask[0], s.proto, &size)
             count += 1
             if reply == NULL or count > MANY_MOST or buffer_append(&out, reply, size) < 0:
                 r = PASS
@@ -536,7 +611,7 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
         k.counts.hits += 1
         r = give_many(s, c, &out, count)
     elif r == FILLING or r == ASK:
-        wait_for(s, v)
+        wait_for(s, ask[0])
     buffer_release(&out)
     return r
 
@@ -609,7 +684,7 @@ cdef bint was_alone(Cache* k, Value* v) noexcept nogil:
     """Whether no command on the key was under way from the asking until now."""
     cdef Bars* b = k.core.bars
     cdef uint16_t bucket = bucket_of(sidecar_hash(k.seed, key_bytes(v.key), v.key.size))
-    return not v.fill.doomed and b.begun[bucket] == v.fill.begun \
+    return not v.fill.doomed and b.sets[bucket].begun == v.fill.begun \
         and b.begun_all == v.fill.begun_all
 
 
@@ -619,7 +694,8 @@ cdef bint ask_again(Cache* k, Value* v) noexcept nogil:
     cdef uint64_t hash = sidecar_hash(k.seed, key_bytes(v.key), v.key.size)
     k.counts.miss_barred += 1
     v.fill.tries += 1
-    if v.fill.tries >= TRIES or v.fill.waiting == NULL or being_written(k, hash):
+    if v.fill.tries >= TRIES or being_written(k, hash) \
+            or (v.fill.waiting == NULL and not v.fill.forced):
         cache_not_filled(k, v)
         return False
     begin_reading(k, v, hash)
@@ -674,10 +750,11 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
         buffer_release(&form2)
         cache_not_filled(k, v)
         return False
-    hash = value_hash(k, v.space, v.command, value_bytes(v), v.args)
+    hash = hash_of(k, v)
     kept[0] = v[0]
     kept.fill = NULL
     kept.used = 1
+    kept.forced = f.forced
     kept.reply = <uint32_t>n
     # From the moment it was asked for: it cannot have been read earlier, nor be older.
     kept.until = <uint32_t>((f.asked + life - k.start) // 1000)
@@ -700,33 +777,41 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
 
 # What goes past.
 
-cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p,
-                      size_t n) noexcept nogil:
+cdef void pass_key(Cache* k, Link* l, Entry* e, uint64_t hash, const char* key,
+                   size_t n) noexcept nogil:
+    cdef KeyRecord* r = find_key(k, hash, key, n)
+    if r != NULL:
+        if r.ghost == 2:
+            r.ghost = 1
+        else:
+            k.counts.dropped_here += drop_values(k, r)
+    if e != NULL:
+        bars_take(l, e, hash)
+
+
+cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, size_t n,
+                      const Scanner* scan) noexcept nogil:
     """A command goes past the cache: drop its keys' values, and bar them for entry `e` of `l`.
 
-    With `e` NULL there is none: a pinned link, whose replies are not matched.
+    With `e` NULL there is none: a pinned link, whose replies are not matched. `scan` has just
+    found the request whole.
     """
     cdef Cache* k = <Cache*>core.cache
     cdef KeySpan spans[KEYS_MOST]
-    cdef KeyRecord* r
-    cdef uint64_t hash
-    cdef int count = find_keys(c, p, n, spans, KEYS_MOST)
-    cdef int i
+    cdef int count, i
+    if first_key(c, p, scan.name_at, scan.name_len, scan.argc, spans):
+        if not core.hashed:
+            core.hash = sidecar_hash(k.seed, spans[0].p, spans[0].n)
+        pass_key(k, l, e, core.hash, spans[0].p, spans[0].n)
+        return
+    count = find_keys(c, p, n, spans, KEYS_MOST)
     if count < 0 or c.id == k.acl_id:       # who may read what may be about to change
         cache_drop_all(k)
         if e != NULL:
             bars_take_all(l, e)
         return
     for i in range(count):
-        hash = sidecar_hash(k.seed, spans[i].p, spans[i].n)
-        r = find_key(k, hash, spans[i].p, spans[i].n)
-        if r != NULL:
-            if r.ghost == 2:
-                r.ghost = 1
-            else:
-                k.counts.dropped_here += drop_values(k, r)
-        if e != NULL:
-            bars_take(l, e, hash)
+        pass_key(k, l, e, sidecar_hash(k.seed, spans[i].p, spans[i].n), spans[i].p, spans[i].n)
 
 
 cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil:
@@ -746,9 +831,10 @@ cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept
     bars_take_all(l, e)
 
 
-cdef void cache_pass(Link* l, Command* c, const char* p, size_t n) noexcept nogil:
+cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
+                     const Scanner* scan) noexcept nogil:
     """The command has just been queued on `l`."""
-    cache_touch(l.core, l, l.ring + ((l.tail - 1) & l.mask), c, p, n)
+    cache_touch(l.core, l, l.ring + ((l.tail - 1) & l.mask), c, p, n, scan)
 
 
 # For the shell.
@@ -831,6 +917,8 @@ cdef class NearCache:
         """Whether this key is one to be cached (hot, or to be warmed)."""
         cdef Cache* k = self.cache
         cdef const char* p = key
+        if k.core == NULL:
+            raise ValueError("no plane uses this near cache yet")
         cdef uint64_t hash = sidecar_hash(k.seed, p, len(key))
         cdef KeyRecord* r
         if yes:

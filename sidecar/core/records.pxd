@@ -70,10 +70,14 @@ cdef struct Entry:
     uint8_t local           # its reply is ready and lies in Link.local: it only waits its turn
 
 # What is under way past the near cache, by sets of keys (see bars.pyx).
+cdef struct Bar:
+    uint32_t pending        # commands that are not over
+    uint32_t writing        # of those, the ones that may write
+    uint32_t begun          # commands ever
+    uint32_t records        # keys of this set that the cache knows
+
 cdef struct Bars:
-    uint32_t pending[BUCKETS_OF_KEYS]
-    uint32_t writing[BUCKETS_OF_KEYS]       # of those pending, commands that may write
-    uint32_t begun[BUCKETS_OF_KEYS]
+    Bar sets[BUCKETS_OF_KEYS]
     uint32_t pending_all
     uint32_t begun_all
 
@@ -91,6 +95,9 @@ cdef struct Core:
     uint64_t clock          # microseconds, does not wrap
     Bars* bars              # NULL: no near cache
     void* cache             # the Cache of cache.pyx; NULL: none
+    uint64_t hash           # of the only key of the command being dispatched,
+    bint hashed             # if it is known by now
+    bint more               # and whether more requests of the client lie behind it
     int acks                # replicas that must have a write before it is answered; 0: none
     const char* ack_request # the WAIT for that; borrowed from the shell
     size_t ack_request_len

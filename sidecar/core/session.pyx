@@ -24,7 +24,7 @@ pieces are passed on as they arrive (`streaming`). Its entry is queued with the 
 """
 from libc.stdint cimport uint32_t
 from sidecar.core.bars cimport bars_give_up, bars_take_back
-from sidecar.core.cache cimport (ASK, FILLING, PASS, SERVED, Value, cache_pass, cache_pass_part,
+from sidecar.core.cache cimport (ASK, Cache, FILLING, PASS, PUT_OFF, SERVED, Value, cache_pass, cache_pass_part,
     cache_serve, cache_touch)
 from sidecar.core.commands cimport (COMMAND_CACHEABLE, COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
@@ -36,7 +36,7 @@ from sidecar.core.records cimport (DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, 
     link_unsent)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release,
     buffer_reserve, buffer_size, buffer_truncate)
-from sidecar.core.tracked cimport tracked_ask
+from sidecar.core.tracked cimport tracked_ask, tracked_prepare
 from sidecar.core.request cimport (ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY, SCAN_ERROR,
     SCAN_INLINE, SCAN_MORE, inline_to_multibulk, next_argument, scan_request, scanner_reset)
 
@@ -95,7 +95,7 @@ cdef int push(Session* s, Command* c, const char* p, size_t n, int flags) noexce
         s.scan.error = ERR_MEMORY
         return WANT_ERROR
     if s.core.cache != NULL:
-        cache_pass(s.link, c, p, n)
+        cache_pass(s.link, c, p, n, &s.scan)
     return WANT_NOTHING
 
 
@@ -103,9 +103,12 @@ cdef int from_cache(Session* s, Command* c, const char* p, size_t n) noexcept no
     """SERVED, FILLING, or PASS."""
     cdef Value* ask = NULL
     cdef int r = cache_serve(s, c, p, n, &ask)
-    if r != ASK:
+    if r != ASK and r != PUT_OFF:
         return r
-    tracked_ask(s, ask, p, n)
+    tracked_prepare(ask, <Cache*>s.core.cache, p, n)
+    if r == PUT_OFF:
+        return PASS
+    tracked_ask(ask, <Cache*>s.core.cache)
     return FILLING
 
 
@@ -223,6 +226,7 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
     """Decide on the whole request p[0:n], which begins at `at` in this parse."""
     cdef Command* c = table.find(p + s.scan.name_at, s.scan.name_len)
     cdef int route = c.route
+    s.core.hashed = False
     if s.core.hold_writes and c.flags & COMMAND_WRITES:
         return WANT_HELD
     if s.mode == MODE_SHARED:
@@ -237,7 +241,7 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
         return WANT_LOCAL               # CLIENT ... may name clients by the sidecar's ids
     s.core.stats.calls[c.id] += 1
     if s.core.cache != NULL:
-        cache_touch(s.core, s.link, NULL, c, p, n)
+        cache_touch(s.core, s.link, NULL, c, p, n, &s.scan)
     if link_bytes(s.link, p, n) < 0:
         s.scan.error = ERR_MEMORY
         return WANT_ERROR
@@ -336,6 +340,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
             link_bytes(s.link, p + at, s.scan.pos)
             s.streaming = False
         elif r == SCAN_DONE:
+            s.core.more = at + s.scan.pos < n
             s.want = dispatch(s, table, p + at, s.scan.pos, at)
         elif r == SCAN_INLINE:
             s.want = dispatch_inline(s, table, p + at, s.scan.pos, at)

@@ -19,7 +19,8 @@ cdef struct Tracked:
     uint32_t head
     uint32_t tail
     uint16_t space
-    int step                # replies of the oldest piece that have come
+    bint told_ttl           # of the two replies to the oldest piece, the first has come:
+    long long ttl           # this was it
     bint due                # something was queued since the shell last looked
     Framer framer
     Buffer out              # not sent yet
@@ -30,7 +31,9 @@ cdef struct Tracked:
 cdef Tracked* tracked_new(Cache* cache, void* owner, uint16_t space) noexcept nogil
 cdef void tracked_free(Tracked* t) noexcept nogil
 cdef void tracked_begin(Tracked* t) noexcept nogil
-cdef void tracked_ask(Session* s, Value* v, const char* p, size_t n) noexcept nogil
+cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
+cdef void tracked_ask(Value* v, Cache* k) noexcept nogil
+cdef void tracked_ask_due(Cache* k) noexcept nogil
 cdef int tracked_beat(Tracked* t) noexcept nogil
 cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil
 cdef void tracked_end(Tracked* t) noexcept nogil

@@ -1,14 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The connection that reads values for the near cache, and receives their invalidations.
 
-RESP3, `CLIENT TRACKING ON OPTIN`; one for each space. A value is asked for in one piece:
+RESP3, `CLIENT TRACKING ON`; one for each space. Everything read on it is tracked, and nothing is
+read on it but what is to be stored:
 
-    CLIENT CACHING YES    MULTI    PTTL key    <the read>    EXEC        5 replies
-    heartbeat: PING                                                      1 reply
+    PTTL key    <the read>      2 replies
+    heartbeat: PING             1 reply
 
-so that what is tracked, its TTL and the value are of one moment. The server writes
-invalidations into the same stream: one that was sent before the value was read arrives before
-it, one sent after it arrives later and drops it. So the order of bytes is the order of events.
+The server writes invalidations into the same stream: one that was sent before the value was read
+arrives before its reply, one sent after it arrives later and drops it. So the order of bytes is
+the order of events. The key is tracked from PTTL on: if it changes before the value is read, the
+invalidation arrives between the two replies and what is read then is not stored, so TTL and value
+are of one moment without a transaction (which would be five commands instead of two).
 
 Each reply proves that the space is up to date as of the moment its request was queued: whatever
 the server had to say before that has been received.
@@ -21,20 +24,16 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.cache cimport (Cache, Value, cache_drop_all, cache_drop_key, cache_drop_space,
-    cache_filled, cache_not_filled)
+    cache_filled, cache_may_ask, cache_not_filled)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_head, buffer_release, buffer_size)
 from sidecar.core.records cimport Session
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
 
 cdef enum:
     FIRST = 64
-    PIECES = 5              # replies to a piece that reads a value
 
-cdef const char* BEFORE = (b"*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n"
-                           b"*1\r\n$5\r\nMULTI\r\n*2\r\n$4\r\nPTTL\r\n")
+cdef const char* BEFORE = b"*2\r\n$4\r\nPTTL\r\n"
 cdef size_t BEFORE_LEN = strlen(BEFORE)
-cdef const char* EXEC = b"*1\r\n$4\r\nEXEC\r\n"
-cdef size_t EXEC_LEN = strlen(EXEC)
 cdef const char* PING = b"*1\r\n$4\r\nPING\r\n"
 cdef size_t PING_LEN = strlen(PING)
 
@@ -99,14 +98,12 @@ cdef int tracked_beat(Tracked* t) noexcept nogil:
     return put(t, NULL, PING, PING_LEN)
 
 
-cdef void tracked_ask(Session* s, Value* v, const char* p, size_t n) noexcept nogil:
-    """Read a value: p[0:n] is the request that is to be answered with it.
+cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept nogil:
+    """Write down how a value is read: p[0:n] is the request that is to be answered with it.
 
     Its key is the first argument in the value's own bytes. For one key of an MGET, the read is
     a GET of that key.
     """
-    cdef Cache* k = <Cache*>s.core.cache
-    cdef Tracked* t = <Tracked*>k.spaces[v.space].link
     cdef Buffer* b = &v.fill.request
     cdef const char* args = <const char*>v + sizeof(Value)
     cdef size_t key = first_argument(args)
@@ -117,9 +114,28 @@ cdef void tracked_ask(Session* s, Value* v, const char* p, size_t n) noexcept no
         r |= buffer_append(b, args, key)
     else:
         r |= buffer_append(b, p, n)
-    r |= buffer_append(b, EXEC, EXEC_LEN)
-    if r < 0 or put(t, v, buffer_head(b), buffer_size(b)) < 0:
+    if r < 0:
+        buffer_release(b)
+
+
+cdef void tracked_ask(Value* v, Cache* k) noexcept nogil:
+    """Read a value that has been prepared."""
+    cdef Tracked* t = <Tracked*>k.spaces[v.space].link
+    if t == NULL or buffer_size(&v.fill.request) == 0 \
+            or put(t, v, buffer_head(&v.fill.request), buffer_size(&v.fill.request)) < 0:
         cache_not_filled(k, v)
+
+
+cdef void tracked_ask_due(Cache* k) noexcept nogil:
+    """Read those of the values put off whose time has come."""
+    cdef Value* v = k.put_off
+    cdef Value* after
+    k.put_off = NULL
+    while v != NULL:
+        after = v.fill.after
+        if cache_may_ask(k, v):
+            tracked_ask(v, k)
+        v = after
 
 
 cdef size_t first_argument(const char* p) noexcept nogil:
@@ -172,35 +188,38 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
         t.head += 1
         prove(t, asked.at)
         return 0 if p[0] == c'+' else -1
-    t.step += 1
-    if t.step < PIECES:
-        return -1 if p[0] == c'-' else 0
-    t.step = 0
+    if not t.told_ttl:
+        if p[0] != c':':
+            return -1
+        t.ttl = number(p + 1)
+        t.told_ttl = True
+        return 0
+    t.told_ttl = False
     t.head += 1
     prove(t, asked.at)
-    return take_value(t, asked.value, p, n)
+    if cache_filled(t.cache, asked.value, t.ttl, p, n):
+        return ask_again(t, asked.value)
+    return 0
+
+
+cdef int ask_again(Tracked* t, Value* v) noexcept nogil:
+    if put(t, v, buffer_head(&v.fill.request), buffer_size(&v.fill.request)) < 0:
+        cache_not_filled(t.cache, v)
+    return 0
+
+
+cdef long long number(const char* p) noexcept nogil:
+    cdef long long v = 0
+    cdef bint negative = p[0] == c'-'
+    p += negative
+    while p[0] != 13:
+        v = v * 10 + (p[0] - 48)
+        p += 1
+    return -v if negative else v
 
 
 cdef void prove(Tracked* t, uint64_t at) noexcept nogil:
     t.cache.spaces[t.space].proved = at
-
-
-cdef int take_value(Tracked* t, Value* v, const char* p, size_t n) noexcept nogil:
-    """The reply to EXEC: an array of the TTL and the value."""
-    cdef long long ttl = 0
-    cdef size_t i = 5
-    cdef bint negative
-    if n < 8 or memcmp(p, b"*2\r\n:", 5) != 0:
-        return -1
-    negative = p[i] == c'-'
-    i += negative
-    while p[i] != 13:
-        ttl = ttl * 10 + (p[i] - 48)
-        i += 1
-    if cache_filled(t.cache, v, -ttl if negative else ttl, p + i + 2, n - i - 2):
-        if put(t, v, buffer_head(&v.fill.request), buffer_size(&v.fill.request)) < 0:
-            cache_not_filled(t.cache, v)
-    return 0
 
 
 cdef int take_push(Tracked* t, const char* p, size_t n) noexcept nogil:
@@ -242,8 +261,7 @@ cdef void tracked_end(Tracked* t) noexcept nogil:
         t.head += 1
         if asked.value != NULL:
             cache_not_filled(t.cache, asked.value)
-    t.step = 0
-    t.due = False
+    t.told_ttl = t.due = False
     buffer_release(&t.out)
     buffer_release(&t.got)
     cache_drop_space(t.cache, t.space)

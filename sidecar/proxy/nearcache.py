@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-TRACKING = pack_command((b"CLIENT", b"TRACKING", b"ON", b"OPTIN"))
+TRACKING = pack_command((b"CLIENT", b"TRACKING", b"ON"))
 # Before this, pushes may come inside of other replies.
 OLDEST_REDIS = 7
 # Heartbeats within one max_staleness: one may be late without the cache noticing.

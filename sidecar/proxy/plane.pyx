@@ -23,6 +23,7 @@ from time import monotonic
 
 from sidecar.core.bars cimport bars_give_up
 from sidecar.core.cache cimport NearCache, cache_leave
+from sidecar.core.tracked cimport tracked_ask_due
 from sidecar.core.acks cimport link_receive_acked, link_seal
 from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
 from sidecar.core.link cimport (link_bytes, link_free, link_new, link_push, link_receive,
@@ -195,6 +196,7 @@ cdef class Plane(Reactor):
         """Send what the near cache asks for."""
         cdef Connection c
         self.near_cache.cache.due = False
+        tracked_ask_due(self.near_cache.cache)
         for c in list(self.tracked):
             try:
                 c.push_out()
