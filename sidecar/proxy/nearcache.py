@@ -24,6 +24,7 @@ from sidecar.core.cache import NearCache
 from sidecar.policy.cache_rules import parse_rules
 from sidecar.proxy.errors import Refused, Unreachable
 from sidecar.proxy.greeting import Login, Talk, is_error
+from sidecar.proxy.hello import server_id
 from sidecar.proxy.identity import Identity
 from sidecar.proxy.plane import Client
 from sidecar.proxy.tracking import TrackedLink
@@ -52,6 +53,7 @@ class Space:
     login: Login
     clients: set[Client] = field(default_factory=set)
     link: TrackedLink | None = None
+    server_id: int = 0
     task: asyncio.Task[None] | None = None
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     heard: tuple[int, float] = (0, 0.0)
@@ -153,6 +155,7 @@ class NearCacheKeeper:
                 space.link = TrackedLink(
                     self.pool.plane, space.number, talk.sock, talk.tls, space, self._lost
                 )
+                space.server_id = server_id(talk.hello)
                 space.link.beat()
                 await space.lost.wait()
         if space.link is not None:
@@ -200,6 +203,10 @@ class NearCacheKeeper:
                     link.lose(f"silent for {silence:g} s")
                     continue
                 link.beat()
+
+    def server_ids(self) -> set[int]:
+        """The server's ids of the tracked connections."""
+        return {space.server_id for space in self.spaces.values() if space.link is not None}
 
     async def close(self) -> None:
         """End every connection."""
