@@ -21,6 +21,7 @@ import msgspec
 
 from sidecar.settings import (
     Admin,
+    Cache,
     Drain,
     Embedded,
     Limits,
@@ -36,6 +37,7 @@ from sidecar.settings_rules import combinations
 
 __all__ = [
     "Admin",
+    "Cache",
     "ConfigError",
     "Drain",
     "Embedded",

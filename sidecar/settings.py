@@ -233,6 +233,44 @@ class Breaker(_Section, frozen=True):
     ] = 2.0
 
 
+class Cache(_Section, frozen=True):
+    """The near cache: answers to reads, kept in this process and invalidated by the server."""
+
+    mode: Annotated[
+        Literal["off", "observe", "hot", "rules"],
+        setting(
+            "hot: cache keys that many ask for. rules: keys that a rule names. observe: only count "
+            "what hot would have served."
+        ),
+    ] = "hot"
+    memory: Annotated[int, size("Memory for cached replies.", ge=MiB)] = 64 * MiB
+    max_staleness: Annotated[
+        float,
+        seconds(
+            "Longest time after a write elsewhere that an answer may still be the old one; without "
+            "proof that invalidations arrive, the cache is not used.",
+            ge=0.01,
+        ),
+    ] = 0.5
+    max_ttl: Annotated[float, seconds("An entry is read anew after this long.", ge=0.001)] = 60.0
+    negative_ttl: Annotated[
+        float, seconds("The same for keys that do not exist; 0 does not cache those.")
+    ] = 5.0
+    max_value: Annotated[int, size("Longer replies are not cached.")] = 64 * KiB
+    rules: Annotated[
+        tuple[str, ...],
+        setting(
+            "Prefixes of keys, each with what holds for them, the first that fits counts: "
+            '"session: max_ttl=5m max_staleness=50ms", "secret: never". Both may only be shorter '
+            "than cache.max_ttl and cache.max_staleness."
+        ),
+    ] = ()
+    check: Annotated[
+        float,
+        setting("Share of answers from the cache that are compared with the server's.", ge=0, le=1),
+    ] = 0.0001
+
+
 class Embedded(_Section, frozen=True):
     """The Valkey server started for `upstream.url = "embedded://"`."""
 
@@ -301,6 +339,7 @@ class Settings(_Section, frozen=True):
     sentinel: Sentinel = msgspec.field(default_factory=Sentinel)
     failover: Failover = msgspec.field(default_factory=Failover)
     breaker: Breaker = msgspec.field(default_factory=Breaker)
+    cache: Cache = msgspec.field(default_factory=Cache)
     embedded: Embedded = msgspec.field(default_factory=Embedded)
     admin: Admin = msgspec.field(default_factory=Admin)
     limits: Limits = msgspec.field(default_factory=Limits)

@@ -17,9 +17,11 @@ the commands of other clients wait with it, for about one round trip to a replic
 """
 from libc.stdint cimport UINT32_MAX, uint32_t
 from libc.string cimport strlen
-from sidecar.core.link cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_NEEDS_ACK,
-    ENTRY_SHORT, ENTRY_UNCERTAIN, Entry, Link, Session, UNCERTAIN, UNCERTAIN_LEN, answer,
-    link_push, link_receive, link_turn, not_executed)
+from sidecar.core.link cimport (answer, answer_ready, link_push, link_receive, link_turn,
+    not_executed)
+from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_NEEDS_ACK,
+    ENTRY_SHORT, Entry, Link, Session, is_ready)
+from sidecar.core.bars cimport entry_over
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
 from sidecar.core.reply cimport FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply
 from sidecar.core.stats cimport latency_bucket
@@ -76,13 +78,15 @@ cdef void give_out(Link* l) noexcept nogil:
         if e.flags & ENTRY_NEEDS_ACK:
             break
         l.head += 1
+        entry_over(l, e)
         answered += e.size
+        if is_ready(e):
+            answer_ready(l, e)
+            continue
         s = e.session
         if s != NULL:
             s.outstanding -= 1
-            if e.flags & ENTRY_UNCERTAIN:
-                answer(s, UNCERTAIN, UNCERTAIN_LEN)
-            elif e.flags & ENTRY_SHORT:
+            if e.flags & ENTRY_SHORT:
                 answer(s, SHORT, SHORT_LEN)
             else:
                 answer(s, buffer_head(&l.held), e.reply)
@@ -105,10 +109,9 @@ cdef void note(Link* l, Entry* e, bint error) noexcept nogil:
         l.core.stats.errors[e.family] += 1
 
 
-cdef void skip_uncertain(Link* l) noexcept nogil:
-    """Entries lost with an earlier connection: no reply will come for them."""
-    while l.seen != l.tail and l.ring[l.seen & l.mask].flags & ENTRY_UNCERTAIN:
-        l.ring[l.seen & l.mask].reply = 0
+cdef void skip_ready(Link* l) noexcept nogil:
+    """Entries that wait for their turn only: no reply will come for them."""
+    while l.seen != l.tail and is_ready(l.ring + (l.seen & l.mask)):
         l.seen += 1
 
 
@@ -122,7 +125,7 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
     if l.raw or l.turned:
         return link_receive(l, p, n)
     l.received += n
-    skip_uncertain(l)
+    skip_ready(l)
     while i < n:
         r = frame_reply(&l.framer, p, n, &i)
         if r == FRAME_ERROR:
@@ -160,7 +163,7 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
         if e.flags & ENTRY_ACK:
             settle_writes(l, acknowledged(
                 buffer_head(&l.held) + l.held_whole - size, size) >= l.core.acks)
-        skip_uncertain(l)
+        skip_ready(l)
         give_out(l)
     if at < n and buffer_append(&l.held, p + at, n - at) < 0:
         return -1

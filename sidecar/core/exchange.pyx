@@ -17,9 +17,10 @@ from libc.stdint cimport uint32_t, uint8_t
 from libc.stdlib cimport calloc, free
 from sidecar.core.acks cimport link_receive_acked, link_seal
 from sidecar.core.commands cimport CommandTable
-from sidecar.core.link cimport (Core, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
-    WANT_NOTHING, WANT_SHELL, link_free, link_new, link_outstanding, link_push, link_receive,
-    link_sent, link_turn_over, link_unsent, session_drop, session_new, session_say)
+from sidecar.core.link cimport (link_free, link_new, link_push, link_receive, link_sent,
+    session_drop, session_new, session_say)
+from sidecar.core.records cimport (Core, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
+    WANT_NOTHING, WANT_SHELL, link_outstanding, link_turn_over, link_unsent)
 from sidecar.core.loss cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)

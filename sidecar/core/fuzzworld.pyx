@@ -17,10 +17,11 @@ from libc.string cimport memcmp, memcpy, memset
 from libc.stdio cimport snprintf
 from sidecar.core.commands cimport COMMAND_READ, Command, CommandTable
 from sidecar.core.fuzzing cimport Text, below, put, put_header, put_text, seeded
-from sidecar.core.link cimport (Core, Link, MODE_DEDICATED, MODE_SHARED, Session, WANT_DEDICATED,
-    WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_ROOM, WANT_SHELL, WANT_WAIT,
-    link_free, link_new, link_receive, link_sent, link_unsent, session_drop, session_mark,
-    session_new, session_say)
+from sidecar.core.link cimport (link_free, link_new, link_receive, link_sent, session_drop,
+    session_mark, session_new, session_say)
+from sidecar.core.records cimport (Core, Link, MODE_DEDICATED, MODE_SHARED, Session,
+    WANT_DEDICATED, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_ROOM, WANT_SHELL,
+    WANT_WAIT, link_unsent)
 from sidecar.core.loss cimport link_divert, link_fail, link_lost
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)

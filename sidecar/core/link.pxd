@@ -1,142 +1,8 @@
-"""Sessions, links and what lies between them: the structures of the data path.
-
-    client bytes -> Session.in -> parse, route -> Link.out -> upstream
-    upstream bytes -> frame -> Entry at Link.head -> Session.run / Session.out -> client
-
-A Session is one client connection, a Link one logical upstream connection. Both are plain C
-records: they are followed by pointer on the data path, and a session's record outlives its
-client until the last reply that is still due to it has passed. See link.pyx and session.pyx.
-"""
+"""Links: pending queues, splitting of replies (see link.pyx)."""
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t
 from sidecar.core.commands cimport Command
-from sidecar.core.memory cimport Buffer
-from sidecar.core.reply cimport Framer
-from sidecar.core.request cimport Limits, Scanner
-from sidecar.core.stats cimport Stats
-
-cdef enum Want:
-    """Why a session's parsing stands still, and whom it waits for."""
-    WANT_NOTHING = 0
-    WANT_LINK = 1           # its shared link is not up
-    WANT_DEDICATED = 2      # a dedicated link, given back once the state that needs it is over
-    WANT_ONCE = 3           # a dedicated link, closed afterwards
-    WANT_PIN = 4            # a dedicated link for good
-    WANT_LOCAL = 5          # the command at the head of `in` is for the sidecar itself
-    WANT_WAIT = 6           # WAIT or WAITAOF on a link of its own
-    WANT_ERROR = 7          # protocol error: answer and close
-    WANT_HANG_UP = 8        # close without a word
-    WANT_ROOM = 9           # its link has too much unsent, or it too much unread
-    WANT_SHELL = 10         # the shell is busy with what the session asked for
-    WANT_HELD = 11          # a write, while the master is about to change
-
-cdef enum:
-    # Unread or unsent bytes at which a client with a link of its own, and that link, slow down.
-    DEDICATED_PAUSE = 1048576
-
-cdef enum Mode:
-    MODE_SHARED = 0
-    MODE_DEDICATED = 1
-    MODE_PINNED = 2
-
-cdef enum EntryFlag:
-    ENTRY_READ = 1          # may be sent again
-    ENTRY_IN_MULTI = 2      # part of a MULTI ... EXEC piece: all of it or nothing
-    ENTRY_LAST = 4          # the EXEC or DISCARD that ends the piece
-    ENTRY_UNCERTAIN = 8     # lost on the way: the typed error is its reply, in its turn
-    ENTRY_AGAIN = 16        # the server said that it did not execute it: may be sent again
-    ENTRY_ACK = 32          # the sidecar's own WAIT, for all writes before it
-    ENTRY_NEEDS_ACK = 64    # its reply is withheld until replicas have acknowledged it
-    ENTRY_SHORT = 128       # too few of them did, in time
-
-cdef struct Entry:
-    Session* session        # NULL: nobody waits, the reply is dropped
-    uint32_t size           # request bytes
-    uint32_t at             # when it was read, microseconds, wraps
-    uint32_t reply          # bytes of its withheld reply (see acks.pyx)
-    uint16_t command
-    uint8_t family
-    uint8_t flags
-
-cdef struct Core:
-    Limits limits
-    Stats* stats
-    Session* dirty          # sessions that have something to send or to decide
-    size_t request_buffer   # larger requests are streamed
-    size_t link_pause       # a link with more than this unsent takes no more for now
-    size_t output_pause     # a session with more than this unread takes no more for now
-    uint32_t now            # microseconds, wraps
-    uint32_t seconds
-    bint follows            # the upstream's master may change: see link_turn
-    bint hold_writes        # it is about to: what may change data waits
-    int acks                # replicas that must have a write before it is answered; 0: none
-    const char* ack_request # the WAIT for that; borrowed from the shell
-    size_t ack_request_len
-    Command* ack_command
-
-cdef struct Session:
-    Core* core
-    void* owner             # the shell's connection; NULL once the client has gone
-    Link* link
-    Session* next_dirty
-    Scanner scan
-    Buffer in_
-    Buffer out
-    const char* run         # reply bytes still in the receive buffer
-    size_t run_len
-    size_t multi_at         # where an open MULTI on a shared link began, from the parse's start
-    size_t multi_out        # size of link.out before it
-    uint32_t multi_pending  # entries on the link before it (indices move when the ring grows)
-    uint32_t outstanding    # replies due
-    uint32_t heard          # core.seconds when the client last sent or got something
-    uint8_t mode
-    uint8_t want
-    bint dirty
-    bint authenticated      # False: the server's limits before authentication hold
-    bint in_multi
-    bint watching
-    bint streaming          # the head of a large request has been passed on, its rest has not
-    bint raw_in             # pinned and past a protocol error: bytes go on as they are
-    bint translating        # pinned: it may know ids that only the sidecar understands
-    bint reset_due          # pinned: RESET is under way
-    bint must_close         # its replies can't be mended any more
-    bint stuck              # link_divert: it waits for more than reads
-
-cdef struct Link:
-    Core* core
-    void* owner
-    Session* client         # of a dedicated link
-    Entry* ring
-    uint32_t mask           # ring size - 1
-    uint32_t head           # oldest entry
-    uint32_t tail           # one past the newest
-    Buffer out              # request bytes; those before `sent` wait for their replies
-    size_t sent             # bytes of `out` that have been given to the socket
-    const char* run         # request bytes still in the receive buffer (streamed requests)
-    size_t run_len
-    Framer framer
-    bint up
-    const char* refusal     # not up, and waiting is over: commands are answered with this;
-    size_t refusal_len      # NULL: they wait. Borrowed from the shell, which keeps it alive
-    bint shared             # keeps sent requests until they are answered
-    bint raw                # pinned: replies are passed on without being matched
-    bint retired            # shared, and replaced: its last replies are awaited
-    bint partial            # the head reply has been delivered in part
-    bint spoilt             # carries state of its client: closed after use, never reused
-    bint blind              # raw, and not framed any more (replication streams)
-    bint saw_reset          # the reply to RESET has passed (raw links)
-    char beginning[16]      # first bytes of a reply: raw, to see +RESET; turned, to judge it
-    int begun
-    uint64_t received       # bytes, to notice silence
-    Buffer line             # an error line that has come in part (a link that follows a master)
-    bint line_used
-    bint turned             # the server has stopped being the master: nothing more is sent to it
-    bint in_pieces          # turned: the reply being read has come in more than one piece
-    uint32_t seen           # turned, or with acks: one past the last entry whose reply has come
-    size_t judged           # turned: request bytes of the entries before `seen`
-    Buffer held             # with acks: replies withheld
-    size_t held_whole       # of those, bytes of replies that are whole
-    bint unsealed           # with acks: writes have been queued since the last WAIT
+from sidecar.core.records cimport Core, Entry, Link, Session
 
 cdef Session* session_new(Core* core, void* owner) noexcept nogil
 cdef void session_drop(Session* s) noexcept nogil
@@ -152,7 +18,9 @@ cdef int link_bytes(Link* l, const char* p, size_t n) noexcept nogil
 cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil
 cdef void link_sent(Link* l, size_t n) noexcept nogil
 cdef int grow_ring(Link* l) noexcept nogil
-cdef void settle_uncertain(Link* l) noexcept nogil
+cdef void settle_ready(Link* l) noexcept nogil
+cdef void answer_ready(Link* l, Entry* e) noexcept nogil
+cdef int link_local(Link* l, Session* s, const char* p, size_t n) noexcept nogil
 cdef void answer(Session* s, const char* p, size_t n) noexcept nogil
 cdef void session_mark_live(Session* s) noexcept nogil
 cdef bint not_executed(const char* p, size_t n) noexcept nogil
@@ -160,13 +28,3 @@ cdef int link_turn(Link* l, const char* p, size_t n) noexcept nogil
 
 cdef const char* UNCERTAIN
 cdef size_t UNCERTAIN_LEN
-
-cdef inline bint link_turn_over(const Link* l) noexcept nogil:
-    """Whether everything that was sent before the link turned has been judged."""
-    return l.turned and l.judged >= l.sent
-
-cdef inline size_t link_unsent(const Link* l) noexcept nogil:
-    return l.out.end - l.out.start - l.sent
-
-cdef inline uint32_t link_outstanding(const Link* l) noexcept nogil:
-    return l.tail - l.head

@@ -32,11 +32,15 @@ judged one by one (not executed, a read: will be sent again elsewhere; anything 
 or uncertain if an earlier request of the same client has to wait), and when all are judged the
 link is treated as lost.
 """
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, strlen
-from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
+from libc.string cimport memcmp, memcpy, memset, strlen
+from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
                                   buffer_reserve, buffer_size)
-from sidecar.core.commands cimport COMMAND_READ, COMMAND_WRITES
+from sidecar.core.bars cimport entry_over
+from sidecar.core.commands cimport COMMAND_READ, COMMAND_WRITES, Command
+from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_NEEDS_ACK,
+    ENTRY_READ, ENTRY_UNCERTAIN, Core, Entry, Link, Session, is_ready)
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
                                  framer_reset)
 from sidecar.core.request cimport scanner_reset
@@ -76,6 +80,7 @@ cdef void session_drop(Session* s) noexcept nogil:
     """The client has gone. The record goes too, now or with its last reply."""
     s.owner = NULL
     s.link = NULL
+    s.value = NULL
     buffer_release(&s.in_)
     buffer_release(&s.out)
     s.run = NULL
@@ -155,6 +160,9 @@ cdef void link_free(Link* l) noexcept nogil:
     buffer_release(&l.out)
     buffer_release(&l.line)
     buffer_release(&l.held)
+    buffer_release(&l.local)
+    buffer_release(&l.barred)
+    buffer_release(&l.deferred)
     free(l.ring)
     free(l)
 
@@ -197,6 +205,9 @@ cdef inline void describe(Link* l, Entry* e, Command* c, uint8_t flags) noexcept
     e.command = c.id
     e.family = c.family
     e.flags = flags
+    e.bars = 0
+    e.local = False
+    e.writes = c.flags & COMMAND_READ == 0
     if c.flags & COMMAND_READ:
         e.flags |= ENTRY_READ
     elif l.core.acks and c.flags & COMMAND_WRITES \
@@ -260,19 +271,47 @@ cdef void link_sent(Link* l, size_t n) noexcept nogil:
         buffer_drop(&l.out, n)
 
 
-cdef void settle_uncertain(Link* l) noexcept nogil:
+cdef int link_local(Link* l, Session* s, const char* p, size_t n) noexcept nogil:
+    """Queue a reply made here behind those that the session still waits for: 0, or -1."""
+    cdef Entry* e
+    if l.tail - l.head > l.mask and grow_ring(l) < 0:
+        return -1
+    if n > UINT32_MAX or buffer_append(&l.local, p, n) < 0:
+        return -1
+    e = l.ring + (l.tail & l.mask)
+    l.tail += 1
+    memset(e, 0, sizeof(Entry))
+    e.session = s
+    e.at = l.core.now
+    e.reply = <uint32_t>n
+    e.local = True
+    s.outstanding += 1
+    return 0
+
+
+cdef void answer_ready(Link* l, Entry* e) noexcept nogil:
+    """Answer an entry that waits for no server. It has left the ring."""
+    cdef Session* s = e.session
+    if s != NULL:
+        s.outstanding -= 1
+        if e.local:
+            answer(s, buffer_head(&l.local), e.reply)
+        else:
+            answer(s, UNCERTAIN, UNCERTAIN_LEN)
+    if e.local:
+        buffer_drop(&l.local, e.reply)
+
+
+cdef void settle_ready(Link* l) noexcept nogil:
     """Answer the entries at the head that no reply will come for."""
     cdef Entry* e
-    cdef Session* s
     while l.head != l.tail:
         e = l.ring + (l.head & l.mask)
-        if not e.flags & ENTRY_UNCERTAIN:
+        if not is_ready(e):
             return
         l.head += 1
-        s = e.session
-        if s != NULL:
-            s.outstanding -= 1
-            answer(s, UNCERTAIN, UNCERTAIN_LEN)
+        entry_over(l, e)
+        answer_ready(l, e)
 
 
 cdef void answer(Session* s, const char* p, size_t n) noexcept nogil:
@@ -289,7 +328,7 @@ cdef inline bint run_ends(Link* l, Session* s) noexcept nogil:
     if l.head == l.tail or (s != NULL and s.owner == NULL):
         return True
     e = l.ring + (l.head & l.mask)
-    return e.session != s or e.flags & ENTRY_UNCERTAIN != 0
+    return e.session != s or is_ready(e)
 
 
 cdef inline Session* receiver(Link* l) noexcept nogil:
@@ -356,6 +395,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             l.seen = l.head + 1
             return link_turn(l, p + i, n - i)
         l.head += 1
+        entry_over(l, e)
         s = e.session
         answered += e.size
         l.core.stats.calls[e.command] += 1
@@ -374,8 +414,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if run_ends(l, s):
             deliver(s, p + begin, i - begin)
             begin = i
-        if l.head != l.tail and l.ring[l.head & l.mask].flags & ENTRY_UNCERTAIN:
-            settle_uncertain(l)
+        if l.head != l.tail and is_ready(l.ring + (l.head & l.mask)):
+            settle_ready(l)
     # The last reply may be there in part, and nothing has to be wrong with that.
     if result == 0 and frame_at < n and not (l.shared and l.framer.first == c'>'):
         if l.framer.first != c'>' and nothing_due(l, answered):
@@ -465,7 +505,7 @@ cdef int receive_turned(Link* l, const char* p, size_t n) noexcept nogil:
             l.framer.first = 0
             l.begun = 0
             continue
-        while l.seen != l.tail and l.ring[l.seen & l.mask].flags & ENTRY_UNCERTAIN:
+        while l.seen != l.tail and is_ready(l.ring + (l.seen & l.mask)):
             l.seen += 1
         if l.seen == l.tail or l.judged >= l.sent:
             return -1

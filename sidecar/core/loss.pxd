@@ -1,6 +1,6 @@
 """What becomes of requests whose link is lost, held up, or given up (see loss.pyx)."""
 from libc.stddef cimport size_t
-from sidecar.core.link cimport Link
+from sidecar.core.records cimport Link
 
 cdef int link_divert(Link* old, Link* l) noexcept nogil
 cdef int link_move(Link* old, Link* l) noexcept nogil

@@ -10,10 +10,12 @@ Order for one client: entries keep their order in all of this, and a session who
 to another link moves with all of them.
 """
 from libc.stdint cimport uint32_t
-from sidecar.core.link cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_READ,
-    ENTRY_UNCERTAIN, Entry, Link, Session, UNCERTAIN, UNCERTAIN_LEN, answer, grow_ring,
-    session_mark_live, settle_uncertain)
-from sidecar.core.memory cimport Buffer, buffer_append, buffer_release
+from sidecar.core.bars cimport bars_give_up, bars_take_all, entry_over
+from sidecar.core.link cimport answer, answer_ready, grow_ring, session_mark_live, settle_ready
+from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_READ,
+    ENTRY_UNCERTAIN, Entry, Link, Session, is_ready)
+from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head,
+    buffer_release)
 from sidecar.core.reply cimport framer_reset
 
 
@@ -57,7 +59,7 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
     i = l.head
     while i != l.tail:
         e = l.ring + (i & l.mask)
-        if e.flags & ENTRY_UNCERTAIN:
+        if is_ready(e):
             i += 1
             continue
         size = e.size
@@ -80,7 +82,7 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
         i += 1
     buffer_release(&l.out)
     l.out = kept
-    settle_uncertain(l)
+    settle_ready(l)
     forget_connection(l)
     return result
 
@@ -113,7 +115,7 @@ cdef int link_divert(Link* old, Link* l) noexcept nogil:
         e = old.ring + (i & old.mask)
         s = e.session
         if s != NULL and not s.stuck and s.owner != NULL:
-            if link_requeue(l, e, old.out.data + at) < 0:
+            if link_requeue(l, old, e, old.out.data + at) < 0:
                 return -1
             e.session = NULL
             s.link = l
@@ -122,15 +124,24 @@ cdef int link_divert(Link* old, Link* l) noexcept nogil:
     return 0
 
 
-cdef int link_requeue(Link* l, Entry* e, const char* p) noexcept nogil:
-    """Queue a request again as it is; the session's count of replies due stays."""
+cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogil:
+    """Queue a request of `old` again as it is; the session's count of replies due stays."""
     cdef uint32_t size = e.size
+    cdef Entry* copy
     if l.tail - l.head > l.mask and grow_ring(l) < 0:
         return -1
     if buffer_append(&l.out, p, size) < 0:
         return -1
-    l.ring[l.tail & l.mask] = e[0]
+    if e.local:
+        if buffer_append(&l.local, buffer_head(&old.local), e.reply) < 0:
+            return -1
+        buffer_drop(&old.local, e.reply)
+    copy = l.ring + (l.tail & l.mask)
+    copy[0] = e[0]
+    copy.bars = 0
     l.tail += 1
+    if e.bars:
+        bars_take_all(l, copy)      # which keys is known to the old entry only, until it is over
     return 0
 
 
@@ -146,6 +157,10 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
     while l.head != l.tail:
         e = l.ring + (l.head & l.mask)
         l.head += 1
+        entry_over(l, e)
+        if is_ready(e):
+            answer_ready(l, e)
+            continue
         s = e.session
         partial = l.partial
         l.partial = False
@@ -155,10 +170,8 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
         if partial:
             s.must_close = True
             session_mark_live(s)
-        if e.flags & ENTRY_UNCERTAIN:
-            answer(s, UNCERTAIN, UNCERTAIN_LEN)
-        else:
-            answer(s, error, n)
+        answer(s, error, n)
+    bars_give_up(l, l.tail, l.tail)
     buffer_release(&l.out)
     l.run = NULL
     l.run_len = 0
@@ -176,12 +189,13 @@ cdef int link_move(Link* old, Link* l) noexcept nogil:
     cdef Entry* e
     while i != old.tail:
         e = old.ring + (i & old.mask)
-        if link_requeue(l, e, old.out.data + at) < 0:
+        if link_requeue(l, old, e, old.out.data + at) < 0:
             return -1
         at += e.size
         if e.session != NULL and e.session.owner != NULL:
             e.session.link = l
         i += 1
+    bars_give_up(old, old.head, old.tail)
     old.head = old.tail
     buffer_release(&old.out)
     forget_connection(old)

@@ -1,7 +1,7 @@
 """Reading a client's requests and deciding where each goes (see session.pyx)."""
 from libc.stddef cimport size_t
 from sidecar.core.commands cimport CommandTable
-from sidecar.core.link cimport Session
+from sidecar.core.records cimport Session
 
 cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil
 cdef int session_resume(Session* s, CommandTable table) noexcept nogil

@@ -23,15 +23,20 @@ A request larger than `request_buffer` is not collected: on a dedicated or pinne
 pieces are passed on as they arrive (`streaming`). Its entry is queued with the first piece.
 """
 from libc.stdint cimport uint32_t
-from sidecar.core.commands cimport (COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
+from sidecar.core.bars cimport bars_give_up, bars_take_back
+from sidecar.core.cache cimport (ASK, Cache, FILLING, PASS, PUT_OFF, SERVED, Value, cache_pass, cache_pass_part,
+    cache_serve, cache_touch)
+from sidecar.core.commands cimport (COMMAND_CACHEABLE, COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
     ROUTE_PIN, ROUTE_QUIT, ROUTE_RESET, ROUTE_SHARED, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
-from sidecar.core.link cimport (DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, Link, MODE_DEDICATED, MODE_PINNED,
-    MODE_SHARED, WANT_DEDICATED, WANT_ERROR, WANT_HANG_UP, WANT_HELD, WANT_LINK, WANT_LOCAL, WANT_NOTHING,
-    WANT_ONCE, WANT_PIN, WANT_ROOM, WANT_SHELL, WANT_WAIT, link_bytes, link_entry, link_push,
-    link_unsent, session_mark, session_say)
+from sidecar.core.link cimport link_bytes, link_entry, link_push, session_mark, session_say
+from sidecar.core.records cimport (DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, Link,
+    MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED, WANT_ERROR, WANT_FILL, WANT_HANG_UP, WANT_HELD,
+    WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM, WANT_SHELL, WANT_WAIT,
+    link_unsent)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release,
     buffer_reserve, buffer_size, buffer_truncate)
+from sidecar.core.tracked cimport tracked_ask, tracked_prepare
 from sidecar.core.request cimport (ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY, SCAN_ERROR,
     SCAN_INLINE, SCAN_MORE, inline_to_multibulk, next_argument, scan_request, scanner_reset)
 
@@ -42,6 +47,8 @@ cdef bint session_ready(const Session* s) noexcept nogil:
         return False
     if s.want == WANT_LINK or s.want == WANT_ROOM:
         return True
+    if s.want == WANT_FILL:
+        return s.value == NULL
     if s.want == WANT_ERROR and s.streaming:
         return s.outstanding == 1       # the request it is in the middle of: nothing will come
     return s.outstanding == 0
@@ -87,7 +94,22 @@ cdef int push(Session* s, Command* c, const char* p, size_t n, int flags) noexce
     if link_push(s.link, s, c, p, n, flags) < 0:
         s.scan.error = ERR_MEMORY
         return WANT_ERROR
+    if s.core.cache != NULL:
+        cache_pass(s.link, c, p, n, &s.scan)
     return WANT_NOTHING
+
+
+cdef int from_cache(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
+    """SERVED, FILLING, or PASS."""
+    cdef Value* ask = NULL
+    cdef int r = cache_serve(s, c, p, n, &ask)
+    if r != ASK and r != PUT_OFF:
+        return r
+    tracked_prepare(ask, <Cache*>s.core.cache, p, n)
+    if r == PUT_OFF:
+        return PASS
+    tracked_ask(ask, <Cache*>s.core.cache)
+    return FILLING
 
 
 cdef int open_multi(Session* s, Command* c, const char* p, size_t n, size_t at) noexcept nogil:
@@ -104,6 +126,7 @@ cdef void take_back_multi(Session* s) noexcept nogil:
     cdef Link* l = s.link
     cdef uint32_t before = l.head + s.multi_pending
     s.outstanding -= l.tail - before
+    bars_take_back(l, before)
     l.tail = before
     buffer_truncate(&l.out, s.multi_out)
     s.in_multi = False
@@ -111,8 +134,14 @@ cdef void take_back_multi(Session* s) noexcept nogil:
 
 cdef int dispatch_shared(Session* s, Command* c, int route, const char* p, size_t n,
                          size_t at) noexcept nogil:
+    cdef int r
     if route == ROUTE_LOCAL or route == ROUTE_RESET or route == ROUTE_QUIT:
         return WANT_LOCAL if not s.in_multi else WANT_DEDICATED
+    if s.space and route == ROUTE_SHARED and not s.in_multi and not s.fresh \
+            and c.flags & (COMMAND_CACHEABLE | COMMAND_CACHEABLE_EACH):
+        r = from_cache(s, c, p, n)
+        if r != PASS:
+            return WANT_NOTHING if r == SERVED else WANT_FILL
     if s.link == NULL or (s.link.retired and s.outstanding == 0):
         return WANT_LINK
     if not s.link.up:
@@ -151,7 +180,9 @@ cdef int pin(Session* s, const char* p, size_t n) noexcept nogil:
     cdef uint32_t i = l.head
     while i != l.tail and l.ring[i & l.mask].session == NULL:
         i += 1
+    bars_take_back(l, i)
     l.tail = i
+    bars_give_up(l, i, i)           # of a transaction that is not over
     s.mode = MODE_PINNED
     l.raw = True
     s.outstanding = 0
@@ -195,6 +226,7 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
     """Decide on the whole request p[0:n], which begins at `at` in this parse."""
     cdef Command* c = table.find(p + s.scan.name_at, s.scan.name_len)
     cdef int route = c.route
+    s.core.hashed = False
     if s.core.hold_writes and c.flags & COMMAND_WRITES:
         return WANT_HELD
     if s.mode == MODE_SHARED:
@@ -208,6 +240,8 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
     if route == ROUTE_LOCAL and s.translating and s.scan.argc > 2 and s.scan.name_len == 6:
         return WANT_LOCAL               # CLIENT ... may name clients by the sidecar's ids
     s.core.stats.calls[c.id] += 1
+    if s.core.cache != NULL:
+        cache_touch(s.core, s.link, NULL, c, p, n, &s.scan)
     if link_bytes(s.link, p, n) < 0:
         s.scan.error = ERR_MEMORY
         return WANT_ERROR
@@ -277,6 +311,8 @@ cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noex
             if link_entry(s.link, s, c, ENTRY_IN_MULTI if s.in_multi else 0) < 0:
                 s.must_close = True
                 return 0
+            if s.core.cache != NULL:
+                cache_pass_part(s.link, c, p, k)
             if c.route == ROUTE_ONCE:
                 s.link.spoilt = True
             elif c.route == ROUTE_WATCH:
@@ -304,6 +340,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
             link_bytes(s.link, p + at, s.scan.pos)
             s.streaming = False
         elif r == SCAN_DONE:
+            s.core.more = at + s.scan.pos < n
             s.want = dispatch(s, table, p + at, s.scan.pos, at)
         elif r == SCAN_INLINE:
             s.want = dispatch_inline(s, table, p + at, s.scan.pos, at)

@@ -206,6 +206,8 @@ class ClientCommands:
 
         def with_ours(lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
             links = {up.server_id for up in self.pool.plane.upstreams}
+            if self.pool.near is not None:
+                links |= self.pool.near.server_ids()
             listed = [_listed(c, c is client) for c in self.by_id.values()] if normal else []
             for line in client_list.merge(lines, links, listed, asker):
                 if wanted is None or int(line[b"id"]) in wanted:

@@ -1,7 +1,8 @@
 """The sockets of the data path (see plane.pyx)."""
 from libc.stddef cimport size_t
+from sidecar.core.cache cimport NearCache
 from sidecar.core.commands cimport CommandTable
-from sidecar.core.link cimport Core, Link, Session
+from sidecar.core.records cimport Bars, Core, Link, Session
 from sidecar.core.stats cimport Stats
 from sidecar.proxy.reactor cimport Connection, Reactor
 
@@ -16,6 +17,9 @@ cdef class Plane(Reactor):
     cdef set waiting_for_room
     cdef set held               # clients whose next command waits for release_writes
     cdef bytes ack_request
+    cdef readonly NearCache near_cache
+    cdef Bars* bars
+    cdef readonly list tracked  # the connections that read for the near cache
     cdef bint flush_due
     cdef bint settling
     cdef size_t output_max
@@ -27,6 +31,8 @@ cdef class Plane(Reactor):
     cdef int serve_flush(self, Upstream up) noexcept
     cdef int serve_session(self, Client c) noexcept
     cdef int later(self, Upstream up) except -1
+    cdef int schedule(self) except -1
+    cdef int push_out(self) except -1
     cdef int room(self) except -1
 
 cdef class Client(Connection):

@@ -15,18 +15,23 @@ What is rare (sessions that want something, links that are lost) goes to the han
 see sidecar.proxy.pool. The handler may call back at once: `settle` is not entered twice, the
 outer call takes up what the inner one has marked.
 """
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from time import monotonic
 
+from sidecar.core.bars cimport bars_give_up
+from sidecar.core.cache cimport NearCache, cache_leave
+from sidecar.core.tracked cimport tracked_ask_due
 from sidecar.core.acks cimport link_receive_acked, link_seal
 from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
-from sidecar.core.link cimport (DEDICATED_PAUSE, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED,
-    WANT_ERROR, WANT_HANG_UP, WANT_HELD, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM,
-    WANT_SHELL, WANT_WAIT, link_bytes, link_free, link_new, link_outstanding, link_push,
-    link_receive, link_sent, link_turn_over, link_unsent, session_drop, session_mark, session_new, session_say)
+from sidecar.core.link cimport (link_bytes, link_free, link_new, link_push, link_receive,
+    link_sent, session_drop, session_mark, session_new, session_say)
+from sidecar.core.records cimport (DEDICATED_PAUSE, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
+    WANT_DEDICATED, WANT_ERROR, WANT_FILL, WANT_HANG_UP, WANT_HELD, WANT_LINK, WANT_LOCAL, WANT_NOTHING,
+    WANT_ONCE, WANT_PIN, WANT_ROOM, WANT_SHELL, WANT_WAIT, link_outstanding, link_turn_over,
+    link_unsent)
 from sidecar.core.loss cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
@@ -67,6 +72,7 @@ cdef class Plane(Reactor):
         self.unflushed, self.waiting_for_room, self.held = [], set(), set()
         self.flush_callback = self.flush_links
         self.closed_for = {}
+        self.tracked = []
         self.output_max = output_max
         self.core.stats = self.stats
         self.core.request_buffer = request_buffer
@@ -79,12 +85,13 @@ cdef class Plane(Reactor):
 
     def __dealloc__(self):
         free(self.stats)
+        free(self.bars)
 
     cdef void before_events(self) noexcept:
         self.stamp()
 
     cdef int after_events(self) except -1:
-        if self.unflushed:
+        if self.unflushed or (self.near_cache is not None and self.near_cache.cache.due):
             self.flush_links()
         return 0
 
@@ -103,6 +110,22 @@ cdef class Plane(Reactor):
         self.core.ack_request_len = len(wait)
         self.core.ack_command = self.table.find(b"wait", 4)
         self.core.acks = replicas
+
+    def use_cache(self, NearCache cache):
+        """Serve cacheable reads of clients that have a space from this near cache."""
+        if cache is None or self.near_cache is not None:
+            raise ValueError("one near cache, once")
+        self.bars = <Bars*>calloc(1, sizeof(Bars))
+        if self.bars == NULL:
+            raise MemoryError
+        self.stamp()
+        cache.cache.core = &self.core
+        cache.cache.start = self.core.clock
+        cache.cache.get_id = self.table.find(b"get", 3).id
+        cache.cache.acl_id = self.table.find(b"acl", 3).id
+        self.near_cache = cache
+        self.core.bars = self.bars
+        self.core.cache = <void*>cache.cache
 
     def hold_writes(self):
         """Keep back what may change data, until `release_writes`."""
@@ -136,13 +159,17 @@ cdef class Plane(Reactor):
     cdef void stamp(self) noexcept:
         cdef timespec t
         clock_gettime(CLOCK_MONOTONIC, &t)
-        self.core.now = <uint32_t>(<uint64_t>t.tv_sec * 1000000 + <uint64_t>t.tv_nsec // 1000)
+        self.core.clock = <uint64_t>t.tv_sec * 1000000 + <uint64_t>t.tv_nsec // 1000
+        self.core.now = <uint32_t>self.core.clock
         self.core.seconds = <uint32_t>t.tv_sec
 
     cdef int later(self, Upstream up) except -1:
         """Flush this link once the events of this iteration have been seen."""
         up.queued = True
         self.unflushed.append(up)
+        return self.schedule()
+
+    cdef int schedule(self) except -1:
         if not self.flush_due and not self.polling:
             self.flush_due = True
             self.loop.call_soon(self.flush_callback)
@@ -154,6 +181,8 @@ cdef class Plane(Reactor):
         cdef Upstream up
         self.unflushed = []
         self.flush_due = False
+        if self.near_cache is not None and self.near_cache.cache.due:
+            self.push_out()
         for up in links:
             up.queued = False
             if not up.closed:
@@ -162,6 +191,18 @@ cdef class Plane(Reactor):
             self.room()
         elif self.core.dirty != NULL:
             self.settle()
+
+    cdef int push_out(self) except -1:
+        """Send what the near cache asks for."""
+        cdef Connection c
+        self.near_cache.cache.due = False
+        tracked_ask_due(self.near_cache.cache)
+        for c in list(self.tracked):
+            try:
+                c.push_out()
+            except Exception as error:
+                self.failed(c, error)
+        return 0
 
     cdef int serve_flush(self, Upstream up) noexcept:
         try:
@@ -284,6 +325,8 @@ cdef class Client(Connection):
         """After a parse: see that what it left on the link gets sent."""
         cdef Link* l = self.s.link
         cdef Upstream up
+        if self.plane.near_cache is not None and self.plane.near_cache.cache.due:
+            self.plane.schedule()
         if l == NULL or not l.up:
             return 0
         if l.shared:
@@ -383,6 +426,8 @@ cdef class Client(Connection):
                     self.go_on()
                 else:
                     self.plane.waiting_for_room.add(self)
+            elif want == WANT_FILL:
+                self.go_on()
             elif want == WANT_HELD:
                 if not self.plane.core.hold_writes:
                     self.go_on()
@@ -559,6 +604,8 @@ cdef class Client(Connection):
         self.plane.clients.discard(self)
         self.plane.closed_for[reason] = self.plane.closed_for.get(reason, 0) + 1
         self.detach()
+        if self.s.value != NULL:
+            cache_leave(self.s)
         session_drop(self.s)
         self.s = NULL
         self.plane.handler.client_closed(self)
@@ -583,10 +630,25 @@ cdef class Client(Connection):
         self.s.in_multi = self.s.watching = self.s.streaming = self.s.reset_due = False
         self.s.raw_in = False
         l.client = NULL
+        bars_give_up(l, l.head, l.tail)
         l.head = l.tail
         self.s.outstanding = 0
         up.client = None
         up.close()
+
+    def use_space(self, uint16_t space, int proto):
+        """Answer its reads from this space of the near cache (0: from none), in RESP2 or 3."""
+        self.s.space, self.s.proto = space, proto
+
+    @property
+    def fresh(self):
+        """Whether it is never answered from the near cache, by its own wish."""
+        return self.s != NULL and self.s.fresh
+
+    @fresh.setter
+    def fresh(self, bint yes):
+        if self.s != NULL:
+            self.s.fresh = yes
 
     def use_shared(self, Upstream up):
         """Put the session on the shared link of its identity."""

@@ -35,6 +35,7 @@ from sidecar.proxy.errors import NotMaster, Refused, Unreachable, unavailable
 from sidecar.proxy.greeting import Greeted, Login, Talk, Target
 from sidecar.proxy.identity import Identity, Key
 from sidecar.proxy.local import LocalCommands
+from sidecar.proxy.nearcache import NearCacheKeeper
 from sidecar.proxy.plane import Client, Plane, Upstream
 
 log = structlog.get_logger()
@@ -88,6 +89,9 @@ class Pool:
         self.default: Identity
         self.dedicated = DedicatedLinks(self)
         self.caretaker = Caretaker(self)
+        self.near: NearCacheKeeper | None = None
+        if settings.cache.mode != "off":
+            self.near = NearCacheKeeper(self, settings.cache, random.getrandbits(64))
         self._opening = asyncio.Semaphore(OPENING)
         self._attempts: set[asyncio.Timeout] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,6 +105,8 @@ class Pool:
         """The plane exists now; the default identity's link begins to connect."""
         self.plane = plane
         self.local = LocalCommands(self, setinfo_known)
+        if self.near is not None:
+            self.near.begin()
         self.default = self.identity(self.login, own_login=False)
         self.spawn(self.caretaker.run())
 
@@ -141,6 +147,8 @@ class Pool:
         identity.clients.add(client)
         identity.unused_since = None
         client.use_shared(identity.link)
+        if self.near is not None:
+            self.near.join(client, identity)
         self.dedicated.refill(identity)
         greeted = identity.greeted
         client.set_authenticated(greeted is None or not greeted.unauthenticated)
@@ -376,6 +384,8 @@ class Pool:
         """
         self.target = target
         self.breaker.reset()
+        if self.near is not None:
+            self.near.reset("the master has changed")
         attempts, self._attempts = self._attempts, set()
         for limit in attempts:
             limit.reschedule(asyncio.get_running_loop().time())
@@ -515,6 +525,8 @@ class Pool:
             client.task.cancel()
             client.task = None
         self._leave(client, client.identity)
+        if self.near is not None:
+            self.near.forget(client)
         self.on_client_closed(client)
 
     def upstream_lost(self, up: Upstream, reason: str) -> None:
@@ -535,6 +547,8 @@ class Pool:
                 before = self.breaker.state
                 self.breaker.lost(time.monotonic())
                 self._note_breaker(before)
+        if self.near is not None:
+            self.near.reset("a connection to the server was lost")
         if self.is_current(up) and (identity is self.default or reason == planes.NOT_MASTER):
             self.on_master_down()
         if identity.clients or identity is self.default:
@@ -574,6 +588,8 @@ class Pool:
     async def close(self) -> None:
         """Close every link and end every task."""
         self.closing = True
+        if self.near is not None:
+            await self.near.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -40,6 +40,7 @@ cdef class Connection:
 
     cdef int readable(self) except -1
     cdef int writable(self) except -1
+    cdef int push_out(self) except -1
     cdef int watch(self, bint reading, bint writing) except -1
     cdef int open(self, object sock, tuple tls) except -1
     cdef int detach(self) except -1

@@ -185,6 +185,10 @@ cdef class Connection:
     cdef int writable(self) except -1:
         return 0
 
+    cdef int push_out(self) except -1:
+        """Send what has been queued for it, if anything has."""
+        return 0
+
     def on_readable(self):
         """The socket has something, or has broken. Called by the loop."""
         if not self.closed:

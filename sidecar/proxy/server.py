@@ -347,6 +347,8 @@ class Proxy:
             breaker={state.value: int(self.pool.breaker.state is state) for state in State},
             breaker_opened=self.pool.breaker.opened,
         )
+        if self.pool.near is not None:
+            values["cache"] = self.pool.near.snapshot()
         if self.master is not None:
             values["failover"] = self.master.snapshot()
             values["switches"] = self.master.switches

@@ -113,7 +113,7 @@ def test_each_socket_is_watched(inside: ProxyInside) -> None:
         return (
             len(plane.clients) == clients
             and len(plane.upstreams) >= 1
-            and len(watched) == clients + len(plane.upstreams)
+            and len(watched) == clients + len(plane.upstreams) + len(plane.tracked)
         )
 
     wires = [Wire(inside.port) for _ in range(5)]

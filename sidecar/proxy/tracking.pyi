@@ -1,0 +1,36 @@
+"""The near cache's own connections."""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+from sidecar.proxy.plane import Plane
+from sidecar.proxy.reactor import Connection
+
+_Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
+
+@disjoint_base
+class TrackedLink(Connection):
+    def __init__(
+        self,
+        plane: Plane,
+        space: int,
+        sock: socket.socket,
+        tls: _Tls | None,
+        owner: Any,
+        handler: Callable[[TrackedLink, str], None],
+    ) -> None: ...
+    @property
+    def plane(self) -> Plane: ...
+    @property
+    def owner(self) -> Any: ...
+    def beat(self) -> None: ...
+    def lose(self, reason: str) -> None: ...
+    def end(self) -> None: ...
+    @property
+    def pending(self) -> int: ...
+    @property
+    def received(self) -> int: ...

@@ -1,0 +1,108 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The near cache's own connections: a socket for each tracked link of the core.
+
+What is sent and received is core/tracked.pyx's business; opening one, and what to do when it is
+lost, is sidecar.proxy.nearcache's, in Python: that is rare.
+"""
+from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
+from sidecar.core.tracked cimport (Tracked, tracked_beat, tracked_begin, tracked_end, tracked_free,
+    tracked_new, tracked_receive)
+from sidecar.proxy.plane cimport Plane
+from sidecar.proxy.reactor cimport Connection, ENDED, PURSUE
+
+
+cdef class TrackedLink(Connection):
+    """The connection that reads values for one space. `handler(link, reason)` is told once when
+    it is lost."""
+    cdef readonly Plane plane
+    cdef Tracked* t
+    cdef readonly object owner
+    cdef object handler
+
+    def __init__(self, Plane plane, int space, sock, tls, owner, handler):
+        self.plane = self.reactor = plane
+        self.owner, self.handler = owner, handler
+        self.t = tracked_new(plane.near_cache.cache, <void*>self, space)
+        if self.t == NULL:
+            raise MemoryError
+        self.open(sock, tls)
+        plane.tracked.append(self)
+        tracked_begin(self.t)
+        self.watch_reading(True)
+
+    def __dealloc__(self):
+        if self.t != NULL:
+            tracked_free(self.t)
+            self.t = NULL
+
+    cdef int readable(self) except -1:
+        cdef Py_ssize_t n = self.fill()
+        cdef int r
+        if n == PURSUE:
+            return 0
+        if n == ENDED:
+            self.lose("the server closed the connection")
+            return 0
+        self.plane.stamp()
+        r = tracked_receive(self.t, self.plane.received, n)
+        self.plane.settle()
+        if r < 0:
+            self.lose("the server answered what the near cache cannot use: "
+                      + repr(self.plane.received[:n][:80]))
+        return 0
+
+    cdef int writable(self) except -1:
+        self.watch_writing(False)
+        if self.tls is not None:
+            self.flush_sealed()
+        self.t.due = True
+        self.push_out()
+        return 0
+
+    cdef int push_out(self) except -1:
+        cdef Py_ssize_t k
+        if self.closed or not self.t.due or self.writing:
+            return 0
+        self.t.due = False
+        if buffer_size(&self.t.out) == 0:
+            return 0
+        k = self.send_now(buffer_head(&self.t.out), buffer_size(&self.t.out))
+        if k < 0:
+            self.lose("the connection broke")
+            return 0
+        buffer_drop(&self.t.out, k)
+        if buffer_size(&self.t.out):
+            self.watch_writing(True)
+        return 0
+
+    def beat(self):
+        """Send a heartbeat: its answer renews the lease of the space."""
+        self.plane.stamp()
+        if tracked_beat(self.t) == 0:
+            self.push_out()
+
+    def lose(self, str reason):
+        """The connection is of no use any more; the space's values go."""
+        if self.closed:
+            return
+        self.end()
+        self.handler(self, reason)
+
+    def end(self):
+        """Close it on purpose."""
+        if self.closed:
+            return
+        self.detach()
+        self.plane.tracked.remove(self)
+        tracked_end(self.t)
+        self.plane.settle()
+
+    @property
+    def pending(self):
+        """Answers due."""
+        return self.t.tail - self.t.head
+
+    @property
+    def received(self):
+        """Bytes received since the start."""
+        return self.t.received
