@@ -29,7 +29,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 from sidecar.core.bars cimport bars_take, bars_take_all, bucket_of
-from sidecar.core.commands cimport COMMAND_CACHEABLE_EACH, Command, FORM_MASK, FORM_ONE
+from sidecar.core.commands cimport COMMAND_CACHEABLE, COMMAND_CACHEABLE_EACH, Command, FORM_MASK, FORM_ONE
 from sidecar.core.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.link cimport link_local, session_mark, session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
@@ -444,6 +444,29 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
     return PUT_OFF
 
 
+cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p,
+                        size_t n) noexcept nogil:
+    """Begin to read what answers the whole request p[0:n], as if somebody had asked; its key is
+    wanted from now on. NULL when it is here, is being read, or can't be."""
+    cdef size_t at = 0
+    cdef size_t size = 0
+    cdef size_t head
+    cdef uint64_t key_hash, hash
+    cdef Value* v
+    if not c.flags & COMMAND_CACHEABLE or not arguments(p, n, &at) or k.bytes + n > k.budget:
+        return NULL
+    head = argument(p + at, &size)
+    key_hash = sidecar_hash(k.seed, p + at + head, size)
+    hash = value_hash(k, space, c.id, key_hash, p + at + head + size + 2,
+                      n - at - head - size - 2)
+    if find_value(k, hash, space, c.id, p + at, n - at) != NULL or being_written(k, key_hash):
+        return NULL
+    v = begin_fill(k, hash, key_hash, space, c.id, p + at, n - at, p + at + head, size)
+    if v != NULL:
+        v.key.wanted = True
+    return v
+
+
 cdef inline bint has_time(const Session* s) noexcept nogil:
     """Whether the session loses nothing by waiting: nothing of it is under way, and nothing lies
     behind. One in the middle of a pipeline would be cut in two."""
@@ -839,6 +862,11 @@ cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
 
 # For the shell.
 
+def by_use(found):
+    """Sorts what `dump` has found."""
+    return found[:2]
+
+
 cdef class NearCache:
     """The near cache of one plane, as the control plane sees it.
 
@@ -930,6 +958,23 @@ cdef class NearCache:
         if r != NULL:
             r.wanted = False
             k.counts.dropped_here += drop_values(k, r)
+
+    def dump(self, table, size_t most):
+        """What is here, the most used first: (space, command's name, its arguments' bytes), at
+        most so many."""
+        cdef Cache* k = self.cache
+        cdef uint32_t i
+        cdef Value* v
+        found = []
+        for i in range(k.mask + 1):
+            v = k.values[i]
+            while v != NULL:
+                if v.fill == NULL:
+                    found.append((v.used, v.served, v.space, table.name(v.command),
+                                  value_bytes(v)[:v.args]))
+                v = v.next
+        found.sort(key=by_use, reverse=True)
+        return [(space, name, args) for _, _, space, name, args in found[:most]]
 
     def holds(self, bytes key):
         """How many values of this key are here."""

@@ -223,21 +223,16 @@ class Failover:
         return self.phase in (Phase.SEARCHING, Phase.LOST)
 
     def _outdated(self, address: Address, now: float) -> list[Command]:
-        if address == self.candidate and address != self.named and self._announced_only():
-            return self._drop(now)
-        return []
+        late = self.announced and address == self.candidate and address != self.named
+        return self._drop(now) if late and not self.coordinated else []
 
     def _master_named(self, event: MasterNamed, newer: bool, now: float) -> list[Command]:
         if self.phase is Phase.SWITCHING:
-            # Elected anew, after the candidate.
-            return self._drop(now) if newer and self._announced_only() else []
+            # Elected after the candidate, which is not what the master itself says, though.
+            return self._drop(now) if newer and not self.coordinated else []
         if event.switched and self.held:
             return self._release()
         return []
-
-    def _announced_only(self) -> bool:
-        """Whether the candidate is one by the Sentinels' word, and not by the old master's."""
-        return self.announced and not self.coordinated
 
     def _announced(self, now: float) -> None:
         if not self.announced:
@@ -335,7 +330,9 @@ class Failover:
         if self.deadline is None or now < self.deadline:
             return []
         if self.phase is Phase.SWITCHING and self.announced:
-            return [*self._switch(now), AskSentinels()]
+            # By its own word the old one is no master: the Sentinels will take a second to know.
+            patience = now + self.hold if self.coordinated else now
+            return [*self._switch(patience), AskSentinels()]
         return [*self._give_up(), AskSentinels()]
 
     # Changes of state
@@ -371,7 +368,7 @@ class Failover:
         return [*self._stay(), *self._release()]
 
     def _drop(self, now: float) -> list[Command]:
-        """The announcement was a late one: the master stays, unless a failover has begun."""
+        """The candidate was master before the present one: only a failover goes on holding."""
         if not self.begun:
             return self._give_up()
         self.deadline = now + self.hold

@@ -17,7 +17,7 @@ from sidecar.proxy import client_list
 from sidecar.proxy.aside import put_aside, unchanged
 from sidecar.proxy.client_list import Line, Listed, printable_address
 from sidecar.proxy.greeting import Talk
-from sidecar.proxy.hello import is_plain_word, server_id
+from sidecar.proxy.hello import is_plain_word, server_id, wants_fresh
 from sidecar.proxy.plane import PINNED_MODE, Client
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class ClientCommands:
             client.answer(_name_of(client))
         elif sub == b"SETNAME" and len(args) == 3 and is_plain_word(args[2]):
             client.name = args[2]
+            client.fresh = wants_fresh(args[2])
             client.answer(OK)
         elif sub == b"SETINFO" and len(args) == 4 and self._set_info(client, args[2], args[3]):
             client.answer(OK)

@@ -55,3 +55,9 @@ def _place_of_id(hello: bytes) -> slice | None:
         return None
     begin = at + len(_ID)
     return slice(begin, hello.index(b"\r\n", begin))
+
+
+def wants_fresh(name: bytes) -> bool:
+    """Whether a client of this name asks to be answered by the server always, never from the near
+    cache: `fresh`, or anything that begins with `fresh:`. Any client library can set a name."""
+    return name == b"fresh" or name.startswith(b"fresh:")

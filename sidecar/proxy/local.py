@@ -84,6 +84,7 @@ class LocalCommands:
     def forget(self, client: Client) -> None:
         """Make the session as new, as RESET does."""
         client.name = client.lib_name = client.lib_version = b""
+        client.fresh = False
         self.pool.join(client, self.pool.default)
 
     def _reset(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
@@ -183,6 +184,7 @@ class LocalCommands:
         def accept(hello: bytes | None) -> bytes:
             if name is not None:
                 client.name = name
+                client.fresh = hellos.wants_fresh(name)
             return hellos.with_id(hello or b"", client.id)
 
         if credentials is not None:

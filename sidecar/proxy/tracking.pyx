@@ -5,8 +5,11 @@ What is sent and received is core/tracked.pyx's business; opening one, and what 
 lost, is sidecar.proxy.nearcache's, in Python: that is rare.
 """
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
-from sidecar.core.tracked cimport (Tracked, tracked_beat, tracked_begin, tracked_end, tracked_free,
-    tracked_new, tracked_receive)
+from sidecar.core.cache cimport Value, cache_begin
+from sidecar.core.commands cimport Command
+from sidecar.core.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
+from sidecar.core.tracked cimport (Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
+    tracked_new, tracked_prepare, tracked_receive)
 from sidecar.proxy.plane cimport Plane
 from sidecar.proxy.reactor cimport Connection, ENDED, PURSUE
 
@@ -80,6 +83,27 @@ cdef class TrackedLink(Connection):
         self.plane.stamp()
         if tracked_beat(self.t) == 0:
             self.push_out()
+
+    def load(self, bytes request):
+        """Have the cache read what answers this whole multibulk request of a cacheable command.
+
+        False when there is nothing to do: it is here or being read already, or can't be now.
+        """
+        cdef Scanner scan
+        cdef Command* c
+        cdef const char* p = request
+        cdef Value* v
+        scanner_reset(&scan)
+        if self.closed or scan_request(&scan, p, len(request), &self.plane.core.limits,
+                                       True) != SCAN_DONE:
+            return False
+        c = self.plane.table.find(p + scan.name_at, scan.name_len)
+        v = cache_begin(self.t.cache, self.t.space, c, p, len(request))
+        if v == NULL:
+            return False
+        tracked_prepare(v, self.t.cache, p, len(request))
+        tracked_ask(v, self.t.cache)
+        return True
 
     def lose(self, str reason):
         """The connection is of no use any more; the space's values go."""
