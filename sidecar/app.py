@@ -114,6 +114,11 @@ class _Sidecar:
     def snapshot(self) -> Mapping[str, object]:
         return self.proxy.snapshot() if self.serving and self.proxy is not None else {}
 
+    def hot_keys(self, count: int) -> Mapping[str, object]:
+        if not self.serving or self.proxy is None:
+            return {"window_s": self.settings.hotkeys.window, "keys": []}
+        return self.proxy.hot_keys(count)
+
     async def serve(self) -> None:
         try:
             if await self._unless_stopped(self._start()):
@@ -174,7 +179,7 @@ class _Sidecar:
         listen = self.settings.admin.listen
         if not listen:
             return
-        admin = AdminServer(listen, self.snapshot, self.ready)
+        admin = AdminServer(listen, self.snapshot, self.ready, self.hot_keys)
         try:
             await admin.start()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The command line: `sidecar run`, `sidecar check`, `sidecar certs dev`, `sidecar --version`.
+"""The command line: `sidecar run`, `check`, `hotkeys`, `certs dev`, and `--version`.
 
 Reads arguments, calls one function, and turns its errors into one line on standard error and an
 exit code: 0 done, 1 could not start, 2 wrong arguments or settings, 130 interrupted before it
@@ -48,6 +48,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.set_defaults(command=_check)
     _add_settings(check)
+
+    hotkeys = commands.add_parser(
+        "hotkeys", help="show the hottest keys of a running sidecar", allow_abbrev=False
+    )
+    hotkeys.set_defaults(command=_hotkeys)
+    hotkeys.add_argument(
+        "--admin", metavar="HOST:PORT", default="127.0.0.1:6381", help="its admin address"
+    )
+    hotkeys.add_argument("--count", type=int, default=20, help="how many keys (default: 20)")
+    hotkeys.add_argument("--watch", action="store_true", help="show them anew each second")
+    hotkeys.add_argument("--json", action="store_true", help="print what the admin address answers")
 
     certs = commands.add_parser("certs", help="make certificates")
     kinds = certs.add_subparsers(title="kinds", metavar="KIND", required=True)
@@ -139,6 +150,15 @@ def _check(parsed: argparse.Namespace) -> int:
     print(f"    upstream   {settings.upstream_endpoint}")
     print(f"    admin      {settings.admin.listen or 'off'}")
     return OK
+
+
+def _hotkeys(parsed: argparse.Namespace) -> int:
+    from sidecar import hotkeys
+
+    try:
+        return hotkeys.show(parsed.admin, parsed.count, watch=parsed.watch, as_json=parsed.json)
+    except hotkeys.NoAnswer as error:
+        return _complain(str(error), FAILED)
 
 
 def _certs_dev(parsed: argparse.Namespace) -> int:

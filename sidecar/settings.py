@@ -233,6 +233,38 @@ class Breaker(_Section, frozen=True):
     ] = 2.0
 
 
+class HotKeys(_Section, frozen=True):
+    """Which keys get most of the traffic: a sampled count-min sketch with a table of the top."""
+
+    enabled: Annotated[bool, setting("Look for hot keys; cache.mode = hot needs it.")] = True
+    hot_share: Annotated[
+        float,
+        setting("A key is hot from this share of the traffic on.", ge=0.00001, le=1.0),
+    ] = 0.001
+    cool_share: Annotated[
+        float, setting("And until it has less than this.", ge=0.00001, le=1.0)
+    ] = 0.0005
+    window: Annotated[float, seconds("Counts are halved this often.", ge=0.1, le=3600)] = 1.0
+    samples_per_second: Annotated[
+        int,
+        setting("Commands looked at each second; of more, one in so many.", ge=100, le=10_000_000),
+    ] = 200_000
+    width: Annotated[
+        int,
+        setting(
+            "Counters in each row of the sketch: with e⁻⁴ probability a key is thought to have "
+            "2.7 / width more of the traffic than it has.",
+            ge=64,
+            le=65536,
+        ),
+    ] = 16384
+    top: Annotated[int, setting("Keys that are ranked.", ge=10, le=10_000)] = 512
+    log: Annotated[
+        float,
+        setting("Keys that get this share or more are named in the log; 0: none.", ge=0, le=1),
+    ] = 0.05
+
+
 class Cache(_Section, frozen=True):
     """The near cache: answers to reads, kept in this process and invalidated by the server."""
 
@@ -339,6 +371,7 @@ class Settings(_Section, frozen=True):
     sentinel: Sentinel = msgspec.field(default_factory=Sentinel)
     failover: Failover = msgspec.field(default_factory=Failover)
     breaker: Breaker = msgspec.field(default_factory=Breaker)
+    hotkeys: HotKeys = msgspec.field(default_factory=HotKeys)
     cache: Cache = msgspec.field(default_factory=Cache)
     embedded: Embedded = msgspec.field(default_factory=Embedded)
     admin: Admin = msgspec.field(default_factory=Admin)

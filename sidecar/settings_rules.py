@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from sidecar.cache_rules import parse_rules
 from sidecar.settings import Settings
 from sidecar.urls import Endpoint, parse_host_port, parse_listen, parse_upstream
 
@@ -41,6 +42,7 @@ def combinations(settings: Settings) -> Iterator[str]:
             parse_host_port(settings.admin.listen)
         except ValueError as error:
             yield f"admin.listen: {error}"
+    yield from _cache(settings)
     if settings.limits.client_output_pause > settings.limits.client_output_max:
         yield (
             "limits.client_output_pause: above limits.client_output_max, so a slow client would "
@@ -86,6 +88,24 @@ def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
     yield from _files("upstream.tls", tls)
     if upstream.backoff_min > upstream.backoff_max:
         yield "upstream.backoff_min: above upstream.backoff_max; make it smaller"
+
+
+def _cache(settings: Settings) -> Iterator[str]:
+    hot, cache = settings.hotkeys, settings.cache
+    if hot.width & (hot.width - 1):
+        yield f"hotkeys.width: {hot.width} is not a power of two; write 16384"
+    if hot.cool_share > hot.hot_share:
+        yield "hotkeys.cool_share: above hotkeys.hot_share; make it smaller"
+    if cache.mode in ("hot", "observe") and not hot.enabled:
+        yield f'cache.mode: "{cache.mode}" needs hotkeys.enabled; turn it on, or set mode = "off"'
+    if cache.mode == "rules" and not cache.rules:
+        yield 'cache.rules: empty, but cache.mode is "rules"; name prefixes, "*" for every key'
+    if cache.mode not in ("off", "hot") and settings.upstream.pooling == "session":
+        yield 'cache.mode: upstream.pooling = "session" reads past the cache; set mode = "off"'
+    try:
+        parse_rules(cache.rules)
+    except ValueError as error:
+        yield f"cache.rules: {error}"
 
 
 def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:

@@ -5,9 +5,10 @@
 | `/livez`, `/healthz` | 200 while the event loop runs; never looks at the backend |
 | `/readyz` | 200 when every check holds, otherwise 503; `?verbose` lists the checks |
 | `/metrics` | Prometheus text, or OpenMetrics when the Accept header asks for it |
+| `/api/hotkeys` | JSON: the hottest keys, hottest first; `?count=N` (20) |
 
-Reads only: what it shows comes from the two functions it is given, so it knows neither the proxy
-nor the servers behind it.
+Reads only: what it shows comes from the functions it is given, so it knows neither the proxy nor
+the servers behind it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from sidecar.urls import join_host_port, parse_host_port
 Ready = Callable[[], Mapping[str, bool]]
 """Returns the readiness checks by name; ready means that all are true."""
 
+HotKeys = Callable[[int], Mapping[str, object]]
+"""Returns what /api/hotkeys shows, of at most so many keys."""
+
+MOST_KEYS = 1000
 STOP_PATIENCE = 1.0  # seconds a request under way may take when the server stops
 
 _INDEX = """\
@@ -31,17 +36,25 @@ redis-sidecar
 /livez            the process runs (alias /healthz)
 /readyz?verbose   it can serve clients
 /metrics          Prometheus metrics
+/api/hotkeys      the hottest keys
 """
 
 
 class AdminServer:
     """Serves one address from `start` to `stop`."""
 
-    def __init__(self, listen: str, snapshot: metrics.Snapshot, ready: Ready) -> None:
+    def __init__(
+        self,
+        listen: str,
+        snapshot: metrics.Snapshot,
+        ready: Ready,
+        hot_keys: HotKeys = lambda count: {"window_s": 0, "keys": []},
+    ) -> None:
         """`listen` is `host:port` (port 0 takes a free one); raises ValueError for another form."""
         self._host, self._port = parse_host_port(listen)
         self._registry = metrics.registry(snapshot)
         self._ready = ready
+        self._hot = hot_keys
         self._runner: web.AppRunner | None = None
 
     @property
@@ -57,6 +70,7 @@ class AdminServer:
         app.router.add_get("/healthz", self._live)
         app.router.add_get("/readyz", self._is_ready)
         app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/api/hotkeys", self._hot_keys)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_PATIENCE)
         await runner.setup()
         try:
@@ -92,3 +106,10 @@ class AdminServer:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         body = encode(self._registry)
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _hot_keys(self, request: web.Request) -> web.Response:
+        count = request.query.get("count", "20")
+        if not (count.isascii() and count.isdigit() and 0 < int(count) <= MOST_KEYS):
+            error = {"error": f"count={count!r}: write a number from 1 to {MOST_KEYS}"}
+            return web.json_response(error, status=400)
+        return web.json_response(self._hot(int(count)))

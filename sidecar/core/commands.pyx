@@ -152,7 +152,7 @@ cdef class CommandTable:
             memcpy(c.name, <const char*>name, n)
             c.name_len = <uint8_t>n
         c.route, c.flags, c.family, c.arity = row[:4]
-        if len(row) == 5 and row[4] is not None:
+        if row[4] is not None:
             set_keys(c, row[4])
         return 1
 

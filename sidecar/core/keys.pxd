@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint32_t
 from sidecar.core.commands cimport Command, FORM_MASK, FORM_ONE, FORM_REST, FORM_WRITES
 
 cdef enum:
-    # What find_keys gives instead of a number of keys. Each of them means: any key may be touched.
+    # What find_keys gives instead of a number of keys. Each means: any key may be touched. (Only
+    # read, if the command is flagged COMMAND_READ; PFCOUNT alone writes all the same.)
     KEYS_UNKNOWN = -1       # can't be known: the command is not, or its arguments make no sense
     KEYS_TOO_MANY = -2      # more than there is room for
     KEYS_UNDECLARED = -3    # a script or function that declares none

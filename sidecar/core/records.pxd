@@ -95,6 +95,7 @@ cdef struct Core:
     uint64_t clock          # microseconds, does not wrap
     Bars* bars              # NULL: no near cache
     void* cache             # the Cache of cache.pyx; NULL: none
+    void* sketch            # the Sketch of sketch.pyx; NULL: hot keys are not looked for
     uint64_t hash           # of the only key of the command being dispatched,
     bint hashed             # if it is known by now
     bint more               # and whether more requests of the client lie behind it
@@ -122,6 +123,7 @@ cdef struct Session:
     uint8_t want
     uint8_t proto           # 2 or 3: which form cached replies have for it
     uint16_t space          # of the near cache; 0: none
+    uint16_t tenant         # number of its (user, database)
     bint fresh              # it has asked not to be answered from the near cache
     bint bypass             # its next command goes past the near cache
     void* value             # the Value being filled that it waits for

@@ -26,6 +26,7 @@ from libc.stdint cimport uint32_t
 from sidecar.core.bars cimport bars_give_up, bars_take_back
 from sidecar.core.cache cimport (ASK, Cache, FILLING, PASS, PUT_OFF, SERVED, Value, cache_pass, cache_pass_part,
     cache_serve, cache_touch)
+from sidecar.core.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.commands cimport (COMMAND_CACHEABLE, COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
     ROUTE_PIN, ROUTE_QUIT, ROUTE_RESET, ROUTE_SHARED, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
@@ -36,7 +37,11 @@ from sidecar.core.records cimport (DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, 
     link_unsent)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release,
     buffer_reserve, buffer_size, buffer_truncate)
+from sidecar.core.sketch cimport Sketch, sketch_add, sketch_due, sketch_hash
 from sidecar.core.tracked cimport tracked_ask, tracked_prepare
+
+cdef enum:
+    SAMPLED_KEYS = 16       # of one command; one that names more is not counted
 from sidecar.core.request cimport (ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY, SCAN_ERROR,
     SCAN_INLINE, SCAN_MORE, inline_to_multibulk, next_argument, scan_request, scanner_reset)
 
@@ -221,12 +226,27 @@ cdef int dispatch_dedicated(Session* s, Command* c, int route, const char* p,
     return push(s, c, p, n, flags)
 
 
+cdef void sample(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
+    """Count the keys of this command: it is one of those that are looked at."""
+    cdef Sketch* k = <Sketch*>s.core.sketch
+    cdef KeySpan keys[SAMPLED_KEYS]
+    cdef int i
+    cdef int count = 1
+    if not first_key(c, p, s.scan.name_at, s.scan.name_len, s.scan.argc, keys):
+        count = find_keys(c, p, n, keys, SAMPLED_KEYS)
+    for i in range(count):
+        sketch_add(k, sketch_hash(k, s.tenant, keys[i].p, keys[i].n), s.tenant, keys[i].p,
+                   keys[i].n, keys[i].write)
+
+
 cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
                   size_t at) noexcept nogil:
     """Decide on the whole request p[0:n], which begins at `at` in this parse."""
     cdef Command* c = table.find(p + s.scan.name_at, s.scan.name_len)
     cdef int route = c.route
     s.core.hashed = False
+    if s.core.sketch != NULL and sketch_due(<Sketch*>s.core.sketch):
+        sample(s, c, p, n)
     if s.core.hold_writes and c.flags & COMMAND_WRITES:
         return WANT_HELD
     if s.mode == MODE_SHARED:

@@ -67,6 +67,7 @@ WRITING = (
 # of time (TTL, EXPIRETIME, XPENDING), of chance (RANDOMKEY, SRANDMEMBER), of a cursor (SCAN), of
 # several keys (SINTER, LCS), or of the server (OBJECT, MEMORY, DUMP); TOUCH and PFCOUNT, which
 # change what they read; SORT_RO and EVAL_RO, which read keys they don't name; XREAD, which blocks.
+# A hash's field may have a lifetime of its own (HEXPIRE), of which the key's TTL says nothing.
 CACHED = (
     "get", "strlen", "getrange", "substr", "getbit", "bitcount", "bitpos", "bitfield_ro",
     "exists", "type",

@@ -19,9 +19,9 @@ import hiredis
 import structlog
 from hiredis import pack_command
 
+from sidecar.cache_rules import parse_rules
 from sidecar.config import Cache
 from sidecar.core.cache import NearCache
-from sidecar.policy.cache_rules import parse_rules
 from sidecar.proxy.errors import Refused, Unreachable
 from sidecar.proxy.greeting import Login, Talk, is_error
 from sidecar.proxy.hello import server_id
@@ -90,7 +90,18 @@ class NearCacheKeeper:
     def begin(self) -> None:
         """The plane exists now."""
         self.pool.plane.use_cache(self.cache)
+        if self.pool.hot is not None and self.settings.mode in ("hot", "observe"):
+            self.pool.hot.on_hot = self._on_hot
         self.pool.spawn(self._beat())
+
+    def _on_hot(self, key: bytes, worth: bool) -> None:
+        """A key has become hot, and is worth a copy, or it has cooled."""
+        self.cache.want(key, worth)
+
+    @property
+    def hot(self) -> set[bytes]:
+        """Keys that are hot now."""
+        return self.pool.hot.hot if self.pool.hot is not None else set()
 
     # Clients
 

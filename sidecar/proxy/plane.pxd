@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from sidecar.core.cache cimport NearCache
 from sidecar.core.commands cimport CommandTable
 from sidecar.core.records cimport Bars, Core, Link, Session
+from sidecar.core.sketch cimport HotKeys
 from sidecar.core.stats cimport Stats
 from sidecar.proxy.reactor cimport Connection, Reactor
 
@@ -18,6 +19,7 @@ cdef class Plane(Reactor):
     cdef set held               # clients whose next command waits for release_writes
     cdef bytes ack_request
     cdef readonly NearCache near_cache
+    cdef readonly HotKeys hot_keys
     cdef Bars* bars
     cdef readonly list tracked  # the connections that read for the near cache
     cdef bint flush_due

@@ -41,6 +41,7 @@ from sidecar.core.request import normalise_inline, split_arguments
 from sidecar.core.reply cimport framer_reset
 from sidecar.core.session cimport session_feed, session_has_room, session_ready, session_resume
 from sidecar.core.stats import bucket_bounds
+from sidecar.core.sketch cimport HotKeys
 from sidecar.core.stats cimport BUCKETS
 from sidecar.proxy.reactor cimport ENDED, PURSUE, Connection, Reactor
 
@@ -126,6 +127,11 @@ cdef class Plane(Reactor):
         self.near_cache = cache
         self.core.bars = self.bars
         self.core.cache = <void*>cache.cache
+
+    def use_hot_keys(self, HotKeys hot_keys):
+        """Count keys in this detector."""
+        self.hot_keys = hot_keys
+        self.core.sketch = <void*>hot_keys.sketch
 
     def hold_writes(self):
         """Keep back what may change data, until `release_writes`."""
@@ -635,6 +641,10 @@ cdef class Client(Connection):
         self.s.outstanding = 0
         up.client = None
         up.close()
+
+    def use_tenant(self, uint16_t number):
+        """Count its keys as those of this (user, database)."""
+        self.s.tenant = number
 
     def use_space(self, uint16_t space, int proto):
         """Answer its reads from this space of the near cache (0: from none), in RESP2 or 3."""

@@ -33,6 +33,7 @@ from sidecar.proxy.caretaker import Caretaker
 from sidecar.proxy.dedicated import DedicatedLinks
 from sidecar.proxy.errors import NotMaster, Refused, Unreachable, unavailable
 from sidecar.proxy.greeting import Greeted, Login, Talk, Target
+from sidecar.proxy.hotkeys import HotKeyWatch
 from sidecar.proxy.identity import Identity, Key
 from sidecar.proxy.local import LocalCommands
 from sidecar.proxy.nearcache import NearCacheKeeper
@@ -90,7 +91,10 @@ class Pool:
         self.dedicated = DedicatedLinks(self)
         self.caretaker = Caretaker(self)
         self.near: NearCacheKeeper | None = None
-        if settings.cache.mode != "off":
+        self.hot: HotKeyWatch | None = None
+        if settings.hotkeys.enabled:
+            self.hot = HotKeyWatch(self, settings.hotkeys)
+        if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
             self.near = NearCacheKeeper(self, settings.cache, random.getrandbits(64))
         self._opening = asyncio.Semaphore(OPENING)
         self._attempts: set[asyncio.Timeout] = set()
@@ -105,6 +109,8 @@ class Pool:
         """The plane exists now; the default identity's link begins to connect."""
         self.plane = plane
         self.local = LocalCommands(self, setinfo_known)
+        if self.hot is not None:
+            self.hot.begin()
         if self.near is not None:
             self.near.begin()
         self.default = self.identity(self.login, own_login=False)
@@ -147,6 +153,8 @@ class Pool:
         identity.clients.add(client)
         identity.unused_since = None
         client.use_shared(identity.link)
+        if self.hot is not None:
+            self.hot.join(client, identity)
         if self.near is not None:
             self.near.join(client, identity)
         self.dedicated.refill(identity)

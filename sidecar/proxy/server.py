@@ -347,6 +347,8 @@ class Proxy:
             breaker={state.value: int(self.pool.breaker.state is state) for state in State},
             breaker_opened=self.pool.breaker.opened,
         )
+        if self.pool.hot is not None:
+            values["hotkeys"] = self.pool.hot.snapshot()
         if self.pool.near is not None:
             values["cache"] = self.pool.near.snapshot()
         if self.master is not None:
@@ -354,6 +356,11 @@ class Proxy:
             values["switches"] = self.master.switches
             values["last_interruption"] = self.master.last_pause
         return values
+
+    def hot_keys(self, most: int) -> Mapping[str, object]:
+        """The hottest keys, hottest first; none when hotkeys.enabled is off."""
+        keys = self.pool.hot.top(most) if self.pool.hot is not None else []
+        return {"window_s": self.settings.hotkeys.window, "keys": keys}
 
     async def drain(self, within: float) -> None:
         """Accept no more; serve what has been taken, for at most `within` seconds.

