@@ -89,10 +89,12 @@ asan: $(BUILT) $(VENV)/.installed-test ## the core's tests and fuzzer, with sani
 fuzz: $(BUILT) $(VENV)/.installed-test ## random input for the core: ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz.fuzz_core $(ARGS)
 
-docs: $(BUILT) ## write config/full.toml and docs/configuration.md anew from the settings table
+docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python -m sidecar.config toml > build/full.toml
 	$(BIN)/python -m sidecar.config docs > build/configuration.md
+	$(BIN)/python -m sidecar.telemetry.metrics_docs > build/metrics.md
 	@mv build/full.toml config/full.toml
+	@mv build/metrics.md docs/metrics.md
 	@mv build/configuration.md docs/configuration.md
 
 certs: $(BUILT) ## certificates for development, in certs/

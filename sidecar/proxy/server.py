@@ -348,9 +348,10 @@ class Proxy:
             breaker_opened=self.pool.breaker.opened,
         )
         if self.pool.hot is not None:
-            values["hotkeys"] = self.pool.hot.snapshot()
+            values.update({f"hotkeys_{k}": v for k, v in self.pool.hot.snapshot().items()})
         if self.pool.near is not None:
-            values["cache"] = self.pool.near.snapshot()
+            near = {k: v for k, v in self.pool.near.snapshot().items() if v is not None}
+            values.update({f"cache_{k}": v for k, v in near.items()})
         if self.master is not None:
             values["failover"] = self.master.snapshot()
             values["switches"] = self.master.switches

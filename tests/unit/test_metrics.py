@@ -29,6 +29,11 @@ FULL: dict[str, object] = {
     "latency": {"get": ([1, 2, 0, 4], 1.5)},
     "latency_bounds": [0.0001, 0.001, 0.01],
 }
+# The rest of the table, one value each.
+for _metric in METRICS:
+    for _key in _metric.keys.values() or [_metric.key]:
+        if _key:
+            FULL.setdefault(_key, {"one": 1} if _metric.label and not _metric.keys else 1)
 
 
 def scrape(snapshot: dict[str, object]) -> dict[str, float]:
