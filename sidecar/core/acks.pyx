@@ -75,7 +75,7 @@ cdef void give_out(Link* l) noexcept nogil:
     cdef size_t answered = 0
     while l.head != l.seen:
         e = l.ring + (l.head & l.mask)
-        if e.flags & ENTRY_NEEDS_ACK:
+        if e.flags & ENTRY_NEEDS_ACK and not is_ready(e):
             break
         l.head += 1
         entry_over(l, e)

@@ -12,7 +12,7 @@ to another link moves with all of them.
 from libc.stdint cimport uint32_t
 from sidecar.core.bars cimport bars_give_up, bars_take_all, entry_over
 from sidecar.core.link cimport answer, answer_ready, grow_ring, session_mark_live, settle_ready
-from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_READ,
+from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_NEEDS_ACK, ENTRY_READ,
     ENTRY_UNCERTAIN, Entry, Link, Session, is_ready)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head,
     buffer_release)
@@ -72,8 +72,10 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
         if resend and not (i == l.head and l.partial) and may_resend(l, e, at, &piece_kept) \
                 and buffer_append(&kept, l.out.data + l.out.start + at, size) == 0:
             e.flags &= 0xff ^ ENTRY_AGAIN       # it holds for the connection that is lost
+            if e.flags & ENTRY_NEEDS_ACK:
+                l.unsealed = True               # the WAIT that stood behind it may be lost
         else:
-            e.flags |= ENTRY_UNCERTAIN
+            e.flags = (e.flags | ENTRY_UNCERTAIN) & (0xff ^ ENTRY_NEEDS_ACK)
             e.size = 0
             l.core.stats.uncertain += 1
         if e.flags & ENTRY_LAST:
@@ -140,6 +142,8 @@ cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogi
     copy[0] = e[0]
     copy.bars = 0
     l.tail += 1
+    if e.flags & ENTRY_NEEDS_ACK:
+        l.unsealed = True
     if e.bars:
         bars_take_all(l, copy)      # which keys is known to the old entry only, until it is over
     return 0

@@ -1,0 +1,1 @@
+"""Failover drills: a real Sentinel cluster under load, something breaks, the clients are asked."""

@@ -1,0 +1,154 @@
+"""Runs one drill in one lane: cluster up, load on, the drill, load off, everything compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.drills import history
+from bench.drills.catalogue import Drill
+from bench.drills.clients import Spec
+from bench.drills.cluster import Cluster
+from bench.drills.figures import Figures, Recording, measure, timeline
+from bench.drills.history import Record
+from bench.drills.scene import LoadProcess, Options, Say, Scene, SidecarProcess, shape_of
+from bench.drills.switches import shown
+from bench.drills.watch import Watch
+from bench.drills.wire import Wire
+from bench.procs import Fleet, Unavailable
+
+BEFORE, AFTER = 2.0, 1.5
+"""Seconds of load before the first fault, and after everything is settled."""
+
+BATCH = 1000
+
+
+@dataclass
+class Run:
+    """One lane once: its figures, what the picture needs, or the reason why there is nothing."""
+
+    figures: Figures | None = None
+    problem: str = ""
+    timeline: dict[str, list[list[float | str]]] = field(default_factory=dict)
+    """Seconds after the first fault."""
+    marks: list[tuple[float, str, str]] = field(default_factory=list)
+    """(seconds after the first fault, what, `fault` | `step` | `sentinel`)."""
+    sidecar_log: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON report."""
+        fields = asdict(self)
+        del fields["sidecar_log"]
+        return fields
+
+
+@dataclass
+class LaneResult:
+    """All runs of one drill in one lane."""
+
+    drill: Drill
+    lane: str
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def good(self) -> list[Figures]:
+        """The figures of the runs that came to their end."""
+        return [run.figures for run in self.runs if run.figures]
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the others did not."""
+        return [run.problem for run in self.runs if run.problem]
+
+
+def final_values(cluster: Cluster, records: Iterable[Record]) -> dict[str, int]:
+    """What the last master holds of all keys the load ever wrote."""
+    sets = sorted({r.key for r in records if r.op == "set"})
+    counts = sorted({r.key for r in records if r.op == "incr"})
+    found: dict[str, int] = {}
+    with Wire(cluster.named_master().real, 10) as wire:
+        for begin in range(0, len(sets), BATCH):
+            keys = sets[begin : begin + BATCH]
+            values = wire.call("MGET", *keys)
+            found |= {k: history.decode(k, v) for k, v in zip(keys, values, strict=True)}
+        found |= {key: int(wire.call("GET", key) or 0) for key in counts}
+    return found
+
+
+def _spec(scene: Scene, fleet: Fleet) -> Spec:
+    return Spec(
+        lane=scene.lane,
+        port=scene.sidecar.port if scene.sidecar else 0,
+        sentinels=tuple(s.port for s in scene.cluster.sentinels),
+        out=str(fleet.dir / "history.json"),
+        timeout=scene.options.client_timeout,
+        retries=scene.options.direct_retries if scene.lane == "direct" else 0,
+    )
+
+
+def _marks(scene: Scene, zero: float) -> list[tuple[float, str, str]]:
+    steps = [(m.time - zero, m.text, "fault" if m.fault else "step") for m in scene.marks]
+    said = [(s.time - zero, s.channel, "sentinel") for s in shown(scene.watch.said)]
+    begin = scene.marks[0].time - zero
+    return sorted(steps + [s for s in said if s[0] >= begin])
+
+
+def _until_noticed(scene: Scene) -> float:
+    """Seconds until a client that waits since the last fault has run into its timeout."""
+    last = max(mark.time for mark in scene.marks if mark.fault)
+    return last + scene.options.client_timeout + 1.0 - time.monotonic()
+
+
+def _drill(scene: Scene, drill: Drill, fleet: Fleet) -> Run:
+    short = scene.options.short
+    load = LoadProcess(fleet, _spec(scene, fleet))
+    scene.say("load is on")
+    scene.pause(BEFORE / 2 if short else BEFORE)
+    drill.act(scene)
+    scene.pause(AFTER / 3 if short else max(AFTER, _until_noticed(scene)))
+    records = history.load(load.stop())
+    final = final_values(scene.cluster, records)
+    retries = scene.lane == "direct" and scene.options.direct_retries > 0
+    recording = Recording(records, final, scene.marks, scene.watch.said, scene.watch.roles, retries)
+    zero = min(mark.time for mark in scene.marks if mark.fault)
+    return Run(
+        figures=measure(recording),
+        timeline=timeline(records, zero),
+        marks=_marks(scene, zero),
+    )
+
+
+def run_once(drill: Drill, lane: str, options: Options, say: Say) -> Run:
+    """One run on a cluster of its own. What goes wrong with the drill itself becomes `problem`."""
+    run, sidecar = Run(), None
+    with Fleet() as fleet:
+        try:
+            shape = shape_of(options, faultnet=drill.faultnet, min_replicas=drill.min_replicas)
+            cluster = Cluster(fleet, shape)
+            begin = time.monotonic()
+            cluster.start_all()
+            say(f"cluster is up after {time.monotonic() - begin:.1f} s")
+            if lane == "sidecar":
+                sidecar = SidecarProcess(fleet, cluster, options)
+            with Watch(cluster) as watch:
+                scene = Scene(options, lane, cluster, watch, sidecar, say)
+                run = _drill(scene, drill, fleet)
+            if sidecar and sidecar.child.process.poll() is not None:
+                run.problem = f"the sidecar ended: {sidecar.child.tail()}"
+        except (Unavailable, OSError) as error:
+            run.problem = str(error)
+        if sidecar:
+            run.sidecar_log = sidecar.log()
+    return run
+
+
+def run_lane(drill: Drill, lane: str, options: Options, say: Say) -> LaneResult:
+    """All runs of a drill in a lane."""
+    result = LaneResult(drill, lane)
+    for turn in range(options.repeat):
+        if options.repeat > 1:
+            say(f"run {turn + 1} of {options.repeat}")
+        result.runs.append(run_once(drill, lane, options, say))
+    return result

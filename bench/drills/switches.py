@@ -1,0 +1,101 @@
+"""What the Sentinels announced and what the nodes said of themselves, put together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+SERVICE = "mymaster"
+SWITCH = "+switch-master"
+
+SHOWN = (
+    "+sdown",
+    "+odown",
+    "+try-failover",
+    "+failover-state-send-slaveof-noone",
+    "+promoted-slave",
+    SWITCH,
+    "+convert-to-slave",
+    "-failover-abort-no-good-slave",
+    "-failover-abort-not-elected",
+    "-failover-abort-slave-timeout",
+)
+"""Channels worth a mark in the pictures."""
+
+
+SAME_WITHIN = 3.0
+"""Seconds within which all Sentinels have said what one of them has. The one that leads a failover
+announces the new master last, about 1 s after the others."""
+
+
+class Mark(NamedTuple):
+    """Something the drill did."""
+
+    time: float
+    text: str
+    fault: bool
+    """Whether it is the fault (a planned switch is one, too), or one of its consequences."""
+
+
+class Said(NamedTuple):
+    """A message of a Sentinel."""
+
+    time: float
+    sentinel: int
+    channel: str
+    payload: str
+
+
+class Role(NamedTuple):
+    """A node's answer to ROLE has become another: `master`, `slave`, or `silent` if none comes."""
+
+    time: float
+    port: int
+    role: str
+
+
+class Switch(NamedTuple):
+    """One change of the master. Times in seconds; None: did not happen."""
+
+    fault: float
+    announced: float | None
+    """The earliest `+switch-master` of any Sentinel."""
+    promoted: float | None
+    """When the new master first said that it is one."""
+    port: int
+    """The new master; 0 if there is none."""
+
+
+def switches(marks: Iterable[Mark], said: Iterable[Said], roles: Iterable[Role]) -> list[Switch]:
+    """One for each fault, looked for until the next fault."""
+    faults = [mark.time for mark in marks if mark.fault]
+    announced = sorted(s for s in said if s.channel == SWITCH and s.payload.split()[0] == SERVICE)
+    changes = sorted(roles)
+    ends = [*faults[1:], float("inf")]
+    return [
+        _switch(fault, end, announced, changes) for fault, end in zip(faults, ends, strict=True)
+    ]
+
+
+def _switch(fault: float, end: float, announced: Sequence[Said], roles: Sequence[Role]) -> Switch:
+    first = next((s for s in announced if fault <= s.time < end), None)
+    if first is None:
+        return Switch(fault, None, None, 0)
+    port = int(first.payload.split()[4])
+    times = (r.time for r in roles if r.port == port and r.role == "master")
+    promoted = next((time for time in times if fault <= time < end), None)
+    return Switch(fault, first.time, promoted, port)
+
+
+def shown(said: Iterable[Said]) -> list[Said]:
+    """The messages worth a mark: of the same said by several Sentinels the earliest."""
+    latest: dict[tuple[str, str], float] = {}
+    found = []
+    for message in sorted(said):
+        key = (message.channel, " ".join(message.payload.split()[:4]))
+        if message.channel not in SHOWN:
+            continue
+        if message.time - latest.get(key, float("-inf")) > SAME_WITHIN:
+            found.append(message)
+        latest[key] = message.time
+    return found
