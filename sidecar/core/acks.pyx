@@ -156,7 +156,7 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
         note(l, e, l.framer.first == c'-')
         l.framer.first = 0
         if e.session != NULL and l.core.follows and l.shared and not e.flags & ENTRY_IN_MULTI \
-                and not_executed(buffer_head(&l.held) + l.held_whole, size):
+                and not e.opaque and not_executed(buffer_head(&l.held) + l.held_whole, size):
             e.flags |= ENTRY_AGAIN
             return link_turn(l, p + i, n - i)
         l.held_whole += size

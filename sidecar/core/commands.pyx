@@ -95,7 +95,7 @@ cdef class CommandTable:
         self.seed = seed
         self.families = list(families)
         self.commands[0].route = ROUTE_ONCE
-        self.commands[0].flags = COMMAND_WRITES
+        self.commands[0].flags = COMMAND_WRITES | COMMAND_OPAQUE
         self.count = 1
 
     def __dealloc__(self):
@@ -196,6 +196,7 @@ READ = COMMAND_READ
 WRITES = COMMAND_WRITES
 CACHEABLE = COMMAND_CACHEABLE
 CACHEABLE_EACH = COMMAND_CACHEABLE_EACH
+OPAQUE = COMMAND_OPAQUE
 
 # What rules for keys are made of.
 FORMS = {

@@ -26,7 +26,8 @@ socket; head's request begins at start:
 What becomes of them then is loss.pyx's business.
 
 A link that follows a master (`core.follows`) may find that its server has stopped being one: it
-answers READONLY, LOADING or MASTERDOWN, which mean "not executed". Such a reply is nobody's
+answers READONLY, LOADING or MASTERDOWN, which mean "not executed" (but not from a script, whose
+errors may say anything). Such a reply is nobody's
 answer: the link *turns*. Nothing more is sent on it, the replies to what had been sent are
 judged one by one (not executed, a read: will be sent again elsewhere; anything else: answered,
 or uncertain if an earlier request of the same client has to wait), and when all are judged the
@@ -38,7 +39,7 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
                                   buffer_reserve, buffer_size)
 from sidecar.core.bars cimport entry_over
-from sidecar.core.commands cimport COMMAND_READ, COMMAND_WRITES, Command
+from sidecar.core.commands cimport COMMAND_OPAQUE, COMMAND_READ, COMMAND_WRITES, Command
 from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_NEEDS_ACK,
     ENTRY_READ, ENTRY_UNCERTAIN, Core, Entry, Link, Session, is_ready)
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
@@ -208,6 +209,7 @@ cdef inline void describe(Link* l, Entry* e, Command* c, uint8_t flags) noexcept
     e.bars = 0
     e.local = False
     e.writes = c.flags & COMMAND_READ == 0
+    e.opaque = c.flags & COMMAND_OPAQUE != 0
     if c.flags & COMMAND_READ:
         e.flags |= ENTRY_READ
     elif l.core.acks and c.flags & COMMAND_WRITES \
@@ -386,7 +388,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             result = -1             # an answer to what has not been asked yet
             break
         if l.framer.first == c'-' and l.core.follows and l.shared \
-                and not e.flags & ENTRY_IN_MULTI and not_executed(p + frame_at, i - frame_at):
+                and not e.flags & ENTRY_IN_MULTI and not e.opaque \
+                and not_executed(p + frame_at, i - frame_at):
             if begin < frame_at:
                 deliver(e.session, p + begin, frame_at - begin)
             buffer_drop(&l.out, answered)
@@ -523,7 +526,7 @@ cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
     """One reply on a link that has turned. `beginning` has its first bytes, p[0:n] its last."""
     cdef Session* s = e.session
     cdef uint32_t i
-    if not_executed(l.beginning, l.begun) or is_aborted(l):
+    if (not_executed(l.beginning, l.begun) and not e.opaque) or is_aborted(l):
         e.flags |= ENTRY_AGAIN
         if e.flags & ENTRY_LAST:
             # Nothing of the piece was executed.

@@ -67,6 +67,7 @@ cdef struct Entry:
     uint16_t bucket         # with one bar: which
     uint8_t bars            # sets of keys barred from the near cache until it is answered
     uint8_t writes          # it may change them
+    uint8_t opaque          # its error replies may say anything
     uint8_t local           # its reply is ready and lies in Link.local: it only waits its turn
 
 # What is under way past the near cache, by sets of keys (see bars.pyx).

@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sidecar.core.commands import CACHEABLE, CACHEABLE_EACH, READ, ROUTES, WRITES
+from sidecar.core.commands import CACHEABLE, CACHEABLE_EACH, OPAQUE, READ, ROUTES, WRITES
 from sidecar.policy.keyspecs import KEY_FLAGS, NONE, Described, Rule, describe, rule_of
 
 # Route, effects and cacheability, family, arity, where the keys are.
@@ -83,6 +83,8 @@ CACHED = (
 # The same for each of their keys: the reply is the list of what each key alone would give.
 CACHED_EACH = ("mget",)
 
+SCRIPTS = ("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro")
+
 
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
@@ -107,13 +109,17 @@ def route_of(name: str, flags: Iterable[str]) -> str:
 
 
 def effects_of(name: str, flags: Iterable[str]) -> int:
-    """READ: may be sent again. WRITES: may change data. Neither: an effect on the server itself."""
+    """READ: may be sent again. WRITES: may change data. Neither: an effect on the server itself.
+
+    OPAQUE as well: the program behind it writes its own error replies.
+    """
     flags = set(flags)
+    opaque = OPAQUE if name in SCRIPTS or "module" in flags else 0
     if "readonly" in flags or name in EFFECTLESS:
-        return READ
+        return READ | opaque
     if name in WRITING or flags & {"write", "may_replicate", "module"}:
-        return WRITES
-    return 0
+        return WRITES | opaque
+    return opaque
 
 
 def cacheable(name: str, flags: Iterable[str]) -> int:

@@ -151,6 +151,8 @@ def test_both_sides(plain_server: Server, certificates: Certificates) -> None:
         context = certificates.client_context()
         with Sidecar(terminator.url, settings=settings, tls=context) as sidecar:
             assert _transcript(sidecar.port, context) == expected
+
+
 def test_a_subscriber_hangs_up(plain_server: Server, certificates: Certificates) -> None:
     """A pinned client that ends, with TLS to the server: TLS has no half-close, so both end."""
     with (

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.core.commands import CACHEABLE, CACHEABLE_EACH, FORMS, READ, ROUTES, WRITES
+from sidecar.core.commands import CACHEABLE, CACHEABLE_EACH, FORMS, OPAQUE, READ, ROUTES, WRITES
 from sidecar.policy import routing
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.routing import (
@@ -121,7 +121,7 @@ def test_rows_that_cannot_be_understood() -> None:
     """Short ones are left out, numbers beyond 16 bits are cut down to them or mean nothing."""
     assert rows_from_command([["old", 1, [], 0, 0, 0], []]) == {}
     row = rows_from_command([["m.x", -99999, ["module"], 99999, -99999, 70000, []]])[b"m.x"]
-    assert row == (ROUTES["blocking"], WRITES, 0, -32768, UNKNOWN)
+    assert row == (ROUTES["blocking"], WRITES | OPAQUE, 0, -32768, UNKNOWN)
 
 
 @pytest.fixture(scope="module")

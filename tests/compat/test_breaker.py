@@ -1,0 +1,182 @@
+"""The circuit breaker: an upstream that is gone, hangs, or breaks every connection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.faults import FaultProxy
+from tests.support.process import wait_until
+from tests.support.servers import Server, Sidecar, valkey
+from tests.support.wire import Wire, pack
+
+from .test_failover_load import news
+
+DEADLINE = 20.0
+AT_ONCE = 0.25
+FAILURES = 3
+SETTINGS: dict[str, str | int | float] = {
+    "upstream.wait": 0.3,
+    "upstream.connect_timeout": 0.3,
+    "upstream.silence_timeout": 0.5,
+    "upstream.backoff_max": 0.1,
+    "upstream.pool_spare": 0,
+    "breaker.failures": FAILURES,
+    "breaker.open_for": 0.2,
+    "breaker.open_max": 0.4,
+    "cache.mode": "off",
+}
+BROKEN = b" (circuit breaker open); the command was not executed\r\n"
+
+
+@pytest.fixture
+def proxy(plain_server: Server) -> Iterator[FaultProxy]:
+    """The way to the server."""
+    with FaultProxy(plain_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def sidecar(proxy: FaultProxy) -> Iterator[Sidecar]:
+    """It goes this way, and has a value to read."""
+    with Sidecar(proxy.url, settings=SETTINGS) as sidecar:
+        with Wire(sidecar.port) as client:
+            assert client.cmd("SET", "k", "v") == b"+OK\r\n"
+        yield sidecar
+
+
+def _opened(sidecar: Sidecar) -> bool:
+    return bool(news(sidecar, "circuit breaker open"))
+
+
+def _refused(sidecar: Sidecar, *command: str) -> bytes:
+    """The error that a new client gets, which must come at once."""
+    with Wire(sidecar.port) as client:
+        begun = time.monotonic()
+        reply = client.cmd(*command)
+        assert time.monotonic() - begun < AT_ONCE
+    assert reply.startswith(b"-UNAVAILABLE upstream 127.0.0.1:")
+    assert reply.endswith(BROKEN)
+    return reply
+
+
+def _recovers(sidecar: Sidecar) -> None:
+    """Service comes back by itself, and the log says so, once each."""
+    with Wire(sidecar.port) as client:
+        served = b"$1\r\nv\r\n"
+        wait_until(lambda: client.cmd("GET", "k") == served, "service again", DEADLINE)
+        nothing = b"*-1\r\n"
+        wait_until(lambda: client.cmd("BLPOP", "q", "0.01") == nothing, "links again", DEADLINE)
+    assert len(news(sidecar, "circuit breaker open")) == 1
+    assert len(news(sidecar, "circuit breaker closed")) == 1
+
+
+def test_an_upstream_that_is_gone(sidecar: Sidecar, proxy: FaultProxy) -> None:
+    """Commands wait, then the breaker opens: errors at once, naming it and the cause."""
+    with Wire(sidecar.port) as client:
+        proxy.refuse()
+        proxy.cut()
+        begun = time.monotonic()
+        assert client.cmd("INCR", "n").startswith(b"-UNAVAILABLE ")
+        assert time.monotonic() - begun > AT_ONCE
+    wait_until(lambda: _opened(sidecar), "the breaker opens")
+    for command in (("GET", "k"), ("INCR", "n"), ("BLPOP", "q", "1"), ("AUTH", "x")):
+        assert b" 127.0.0.1:%d: " % proxy.port in _refused(sidecar, *command)
+    (entry,) = news(sidecar, "circuit breaker open")
+    assert (entry["level"], entry["upstream"]) == ("warning", f"127.0.0.1:{proxy.port}")
+    proxy.heal()
+    _recovers(sidecar)
+    with Wire(sidecar.port) as client:
+        assert client.cmd("EXISTS", "n") == b":0\r\n"
+
+
+def test_an_upstream_that_hangs(sidecar: Sidecar, proxy: FaultProxy) -> None:
+    """It accepts and says nothing: nobody waits for that, and few connections are tried."""
+    with Wire(sidecar.port) as client:
+        proxy.to_client.blackhole = True
+        assert client.cmd("INCR", "n").startswith(b"-UNCERTAIN ")
+    wait_until(lambda: _opened(sidecar), "the breaker opens")
+    before, begun = proxy.accepted, time.monotonic()
+    while time.monotonic() - begun < 1.5:
+        assert b"did not reply" in _refused(sidecar, "GET", "k")
+        _refused(sidecar, "BLPOP", "q", "1")
+    assert proxy.accepted - before <= 5
+    assert proxy.accepted > before, "no probe was sent"
+    proxy.heal()
+    proxy.cut()
+    _recovers(sidecar)
+
+
+def test_an_upstream_that_breaks_every_connection(sidecar: Sidecar, proxy: FaultProxy) -> None:
+    """Connections come about and are lost, again and again: the breaker gives it a rest."""
+    with Wire(sidecar.port) as client:
+
+        def cut_again() -> bool:
+            assert client.cmd("GET", "k") == b"$1\r\nv\r\n" or _opened(sidecar)
+            proxy.cut()
+            return _opened(sidecar)
+
+        wait_until(cut_again, "the breaker opens")
+        assert len(news(sidecar, "upstream link lost")) >= FAILURES
+        reply = client.cmd("GET", "k")
+        assert reply == b"$1\r\nv\r\n" or reply.endswith(BROKEN)
+    _recovers(sidecar)
+
+
+def test_it_stays_open_while_nothing_has_changed(sidecar: Sidecar, proxy: FaultProxy) -> None:
+    """Failed probes are no news, and do not let requests wait again."""
+    proxy.refuse()
+    proxy.cut()
+    wait_until(lambda: _opened(sidecar), "the breaker opens")
+    begun = time.monotonic()
+    while time.monotonic() - begun < 1.5:
+        _refused(sidecar, "GET", "k")
+    assert len(news(sidecar, "circuit breaker open")) == 1
+    assert len(news(sidecar, "upstream is down")) == 1
+    assert not news(sidecar, "circuit breaker closed")
+    proxy.heal()
+    _recovers(sidecar)
+
+
+def test_a_login_is_no_probe() -> None:
+    """Clients that try to log in all the time, with whatever password, do not keep it open.
+
+    The sidecar itself tries more seldom here, so that they would be first.
+    """
+    settings = SETTINGS | {"upstream.backoff_min": 1, "upstream.backoff_max": 1}
+    with valkey({"requirepass": "secret"}) as server, FaultProxy(server.port) as proxy:
+        url = proxy.url.replace("//", "//:secret@")
+        with Sidecar(url, settings=settings) as sidecar, Wire(sidecar.port) as client:
+            assert client.cmd("SET", "k", "v") == b"+OK\r\n"
+            proxy.refuse()
+            proxy.cut()
+            wait_until(lambda: _opened(sidecar), "the breaker opens", DEADLINE)
+            proxy.heal()
+
+            def judged() -> bool:
+                client.send(pack("AUTH", "wrong") * 20)
+                return all(reply.startswith(b"-WRONGPASS ") for reply in client.read_replies(20))
+
+            wait_until(judged, "the server judges logins again", DEADLINE)
+            _recovers(sidecar)
+
+
+def test_it_can_be_turned_off(proxy: FaultProxy) -> None:
+    """`breaker.failures = 0`: errors come at once all the same, and connections are tried."""
+    settings = SETTINGS | {"breaker.failures": 0}
+    with Sidecar(proxy.url, settings=settings) as sidecar, Wire(sidecar.port) as client:
+        assert client.cmd("SET", "k", "v") == b"+OK\r\n"
+        proxy.to_client.blackhole = True
+        proxy.cut()
+        wait_until(lambda: news(sidecar, "upstream is down"), "it is given up", DEADLINE)
+        before = proxy.accepted
+        wait_until(lambda: proxy.accepted > before + 3, "it is tried", DEADLINE)
+        reply = client.cmd("GET", "k")
+        assert reply.startswith(b"-UNAVAILABLE ")
+        assert b"breaker" not in reply
+        assert not _opened(sidecar)
+        proxy.heal()
+        proxy.cut()
+        wait_until(lambda: client.cmd("GET", "k") == b"$1\r\nv\r\n", "service again", DEADLINE)
