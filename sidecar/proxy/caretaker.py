@@ -109,6 +109,9 @@ class Caretaker:
         for up in [up for up in identity.retired if not up.outstanding]:
             identity.retired.remove(up)
             self._silent.pop(up, None)
+            for client in identity.clients:
+                if client.is_on(up):
+                    client.use_shared(identity.link)  # idle since before it was replaced
             up.close()
         self.pool.dedicated.trim(identity, now)
         unused = identity.unused_since
