@@ -106,9 +106,13 @@ class MasterFollower:
             case Verify(address, eager):
                 self._stop(self._verifying)
                 self._verifying = self.pool.spawn(self._verify(address, eager))
-            case WatchRole(address):
+            case WatchRole(address) if self.machine.early:
                 self._stop(self._watching)
                 self._watching = self.pool.spawn(self._watch_role(address, WATCHING))
+            case WatchRole():
+                # At the end of a coordinated failover the Sentinels close all connections of the
+                # new master: to be there before they announce it would put writes in doubt.
+                pass
             case StopVerifying():
                 self._stop(self._verifying)
             case SwitchTo(address):
@@ -182,7 +186,8 @@ class MasterFollower:
                 await asyncio.sleep(pause)
                 await talk.check_master()
         except errors.NotMaster as error:
-            self.on_event(NotMaster(address, error.follows))
+            if self.machine.early or not self.machine.begun:
+                self.on_event(NotMaster(address, error.follows))
         except (Refused, Unreachable):
             return  # its links will show it
         finally:
