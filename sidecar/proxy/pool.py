@@ -383,6 +383,7 @@ class Pool:
             if up.target is self.target:
                 up.target = target
         self.target = target
+        self.breaker.abandoned(time.monotonic())  # what is under way is to the target of before
 
     def switch(self, target: Target) -> None:
         """The upstream is another server from now on: every link to the old one ends.
