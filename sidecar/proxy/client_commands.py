@@ -207,6 +207,7 @@ class ClientCommands:
 
         def with_ours(lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
             links = {up.server_id for up in self.pool.plane.upstreams}
+            links |= self.pool.own_ids
             if self.pool.near is not None:
                 links |= self.pool.near.server_ids()
             listed = [_listed(c, c is client) for c in self.by_id.values()] if normal else []

@@ -8,6 +8,7 @@ touch a shared link (proving a password, asking for a command's error text).
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ class Talk:
             raise Unreachable(f"upstream {target}: TLS: {_ssl_reason(error)}") from error
         except OSError as error:
             _close(sock)
-            raise Unreachable(f"upstream {target}: {error.strerror or error}") from error
+            raise Unreachable(f"upstream {target}: {_reason(error)}") from error
         except BaseException:
             _close(sock)
             raise
@@ -295,6 +296,13 @@ def tune(sock: socket.socket, keepalive: float) -> None:
 def _close(sock: socket.socket | None) -> None:
     if sock is not None:
         sock.close()
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, without the "Connect call failed" around it."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)
 
 
 def _ssl_reason(error: ssl.SSLError) -> str:

@@ -42,6 +42,7 @@ from sidecar.policy.topology import Address
 from sidecar.proxy import errors
 from sidecar.proxy.errors import Refused, Unreachable
 from sidecar.proxy.greeting import Talk, Target
+from sidecar.proxy.hello import server_id
 from sidecar.proxy.pool import Pool
 
 log = structlog.get_logger()
@@ -179,9 +180,12 @@ class MasterFollower:
     async def _watch_role(self, address: Address, pause: float) -> None:
         """Ask the present master for its role until it has given it up, or can't be asked."""
         talk: Talk | None = None
+        number = 0
         try:
             talk = await Talk.open(self.target_for(address))
             await talk.greet(self.pool.login, self.pool.version, as_master=True)
+            number = server_id(talk.hello)
+            self.pool.own_ids.add(number)
             while True:
                 await asyncio.sleep(pause)
                 await talk.check_master()
@@ -191,6 +195,7 @@ class MasterFollower:
         except (Refused, Unreachable):
             return  # its links will show it
         finally:
+            self.pool.own_ids.discard(number)
             if talk is not None:
                 talk.close()
 

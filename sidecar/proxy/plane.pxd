@@ -60,6 +60,7 @@ cdef class Client(Connection):
     cdef int next_reading(self) except -1
     cdef int go_on(self) except -1
     cdef bint never_answered(self) noexcept
+    cdef bint gave_up(self) noexcept
     cdef int end_of_input(self) except -1
     cdef int protocol_error(self) except -1
 

@@ -369,6 +369,16 @@ cdef class Client(Connection):
         route = self.plane.table.commands[l.ring[l.head & l.mask].command].route
         return route == ROUTE_BLOCKING or route == ROUTE_MAYBE_BLOCKING or route == ROUTE_WAIT
 
+    cdef bint gave_up(self) noexcept:
+        """Whether its next request is held for want of a master. It has hung up meanwhile: who
+        sent the request may have sent it again on another connection."""
+        cdef Session* s = self.s
+        if s.outstanding:
+            return False
+        return s.want == WANT_HELD or (
+            s.want == WANT_SHELL and self.task is None and self.plane.core.follows
+            and s.mode == MODE_SHARED and s.link != NULL and not s.link.up)
+
     cdef int flush(self) except -1:
         """Send replies; what the socket does not take waits for it to be writable."""
         cdef Session* s = self.s
@@ -451,7 +461,7 @@ cdef class Client(Connection):
                 and s.mode == MODE_SHARED and s.in_.end == s.in_.start:
             self.finish()
             return 0
-        if self.ended and self.never_answered():
+        if self.ended and (self.never_answered() or self.gave_up()):
             self.close("client")
             return 0
         if self.ended and s.want == WANT_NOTHING and s.outstanding == 0 \

@@ -82,6 +82,7 @@ class Pool:
         self.reconnects = 0
         self.held_bytes = 0
         self._holding: set[Client] = set()
+        self.own_ids: set[int] = set()  # the server's, of connections that are no links
         self.closing = False
         self.no_master = "no master is known yet"
         self._last_failure = ""

@@ -146,6 +146,19 @@ def test_too_much_waits(cluster: Cluster) -> None:
         assert second.cmd("SET", "k", "2" * 300) == b"+OK\r\n"
 
 
+def test_a_client_that_gave_up(cluster: Cluster) -> None:
+    """Its write was never sent, and it may have sent it again on another connection: not done."""
+    with Sidecar(cluster.url) as sidecar, Wire(sidecar.port, deadline=DEADLINE) as client:
+        with undecided(cluster):
+            _held(sidecar)
+            with Wire(sidecar.port) as first:
+                first.send(pack("GET", "k") + pack("INCR", "k"))
+                assert first.read_reply() == b"$-1\r\n"
+            client.send_command("INCR", "k")
+        assert client.read_reply() == b":1\r\n"
+        assert client.cmd("GET", "k") == b"$1\r\n1\r\n"
+
+
 # failover.min_replicas_ack
 
 
@@ -353,6 +366,21 @@ def test_a_replica_is_never_used(cluster: Cluster) -> None:
         stats = cluster.order(replica, "INFO", "commandstats")
         assert "cmdstat_role" in stats
         assert "cmdstat_get:" not in stats  # rpush and incr it gets by replication
+
+
+def test_the_sidecars_own_connections_are_not_listed(cluster: Cluster) -> None:
+    """CLIENT LIST shows clients in the place of all of them, the one that asks for the role too."""
+    own = b" name=redis-sidecar "
+    settings: dict[str, str | int | float] = {"upstream.pool_spare": 0, "cache.mode": "off"}
+    with (
+        Sidecar(cluster.url, settings=settings) as sidecar,
+        Wire(sidecar.port) as client,
+        Wire(_master(cluster).port) as direct,
+    ):
+        wait_until(lambda: direct.cmd("CLIENT", "LIST").count(own) == 2, "the link and the watch")
+        listed = client.cmd("CLIENT", "LIST")
+        assert own not in listed
+        assert client.address.encode() in listed
 
 
 @pytest.mark.slow

@@ -331,9 +331,13 @@ def test_errors_and_stale_reads_are_seen(plain_server: Server) -> None:
     with Sidecar(plain_server.url) as sidecar, Load(sidecar.port) as load:
         load.until_served(100)
         with Wire(plain_server.port) as wire:
-            wire.cmd("SET", "load:count:0", 1)
             wire.cmd("SET", "load:list:0", "x")
-            wait_until(lambda: load.stale, "a stale read")
+
+            def seen() -> bool:
+                wire.cmd("SET", "load:count:0", 1)
+                return bool(load.stale)
+
+            wait_until(seen, "a stale read", SERVED_DEADLINE)
             wait_until(lambda: load.errors["WRONGTYPE"], "an error")
 
 
