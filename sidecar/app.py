@@ -29,7 +29,7 @@ from sidecar.policy.topology import Address
 from sidecar.proxy.errors import ProxyStartError
 from sidecar.proxy.server import Proxy
 from sidecar.proxy.tls import client_context
-from sidecar.telemetry import logs
+from sidecar.telemetry import logs, progress
 from sidecar.urls import Endpoint
 
 log = structlog.get_logger()
@@ -156,6 +156,7 @@ class _Sidecar:
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
         self.proxy = proxy = Proxy(self.settings, upstream)
+        proxy.show_warming = progress.bar(self.settings.log.format, sys.stderr, "warming up")
         try:
             master = None
             if upstream.kind == "sentinel":

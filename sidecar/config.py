@@ -32,6 +32,7 @@ from sidecar.settings import (
     Settings,
     Upstream,
     UpstreamTls,
+    Warm,
 )
 from sidecar.settings_io import Row, check, from_text, rows
 from sidecar.settings_rules import combinations
@@ -50,6 +51,7 @@ __all__ = [
     "Settings",
     "Upstream",
     "UpstreamTls",
+    "Warm",
     "describe",
     "docs_page",
     "full_toml",

@@ -200,7 +200,8 @@ class Failover(_Section, frozen=True):
         setting(
             "announcement: follow the Sentinels' +switch-master. promotion: as soon as the chosen "
             "replica says that it is the master, about a second earlier; wrong if the leading "
-            "Sentinel dies in that second."
+            "Sentinel dies in that second, and writes may be in doubt (-UNCERTAIN) when Sentinels "
+            "close the connections at the end of a coordinated failover."
         ),
     ] = "announcement"
     min_replicas_ack: Annotated[
@@ -303,6 +304,57 @@ class Cache(_Section, frozen=True):
     ] = 0.0001
 
 
+class Warm(_Section, frozen=True):
+    """Warm start: what the near cache is filled with when the sidecar starts."""
+
+    snapshot: Annotated[
+        str,
+        setting(
+            "File in which the names of the keys in use are kept for the next start, never their "
+            "values; empty is off."
+        ),
+    ] = ""
+    fleet: Annotated[
+        bool, setting("Share those names with other sidecars, in a key of the server.")
+    ] = False
+    fleet_key: Annotated[str, setting("That key, a sorted set; one for each application.")] = (
+        "__redis-sidecar__:warm"
+    )
+    interval: Annotated[
+        float, seconds("How often names are saved and shared.", ge=0.1, le=86400)
+    ] = 60.0
+    key_file: Annotated[
+        str,
+        setting(
+            'File of further keys: on each line a key, or a read such as "HGET key field"; '
+            '"SELECT 2" changes the database of what follows.'
+        ),
+    ] = ""
+    scan: Annotated[str, setting("Pattern of further keys, found with SCAN; empty is off.")] = ""
+    scan_count: Annotated[
+        int, setting("Keys that SCAN looks at, at most.", ge=1, le=1_000_000_000)
+    ] = 100_000
+    keys: Annotated[
+        int, setting("Entries that are kept, shared and loaded, at most.", ge=1, le=1_000_000)
+    ] = 10_000
+    concurrency: Annotated[
+        int, setting("Reads under way at once while loading.", ge=1, le=10_000)
+    ] = 128
+    rate: Annotated[
+        float, setting("Reads begun each second while loading; 0 is as many as go.", ge=0)
+    ] = 0.0
+    deadline: Annotated[
+        float, seconds("/readyz waits no longer than this; loading goes on behind.", le=3600)
+    ] = 5.0
+    hold: Annotated[
+        float,
+        seconds(
+            "With cache.mode = hot, loaded keys are cached for this long even if they are not hot.",
+            ge=0.1,
+        ),
+    ] = 60.0
+
+
 class Embedded(_Section, frozen=True):
     """The Valkey server started for `upstream.url = "embedded://"`."""
 
@@ -373,6 +425,7 @@ class Settings(_Section, frozen=True):
     breaker: Breaker = msgspec.field(default_factory=Breaker)
     hotkeys: HotKeys = msgspec.field(default_factory=HotKeys)
     cache: Cache = msgspec.field(default_factory=Cache)
+    warm: Warm = msgspec.field(default_factory=Warm)
     embedded: Embedded = msgspec.field(default_factory=Embedded)
     admin: Admin = msgspec.field(default_factory=Admin)
     limits: Limits = msgspec.field(default_factory=Limits)

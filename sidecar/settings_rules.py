@@ -15,6 +15,15 @@ from sidecar.cache_rules import parse_rules
 from sidecar.settings import Settings
 from sidecar.urls import Endpoint, parse_host_port, parse_listen, parse_upstream
 
+# What each of these needs: at least one of the others.
+_WARM_KEPT = {"snapshot", "fleet"}
+_WARM_SOURCES = {*_WARM_KEPT, "key_file", "scan"}
+_WARM_NEEDS = {
+    "fleet_key": {"fleet"},
+    "scan_count": {"scan"},
+    "interval": _WARM_KEPT,
+    **dict.fromkeys(("keys", "concurrency", "rate", "deadline", "hold"), _WARM_SOURCES),
+}
 # Acknowledgements by replicas are asked of any server; the rest is about changing masters.
 _WITHOUT_SENTINEL = ("failover.min_replicas_ack", "failover.ack_timeout")
 
@@ -43,6 +52,7 @@ def combinations(settings: Settings) -> Iterator[str]:
         except ValueError as error:
             yield f"admin.listen: {error}"
     yield from _cache(settings)
+    yield from _warm(settings)
     if settings.limits.client_output_pause > settings.limits.client_output_max:
         yield (
             "limits.client_output_pause: above limits.client_output_max, so a slow client would "
@@ -106,6 +116,29 @@ def _cache(settings: Settings) -> Iterator[str]:
         parse_rules(cache.rules)
     except ValueError as error:
         yield f"cache.rules: {error}"
+
+
+def _warm(settings: Settings) -> Iterator[str]:
+    warm, changed = settings.warm, set(_changed(settings.warm))
+    off = None
+    if settings.cache.mode in ("off", "observe"):
+        off = f'cache.mode is "{settings.cache.mode}"'
+    elif settings.upstream.pooling == "session":
+        off = 'upstream.pooling is "session"'
+    if changed and off:
+        yield f"warm.{min(changed)}: set, but {off}, so nothing is cached; remove it"
+        return
+    for name, needs in _WARM_NEEDS.items():
+        if name in changed and not changed & needs:
+            others = " or ".join(f"warm.{other}" for other in sorted(needs))
+            yield f"warm.{name}: set without {others}; set that as well, or remove it"
+    folder = os.path.dirname(os.path.abspath(warm.snapshot))
+    if warm.snapshot and (os.path.isdir(warm.snapshot) or not os.path.isdir(folder)):
+        yield f"warm.snapshot: {warm.snapshot!r} cannot be a file; name one in a folder that exists"
+    if warm.key_file and not os.path.isfile(warm.key_file):
+        yield f"warm.key_file: no file {warm.key_file!r}; give the path of a list of keys"
+    if warm.fleet and not warm.fleet_key:
+        yield "warm.fleet_key: empty, but warm.fleet is set; name a key"
 
 
 def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +47,26 @@ SpaceKey = tuple[bytes | None, int]
 
 @dataclass(eq=False)
 class Space:
-    """One (user, database): its number in the core, its clients, its tracked connection."""
+    """One (user, database): its number in the core, its clients, its tracked connection.
+
+    `held` says how many want it kept without clients; `refused` that its user may not track.
+    """
 
     number: int
     login: Login
     clients: set[Client] = field(default_factory=set)
+    held: int = 0
+    refused: bool = False
     link: TrackedLink | None = None
     server_id: int = 0
     task: asyncio.Task[None] | None = None
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     heard: tuple[int, float] = (0, 0.0)
+
+    @property
+    def needed(self) -> bool:
+        """Whether anybody is served from it, or will be."""
+        return bool(self.clients) or self.held > 0
 
 
 class NearCacheKeeper:
@@ -79,6 +89,7 @@ class NearCacheKeeper:
                 rule.prefix, never=rule.never, ttl=rule.max_ttl, staleness=rule.max_staleness
             )
         self.spaces: dict[SpaceKey, Space] = {}
+        self.on_space: Callable[[SpaceKey], None] = lambda key: None
         self.usable = True
         self.lost = 0
         shortest = min(
@@ -108,20 +119,38 @@ class NearCacheKeeper:
     def join(self, client: Client, identity: Identity) -> None:
         """A client is this identity's from now on."""
         self.leave(client)
-        if not self.usable:
-            return
-        key = (identity.login.user, identity.login.db)
-        space = self.spaces.get(key)
+        space = self._space(identity.login)
         if space is None:
-            number = self.cache.open_space()
-            if number == 0:
-                return
-            space = self.spaces[key] = Space(number, replace(identity.login, proto=3))
-        elif identity.own_login:
+            return
+        if identity.own_login:
             space.login = replace(identity.login, proto=3)
+        was_needed = space.needed
         space.clients.add(client)
         client.use_space(space.number, identity.login.proto)
         self._connect(space)
+        if space.link is not None and not was_needed:
+            space.link.beat()
+
+    def hold(self, login: Login) -> Space | None:
+        """This login's space, kept without clients until it is let go; None when there is none."""
+        space = self._space(login)
+        if space is not None:
+            space.held += 1
+            self._connect(space)
+        return space
+
+    def let_go(self, space: Space) -> None:
+        """The end of one `hold`."""
+        space.held -= 1
+
+    def _space(self, login: Login) -> Space | None:
+        """The space of a login, made if it is new; None when the cache has no room for it."""
+        key = (login.user, login.db)
+        space = self.spaces.get(key)
+        if space is None and self.usable and (number := self.cache.open_space()):
+            space = self.spaces[key] = Space(number, replace(login, proto=3))
+            self.on_space(key)
+        return space if self.usable else None
 
     def leave(self, client: Client) -> None:
         """A client is nobody's for the moment."""
@@ -148,10 +177,11 @@ class NearCacheKeeper:
     async def _keep(self, space: Space) -> None:
         """Have a tracked connection for as long as the space has clients."""
         attempt = 0
-        while space.clients and self.usable and not self.pool.closing:
+        while space.needed and self.usable and not self.pool.closing:
             try:
                 talk = await self._open(space.login)
             except Refused as error:
+                space.refused = True
                 log.warning("near cache not available", user=_shown(space.login), error=str(error))
                 await asyncio.sleep(REFUSED_FOR)
             except Unreachable:
@@ -161,6 +191,7 @@ class NearCacheKeeper:
                 if talk is None:
                     return
                 attempt = 0
+                space.refused = False
                 space.lost.clear()
                 space.heard = (-1, time.monotonic())
                 space.link = TrackedLink(
@@ -206,7 +237,7 @@ class NearCacheKeeper:
             now = time.monotonic()
             for space in list(self.spaces.values()):
                 link = space.link
-                if link is None or not space.clients:
+                if link is None or not space.needed:
                     continue
                 if link.received != space.heard[0]:
                     space.heard = (link.received, now)

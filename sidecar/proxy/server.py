@@ -35,6 +35,7 @@ from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.plane import Client, Plane
 from sidecar.proxy.pool import QUIET, Pool
 from sidecar.proxy.tls import client_context, handshake, server_context
+from sidecar.proxy.warmup import Show, Warmup
 from sidecar.urls import Endpoint, parse_listen
 
 log = structlog.get_logger()
@@ -58,6 +59,8 @@ class Proxy:
         self.pool: Pool
         self.master: MasterFollower | None = None
         self.sentinels: Sentinels | None = None
+        self.warm: Warmup | None = None
+        self.show_warming: Show | None = None
         self._context: ssl.SSLContext | None = None
         self._listeners: list[socket.socket] = []
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -92,6 +95,7 @@ class Proxy:
         )
         self.pool.begin(self.plane, lambda: self._setinfo)
         self._begun = True
+        self.warm = Warmup.of(self.pool, self.settings, self.show_warming)
         if follows:
             self._follow(master)
         self._require_acks()
@@ -106,6 +110,8 @@ class Proxy:
         except BaseException:
             await self.close()
             raise
+        if self.warm is not None:
+            self.warm.begin()
         if self.settings.listen.idle_timeout:
             self.pool.spawn(self._end_idle_clients(self.settings.listen.idle_timeout))
         for sock, endpoint in zip(self._listeners, listen, strict=True):
@@ -326,7 +332,10 @@ class Proxy:
 
     def ready(self) -> dict[str, bool]:
         """What readiness consists of."""
-        return {"upstream": self.pool.default.link.up, "accepting": not self._draining}
+        checks = {"upstream": self.pool.default.link.up, "accepting": not self._draining}
+        if self.warm is not None:
+            checks["warm"] = self.warm.ready()
+        return checks
 
     def snapshot(self) -> Mapping[str, object]:
         """Counters and gauges as plain values; see sidecar.telemetry.metrics."""
@@ -352,6 +361,8 @@ class Proxy:
         if self.pool.near is not None:
             near = {k: v for k, v in self.pool.near.snapshot().items() if v is not None}
             values.update({f"cache_{k}": v for k, v in near.items()})
+        if self.warm is not None:
+            values["warm"] = self.warm.snapshot()
         if self.master is not None:
             values["failover"] = self.master.snapshot()
             values["switches"] = self.master.switches
@@ -371,7 +382,14 @@ class Proxy:
         """
         self._draining = True
         self._stop_listening()
-        deadline = time.monotonic() + within
+        saving = set()
+        if self.warm is not None:
+            saving.add(self.pool.spawn(self.warm.memory.save(last=True)))
+        await self._drain_clients(time.monotonic() + within)
+        if saving:
+            await asyncio.wait(saving)
+
+    async def _drain_clients(self, deadline: float) -> None:
         quiet: dict[Client, tuple[int, float]] = {}
         while self.plane.clients or self._handshakes:
             now = time.monotonic()

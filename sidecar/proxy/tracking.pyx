@@ -4,8 +4,10 @@
 What is sent and received is core/tracked.pyx's business; opening one, and what to do when it is
 lost, is sidecar.proxy.nearcache's, in Python: that is rare.
 """
+from libc.stdint cimport int32_t, uint32_t
+
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
-from sidecar.core.cache cimport Value, cache_begin
+from sidecar.core.cache cimport CACHE_RULES, Cache, NearCache, Value, cache_begin
 from sidecar.core.commands cimport Command
 from sidecar.core.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
 from sidecar.core.tracked cimport (Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
@@ -87,7 +89,9 @@ cdef class TrackedLink(Connection):
     def load(self, bytes request):
         """Have the cache read what answers this whole multibulk request of a cacheable command.
 
-        False when there is nothing to do: it is here or being read already, or can't be now.
+        False when there is nothing to do: it is here or being read already, or can't be now. It
+        is sent with the next thing that is, or by `flush`. Its key is wanted from then on, unless
+        it is rules that say so.
         """
         cdef Scanner scan
         cdef Command* c
@@ -97,13 +101,20 @@ cdef class TrackedLink(Connection):
         if self.closed or scan_request(&scan, p, len(request), &self.plane.core.limits,
                                        True) != SCAN_DONE:
             return False
+        self.plane.stamp()
         c = self.plane.table.find(p + scan.name_at, scan.name_len)
         v = cache_begin(self.t.cache, self.t.space, c, p, len(request))
         if v == NULL:
             return False
+        if self.t.cache.mode == CACHE_RULES:
+            v.key.wanted = False
         tracked_prepare(v, self.t.cache, p, len(request))
         tracked_ask(v, self.t.cache)
         return True
+
+    def flush(self):
+        """Send what has been queued."""
+        self.push_out()
 
     def lose(self, str reason):
         """The connection is of no use any more; the space's values go."""
@@ -130,3 +141,25 @@ cdef class TrackedLink(Connection):
     def received(self):
         """Bytes received since the start."""
         return self.t.received
+
+
+def in_use(NearCache near, table, uint32_t first, uint32_t slots, uint32_t least):
+    """Values that may be served now and have been, `least` times or more: a list of (times, space,
+    command's name, its arguments' bytes). Looks through some slots of the store, since all of
+    them take too long in one go; None beyond the last one.
+    """
+    cdef Cache* k = near.cache
+    cdef uint32_t now = <uint32_t>((k.core.clock - k.start) // 1000)
+    cdef uint32_t i
+    cdef Value* v
+    cdef list found = []
+    if first > k.mask:
+        return None
+    for i in range(first, min(first + slots, k.mask + 1)):
+        v = k.values[i]
+        while v != NULL:
+            if v.fill == NULL and v.served >= least and <int32_t>(v.until - now) > 0:
+                found.append((v.served, v.space, table.name(v.command),
+                              (<const char*>v + sizeof(Value))[:v.args]))
+            v = v.next
+    return found
