@@ -116,14 +116,15 @@ cdef struct Cache:
     Space spaces[SPACES]
     Counts counts
 
-cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, Value** ask) noexcept nogil
+cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
+                     Value** ask) noexcept nogil
 cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
                      const Scanner* scan) noexcept nogil
 cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil
 cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, size_t n,
                       const Scanner* scan) noexcept nogil
-cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p,
-                        size_t n) noexcept nogil
+cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, size_t n,
+                        const Scanner* scan) noexcept nogil
 cdef bint cache_may_ask(Cache* k, Value* v) noexcept nogil
 cdef void cache_leave(Session* s) noexcept nogil
 cdef void cache_drop_key(Cache* k, const char* key, size_t n, bint pushed) noexcept nogil

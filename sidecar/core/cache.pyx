@@ -444,8 +444,8 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
     return PUT_OFF
 
 
-cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p,
-                        size_t n) noexcept nogil:
+cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, size_t n,
+                        const Scanner* scan) noexcept nogil:
     """Begin to read what answers the whole request p[0:n], as if somebody had asked; its key is
     wanted from now on. NULL when it is here, is being read, or can't be."""
     cdef size_t at = 0
@@ -453,7 +453,9 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p,
     cdef size_t head
     cdef uint64_t key_hash, hash
     cdef Value* v
-    if not c.flags & COMMAND_CACHEABLE or not arguments(p, n, &at) or k.bytes + n > k.budget:
+    cdef KeySpan key
+    if not c.flags & COMMAND_CACHEABLE or not arguments(p, n, &at) or k.bytes + n > k.budget \
+            or not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
         return NULL
     head = argument(p + at, &size)
     key_hash = sidecar_hash(k.seed, p + at + head, size)
@@ -568,16 +570,17 @@ cdef int observe(Cache* k, uint64_t hash, const char* key, size_t n) noexcept no
     return PASS
 
 
-cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, Value** ask) noexcept nogil:
+cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
+                     Value** ask) noexcept nogil:
     """Answer a cacheable read from here, or say what it has to wait for.
 
     ASK and PUT_OFF: `ask` is a value whose reading is to be prepared, and with ASK begun; the
     session waits for it. For MGET it may be asked again.
     """
     cdef Cache* k = <Cache*>s.core.cache
+    cdef KeySpan key
     cdef size_t at = 0
     cdef size_t size = 0
-    cdef size_t key_at
     cdef int r
     cdef const char* reply
     if not arguments(p, n, &at):
@@ -588,12 +591,13 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, Value** as
         return PASS
     if c.flags & COMMAND_CACHEABLE_EACH:
         return serve_many(s, c, p, n, at, ask)
-    key_at = at + argument(p + at, &size)
-    s.core.hash = sidecar_hash(k.seed, p + key_at, size)
+    if not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
+        return PASS             # EXISTS and the like, of several keys
+    s.core.hash = sidecar_hash(k.seed, key.p, key.n)
     s.core.hashed = True
     if k.mode == CACHE_OBSERVE:
-        return observe(k, s.core.hash, p + key_at, size)
-    r = look(s, c, p + at, n - at, p + key_at, size, s.core.hash, ask)
+        return observe(k, s.core.hash, key.p, key.n)
+    r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
     if r == SERVED:
         reply = form(ask[0], s.proto, &size)
         if reply == NULL:

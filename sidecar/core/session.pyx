@@ -107,7 +107,7 @@ cdef int push(Session* s, Command* c, const char* p, size_t n, int flags) noexce
 cdef int from_cache(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
     """SERVED, FILLING, or PASS."""
     cdef Value* ask = NULL
-    cdef int r = cache_serve(s, c, p, n, &ask)
+    cdef int r = cache_serve(s, c, p, n, &s.scan, &ask)
     if r != ASK and r != PUT_OFF:
         return r
     tracked_prepare(ask, <Cache*>s.core.cache, p, n)

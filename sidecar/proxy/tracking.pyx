@@ -103,7 +103,7 @@ cdef class TrackedLink(Connection):
             return False
         self.plane.stamp()
         c = self.plane.table.find(p + scan.name_at, scan.name_len)
-        v = cache_begin(self.t.cache, self.t.space, c, p, len(request))
+        v = cache_begin(self.t.cache, self.t.space, c, p, len(request), &scan)
         if v == NULL:
             return False
         if self.t.cache.mode == CACHE_RULES:

@@ -79,7 +79,9 @@ class Verdict:
     stale_at: array[int] = field(default_factory=lambda: array("q"))
     """For each write and each sidecar it did not go through: when it was known,"""
     stale_for: array[int] = field(default_factory=lambda: array("q"))
-    """and how long after that a read there began that did not see it."""
+    """how long after that a read there began that did not see it,"""
+    stale_site: array[int] = field(default_factory=lambda: array("B"))
+    """and which sidecar."""
 
     def count(self) -> dict[str, int]:
         """Violations by rule."""
@@ -170,7 +172,7 @@ class _Key:
         """What an operation that begins now must not be older than."""
         h = self.h
         kind, site, begin = h.kind[row], h.site[row], h.begin[row]
-        if kind == WRITE or kind == DELETE:
+        if kind in (WRITE, DELETE):
             return
         expiries = self.expiries
         while self.expiry_at < len(expiries):
@@ -302,17 +304,34 @@ class _Key:
                 at -= 1
                 step = bisect_left(newest, writes[at])
                 if step < len(newest) and self.steps_end[step] < last_read:
-                    self.verdict.stale_at.append(self.steps_end[step])
-                    self.verdict.stale_for.append(max(0, begin - self.steps_end[step]))
+                    self._late(site, self.steps_end[step], begin)
         for version in writes[:at]:
             step = bisect_left(newest, version)
             if step < len(newest) and self.steps_end[step] < last_read:
-                self.verdict.stale_at.append(self.steps_end[step])
-                self.verdict.stale_for.append(0)
+                self._late(site, self.steps_end[step], 0)
+
+    def _late(self, site: int, known: int, begin: int) -> None:
+        self.verdict.stale_at.append(known)
+        self.verdict.stale_for.append(max(0, begin - known))
+        self.verdict.stale_site.append(site)
 
 
-def explain(history: History, violation: Violation) -> str:
-    """A violation with the rows that show it."""
+def around(history: History, violation: Violation, most: int = 12) -> list[int]:
+    """The newest rows of that key, but for direct reads, that had begun when the one that breaks
+    the rule ended."""
+    key, end = history.key[violation.row], history.end[violation.row]
+    rows = [
+        row
+        for row, of in enumerate(history.key)
+        if of == key
+        and history.begin[row] <= end
+        and (history.kind[row] != READ or history.site[row] == history.site[violation.row])
+    ]
+    return sorted(rows, key=history.begin.__getitem__)[-most:]
+
+
+def explain(history: History, violation: Violation, *, more: bool = False) -> str:
+    """A violation with the rows that show it; with `more`, those around it as well."""
     rows = [row for row in (violation.because, violation.row) if row >= 0]
     since = min(history.begin[row] for row in rows)
     lines = [f"{violation.rule}: saw {violation.seen}, at least {violation.needed} was known"]
@@ -320,6 +339,8 @@ def explain(history: History, violation: Violation) -> str:
         lines[0] += f" {violation.late / MILLISECOND:.3f} ms before"
         lines.append("  known by  " + history.describe(violation.because, since))
     lines.append("  but then  " + history.describe(violation.row, since))
+    if more:
+        lines += ["  around    " + history.describe(r, since) for r in around(history, violation)]
     return "\n".join(lines)
 
 
