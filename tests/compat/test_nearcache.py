@@ -239,7 +239,7 @@ def test_watch_sees_what_the_server_sees(cached: Cached) -> None:
 
 
 def test_foreign_writes_are_seen_each_time(cached: Cached) -> None:
-    """Tracking is one-shot: after an invalidation only a tracked reading makes the next one come."""
+    """Tracking is one-shot: after an invalidation only a tracked read makes the next one come."""
     for number in range(30):
         cached.direct.cmd("SET", "k", number)
         value = b"$%d\r\n%d\r\n" % (len(str(number)), number)
