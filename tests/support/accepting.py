@@ -41,10 +41,10 @@ class LoopThread(Closing):
 
     async def _settle(self) -> None:
         """Cancel what is left, so that the loop closes clean."""
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Accepting(LoopThread):
@@ -55,6 +55,7 @@ class Accepting(LoopThread):
         self.port = free_port() if port is None else port
         self._context = context
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
         self.listen()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,10 +78,29 @@ class Accepting(LoopThread):
     async def _listen(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(
-                self.serve, "127.0.0.1", self.port, ssl=self._context
+                self._accept, "127.0.0.1", self.port, ssl=self._context
             )
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection in a task, which may be cancelled before its first step."""
+        task = self._loop.create_task(self.serve(reader, writer))
+        self._serving.add(task)
+
+        def over(task: asyncio.Task[None]) -> None:
+            self._serving.discard(task)
+            problem = None if task.cancelled() else task.exception()
+            if problem is not None:
+                self._loop.call_exception_handler({"message": "serve()", "exception": problem})
+            if problem is not None or task.cancelled():
+                writer.transport.abort()
+
+        task.add_done_callback(over)
 
     async def _refuse(self) -> None:
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            for listener in server.sockets:
+                self._loop.remove_reader(listener.fileno())
+            # What has just been accepted gets its transport only while the server is open.
+            await asyncio.sleep(0)
+            server.close()

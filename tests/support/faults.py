@@ -62,8 +62,10 @@ class _Link:
                 self._pump(reader, back, self.proxy.to_server),
                 self._pump(there, writer, self.proxy.to_client),
             )
-        except OSError:
+        except (OSError, asyncio.CancelledError) as problem:
             self.cut()
+            if isinstance(problem, asyncio.CancelledError):
+                raise
         finally:
             for end in self.writers:
                 end.close()
