@@ -17,14 +17,13 @@ the commands of other clients wait with it, for about one round trip to a replic
 """
 from libc.stdint cimport UINT32_MAX, uint32_t
 from libc.string cimport strlen
-from sidecar.core.link cimport (answer, answer_ready, link_push, link_receive, link_turn,
-    not_executed)
+from sidecar.core.link cimport (answer, answer_ready, link_count, link_push, link_receive,
+    link_turn, not_executed)
 from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_NEEDS_ACK,
-    ENTRY_SHORT, Entry, Link, Session, is_ready)
+    ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
 from sidecar.core.bars cimport entry_over
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
 from sidecar.core.reply cimport FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply
-from sidecar.core.stats cimport latency_bucket
 
 cdef const char* SHORT = (
     b"-UNREPLICATED the command was executed, but too few replicas acknowledged it in time; "
@@ -77,7 +76,7 @@ cdef void give_out(Link* l) noexcept nogil:
         e = l.ring + (l.head & l.mask)
         if e.flags & ENTRY_NEEDS_ACK and not is_ready(e):
             break
-        l.head += 1
+        link_took(l, e)
         entry_over(l, e)
         answered += e.size
         if is_ready(e):
@@ -86,8 +85,8 @@ cdef void give_out(Link* l) noexcept nogil:
         s = e.session
         if s != NULL:
             s.outstanding -= 1
-            if e.flags & ENTRY_SHORT:
-                answer(s, SHORT, SHORT_LEN)
+            if e.flags & ENTRY_SHORT and buffer_head(&l.held)[0] != c'-':
+                answer(s, SHORT, SHORT_LEN)     # an error has promised nothing
             else:
                 answer(s, buffer_head(&l.held), e.reply)
         buffer_drop(&l.held, e.reply)
@@ -96,17 +95,6 @@ cdef void give_out(Link* l) noexcept nogil:
         buffer_drop(&l.out, answered)
         l.sent -= answered
         l.judged -= answered
-
-
-cdef void note(Link* l, Entry* e, bint error) noexcept nogil:
-    cdef uint32_t took = l.core.now - e.at
-    if e.flags & ENTRY_ACK:
-        return
-    l.core.stats.calls[e.command] += 1
-    l.core.stats.latency[e.family].counts[latency_bucket(took)] += 1
-    l.core.stats.latency[e.family].sum_us += took
-    if error:
-        l.core.stats.errors[e.family] += 1
 
 
 cdef void skip_ready(Link* l) noexcept nogil:
@@ -153,12 +141,13 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
         if l.shared:
             l.judged += e.size
         e.reply = <uint32_t>size
-        note(l, e, l.framer.first == c'-')
-        l.framer.first = 0
-        if e.session != NULL and l.core.follows and l.shared and not e.flags & ENTRY_IN_MULTI \
+        if l.core.follows and l.shared and not e.flags & (ENTRY_ACK | ENTRY_IN_MULTI) \
                 and not e.opaque and not_executed(buffer_head(&l.held) + l.held_whole, size):
             e.flags |= ENTRY_AGAIN
             return link_turn(l, p + i, n - i)
+        if not e.flags & ENTRY_ACK:
+            link_count(l, e, l.framer.first == c'-')
+        l.framer.first = 0
         l.held_whole += size
         if e.flags & ENTRY_ACK:
             settle_writes(l, acknowledged(

@@ -17,8 +17,8 @@ from libc.stdint cimport uint32_t, uint8_t
 from libc.stdlib cimport calloc, free
 from sidecar.core.acks cimport link_receive_acked, link_seal
 from sidecar.core.commands cimport CommandTable
-from sidecar.core.link cimport (link_free, link_new, link_push, link_receive, link_sent,
-    session_drop, session_new, session_say)
+from sidecar.core.link cimport (link_free, link_local, link_new, link_push, link_receive,
+    link_sent, session_drop, session_new, session_say)
 from sidecar.core.records cimport (Core, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
     WANT_NOTHING, WANT_SHELL, link_outstanding, link_turn_over, link_unsent)
 from sidecar.core.loss cimport link_divert, link_fail, link_lost, link_move
@@ -249,6 +249,14 @@ cdef class Exchange:
         session_say(self.session(session), reply, len(reply))
         self.settle()
 
+    def say_behind(self, Py_ssize_t session, bytes reply):
+        """A reply made by the caller, behind those that the session still waits for."""
+        cdef Session* s = self.session(session)
+        if s.outstanding == 0:
+            self.say(session, reply)
+        elif link_local(s.link, s, reply, len(reply)) < 0:
+            raise MemoryError
+
     def head(self, Py_ssize_t session):
         """The whole request at the head of what has been read: (arguments, bytes of it), or
         None."""
@@ -353,8 +361,11 @@ cdef class Exchange:
         self.core.hold_writes = yes
 
     def seal(self, Py_ssize_t link):
-        """With `acks`: the writes queued are about to be sent."""
-        if link_seal(self.link(link)) < 0:
+        """With `acks`: what is queued is about to be sent. Nothing happens in the middle of a
+        transaction or of a large request, where no request of the sidecar's own may follow."""
+        cdef Link* l = self.link(link)
+        cdef Session* s = l.client
+        if not (l.raw or (s != NULL and (s.in_multi or s.streaming))) and link_seal(l) < 0:
             raise MemoryError
 
     def turn_over(self, Py_ssize_t link):

@@ -8,9 +8,27 @@ from sidecar.core.commands import CommandTable
 
 @disjoint_base
 class World:
-    def __new__(cls, table: CommandTable, seed: int, losses: bool) -> Self: ...
+    def __new__(
+        cls,
+        table: CommandTable,
+        seed: int,
+        *,
+        losses: bool = True,
+        follows: bool = False,
+        acks: int = 0,
+        holds: bool = False,
+    ) -> Self: ...
     @property
     def fed(self) -> int: ...
     def run(self, steps: int) -> None: ...
 
-def fuzz_world(table: CommandTable, seed: int, steps: int, losses: bool = True) -> int: ...
+def fuzz_world(
+    table: CommandTable,
+    seed: int,
+    steps: int,
+    *,
+    losses: bool = True,
+    follows: bool = False,
+    acks: int = 0,
+    holds: bool = False,
+) -> int: ...

@@ -4,30 +4,35 @@
 A world is four clients, the link they share, a link of its own for each, a shell that does what
 sessions want, and a server at the other end of each link that answers every request with what it
 read in it. Chance decides who moves next and by how many bytes: a client sends, a link is
-flushed, the server serves, replies arrive, a link breaks or is replaced, a client goes away.
+flushed, the server serves, replies arrive, a link breaks or is replaced, a client goes away, a
+server loses its role or gets it back, writes are held back and let go.
 
 Each request carries a number (a key `k<number>`), or none (MULTI); the server's reply repeats it.
-Every client must get exactly its own replies in its own order; a write must reach a server at
-most once; a lost write must be answered by one -UNCERTAIN in its turn; when all is quiet nothing
-may be left.
+Now and then a reply is made here, as the near cache does, and waits for its turn.
+Every client must get exactly its own replies in its own order; a write must be executed at most
+once, and what its reply says of it must be true (fuzzclient.pyx has the cases); a lost write must
+be answered by one -UNCERTAIN in its turn; while writes are held back none may be queued; when all
+is quiet nothing may be left.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
-from libc.stdio cimport snprintf
-from sidecar.core.commands cimport COMMAND_READ, Command, CommandTable
-from sidecar.core.fuzzing cimport Text, below, put, put_header, put_text, seeded
-from sidecar.core.link cimport (link_free, link_new, link_receive, link_sent, session_drop,
-    session_mark, session_new, session_say)
-from sidecar.core.records cimport (Core, Link, MODE_DEDICATED, MODE_SHARED, Session,
-    WANT_DEDICATED, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_ROOM, WANT_SHELL,
-    WANT_WAIT, link_unsent)
-from sidecar.core.loss cimport link_divert, link_fail, link_lost
-from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
+from libc.string cimport memcpy, memset, strlen
+from sidecar.core.acks cimport link_receive_acked, link_seal
+from sidecar.core.commands cimport COMMAND_WRITES, CommandTable
+from sidecar.core.fuzzclient cimport (CACHED, DUE_MAX, Peer, check_replies, expect_cached,
+    more_to_say)
+from sidecar.core.fuzzing cimport below, seeded
+from sidecar.core.fuzzserver cimport (ROLES, Truth, Wire, serve, wire_closed, wire_connected)
+from sidecar.core.link cimport (link_free, link_local, link_new, link_receive, link_sent,
+    session_drop, session_mark, session_new, session_say)
+from sidecar.core.loss cimport link_divert, link_fail, link_lost, link_move
+from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
-from sidecar.core.reply cimport FRAME_MORE, FRAME_REPLY, Framer, frame_reply, framer_reset
-from sidecar.core.request cimport (SCAN_DONE, SCAN_INLINE, Scanner, next_argument, scan_request,
-    scanner_reset)
+from sidecar.core.records cimport (Core, Link, MODE_DEDICATED, MODE_SHARED, Session,
+    WANT_DEDICATED, WANT_HELD, WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_ROOM,
+    WANT_SHELL, WANT_WAIT, link_outstanding, link_turn_over, link_unsent)
+from sidecar.core.reply cimport framer_reset
+from sidecar.core.request cimport Scanner, scan_request, scanner_reset
 from sidecar.core.session cimport session_feed, session_ready, session_resume
 from sidecar.core.stats cimport Stats
 
@@ -36,38 +41,8 @@ cdef enum:
     SHARED = 4              # index of the shared wire; those before it are a peer's own
     RETIRED = 5             # a shared wire that was held up and has been replaced
     WIRES = 6
-    DUE_MAX = 256           # replies one client may wait for
-    NUMBERS = 65536         # request numbers come round again
 
-cdef struct Due:
-    int number              # -1: none, `letter` is the reply
-    char letter
-    bint read               # never -UNCERTAIN
-
-cdef struct Peer:
-    Session* s
-    Buffer script           # what it has yet to send
-    Buffer got              # replies not yet whole
-    Framer framer
-    Due due[DUE_MAX]
-    uint32_t head
-    uint32_t tail
-
-cdef struct Wire:
-    Link* link
-    Buffer up               # bytes on their way to the server
-    Buffer down
-
-
-cdef int number_in(const char* p, size_t n) noexcept nogil:
-    """The number in `k<number>`, or -1."""
-    cdef size_t i
-    cdef int v = 0
-    if n < 2 or p[0] != c'k':
-        return -1
-    for i in range(1, n):
-        v = v * 10 + (p[i] - c'0')
-    return v
+cdef const char* WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"
 
 
 cdef class World:
@@ -77,24 +52,31 @@ cdef class World:
     cdef CommandTable table
     cdef Peer peers[PEERS]
     cdef Wire wires[WIRES]
-    cdef uint8_t executed[NUMBERS]
-    cdef uint64_t chance
-    cdef int number
-    cdef bint losses
+    cdef Truth truth
+    cdef bint holds
+    cdef uint32_t calm      # how rare upsets are
     cdef readonly long long fed
 
-    def __cinit__(self, CommandTable table, uint64_t seed, bint losses):
+    def __cinit__(self, CommandTable table, uint64_t seed, *, bint losses=True,
+                  bint follows=False, int acks=0, bint holds=False):
         cdef int i
         self.stats = <Stats*>calloc(1, sizeof(Stats))
         if self.stats == NULL:
             raise MemoryError
-        self.table, self.losses, self.chance = table, losses, seeded(seed)
+        self.table, self.holds = table, holds
+        self.truth.chance = seeded(seed)
+        self.calm = 1 + below(&self.truth.chance, 6)
+        self.truth.losses, self.truth.follows, self.truth.acks = losses, follows, acks
         self.core.stats = self.stats
         self.core.request_buffer = 512
         self.core.link_pause = 1 << 30
         self.core.output_pause = 1 << 30
         self.core.limits.bulk = self.core.limits.count = 1 << 29
         self.core.limits.unauth_bulk = self.core.limits.unauth_count = 1 << 29
+        self.core.follows, self.core.acks = follows, acks
+        self.core.ack_request = WAIT
+        self.core.ack_request_len = len(WAIT)
+        self.core.ack_command = table.find(b"wait", 4)
         self.new_link(SHARED)
         for i in range(PEERS):
             self.enter(i)
@@ -114,6 +96,8 @@ cdef class World:
         if self.wires[w].link == NULL:
             raise MemoryError
         self.wires[w].link.up = True
+        self.wires[w].pushes = w >= SHARED
+        wire_connected(&self.wires[w])
         return 0
 
     cdef void hang_up(self, int w) noexcept:
@@ -123,8 +107,7 @@ cdef class World:
                 link_fail(wire.link, b"", 0)
             link_free(wire.link)
         wire.link = NULL
-        buffer_release(&wire.up)
-        buffer_release(&wire.down)
+        wire_closed(wire)
 
     cdef int enter(self, int i) except -1:
         """A new client."""
@@ -157,128 +140,49 @@ cdef class World:
             if s.owner == NULL and s.outstanding == 0:
                 session_drop(s)
 
-    # What clients send.
-
-    cdef int expect(self, int i, char letter, bint read) except -2:
-        """Note a reply that is due; letter 0: a fresh number, which is returned."""
-        cdef Peer* p = &self.peers[i]
-        cdef Due* due = &p.due[p.tail % DUE_MAX]
-        p.tail += 1
-        due.letter = letter
-        due.read = read
-        due.number = -1
-        if letter == 0:
-            self.number = (self.number + 1) % NUMBERS
-            self.executed[self.number] = 0
-            due.number = self.number
-        return due.number
-
-    cdef int write_keyed(self, Text* t, const char* name, int number, int size) except -1:
-        """`name k<number>`, and a value of `size` bytes if that is not negative."""
-        cdef char key[16]
-        cdef int n = snprintf(key, 16, b"k%d", number)
-        cdef int i
-        if size == -2:
-            put_text(t, name)
-            put_text(t, b" ")
-            put(t, key, n)
-            put_text(t, b"\r\n")
-            return 0
-        put_header(t, c'*', 2 if size < 0 else 3)
-        self.write_word(t, name)
-        put_header(t, c'$', n)
-        put(t, key, n)
-        put_text(t, b"\r\n")
-        if size >= 0:
-            put_header(t, c'$', size)
-            for i in range(size):
-                put(t, b"*", 1)
-            put_text(t, b"\r\n")
-        return 0
-
-    cdef int write_word(self, Text* t, const char* name) except -1:
-        put_header(t, c'$', <int64_t>len(name))
-        put_text(t, name)
-        put_text(t, b"\r\n")
-        return 0
-
-    cdef int write_bare(self, int i, Text* t, const char* name) except -1:
-        self.expect(i, name[0], False)
-        put_text(t, b"*1\r\n")
-        return self.write_word(t, name)
-
-    cdef int write_plain(self, int i, Text* t, bint in_multi) except -1:
-        """GET or SET, of many shapes."""
-        cdef uint64_t* r = &self.chance
-        cdef bint read = below(r, 2)
-        cdef int number = self.expect(i, 0, read and not in_multi)
-        cdef int size = -1 if read else <int>below(r, 40)
-        if below(r, 8) == 0:
-            size = -2
-        return self.write_keyed(t, b"GET" if read else b"SET", number, size)
-
-    cdef int write_one(self, int i, Text* t) except -1:
-        """One request, or one transaction, of client i."""
-        cdef uint64_t* r = &self.chance
-        cdef uint32_t kind = below(r, 24)
-        cdef int k
-        if kind == 0:
-            self.write_bare(i, t, b"MULTI")
-            for k in range(below(r, 14)):
-                self.write_plain(i, t, True)
-            if below(r, 8) == 0:
-                self.write_keyed(t, b"BLPOP", self.expect(i, 0, False), -1)
-            self.write_bare(i, t, b"EXEC" if below(r, 4) else b"DISCARD")
-        elif kind == 1:
-            self.write_keyed(t, b"WATCH", self.expect(i, 0, False), -1)
-            self.write_plain(i, t, True)
-            self.write_bare(i, t, b"UNWATCH")
-        elif kind == 2:
-            self.write_keyed(t, b"BLPOP", self.expect(i, 0, False), 1)
-        elif kind == 3:
-            self.write_keyed(t, b"NOSUCH", self.expect(i, 0, False), 2)
-        elif kind == 4:
-            self.write_bare(i, t, b"CLIENT")
-        elif kind == 5:
-            self.write_keyed(t, b"SET", self.expect(i, 0, False), 600)
-        elif kind == 6:
-            self.write_keyed(t, b"WAIT", self.expect(i, 0, False), 1)
-        elif kind == 7:
-            put_text(t, b"\r\n*0\r\n")
-        else:
-            self.write_plain(i, t, False)
-        return 0
+    # Clients.
 
     cdef int send(self, int i) except -1:
         """Client i sends a random piece of what it has to say."""
         cdef Peer* p = &self.peers[i]
-        cdef Text t
-        cdef int k
         cdef size_t n
         if buffer_size(&p.script) == 0:
-            if p.tail - p.head > DUE_MAX - 80:
-                return 0
-            t.n = 0
-            for k in range(1 + below(&self.chance, 3)):
-                if t.n < 200:
-                    self.write_one(i, &t)
-            buffer_append(&p.script, t.data, t.n)
+            if below(&self.truth.chance, 8) == 0:
+                self.answer_here(i)
+            more_to_say(p, &self.truth, self.table)
         n = buffer_size(&p.script)
-        if below(&self.chance, 2):
-            n = 1 + below(&self.chance, <uint32_t>n)
+        if n == 0:
+            return 0
+        if below(&self.truth.chance, 2):
+            n = 1 + below(&self.truth.chance, <uint32_t>n)
         return self.feed(i, n)
+
+    cdef int answer_here(self, int i) except -1:
+        """A command of client i that is answered without the server, behind its other replies."""
+        cdef Peer* p = &self.peers[i]
+        cdef Session* s = p.s
+        if s.mode != MODE_SHARED or s.want != WANT_NOTHING or buffer_size(&s.in_) \
+                or s.outstanding == 0 or p.tail - p.head > DUE_MAX - 80:
+            return 0
+        expect_cached(p)
+        if link_local(s.link, s, CACHED, strlen(CACHED)) < 0:
+            raise MemoryError
+        return 0
 
     cdef int feed(self, int i, size_t n) except -1:
         cdef Peer* p = &self.peers[i]
+        cdef Link* l = p.s.link
+        cdef uint32_t queued = link_outstanding(l) if l != NULL else 0
         cdef char* block = <char*>malloc(n)
         if block == NULL:
             raise MemoryError
         memcpy(block, buffer_head(&p.script), n)
         buffer_drop(&p.script, n)
         session_feed(p.s, self.table, block, n)
-        self.copy_run(p.s.link)
+        self.copy_run(l)
         free(block)
         self.fed += 1
+        self.check_held(l, queued)
         return self.settle()
 
     cdef void copy_run(self, Link* l) noexcept:
@@ -286,6 +190,15 @@ cdef class World:
             buffer_append(&l.out, l.run, l.run_len)
             l.run = NULL
             l.run_len = 0
+
+    cdef int check_held(self, Link* l, uint32_t queued) except -1:
+        """What has been queued behind so many entries is no write, if those are held back."""
+        cdef uint32_t i
+        if self.core.hold_writes and l != NULL:
+            for i in range(l.head + queued, l.tail):
+                if self.table.commands[l.ring[i & l.mask].command].flags & COMMAND_WRITES:
+                    raise AssertionError("a write was not held back")
+        return 0
 
     # The shell.
 
@@ -309,7 +222,7 @@ cdef class World:
             buffer_append(&s.out, s.run, s.run_len)
             s.run = NULL
             s.run_len = 0
-        self.check(i)
+        check_replies(&self.peers[i], &self.truth, s.mode == MODE_SHARED)
         if s.must_close:
             self.leave(i)
             return self.enter(i)
@@ -331,6 +244,8 @@ cdef class World:
             return self.go_on(i) if self.wires[SHARED].link.up else 0
         if want == WANT_ROOM:
             return self.go_on(i)
+        if want == WANT_HELD:
+            return 0 if self.core.hold_writes else self.go_on(i)
         if want == WANT_LOCAL:
             scanner_reset(&scan)
             scan_request(&scan, buffer_head(&s.in_), buffer_size(&s.in_), &self.core.limits, True)
@@ -347,124 +262,58 @@ cdef class World:
 
     cdef int go_on(self, int i) except -1:
         cdef Session* s = self.peers[i].s
+        cdef Link* l = s.link
+        cdef uint32_t queued = link_outstanding(l) if l != NULL else 0
         s.want = WANT_NOTHING
         session_resume(s, self.table)
-        self.copy_run(s.link)
+        self.copy_run(l)
+        self.check_held(l, queued)
         session_mark(s)
         return 0
 
-    cdef int check(self, int i) except -1:
-        """Compare what client i has got with what is due to it."""
-        cdef Peer* p = &self.peers[i]
-        cdef Session* s = p.s
-        cdef size_t at = 0
-        cdef size_t begin = 0
-        cdef size_t old = buffer_size(&p.got)
-        if buffer_size(&s.out) == 0:
-            return 0
-        buffer_append(&p.got, buffer_head(&s.out), buffer_size(&s.out))
-        buffer_release(&s.out)
-        at = old
-        while True:
-            r = frame_reply(&p.framer, buffer_head(&p.got), buffer_size(&p.got), &at)
-            if r == FRAME_MORE:
-                break
-            if r != FRAME_REPLY:
-                raise AssertionError("what a client got is no reply")
-            p.framer.first = 0
-            self.check_one(i, buffer_head(&p.got) + begin, at - begin)
-            begin = at
-        if begin:
-            buffer_drop(&p.got, begin)
-        return 0
+    cdef int hold(self, bint yes) except -1:
+        """Hold writes back, or let them go on."""
+        cdef int i
+        self.core.hold_writes = yes
+        for i in range(PEERS):
+            if not yes and self.peers[i].s.want == WANT_HELD:
+                session_mark(self.peers[i].s)
+        return self.settle()
 
-    cdef int check_one(self, int i, const char* p, size_t n) except -1:
-        cdef Peer* peer = &self.peers[i]
-        cdef Due* due = &peer.due[peer.head % DUE_MAX]
-        cdef Text t
-        if peer.head == peer.tail:
-            raise AssertionError(f"a reply nobody asked for: {p[:n]!r}")
-        peer.head += 1
-        if n > 10 and memcmp(p, b"-UNCERTAIN", 10) == 0:
-            if due.read or not self.losses:
-                raise AssertionError(f"request {due.number} can't be uncertain")
-            return 0
-        t.n = 0
-        self.reply_text(&t, due.number, due.letter)
-        if t.n != n or memcmp(t.data, p, n) != 0:
-            raise AssertionError(f"client {i} got {p[:n]!r} for {t.data[:t.n]!r}")
-        return 0
-
-    # The server.
-
-    cdef void reply_text(self, Text* t, int number, char letter) noexcept:
-        cdef char digits[16]
-        cdef int n
-        if number < 0:
-            put_text(t, b"+")
-            put(t, &letter, 1)
-        else:
-            n = snprintf(digits, 16, b"%d", number)
-            if number % 3 == 0:
-                put_header(t, c'$', n + number % 7)
-                put(t, digits, n)
-                put(t, b"xxxxxxx", number % 7)
-            else:
-                put_text(t, b":" if number % 3 == 1 else b"-")
-                put(t, digits, n)
-        put_text(t, b"\r\n")
-
-    cdef int serve(self, int w) except -1:
-        """The server takes what has reached it."""
-        cdef Wire* wire = &self.wires[w]
-        cdef Scanner scan
-        cdef int r
-        while buffer_size(&wire.up):
-            scanner_reset(&scan)
-            r = scan_request(&scan, buffer_head(&wire.up), buffer_size(&wire.up),
-                             &self.core.limits, True)
-            if r == SCAN_DONE:
-                self.execute(wire, buffer_head(&wire.up), scan.pos)
-            elif r == 0:
-                return 0
-            else:
-                raise AssertionError(f"event {r} in {buffer_head(&wire.up)[:40]!r}")
-            buffer_drop(&wire.up, scan.pos)
-        return 0
-
-    cdef int execute(self, Wire* wire, const char* p, size_t n) except -1:
-        cdef size_t at = 0
-        cdef size_t size = 0
-        cdef const char* arg = NULL
-        cdef Command* c
-        cdef char letter
-        cdef int number = -1
-        cdef Text t
-        next_argument(p, n, &at, &arg, &size)
-        c = self.table.find(arg, size)
-        letter = arg[0]
-        if next_argument(p, n, &at, &arg, &size):
-            number = number_in(arg, size)
-        if number >= 0 and not c.flags & COMMAND_READ:
-            self.executed[number] += 1
-            if self.executed[number] > 1:
-                raise AssertionError(f"request {number} reached the server twice")
-        t.n = 0
-        self.reply_text(&t, number, letter)
-        buffer_append(&wire.down, t.data, t.n)
-        return 0
+    # The links.
 
     cdef int flush(self, int w, bint all) except -1:
         """Some of a link's bytes reach the server."""
         cdef Wire* wire = &self.wires[w]
-        cdef size_t n = link_unsent(wire.link)
-        if n == 0 or not wire.link.up:
+        cdef Link* l = wire.link
+        cdef Session* s = l.client
+        cdef size_t n
+        if not l.up or l.turned:
+            return 0
+        if l.unsealed and not (s != NULL and (s.in_multi or s.streaming)) and link_seal(l) < 0:
+            raise MemoryError
+        n = link_unsent(l)
+        if n == 0:
             return 0
         if not all:
-            n = 1 + below(&self.chance, <uint32_t>n)
-        buffer_append(&wire.up, buffer_head(&wire.link.out) + wire.link.sent, n)
-        link_sent(wire.link, n)
-        return self.serve(w)
+            n = self.cut(l, n)
+        buffer_append(&wire.up, buffer_head(&l.out) + l.sent, n)
+        link_sent(l, n)
+        return serve(&self.truth, wire, self.table, &self.core.limits)
+
+    cdef size_t cut(self, const Link* l, size_t n) noexcept:
+        """How many of n bytes are sent: any number, and often just up to the end of a request."""
+        cdef uint32_t count = 1 + below(&self.truth.chance, 4)
+        cdef size_t size = 0
+        cdef uint32_t i
+        if l.shared and below(&self.truth.chance, 2):
+            for i in range(l.head, l.tail):
+                size += l.ring[i & l.mask].size
+                if size > l.sent:
+                    count -= 1
+                    if count == 0:
+                        return size - l.sent
+        return 1 + below(&self.truth.chance, <uint32_t>n)
 
     cdef int arrive(self, int w, bint all) except -1:
         """Some of the server's bytes arrive."""
@@ -475,30 +324,51 @@ cdef class World:
         if n == 0 or not wire.link.up:
             return 0
         if not all:
-            n = 1 + below(&self.chance, <uint32_t>n)
+            n = 1 + below(&self.truth.chance, <uint32_t>n)
         block = <char*>malloc(n)
         if block == NULL:
             raise MemoryError
         memcpy(block, buffer_head(&wire.down), n)
         buffer_drop(&wire.down, n)
-        self.core.now += below(&self.chance, 5000)
-        r = link_receive(wire.link, block, n)
-        if r == 0:
-            self.settle()
-        free(block)
+        self.core.now += below(&self.truth.chance, 5000)
+        if self.core.acks:
+            r = link_receive_acked(wire.link, block, n)
+        else:
+            r = link_receive(wire.link, block, n)
         if r < 0:
+            free(block)
             raise AssertionError("good replies were refused")
+        self.settle()
+        free(block)
+        if wire.link != NULL and link_turn_over(wire.link):
+            self.lose(w)
         return 0
 
-    cdef int lose(self) except -1:
-        """The shared link's connection breaks."""
-        cdef Wire* wire = &self.wires[SHARED]
-        if not wire.link.up:
+    cdef int lose(self, int w) except -1:
+        """A connection breaks, of the shared link or of the one it has replaced."""
+        cdef Wire* wire = &self.wires[w]
+        if wire.link == NULL or not wire.link.up:
             return 0
-        buffer_release(&wire.up)
-        buffer_release(&wire.down)
+        wire_closed(wire)
         wire.link.up = False
         link_lost(wire.link, True)
+        if w == RETIRED:
+            link_move(wire.link, self.wires[SHARED].link)
+            self.bury()
+        return self.settle()
+
+    cdef int lose_own(self, int i) except -1:
+        """The connection of a link of its own breaks: what was under way is answered, and the
+        client is closed."""
+        cdef Session* s = self.peers[i].s
+        if s.mode != MODE_DEDICATED:
+            return 0
+        link_lost(self.wires[i].link, False)
+        check_replies(&self.peers[i], &self.truth, False)
+        if s.outstanding and not s.must_close:
+            raise AssertionError(f"client {i} still waits for {s.outstanding} replies")
+        self.leave(i)
+        self.enter(i)
         return self.settle()
 
     cdef int restore(self) except -1:
@@ -508,6 +378,7 @@ cdef class World:
         if wire.link.up:
             return 0
         wire.link.up = True
+        wire_connected(wire)
         framer_reset(&wire.link.framer)
         for i in range(PEERS):
             if self.peers[i].s.want == WANT_LINK:
@@ -516,12 +387,13 @@ cdef class World:
 
     cdef int divert(self) except -1:
         """The shared link is held up: another takes its place."""
-        if self.wires[RETIRED].link != NULL or not self.wires[SHARED].link.up:
+        cdef Link* l = self.wires[SHARED].link
+        if self.wires[RETIRED].link != NULL or not l.up or l.turned:
             return 0
         self.wires[RETIRED] = self.wires[SHARED]
         memset(&self.wires[SHARED], 0, sizeof(Wire))
         self.new_link(SHARED)
-        return link_divert(self.wires[RETIRED].link, self.wires[SHARED].link)
+        return link_divert(l, self.wires[SHARED].link)
 
     cdef int bury(self) except -1:
         """The replaced link has had its last reply: nobody is left on it."""
@@ -531,6 +403,8 @@ cdef class World:
             return 0
         for i in range(PEERS):
             if self.peers[i].s.link == old:
+                if self.peers[i].s.outstanding:
+                    raise AssertionError(f"client {i} waits on a link that is empty")
                 self.peers[i].s.link = self.wires[SHARED].link
         self.hang_up(RETIRED)
         return 0
@@ -538,33 +412,51 @@ cdef class World:
     # The run.
 
     cdef int step(self) except -1:
-        cdef uint32_t kind = below(&self.chance, 64)
-        cdef int w = <int>below(&self.chance, WIRES)
-        cdef int i = <int>below(&self.chance, PEERS)
+        cdef uint64_t* r = &self.truth.chance
+        cdef uint32_t kind = below(r, 64)
+        cdef int w = <int>below(r, WIRES)
+        cdef int i = <int>below(r, PEERS)
         if kind < 24:
             return self.send(i)
-        if kind == 63 and self.losses and below(&self.chance, 4) == 0:
-            self.leave(i)
-            return self.enter(i)
-        if kind == 62 and self.losses and below(&self.chance, 4) == 0:
-            return self.lose()
-        if kind == 61:
-            return self.restore()
-        if kind == 60 and self.losses and below(&self.chance, 4) == 0:
-            return self.divert()
-        if kind == 59:
-            return self.bury()
-        if below(&self.chance, 2):
+        if kind > 56:
+            return self.upset(kind, w, i)
+        if below(r, 2):
             w = SHARED
         if self.wires[w].link == NULL:
             return 0
-        return self.flush(w, kind < 32) if kind < 44 else self.arrive(w, kind < 50)
+        return self.flush(w, kind < 32) if kind < 42 else self.arrive(w, kind < 49)
+
+    cdef int upset(self, uint32_t kind, int w, int i) except -1:
+        """What is not the daily business of clients and links."""
+        cdef uint64_t* r = &self.truth.chance
+        cdef bint now = below(r, self.calm) == 0
+        if kind == 57:
+            return self.hold(below(r, 4) == 0) if self.holds else 0
+        if kind == 58:
+            if self.truth.follows and now:
+                self.wires[SHARED if below(r, 2) else w].role = <int>below(r, ROLES)
+            return 0
+        if kind == 59:
+            return self.bury()
+        if kind == 61:
+            return self.restore()
+        if not self.truth.losses or not now:
+            return 0
+        if kind == 60:
+            return self.divert()
+        if kind == 62:
+            return self.lose(SHARED if below(r, 2) else RETIRED)
+        if below(r, 4) == 0:
+            return self.lose_own(i)
+        self.leave(i)
+        return self.enter(i)
 
     cdef int drain(self) except -1:
         """Let everything come to its end, and see that nothing is left."""
         cdef int i, w, turn
-        self.restore()
+        self.hold(False)
         for turn in range(600):
+            self.restore()
             for i in range(PEERS):
                 if buffer_size(&self.peers[i].script):
                     self.feed(i, buffer_size(&self.peers[i].script))
@@ -581,9 +473,19 @@ cdef class World:
             if self.peers[i].s.outstanding or self.peers[i].s.mode != MODE_SHARED:
                 raise AssertionError(f"client {i} is not idle")
         self.bury()
-        if self.wires[RETIRED].link != NULL or \
-                self.wires[SHARED].link.head != self.wires[SHARED].link.tail:
-            raise AssertionError("entries are left on a shared link")
+        if self.wires[RETIRED].link != NULL:
+            raise AssertionError("entries are left on the replaced link")
+        return self.check_idle(self.wires[SHARED].link)
+
+    cdef int check_idle(self, const Link* l) except -1:
+        """Nothing is queued or kept on a link."""
+        if l.head != l.tail:
+            raise AssertionError(f"{l.tail - l.head} entries are left on the shared link")
+        if buffer_size(&l.out) or l.sent or l.unsealed:
+            raise AssertionError("requests are left on the shared link")
+        if buffer_size(&l.held) or l.held_whole or buffer_size(&l.local) \
+                or (l.core.acks and l.judged):
+            raise AssertionError("replies are left on the shared link")
         return 0
 
     def run(self, int steps):
@@ -594,8 +496,14 @@ cdef class World:
         self.drain()
 
 
-def fuzz_world(CommandTable table, uint64_t seed, int steps, bint losses=True):
-    """One world; returns how often a client sent something. AssertionError: a broken promise."""
-    world = World(table, seed, losses)
+def fuzz_world(CommandTable table, uint64_t seed, int steps, *, bint losses=True,
+               bint follows=False, int acks=0, bint holds=False):
+    """One world; returns how often a client sent something. AssertionError: a broken promise.
+
+    `losses`: connections break, links are replaced, clients go. `follows`: servers lose their
+    role. `acks`: writes are answered once so many replicas have them. `holds`: writes are held
+    back at times.
+    """
+    world = World(table, seed, losses=losses, follows=follows, acks=acks, holds=holds)
     world.run(steps)
     return world.fed

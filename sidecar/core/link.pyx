@@ -27,11 +27,10 @@ What becomes of them then is loss.pyx's business.
 
 A link that follows a master (`core.follows`) may find that its server has stopped being one: it
 answers READONLY, LOADING or MASTERDOWN, which mean "not executed" (but not from a script, whose
-errors may say anything). Such a reply is nobody's
-answer: the link *turns*. Nothing more is sent on it, the replies to what had been sent are
-judged one by one (not executed, a read: will be sent again elsewhere; anything else: answered,
-or uncertain if an earlier request of the same client has to wait), and when all are judged the
-link is treated as lost.
+errors may say anything). Such a reply is nobody's answer: the link *turns*. Nothing more is sent
+on it, the replies to what had been sent are judged one by one (not executed, a read: will be sent
+again elsewhere; anything else: answered, or uncertain if an earlier request of the same client
+has to wait), and when all are judged the link is treated as lost.
 """
 from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
@@ -41,7 +40,7 @@ from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_hea
 from sidecar.core.bars cimport entry_over
 from sidecar.core.commands cimport COMMAND_OPAQUE, COMMAND_READ, COMMAND_WRITES, Command
 from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_NEEDS_ACK,
-    ENTRY_READ, ENTRY_UNCERTAIN, Core, Entry, Link, Session, is_ready)
+    ENTRY_READ, ENTRY_UNCERTAIN, Core, Entry, Link, Session, is_ready, link_took, link_unjudged)
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
                                  framer_reset)
 from sidecar.core.request cimport scanner_reset
@@ -311,7 +310,7 @@ cdef void settle_ready(Link* l) noexcept nogil:
         e = l.ring + (l.head & l.mask)
         if not is_ready(e):
             return
-        l.head += 1
+        link_took(l, e)
         entry_over(l, e)
         answer_ready(l, e)
 
@@ -397,7 +396,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             e.flags |= ENTRY_AGAIN
             l.seen = l.head + 1
             return link_turn(l, p + i, n - i)
-        l.head += 1
+        link_took(l, e)
         entry_over(l, e)
         s = e.session
         answered += e.size
@@ -438,17 +437,16 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
 
 cdef int put_line_by(Link* l, const char* p, size_t n) noexcept nogil:
     """Keep the part of an error line that has come: whether it means "not executed" is not known.
+
+    It may lie in `line` itself, behind the one that was taken up. That one may be some session's
+    run until the caller has settled: it stays where it is.
     """
-    cdef Buffer line
-    line.data = NULL
-    line.start = line.end = line.cap = 0
     framer_reset(&l.framer)
-    if buffer_append(&line, p, n) < 0:
-        return -1
-    buffer_release(&l.line)
-    l.line = line
-    l.line_used = False
-    return 0
+    if l.line_used:
+        l.line.start = l.line.end - n
+        l.line_used = False
+        return 0
+    return buffer_append(&l.line, p, n)
 
 
 cdef int take_up_line(Link* l, const char* p, size_t n) noexcept nogil:
@@ -508,11 +506,9 @@ cdef int receive_turned(Link* l, const char* p, size_t n) noexcept nogil:
             l.framer.first = 0
             l.begun = 0
             continue
-        while l.seen != l.tail and is_ready(l.ring + (l.seen & l.mask)):
-            l.seen += 1
-        if l.seen == l.tail or l.judged >= l.sent:
+        e = link_unjudged(l)
+        if e == NULL:
             return -1
-        e = l.ring + (l.seen & l.mask)
         l.seen += 1
         l.judged += e.size
         judge(l, e, p + at, i - at)
@@ -526,7 +522,7 @@ cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
     """One reply on a link that has turned. `beginning` has its first bytes, p[0:n] its last."""
     cdef Session* s = e.session
     cdef uint32_t i
-    if (not_executed(l.beginning, l.begun) and not e.opaque) or is_aborted(l):
+    if is_refused(l, e):
         e.flags |= ENTRY_AGAIN
         if e.flags & ENTRY_LAST:
             # Nothing of the piece was executed.
@@ -536,21 +532,36 @@ cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
                 i -= 1
                 l.ring[i & l.mask].flags |= ENTRY_AGAIN
         return
-    if s == NULL or s.owner == NULL or e.flags & (ENTRY_READ | ENTRY_IN_MULTI) \
-            or l.in_pieces:
-        return                  # sent again, or, with only the last piece at hand, uncertain
+    if s == NULL or s.owner == NULL or l.in_pieces \
+            or e.flags & (ENTRY_READ | ENTRY_IN_MULTI | ENTRY_NEEDS_ACK):
+        return                  # sent again, or uncertain: its reply is not all here, or not final
     i = l.head
     while i != l.seen - 1:
         if l.ring[i & l.mask].session == s:
             return
         i += 1
+    link_count(l, e, l.beginning[0] == c'-')
     s.outstanding -= 1
     e.session = NULL
     session_say(s, p, n)
 
 
-cdef bint is_aborted(const Link* l) noexcept nogil:
-    return l.begun > 10 and memcmp(l.beginning, b"-EXECABORT", 10) == 0
+cdef void link_count(Link* l, const Entry* e, bint error) noexcept nogil:
+    """Count a command that has been answered, where this is not done for many at once."""
+    cdef uint32_t took = l.core.now - e.at
+    l.core.stats.calls[e.command] += 1
+    l.core.stats.latency[e.family].counts[latency_bucket(took)] += 1
+    l.core.stats.latency[e.family].sum_us += took
+    if error:
+        l.core.stats.errors[e.family] += 1
+
+
+cdef bint is_refused(const Link* l, const Entry* e) noexcept nogil:
+    """Whether the reply at hand says "not executed". Of a piece only the end can say so."""
+    if e.flags & ENTRY_LAST and l.begun > 10 and memcmp(l.beginning, b"-EXECABORT", 10) == 0:
+        return True
+    return not e.opaque and (e.flags & ENTRY_LAST or not e.flags & ENTRY_IN_MULTI) \
+        and not_executed(l.beginning, l.begun)
 
 
 cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:

@@ -12,8 +12,8 @@ to another link moves with all of them.
 from libc.stdint cimport uint32_t
 from sidecar.core.bars cimport bars_give_up, bars_take_all, entry_over
 from sidecar.core.link cimport answer, answer_ready, grow_ring, session_mark_live, settle_ready
-from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_NEEDS_ACK, ENTRY_READ,
-    ENTRY_UNCERTAIN, Entry, Link, Session, is_ready)
+from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
+    ENTRY_NEEDS_ACK, ENTRY_READ, ENTRY_UNCERTAIN, Entry, Link, Session, is_ready)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head,
     buffer_release)
 from sidecar.core.reply cimport framer_reset
@@ -23,6 +23,7 @@ cdef void forget_connection(Link* l) noexcept nogil:
     """What is known of the connection's bytes is about a connection that is no more."""
     l.sent = 0
     l.partial = False
+    l.in_piece = False
     l.turned = False
     l.seen = l.head
     l.judged = 0
@@ -40,6 +41,15 @@ cdef bint may_resend(Link* l, Entry* e, size_t at, bint* piece_kept) noexcept no
     return at >= l.sent or e.flags & (ENTRY_READ | ENTRY_AGAIN) != 0
 
 
+cdef inline void keep(Link* l, Entry* e) noexcept nogil:
+    """An entry is queued (again): whether a WAIT must still follow (see acks.pyx)."""
+    e.flags &= 0xff ^ ENTRY_AGAIN       # it holds for the connection that is lost
+    if e.flags & ENTRY_NEEDS_ACK:
+        l.unsealed = True               # the WAIT that stood behind it may be lost
+    elif e.flags & ENTRY_ACK and not is_ready(e):
+        l.unsealed = False
+
+
 cdef int link_lost(Link* l, bint resend) noexcept nogil:
     """The connection under a shared link is gone: judge every entry.
 
@@ -51,11 +61,12 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
     cdef Entry* e
     cdef size_t at = 0
     cdef size_t size
-    cdef bint in_piece = False
+    cdef bint in_piece = l.in_piece     # then its beginning was sent, wherever its rest is
     cdef bint piece_kept = False
     cdef int result = 0
     kept.data = NULL
     kept.start = kept.end = kept.cap = 0
+    l.unsealed = False
     i = l.head
     while i != l.tail:
         e = l.ring + (i & l.mask)
@@ -71,13 +82,11 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
             session_mark_live(e.session)
         if resend and not (i == l.head and l.partial) and may_resend(l, e, at, &piece_kept) \
                 and buffer_append(&kept, l.out.data + l.out.start + at, size) == 0:
-            e.flags &= 0xff ^ ENTRY_AGAIN       # it holds for the connection that is lost
-            if e.flags & ENTRY_NEEDS_ACK:
-                l.unsealed = True               # the WAIT that stood behind it may be lost
+            keep(l, e)
         else:
             e.flags = (e.flags | ENTRY_UNCERTAIN) & (0xff ^ ENTRY_NEEDS_ACK)
             e.size = 0
-            l.core.stats.uncertain += 1
+            l.core.stats.uncertain += e.session != NULL
         if e.flags & ENTRY_LAST:
             in_piece = False
         at += size
@@ -142,8 +151,7 @@ cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogi
     copy[0] = e[0]
     copy.bars = 0
     l.tail += 1
-    if e.flags & ENTRY_NEEDS_ACK:
-        l.unsealed = True
+    keep(l, copy)
     if e.bars:
         bars_take_all(l, copy)      # which keys is known to the old entry only, until it is over
     return 0
@@ -201,6 +209,7 @@ cdef int link_move(Link* old, Link* l) noexcept nogil:
         i += 1
     bars_give_up(old, old.head, old.tail)
     old.head = old.tail
+    old.unsealed = False
     buffer_release(&old.out)
     forget_connection(old)
     return 0

@@ -160,6 +160,7 @@ cdef struct Link:
     bint raw                # pinned: replies are passed on without being matched
     bint retired            # shared, and replaced: its last replies are awaited
     bint partial            # the head reply has been delivered in part
+    bint in_piece           # the head entry is in a MULTI ... EXEC piece that was answered in part
     bint spoilt             # carries state of its client: closed after use, never reused
     bint blind              # raw, and not framed any more (replication streams)
     bint saw_reset          # the reply to RESET has passed (raw links)
@@ -179,13 +180,32 @@ cdef struct Link:
     Buffer deferred         # buckets of a transaction that is not over
     bint unsealed           # with acks: writes have been queued since the last WAIT
 
-cdef inline bint link_turn_over(const Link* l) noexcept nogil:
-    """Whether everything that was sent before the link turned has been judged."""
-    return l.turned and l.judged >= l.sent
-
 cdef inline bint is_ready(const Entry* e) noexcept nogil:
     """Whether no reply of the server will come for it."""
     return e.flags & ENTRY_UNCERTAIN != 0 or e.local
+
+cdef inline Entry* link_unjudged(Link* l) noexcept nogil:
+    """Turned: the oldest entry whose reply has not come and whose request was sent whole, or NULL.
+    """
+    cdef uint32_t i = l.seen
+    while i != l.tail and is_ready(l.ring + (i & l.mask)):
+        i += 1
+    if i == l.tail or l.judged + l.ring[i & l.mask].size > l.sent:
+        return NULL
+    l.seen = i
+    return l.ring + (i & l.mask)
+
+cdef inline bint link_turn_over(Link* l) noexcept nogil:
+    """Whether everything that was sent before the link turned has been judged.
+
+    Of a request that was sent in part the rest will not follow, so no reply to it will come.
+    """
+    return l.turned and link_unjudged(l) == NULL
+
+cdef inline void link_took(Link* l, const Entry* e) noexcept nogil:
+    """The head entry leaves the ring."""
+    l.head += 1
+    l.in_piece = e.flags & (ENTRY_IN_MULTI | ENTRY_LAST) == ENTRY_IN_MULTI
 
 cdef inline size_t link_unsent(const Link* l) noexcept nogil:
     return l.out.end - l.out.start - l.sent

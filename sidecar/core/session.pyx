@@ -23,6 +23,7 @@ A request larger than `request_buffer` is not collected: on a dedicated or pinne
 pieces are passed on as they arrive (`streaming`). Its entry is queued with the first piece.
 """
 from libc.stdint cimport uint32_t
+from sidecar.core.acks cimport link_seal
 from sidecar.core.bars cimport bars_give_up, bars_take_back
 from sidecar.core.cache cimport (ASK, Cache, FILLING, PASS, PUT_OFF, SERVED, Value, cache_pass, cache_pass_part,
     cache_serve, cache_touch)
@@ -211,7 +212,10 @@ cdef int dispatch_dedicated(Session* s, Command* c, int route, const char* p,
         if s.core.acks and s.outstanding:
             return WANT_HELD            # replies that are withheld must be given out first
         return pin(s, p, n)
-    if route == ROUTE_MULTI:
+    if route == ROUTE_MULTI and s.scan.argc == 1:
+        if link_seal(s.link) < 0:       # nothing of the sidecar's own may follow until EXEC
+            s.scan.error = ERR_MEMORY
+            return WANT_ERROR
         s.in_multi = True
         flags = ENTRY_IN_MULTI
     elif (route == ROUTE_EXEC or route == ROUTE_DISCARD) and s.scan.argc == 1:
@@ -328,7 +332,8 @@ cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noex
             if c.route == ROUTE_LOCAL or c.route == ROUTE_PIN:
                 s.want = WANT_LOCAL
                 return 0
-            if link_entry(s.link, s, c, ENTRY_IN_MULTI if s.in_multi else 0) < 0:
+            if link_seal(s.link) < 0 \
+                    or link_entry(s.link, s, c, ENTRY_IN_MULTI if s.in_multi else 0) < 0:
                 s.must_close = True
                 return 0
             if s.core.cache != NULL:

@@ -63,7 +63,7 @@ cdef struct Sketch:
     Ranked* table
     double* counts          # slow window, one for each row of the table; apart for the scan
     double* fasts           # open generation of the fast window
-    double floor            # the smallest count of a row that may go
+    double floor            # no row that may go has a smaller count
     double fast_floor       # a count in the open generation that is worth a look
     double total            # slow window
     double fast_total       # open generation

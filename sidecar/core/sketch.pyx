@@ -45,7 +45,7 @@ SAMPLING: every command up to `samples_per_second`, else one in N, with weight N
 next is random, 1 to 2N - 1 commands, so that periodic traffic does not fall in step. A count c
 is then off by sqrt(c * (N - 1)), which at a million commands a second costs a place or two at the
 end of the twenty. Rejected: geometric gaps (a logarithm each, for nothing measurable), and
-counting the table's keys in every command (the hash alone costs more than all of this).
+counting the table's keys in every command (the hash alone would double the cost).
 
 HOSTILE KEYS. The hash folds 128-bit products with four secret words, as the wyhash family does:
 without the seed nobody can choose keys that collide. It stands for the key; two keys of the
@@ -53,9 +53,8 @@ table are confused with probability 2**-64. Keys that are all different fill the
 the few that rise above the table's least push out only the least. Memory is taken once, in
 sketch_new. Keys longer than `key_max` are ranked like others; only their beginning is kept.
 
-Cost (python -m bench.hotkeys): a command that is not due is one decrement; a sample is a hash of
-some 7 ns and 10 to 30 ns of counting, most of it cache misses. A tick takes a few microseconds
-for the table, and once per window some 15 more to halve the cells.
+Cost (python -m bench.hotkeys): a command that is not due is one decrement, a sample 20 to 30 ns, 2
+to 5 of them the hash. A tick takes some 5 us for the table, and 15 more when it halves the cells.
 """
 from libc.math cimport ceil, exp, log
 from libc.stddef cimport size_t
@@ -342,7 +341,7 @@ cdef void judge(Sketch* s, uint32_t row) noexcept nogil:
 
 
 cdef void sketch_tick(Sketch* s, uint64_t now_us) noexcept nogil:
-    """The time has come to `now_us` (of a clock that never goes back); the first call only sets it."""
+    """It is `now_us`, by a clock that never goes back; the first call only sets it."""
     cdef uint32_t i
     if not s.started:
         s.started = True
@@ -449,14 +448,14 @@ cdef size_t memory(const Sketch* s) noexcept nogil:
 # What Python sees.
 
 cdef enum:
-    PREFIX = 12
-    NAMED = 20
+    PREFIX = 16
+    NAMED = 24
 
-cdef const char* PREFIX_TEXT = b"session:user"
+cdef const char* PREFIX_TEXT = b"session:user:id:"
 
 
 def name_of(uint64_t number):
-    """The key that `HotKeys.drive` makes of a number: 20 bytes."""
+    """The key that `HotKeys.drive` makes of a number: 24 bytes."""
     return PREFIX_TEXT[:PREFIX] + (<const char*>&number)[:8]
 
 

@@ -13,6 +13,7 @@ LOST = (
     b"the command may or may not have been executed\r\n"
 )
 GET, SET = request("GET", "k"), request("SET", "k", "v")
+MULTI, EXEC = request("MULTI"), request("EXEC")
 
 
 @pytest.fixture
@@ -101,6 +102,72 @@ class TestReplies:
         assert core.take(ann) == b"".join(b":%d\r\n" % i for i in range(500))
 
 
+class TestRepliesMadeHere:
+    """A reply that needs no server waits behind those that its client still waits for."""
+
+    def test_in_its_turn(self, core: Exchange, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        core.say_behind(ann, b"+here\r\n")
+        assert core.take(ann) == b"+here\r\n"
+        core.feed(ann, GET)
+        core.say_behind(ann, b"+1\r\n")
+        core.say_behind(ann, b"+2\r\n")
+        core.feed(bob, GET)
+        core.feed(ann, GET)
+        assert core.link_output(link, LOTS) == GET * 3
+        assert core.take(ann) == b""
+        core.link_receive(link, b"$1\r\na")
+        assert core.take(ann) == b"$1\r\na"
+        core.link_receive(link, b"\r\n+b\r\n+c\r\n")
+        assert core.take(ann) == b"\r\n+1\r\n+2\r\n+c\r\n"
+        assert core.take(bob) == b"+b\r\n"
+
+    def test_what_it_waits_for_is_lost(self, core: Exchange, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, SET + GET)
+        core.say_behind(ann, b"+here\r\n")
+        core.feed(ann, SET)
+        core.link_output(link, LOTS)
+        core.link_lost(link)
+        assert core.take(ann) == LOST
+        core.link_up(link)
+        assert core.link_output(link, LOTS) == GET
+        core.link_receive(link, b"+a\r\n")
+        assert core.take(ann) == b"+a\r\n+here\r\n" + LOST
+        assert core.counters()["uncertain"] == 2
+
+    def test_the_link_is_given_up(self, core: Exchange, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, GET)
+        core.say_behind(ann, b"+here\r\n")
+        core.link_lost(link)
+        core.refuse(link, b"-ERR down\r\n")
+        assert core.take(ann) == b"-ERR down\r\n+here\r\n"
+
+    def test_its_client_goes(self, core: Exchange, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        core.feed(ann, GET)
+        core.say_behind(ann, b"+ann\r\n")
+        core.feed(bob, GET)
+        core.say_behind(bob, b"+bob\r\n")
+        core.drop(ann)
+        core.link_output(link, LOTS)
+        core.link_receive(link, b"+a\r\n+b\r\n")
+        assert core.take(bob) == b"+b\r\n+bob\r\n"
+        assert core.link_outstanding(link) == 0
+
+    def test_who_waits_with_one_is_not_led_past(self, core: Exchange, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, GET)
+        core.say_behind(ann, b"+here\r\n")
+        core.link_output(link, LOTS)
+        other = core.add_link()
+        core.divert(link, other)
+        assert core.link_output(other, LOTS) == b""
+        core.link_receive(link, b"+a\r\n")
+        assert core.take(ann) == b"+a\r\n+here\r\n"
+
+
 class TestLoss:
     """What was never sent, and reads, are sent again; a sent write is not."""
 
@@ -178,6 +245,20 @@ class TestLoss:
         assert core.take(ann) == LOST * 4
         core.feed(ann, GET + block)
         assert self.lose(core, link, len(GET)) == GET + block
+
+    @pytest.mark.parametrize("sent", [0, 1, len(SET) - 1, len(SET), len(SET + EXEC)])
+    @pytest.mark.parametrize("replies", [[b"+OK\r\n"], [b"+OK\r\n", b"+QUEUED\r\n"]])
+    def test_a_block_whose_beginning_was_answered(
+        self, core: Exchange, link: int, sent: int, replies: list[bytes]
+    ) -> None:
+        """Its rest is worth nothing without it, whether it was sent or not."""
+        ann = core.add_session(link)
+        core.feed(ann, MULTI + SET + EXEC + SET)
+        core.link_output(link, len(MULTI) + max(sent, len(SET) * (len(replies) - 1)))
+        core.link_receive(link, b"".join(replies))
+        assert core.take(ann) == b"".join(replies)
+        assert self.lose(core, link, 0) == SET
+        assert core.take(ann) == LOST * (3 - len(replies))
 
     def test_a_refusal_answers_all(self, core: Exchange, link: int) -> None:
         ann = core.add_session(link)

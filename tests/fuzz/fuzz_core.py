@@ -1,13 +1,15 @@
 """Drive the core with random inputs for a while: `python -m tests.fuzz.fuzz_core --seconds 60`.
 
 Three fuzzers take turns, all native loops with a generator of their own (sidecar.core.fuzzing and
-fuzzworld): damaged requests, damaged replies, and worlds of clients and servers, with broken links
-and without. The first broken promise ends the run with status 1 and the seed that repeats it.
+fuzzworld): damaged requests, damaged replies, and worlds of clients and servers, with and without
+broken links, masters that lose their role, replicas to wait for, and writes that are held back.
+The first broken promise ends the run with status 1 and the seed that repeats it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 import time
@@ -19,7 +21,8 @@ from tests.support.exchange import table
 
 BATCH = 100_000
 STEPS = 3000
-WORLDS = 20
+# Whether connections break, masters change and writes are held, and how many replicas are needed.
+KINDS = list(itertools.product((False, True), (False, True), (False, True), (0, 1, 2)))
 
 
 def decoder(fuzz: Callable[[int, int], None]) -> Callable[[int], int]:
@@ -33,10 +36,19 @@ def decoder(fuzz: Callable[[int, int], None]) -> Callable[[int], int]:
 
 
 def worlds(seed: int) -> int:
-    """A batch of worlds: how many pieces of input their clients sent."""
-    commands = table()
-    first = seed * WORLDS
-    return sum(fuzz_world(commands, first + i, STEPS, losses=i % 2 == 1) for i in range(WORLDS))
+    """A batch of worlds, one of each kind: how many pieces of input their clients sent."""
+    return sum(
+        fuzz_world(
+            table(),
+            seed * len(KINDS) + i,
+            STEPS,
+            losses=losses,
+            follows=follows,
+            holds=holds,
+            acks=acks,
+        )
+        for i, (losses, follows, holds, acks) in enumerate(KINDS)
+    )
 
 
 FUZZERS = {

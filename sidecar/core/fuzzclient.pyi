@@ -1,0 +1,1 @@
+"""The clients of a fuzzed world: for tests only."""

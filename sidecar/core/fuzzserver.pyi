@@ -1,0 +1,1 @@
+"""The servers of a fuzzed world: for tests only."""
