@@ -83,6 +83,16 @@ drill-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the drills 
 	@tests/support/install_peers.sh test
 	$(BIN)/python -m bench.drills --smoke $(ARGS)
 
+bench-hotkeys: $(BUILT) $(VENV)/.installed-bench ## accuracy, speed and cost of hot-key detection
+	$(BIN)/python -m bench.hotkeys $(ARGS)
+
+consistency: $(BUILT) $(VENV)/.installed-bench ## the near cache under faults, every read checked
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m bench.consistency $(ARGS)
+
+consistency-seeded: $(BUILT) $(VENV)/.installed-bench ## the same with deliberate bugs: all noticed?
+	$(BIN)/python -m bench.consistency.seeded $(ARGS)
+
 asan: $(BUILT) $(VENV)/.installed-test ## the core's tests and fuzzer, with sanitizers compiled in
 	$(BIN)/python tests/support/asan.py $(ARGS)
 

@@ -149,12 +149,13 @@ def in_use(NearCache near, table, uint32_t first, uint32_t slots, uint32_t least
     them take too long in one go; None beyond the last one.
     """
     cdef Cache* k = near.cache
-    cdef uint32_t now = <uint32_t>((k.core.clock - k.start) // 1000)
+    cdef uint32_t now
     cdef uint32_t i
     cdef Value* v
     cdef list found = []
-    if first > k.mask:
+    if k.core == NULL or first > k.mask:
         return None
+    now = <uint32_t>((k.core.clock - k.start) // 1000)
     for i in range(first, min(first + slots, k.mask + 1)):
         v = k.values[i]
         while v != NULL:

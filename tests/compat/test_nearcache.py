@@ -46,12 +46,12 @@ def shared(server: Server) -> Iterator[Cached]:
 
 
 @pytest.fixture
-def cached(shared: Cached) -> Cached:
+def cached(shared: Cached) -> Iterator[Cached]:
     """The same, empty."""
     assert shared.sidecar.running
     shared.near.cmd("FLUSHALL")
-    shared.direct.cmd("CONFIG", "RESETSTAT")
-    return shared
+    yield shared
+    shared.part()
 
 
 @pytest.fixture(scope="module")

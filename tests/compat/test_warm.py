@@ -245,6 +245,11 @@ def test_a_second_sidecar_starts_warm(plain_server: Server) -> None:
         with warm_sidecar(plain_server.url, settings) as second:
             # Of the hundred that it cannot know, each is asked for, and read for the cache.
             assert misses(second, port, gets(1000)) <= 220
+            fill(port, names(500, "other"))
+            before = calls(port, "zadd")
+            make_cached(second, port, gets(500, "other"))
+            wait_until(lambda: calls(port, "zadd") > before + 8, "both have shared again")
+            wait_until(lambda: ask(port, [("ZCARD", FLEET_KEY)]) == [b":900\r\n"], "few are kept")
         with Wire(port) as wire:
             members = wire.cmd("ZRANGE", FLEET_KEY, 0, -1)
             assert b"value-of" not in members

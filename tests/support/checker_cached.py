@@ -51,6 +51,11 @@ class Cached(Closing):
             wire.cmd("HELLO", 3)
         return wire
 
+    def part(self) -> None:
+        """End the connections made since the start."""
+        while len(self.wires) > 3:
+            self.wires.pop().close()
+
     def calls(self, command: str) -> int:
         """How often the server has executed this command."""
         text = self.direct.cmd("INFO", "commandstats").decode()

@@ -1,0 +1,222 @@
+"""One deliberate bug each: what to change where, and what has to notice.
+
+`load` names the faults under which the checker is to see it; `tests` what pytest -k is given, for
+bugs that no load of one user and one database can show. A text that is not found, or found more
+than once, is an error: the source has moved on, and so must this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CACHE = "sidecar/core/cache.pyx"
+BARS = "sidecar/core/bars.pyx"
+TRACKED = "sidecar/core/tracked.pyx"
+SESSION = "sidecar/core/session.pyx"
+KEEPER = "sidecar/proxy/nearcache.py"
+
+SLOW = ("tracked delayed", "tracked delayed more than shared", "shared delayed")
+HELD = ("tracked held towards the sidecar", "tracked held, long", "tracked delayed, then held")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A change to a copy of the source."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    load: tuple[str, ...] = ()
+    tests: str = ""
+
+
+BUGS = (
+    Bug(
+        "own commands drop nothing",
+        CACHE,
+        "            r.ghost = 1\n"
+        "        else:\n"
+        "            k.counts.dropped_here += drop_values(k, r)",
+        "            r.ghost = 1",
+        load=SLOW,
+    ),
+    Bug(
+        "stored although a command was under way",
+        CACHE,
+        "return not v.fill.doomed and b.sets[bucket].begun == v.fill.begun \\\n"
+        "        and b.begun_all == v.fill.begun_all",
+        "return not v.fill.doomed",
+        load=SLOW,
+    ),
+    Bug(
+        "stored although invalidated while read",
+        CACHE,
+        "return not v.fill.doomed and b.sets",
+        "return b.sets",
+        load=("tracked delayed", "shared delayed"),
+    ),
+    Bug(
+        "commands under way when it was asked for are forgotten",
+        CACHE,
+        "v.fill.begun = b.sets[bucket].begun - (b.sets[bucket].pending != 0)",
+        "v.fill.begun = b.sets[bucket].begun",
+        load=SLOW,
+    ),
+    Bug(
+        "no lease",
+        CACHE,
+        "return k.core.clock < k.spaces[space].proved + bound",
+        "return True",
+        load=HELD,
+    ),
+    Bug(
+        "proved when answered, not when asked",
+        TRACKED,
+        "t.cache.spaces[t.space].proved = at",
+        "t.cache.spaces[t.space].proved = t.cache.core.clock",
+        load=("tracked delayed, then held",),
+    ),
+    Bug(
+        "TTL ignored",
+        CACHE,
+        "if ttl >= 0 and <uint64_t>ttl * 1000 < life:",
+        "if False:",
+        tests="test_logical_expiry",
+    ),
+    Bug(
+        "pushes ignored",
+        TRACKED,
+        "        cache_drop_key(t.cache, p + i, size, True)\n",
+        "",
+        load=("tracked delayed",),
+    ),
+    Bug(
+        "only the first key of a push",
+        TRACKED,
+        "        i += size + 2\n    return 0",
+        "        return 0\n    return 0",
+        tests="test_nearcache",
+    ),
+    Bug(
+        "null pushes ignored",
+        TRACKED,
+        "        cache_drop_all(t.cache)\n        return 0",
+        "        return 0",
+        load=("FLUSHALL", "FLUSHDB"),
+    ),
+    Bug(
+        "a lost connection's values stay",
+        TRACKED,
+        "    cache_drop_space(t.cache, t.space)",
+        "    t.cache.spaces[t.space].proved = 0",
+        load=("tracked link cut", "CLIENT KILL tracked"),
+    ),
+    Bug(
+        "only the first key of a command",
+        CACHE,
+        "    for i in range(count):\n        pass_key",
+        "    for i in range(min(count, 1)):\n        pass_key",
+        load=SLOW,
+    ),
+    Bug(
+        "commands that may touch any key bar nothing",
+        CACHE,
+        "    if count < 0 or c.id == k.acl_id:       # who may read what may be about to change",
+        "    if c.id == k.acl_id:",
+        load=("FLUSHALL", *SLOW),
+    ),
+    Bug(
+        "a transaction's bars end when it is queued",
+        BARS,
+        "cdef bint later = e.flags & ENTRY_IN_MULTI and not e.flags & ENTRY_LAST",
+        "cdef bint later = False",
+        load=SLOW,
+    ),
+    Bug(
+        "large requests pass unseen",
+        SESSION,
+        "                cache_pass_part(s.link, c, p, k)",
+        "                pass",
+        load=SLOW,
+        tests="test_a_large_write",
+    ),
+    Bug(
+        "clients named fresh are answered from here",
+        SESSION,
+        " and not s.fresh \\",
+        " \\",
+        load=SLOW,
+    ),
+    Bug(
+        "errors are kept",
+        CACHE,
+        "    if p[0] == c'-' or p[0] == c'|' or p[0] == c'!':\n"
+        "        k.counts.miss_error += 1\n        return False\n",
+        "",
+        tests="test_errors_are_never_cached",
+    ),
+    Bug(
+        "one form for both protocols",
+        CACHE,
+        "if proto != 2 or v.reply2 == 0:",
+        "if True:",
+        tests="test_one_value_serves_both_protocols",
+    ),
+    Bug(
+        "users share their values",
+        KEEPER,
+        "(login.user, login.db)",
+        "(None, login.db)",
+        tests="test_nearcache_access",
+    ),
+    Bug(
+        "databases share their values",
+        KEEPER,
+        "(login.user, login.db)",
+        "(login.user, 0)",
+        tests="test_databases_are_kept_apart",
+    ),
+    Bug(
+        "changed permissions drop nothing",
+        CACHE,
+        " or c.id == k.acl_id:       # who may read what may be about to change",
+        ":",
+        tests="test_permissions_changed",
+    ),
+    Bug(
+        "values of any size are kept",
+        CACHE,
+        "if n > k.value_max:",
+        "if False:",
+        tests="test_values_that_are_too_large",
+    ),
+    Bug(
+        "no eviction",
+        CACHE,
+        "    if k.bytes > k.budget:\n        evict(k)",
+        "    pass",
+        tests="test_memory_is_bounded",
+    ),
+    Bug(
+        "old servers are used",
+        KEEPER,
+        "return major.isdigit() and int(major) >= OLDEST_REDIS",
+        "return True",
+        tests="test_servers_that_are_too_old",
+    ),
+    Bug(
+        "no single flight",
+        CACHE,
+        "    if v != NULL and v.fill != NULL:\n        return look_at_fill(k, s, v, found)",
+        "    if v != NULL and v.fill != NULL:\n        return PASS",
+        tests="test_a_stampede",
+    ),
+    Bug(
+        "never is not heeded",
+        CACHE,
+        "    if rule != NULL and rule.never:\n        return False",
+        "    pass",
+        tests="test_rules",
+    ),
+)
