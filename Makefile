@@ -26,7 +26,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
-  drill drill-smoke asan fuzz docs certs clean
+  bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs certs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22

@@ -249,7 +249,7 @@ class HotKeys(_Section, frozen=True):
     samples_per_second: Annotated[
         int,
         setting("Commands looked at each second; of more, one in so many.", ge=100, le=10_000_000),
-    ] = 200_000
+    ] = 100_000
     width: Annotated[
         int,
         setting(
@@ -258,7 +258,7 @@ class HotKeys(_Section, frozen=True):
             ge=64,
             le=65536,
         ),
-    ] = 16384
+    ] = 8192
     top: Annotated[int, setting("Keys that are ranked.", ge=10, le=10_000)] = 512
     log: Annotated[
         float,

@@ -14,6 +14,14 @@ So of any two, a command on a key and the reading of a value that is stored, one
 before the other was sent. If the command came first, the value is at least as new as its reply;
 if the reading came first, the value was dropped when the command was dispatched.
 
+Keys of which the cache has no record need no bar, only proof that no command on them is under way
+when one is made: their commands are *loose*, and counted by epochs. A record made in an epoch may
+be filled once no loose command of that epoch or before is left (`bars_settled`, which begins a new
+epoch whenever the one before the present is empty: so two counts suffice). Where only the hottest
+keys have records, a command costs one byte looked up instead of a line of the table, twice.
+Only commands on shared links may be loose: one that blocks on a dedicated link would hold an epoch
+for as long as it blocks.
+
 Keys are told apart by a hash only, in BUCKETS_OF_KEYS buckets: two keys in one bucket bar each
 other, which costs a reading and is never wrong. A command whose keys are not known, or that may
 touch any, bars all.
@@ -88,6 +96,9 @@ cdef void drop_newest(Link* l, Entry* e) noexcept nogil:
     cdef uint16_t bucket
     cdef size_t size
     cdef int i
+    if e.loose:
+        b.loose[e.loose - 1] -= 1
+        e.loose = 0
     if e.bars == BARS_ALL:
         b.pending_all -= 1
     elif e.bars == 1:
@@ -102,7 +113,8 @@ cdef void drop_newest(Link* l, Entry* e) noexcept nogil:
 
 
 cdef void bars_release(Link* l, Entry* e) noexcept nogil:
-    """The entry, the oldest of its link, is answered, or will not be."""
+    """The entry, the oldest of its link, is answered, or will not be. What was loose is known to be
+    over before (`entry_over`)."""
     cdef Bars* b = l.core.bars
     cdef bint later = e.flags & ENTRY_IN_MULTI and not e.flags & ENTRY_LAST
     cdef uint16_t bucket = ALL
@@ -148,7 +160,7 @@ cdef void bars_give_up(Link* l, uint32_t head, uint32_t tail) noexcept nogil:
     if l.core.bars == NULL:
         return
     while i != tail:
-        bars_release(l, l.ring + (i & l.mask))
+        entry_over(l, l.ring + (i & l.mask))
         i += 1
     if tail == l.tail:
         end_deferred(l)

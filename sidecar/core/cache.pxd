@@ -28,6 +28,7 @@ cdef struct KeyRecord:
     Value* values
     uint32_t hash
     uint32_t size           # of the key, whose bytes follow the record
+    uint32_t since          # epoch when it was made: see bars.pyx
     uint8_t wanted          # hot: may be cached
     uint8_t poor            # reading it in spite of commands under way has not paid, lately
     uint8_t ghost           # observe: its value would be here

@@ -28,12 +28,12 @@ fixed size. Hashes are seeded, since keys are a client's bytes.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
-from sidecar.core.bars cimport bars_take, bars_take_all, bucket_of
+from sidecar.core.bars cimport (bars_let_pass, bars_settled, bars_take, bars_take_all, bucket_of)
 from sidecar.core.commands cimport COMMAND_CACHEABLE, COMMAND_CACHEABLE_EACH, Command, FORM_MASK, FORM_ONE
 from sidecar.core.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.link cimport link_local, session_mark, session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
-from sidecar.core.records cimport Bar, Bars, Core, Entry, Link, Session
+from sidecar.core.records cimport Bar, Bars, Core, ENTRY_IN_MULTI, Entry, Link, Session
 from sidecar.core.request cimport Scanner
 from sidecar.core.resp2 cimport to_resp2
 
@@ -100,10 +100,15 @@ cdef inline size_t value_size(const Value* v) noexcept nogil:
 
 # Records of keys.
 
+cdef inline bint knows(Cache* k, uint64_t hash) noexcept nogil:
+    """Whether there may be a record of the key: of most there is none."""
+    return k.core.bars.known[bucket_of(hash)] != 0
+
+
 cdef KeyRecord* find_key(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
     cdef KeyRecord* r
-    if k.core.bars.sets[bucket_of(hash)].records == 0:
-        return NULL             # most keys: this line is needed anyway, the table's is not
+    if not knows(k, hash):
+        return NULL
     r = k.keys[(hash >> 32) & k.mask]
     while r != NULL:
         if r.hash == <uint32_t>hash and r.size == n and memcmp(key_bytes(r), key, n) == 0:
@@ -115,6 +120,7 @@ cdef KeyRecord* find_key(Cache* k, uint64_t hash, const char* key, size_t n) noe
 cdef KeyRecord* make_key(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
     cdef KeyRecord* r = find_key(k, hash, key, n)
     cdef KeyRecord** slot
+    cdef uint8_t* known = &k.core.bars.known[bucket_of(hash)]
     if r != NULL:
         return r
     r = <KeyRecord*>calloc(1, sizeof(KeyRecord) + n)
@@ -125,7 +131,11 @@ cdef KeyRecord* make_key(Cache* k, uint64_t hash, const char* key, size_t n) noe
     slot = &k.keys[(hash >> 32) & k.mask]
     r.next = slot[0]
     slot[0] = r
-    k.core.bars.sets[bucket_of(hash)].records += 1
+    # With rules, the keys they name are barred whether there are records of them or not.
+    r.since = k.core.bars.epoch
+    if k.mode == CACHE_RULES and wanted(k, hash, key, n):
+        r.since -= 2
+    known[0] += known[0] != 255
     k.bytes += sizeof(KeyRecord) + n
     return r
 
@@ -134,6 +144,7 @@ cdef void leave_key(Cache* k, KeyRecord* r) noexcept nogil:
     """Free the record if nothing needs it."""
     cdef uint64_t hash
     cdef KeyRecord** slot
+    cdef uint8_t* known
     if r.values != NULL or r.wanted:
         return
     hash = sidecar_hash(k.seed, key_bytes(r), r.size)
@@ -141,7 +152,8 @@ cdef void leave_key(Cache* k, KeyRecord* r) noexcept nogil:
     while slot[0] != r:
         slot = &slot[0].next
     slot[0] = r.next
-    k.core.bars.sets[bucket_of(hash)].records -= 1
+    known = &k.core.bars.known[bucket_of(hash)]
+    known[0] -= known[0] != 255     # how many there are of 255 is not known
     k.bytes -= sizeof(KeyRecord) + r.size
     free(r)
 
@@ -412,9 +424,13 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
     cdef size_t head = <size_t>(key - args) + key_size + 2
-    cdef uint64_t hash = value_hash(k, s.space, id, key_hash, args + head, n - head)
+    cdef uint64_t hash
     cdef Value* v = NULL
-    if k.core.bars.sets[bucket_of(key_hash)].records:
+    cdef KeyRecord* r
+    if k.mode == CACHE_HOT and not knows(k, key_hash):
+        return PASS
+    hash = value_hash(k, s.space, id, key_hash, args + head, n - head)
+    if knows(k, key_hash):
         v = find_value(k, hash, s.space, id, args, n)
     if v != NULL and v.fill != NULL:
         return look_at_fill(k, s, v, found)
@@ -431,7 +447,8 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
     if k.spaces[s.space].link == NULL:
         k.counts.miss_lease += 1
         return PASS
-    if being_written(k, key_hash):
+    r = find_key(k, key_hash, key, key_size)
+    if being_written(k, key_hash) or (r != NULL and not bars_settled(k.core.bars, r.since)):
         k.counts.miss_barred += 1
         return PASS             # a value read now could not be stored
     k.counts.miss_cold += 1
@@ -530,7 +547,8 @@ cdef void begin_reading(Cache* k, Value* v, uint64_t key_hash) noexcept nogil:
     cdef uint16_t bucket = bucket_of(key_hash)
     v.fill.asked = k.core.clock
     # Commands under way now must not be, later: `begun` is made to differ if there are any.
-    v.fill.begun = b.sets[bucket].begun - (b.sets[bucket].pending != 0)
+    v.fill.begun = b.sets[bucket].begun - (
+        b.sets[bucket].pending != 0 or not bars_settled(b, v.key.since))
     v.fill.begun_all = b.begun_all - (b.pending_all != 0)
     v.fill.doomed = False
 
@@ -583,20 +601,22 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
     cdef size_t size = 0
     cdef int r
     cdef const char* reply
-    if not arguments(p, n, &at):
-        return PASS
     if s.bypass:
         s.bypass = False
         k.counts.bypassed += 1
         return PASS
     if c.flags & COMMAND_CACHEABLE_EACH:
-        return serve_many(s, c, p, n, at, ask)
+        return serve_many(s, c, p, n, at, ask) if arguments(p, n, &at) else PASS
     if not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
         return PASS             # EXISTS and the like, of several keys
     s.core.hash = sidecar_hash(k.seed, key.p, key.n)
     s.core.hashed = True
     if k.mode == CACHE_OBSERVE:
         return observe(k, s.core.hash, key.p, key.n)
+    if k.mode == CACHE_HOT and not knows(k, s.core.hash):
+        return PASS             # most reads
+    if not arguments(p, n, &at):
+        return PASS
     r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
     if r == SERVED:
         reply = form(ask[0], s.proto, &size)
@@ -806,7 +826,17 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
 
 cdef void pass_key(Cache* k, Link* l, Entry* e, uint64_t hash, const char* key,
                    size_t n) noexcept nogil:
-    cdef KeyRecord* r = find_key(k, hash, key, n)
+    cdef KeyRecord* r
+    if not knows(k, hash):
+        if e == NULL:
+            return
+        if l.shared and not e.flags & ENTRY_IN_MULTI \
+                and (k.mode != CACHE_RULES or not wanted(k, hash, key, n)):
+            bars_let_pass(k.core.bars, e)
+        else:
+            bars_take(l, e, hash)
+        return
+    r = find_key(k, hash, key, n)
     if r != NULL:
         if r.ghost == 2:
             r.ghost = 1

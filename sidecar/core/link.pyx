@@ -205,7 +205,7 @@ cdef inline void describe(Link* l, Entry* e, Command* c, uint8_t flags) noexcept
     e.command = c.id
     e.family = c.family
     e.flags = flags
-    e.bars = 0
+    e.bars = e.loose = 0
     e.local = False
     e.writes = c.flags & COMMAND_READ == 0
     e.opaque = c.flags & COMMAND_OPAQUE != 0

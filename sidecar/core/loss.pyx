@@ -149,10 +149,10 @@ cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogi
         buffer_drop(&old.local, e.reply)
     copy = l.ring + (l.tail & l.mask)
     copy[0] = e[0]
-    copy.bars = 0
+    copy.bars = copy.loose = 0
     l.tail += 1
     keep(l, copy)
-    if e.bars:
+    if e.bars or e.loose:
         bars_take_all(l, copy)      # which keys is known to the old entry only, until it is over
     return 0
 

@@ -69,18 +69,21 @@ cdef struct Entry:
     uint8_t writes          # it may change them
     uint8_t opaque          # its error replies may say anything
     uint8_t local           # its reply is ready and lies in Link.local: it only waits its turn
+    uint8_t loose           # its keys are not barred, but counted in Bars.loose[loose - 1]
 
 # What is under way past the near cache, by sets of keys (see bars.pyx).
 cdef struct Bar:
     uint32_t pending        # commands that are not over
     uint32_t writing        # of those, the ones that may write
     uint32_t begun          # commands ever
-    uint32_t records        # keys of this set that the cache knows
 
 cdef struct Bars:
+    uint8_t known[BUCKETS_OF_KEYS]  # keys of each set that the cache knows; 255: that or more
     Bar sets[BUCKETS_OF_KEYS]
     uint32_t pending_all
     uint32_t begun_all
+    uint32_t loose[2]       # commands under way that bar nothing: of even epochs, of odd ones
+    uint32_t epoch          # the present one; loose commands of it and the one before may be there
 
 cdef struct Core:
     Limits limits
