@@ -90,6 +90,8 @@ cdef struct Counts:
     uint64_t miss_size
     uint64_t miss_error
     uint64_t bypassed
+    uint64_t checked        # values that were here were read again and compared:
+    uint64_t mismatched     # they were not what the server has
 
 cdef struct Cache:
     Core* core
@@ -108,7 +110,12 @@ cdef struct Cache:
     uint64_t ttl_missing
     int mode
     bint due                # something was queued on a tracked link since the shell last looked
+    uint32_t check_every    # one answer in so many is compared with the server's; 0: none
+    uint32_t check_in       # answers until the next
     uint16_t get_id
+    uint16_t geopos_id
+    uint16_t zrank_id
+    uint16_t zrevrank_id
     uint16_t acl_id
     Rule rules[RULES_MAX]
     int rule_count
@@ -118,7 +125,11 @@ cdef struct Cache:
     Counts counts
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
-                     Value** ask) noexcept nogil
+                     Value** ask, int* count) noexcept nogil
+cdef bint cache_check_due(Cache* k) noexcept nogil
+cdef uint64_t cache_value_hash(Cache* k, Value* v) noexcept nogil
+cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t command,
+                        const char* args, size_t n, const char* reply, size_t size) noexcept nogil
 cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
                      const Scanner* scan) noexcept nogil
 cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil

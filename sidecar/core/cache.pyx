@@ -297,10 +297,7 @@ cdef void evict(Cache* k) noexcept nogil:
         victim = NULL
         looked = empty = 0
         while looked < LOOKS and empty <= k.mask:
-            k.chance ^= k.chance << 13
-            k.chance ^= k.chance >> 7
-            k.chance ^= k.chance << 17
-            i = <uint32_t>(k.chance >> 24) & k.mask
+            i = <uint32_t>chance(k) & k.mask
             v = k.values[i]
             while v == NULL and empty <= k.mask:
                 i = (i + 1) & k.mask
@@ -412,33 +409,26 @@ cdef inline bint lease_runs(Cache* k, uint16_t space, const char* key, size_t n)
     return k.core.clock < k.spaces[space].proved + bound
 
 
-cdef void wait_for(Session* s, Value* v) noexcept nogil:
-    s.value = v
-    s.next_waiting = v.fill.waiting
-    v.fill.waiting = s
-
-
 cdef int look(Session* s, Command* c, const char* args, size_t n, const char* key,
               size_t key_size, uint64_t key_hash, Value** found) noexcept nogil:
-    """Find the value that answers, or begin to read it."""
+    """Find the value that answers: SERVED; FILLING: it is being read; ASK: it may be (`begin`).
+    """
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
-    cdef size_t head = <size_t>(key - args) + key_size + 2
-    cdef uint64_t hash
     cdef Value* v = NULL
     cdef KeyRecord* r
     if k.mode == CACHE_HOT and not knows(k, key_hash):
         return PASS
-    hash = value_hash(k, s.space, id, key_hash, args + head, n - head)
     if knows(k, key_hash):
-        v = find_value(k, hash, s.space, id, args, n)
+        v = find_value(k, hash_for(s, id, args, n, key, key_size, key_hash), s.space, id, args, n)
+    found[0] = v
     if v != NULL and v.fill != NULL:
-        return look_at_fill(k, s, v, found)
+        k.counts.miss_filling += 1
+        return PASS if v.fill.waiting_for_quiet and not has_time(s) else FILLING
     if v != NULL and fresh(k, v):
         if lease_runs(k, s.space, key, key_size):
             v.used += v.used < 255
             v.served += v.served < 65535
-            found[0] = v
             return SERVED
         k.counts.miss_lease += 1
         return PASS
@@ -451,14 +441,33 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
     if being_written(k, key_hash) or (r != NULL and not bars_settled(k.core.bars, r.since)):
         k.counts.miss_barred += 1
         return PASS             # a value read now could not be stored
-    k.counts.miss_cold += 1
-    found[0] = begin_fill(k, hash, key_hash, s.space, id, args, n, key, key_size)
-    if found[0] == NULL:
+    return ASK
+
+
+cdef inline uint64_t hash_for(Session* s, uint16_t id, const char* args, size_t n,
+                              const char* key, size_t key_size, uint64_t key_hash) noexcept nogil:
+    cdef size_t head = <size_t>(key - args) + key_size + 2
+    return value_hash(<Cache*>s.core.cache, s.space, id, key_hash, args + head, n - head)
+
+
+cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* key,
+               size_t key_size, uint64_t key_hash, Value** chain) noexcept nogil:
+    """After ASK: begin to read it, at once or, in the middle of a pipeline, soon. PUT_OFF, ASK with
+    the value put before `chain`, or PASS."""
+    cdef Cache* k = <Cache*>s.core.cache
+    cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
+    cdef Value* v = begin_fill(k, hash_for(s, id, args, n, key, key_size, key_hash), key_hash,
+                               s.space, id, args, n, key, key_size)
+    if v == NULL:
         return PASS
-    if has_time(s):
-        return ASK
-    put_off(k, found[0])
-    return PUT_OFF
+    k.counts.miss_cold += 1
+    if not has_time(s):
+        put_off(k, v)
+        chain[0] = v
+        return PUT_OFF
+    v.fill.after = chain[0]
+    chain[0] = v
+    return ASK
 
 
 cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, size_t n,
@@ -492,16 +501,75 @@ cdef inline bint has_time(const Session* s) noexcept nogil:
     return s.outstanding == 0 and not s.core.more
 
 
-cdef int look_at_fill(Cache* k, Session* s, Value* v, Value** found) noexcept nogil:
-    """The value is being read, or will be soon."""
-    k.counts.miss_filling += 1
-    found[0] = v
-    if not v.fill.waiting_for_quiet:
-        return FILLING
-    if not has_time(s):
-        return PASS
-    k.due = True                # somebody waits now: it is asked for at once
-    return FILLING
+cdef bint cache_check_due(Cache* k) noexcept nogil:
+    """Whether the answer just given is one to be compared with the server's: at random, one in
+    `check_every` on average."""
+    if k.check_every == 0:
+        return False
+    k.check_in -= 1
+    if k.check_in:
+        return False
+    k.check_in = 1 + <uint32_t>(chance(k) % (2 * <uint64_t>k.check_every - 1))
+    return True
+
+
+cdef uint64_t cache_value_hash(Cache* k, Value* v) noexcept nogil:
+    """By which it is found again, if it is still there."""
+    return hash_of(k, v)
+
+
+cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t command,
+                        const char* args, size_t n, const char* reply, size_t size) noexcept nogil:
+    """The server has answered a read on the tracked link of `space`: is the value that is here the
+    same?
+
+    Whatever changed it since it was read there has been pushed before this reply, and own commands
+    drop it when they are begun. So a value that is still here has to be what the server has, or the
+    contract is broken; it goes, then.
+    """
+    cdef Value* v = find_value(k, hash, space, command, args, n)
+    if v == NULL or v.fill != NULL or <int32_t>(v.until - now_ms(k)) <= 0:
+        return
+    k.counts.checked += 1
+    if v.reply == size and (memcmp(value_bytes(v) + v.args, reply, size) == 0
+                            or shuffled(k, value_bytes(v) + v.args, size)
+                            == shuffled(k, reply, size)):
+        return
+    k.counts.mismatched += 1
+    drop_values(k, v.key)
+
+
+cdef uint64_t shuffled(Cache* k, const char* p, size_t n) noexcept nogil:
+    """A hash of the lines, whatever their order: sets and hashes have none."""
+    cdef uint64_t h = 0
+    cdef size_t size
+    cdef const char* line
+    if p[0] != c'*' and p[0] != c'~' and p[0] != c'%':
+        return sidecar_hash(k.seed, p, n)
+    while n:
+        line = <const char*>memchr(p, 10, n)
+        size = n if line == NULL else <size_t>(line - p) + 1
+        h += sidecar_hash(k.seed, p, size)
+        p += size
+        n -= size
+    return h
+
+
+cdef inline uint64_t chance(Cache* k) noexcept nogil:
+    """xorshift64; its upper bits are the better ones."""
+    k.chance ^= k.chance << 13
+    k.chance ^= k.chance >> 7
+    k.chance ^= k.chance << 17
+    return k.chance >> 24
+
+
+cdef void wait_for(Session* s, Value* v) noexcept nogil:
+    """The session waits for a value that is being read, or will be soon: now at once."""
+    cdef Cache* k = <Cache*>s.core.cache
+    k.due = k.due or v.fill.waiting_for_quiet
+    s.value = v
+    s.next_waiting = v.fill.waiting
+    v.fill.waiting = s
 
 
 cdef void put_off(Cache* k, Value* v) noexcept nogil:
@@ -589,13 +657,15 @@ cdef int observe(Cache* k, uint64_t hash, const char* key, size_t n) noexcept no
 
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
-                     Value** ask) noexcept nogil:
+                     Value** ask, int* count) noexcept nogil:
     """Answer a cacheable read from here, or say what it has to wait for.
 
-    ASK and PUT_OFF: `ask` is a value whose reading is to be prepared, and with ASK begun; the
-    session waits for it. For MGET it may be asked again.
+    ASK and PUT_OFF: `ask` is the first of `count` values (by `fill.after`) whose reading is to be
+    prepared, and with ASK begun; the session waits for one of them. SERVED: `ask` is the value, if
+    it is one.
     """
     cdef Cache* k = <Cache*>s.core.cache
+    cdef Value* v = NULL
     cdef KeySpan key
     cdef size_t at = 0
     cdef size_t size = 0
@@ -606,7 +676,7 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
         k.counts.bypassed += 1
         return PASS
     if c.flags & COMMAND_CACHEABLE_EACH:
-        return serve_many(s, c, p, n, at, ask) if arguments(p, n, &at) else PASS
+        return serve_many(s, c, p, n, at, ask, count) if arguments(p, n, &at) else PASS
     if not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
         return PASS             # EXISTS and the like, of several keys
     s.core.hash = sidecar_hash(k.seed, key.p, key.n)
@@ -617,50 +687,94 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
         return PASS             # most reads
     if not arguments(p, n, &at):
         return PASS
-    r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
+    r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, &v)
+    if r == ASK:
+        r = begin(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
+        count[0] = r != PASS
+        v = ask[0]
     if r == SERVED:
-        reply = form(ask[0], s.proto, &size)
+        reply = form(v, s.proto, &size)
         if reply == NULL:
             return PASS
         k.counts.hits += 1
+        ask[0] = v
         return give(s, c, reply, size)
     if r == FILLING or r == ASK:
-        wait_for(s, ask[0])
+        wait_for(s, v)
     return r
 
 
 cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
-                    Value** ask) noexcept nogil:
-    """MGET: all of its keys from here, or none."""
+                    Value** ask, int* count) noexcept nogil:
+    """MGET: all of its keys from here, or none. Those that are not are read all at once."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Buffer out
+    cdef Value* v = NULL
+    cdef Value* filling = NULL
     cdef size_t i = at
     cdef size_t size = 0
     cdef size_t head
-    cdef int count = 0
+    cdef int keys = 0
+    cdef int cold = 0
     cdef int r = SERVED
     cdef const char* reply
     if k.mode == CACHE_OBSERVE:
         return PASS
     out.data = NULL
     out.start = out.end = out.cap = 0
-    while i < n and r == SERVED:
+    while i < n and r != PASS:
         head = argument(p + i, &size)
         r = look(s, c, p + i, head + size + 2, p + i + head, size,
-                 sidecar_hash(k.seed, p + i + head, size), ask)
-        if r == SERVED:
-            i += head + size + 2
-            reply = form(ask[0], s.proto, &size)
-            count += 1
-            if reply == NULL or count > MANY_MOST or buffer_append(&out, reply, size) < 0:
+                 sidecar_hash(k.seed, p + i + head, size), &v)
+        i += head + size + 2
+        keys += 1
+        if keys > MANY_MOST:
+            r = PASS
+        elif r == ASK:
+            cold += 1
+        elif r == FILLING:
+            filling = v
+        elif r == SERVED:
+            reply = form(v, s.proto, &size)
+            if reply == NULL or buffer_append(&out, reply, size) < 0:
                 r = PASS
-    if r == SERVED:
+    if r == PASS:
+        pass
+    elif cold:
+        r = begin_many(s, c, p, n, at, ask, count)
+    elif filling != NULL:
+        wait_for(s, filling)
+        r = FILLING
+    else:
         k.counts.hits += 1
-        r = give_many(s, c, &out, count)
-    elif r == FILLING or r == ASK:
-        wait_for(s, ask[0])
+        r = give_many(s, c, &out, keys)
     buffer_release(&out)
     return r
+
+
+cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t at,
+                    Value** ask, int* count) noexcept nogil:
+    """Begin to read the values of an MGET that are not here."""
+    cdef Cache* k = <Cache*>s.core.cache
+    cdef Value* v = NULL
+    cdef size_t i = at
+    cdef size_t size = 0
+    cdef size_t head
+    cdef uint64_t hash
+    cdef int r = PASS
+    while i < n:
+        head = argument(p + i, &size)
+        hash = sidecar_hash(k.seed, p + i + head, size)
+        if look(s, c, p + i, head + size + 2, p + i + head, size, hash, &v) == ASK:
+            r = begin(s, c, p + i, head + size + 2, p + i + head, size, hash, ask)
+            count[0] += r != PASS
+        i += head + size + 2
+    if count[0] == 0:
+        return PASS
+    if not has_time(s):
+        return PUT_OFF
+    wait_for(s, ask[0])
+    return ASK
 
 
 cdef int give_many(Session* s, Command* c, Buffer* values, int count) noexcept nogil:
@@ -760,6 +874,21 @@ cdef bint may_store(Cache* k, const char* p, size_t n) noexcept nogil:
     return True
 
 
+cdef bint null_is_array(Cache* k, Value* v) noexcept nogil:
+    """Whether the command's null is a null array in RESP2, not a null string."""
+    cdef size_t i = 0
+    cdef size_t size = 0
+    cdef int count = 0
+    if v.command == k.geopos_id:
+        return True
+    if v.command != k.zrank_id and v.command != k.zrevrank_id:
+        return False
+    while i < v.args:
+        i += argument(value_bytes(v) + i, &size) + size + 2
+        count += 1
+    return count > 2            # WITHSCORE
+
+
 cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t n) noexcept nogil:
     """A value has been read: `ttl` is what PTTL said, p[0:n] the reply in RESP3.
 
@@ -787,7 +916,7 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
         life = <uint64_t>ttl * 1000
     form2.data = NULL
     form2.start = form2.end = form2.cap = 0
-    v.reply2 = to_resp2(&form2, p, n)
+    v.reply2 = to_resp2(&form2, p, n, null_is_array(k, v))
     if v.reply2 != NO_FORM:
         size2 = v.reply2
     kept = <Value*>malloc(sizeof(Value) + v.args + n + size2)
@@ -905,11 +1034,12 @@ cdef class NearCache:
     """The near cache of one plane, as the control plane sees it.
 
     NearCache(seed, *, mode, budget, value_max, staleness, ttl_max, ttl_missing): `mode` is
-    "observe", "hot" or "rules"; sizes in bytes, times in seconds.
+    "observe", "hot" or "rules"; sizes in bytes, times in seconds; `check` is the share of answers
+    that are compared with the server's, from 1e-9 to 1, or 0.
     """
 
     def __cinit__(self, uint64_t seed, *, str mode, size_t budget, size_t value_max,
-                  double staleness, double ttl_max, double ttl_missing):
+                  double staleness, double ttl_max, double ttl_missing, double check=0.0):
         cdef uint32_t slots = 1024
         cdef Cache* k = <Cache*>calloc(1, sizeof(Cache))
         if k == NULL:
@@ -925,6 +1055,8 @@ cdef class NearCache:
         k.seed = seed
         k.chance = seed | 1
         k.mode = {"observe": CACHE_OBSERVE, "hot": CACHE_HOT, "rules": CACHE_RULES}[mode]
+        k.check_every = <uint32_t>(1 / check) if check > 0 else 0
+        k.check_in = 1
         k.budget, k.value_max = budget, value_max
         k.staleness = <uint64_t>(staleness * 1e6)
         k.ttl_max, k.ttl_missing = <uint64_t>(ttl_max * 1e6), <uint64_t>(ttl_missing * 1e6)
@@ -1056,6 +1188,11 @@ cdef class NearCache:
         cdef uint64_t proved = self.cache.spaces[space].proved
         return None if proved == 0 else now - <double>proved / 1e6
 
+    @property
+    def mismatches(self):
+        """Values that were here and not what the server had, as far as it was asked."""
+        return self.cache.counts.mismatched
+
     def snapshot(self):
         """Counters since the start, and what is here now."""
         cdef Counts* n = &self.cache.counts
@@ -1068,4 +1205,5 @@ cdef class NearCache:
             "misses": {"cold": n.miss_cold, "lease": n.miss_lease, "barred": n.miss_barred,
                        "filling": n.miss_filling, "size": n.miss_size, "error": n.miss_error,
                        "bypassed": n.bypassed},
+            "checks": {"same": n.checked - n.mismatched, "different": n.mismatched},
         }

@@ -3,4 +3,4 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t
 from sidecar.core.memory cimport Buffer
 
-cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n) noexcept nogil
+cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n, bint null_array) noexcept nogil

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """A reply of RESP3 in the form of RESP2, for replies to the reads that are cached.
 
-Maps and sets become arrays, nulls the null string, doubles, big numbers and verbatim strings
+Maps and sets become arrays, nulls the null string or array, doubles, big numbers and verbatim strings
 bulk strings, booleans integers, as the server itself gives them to a RESP2 client. Where it does
 not do so element by element (pairs of member and score are arrays in RESP3, and flat in RESP2)
 there is no form: arrays inside arrays are refused.
@@ -34,9 +34,10 @@ cdef int put_bulk(Buffer* out, const char* p, size_t n) noexcept nogil:
     return buffer_append(out, b"\r\n", 2)
 
 
-cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n) noexcept nogil:
+cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n, bint null_array) noexcept nogil:
     """Write the RESP2 form of the whole reply p[0:n] to `out`: its size.
 
+    `null_array`: the command's null is a null array there, and not a null string.
     0: it is the same, and `out` is empty. NO_FORM: it has none, or memory is out.
     """
     cdef size_t i = 0
@@ -65,7 +66,7 @@ cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n) noexcept nogil:
             r = put_header(out, c'*', number(p + i + 1) * (2 if kind == c'%' else 1))
         elif kind == c'_':
             same = False
-            r = buffer_append(out, b"$-1\r\n", 5)
+            r = buffer_append(out, b"*-1\r\n" if null_array else b"$-1\r\n", 5)
         elif kind == c',' or kind == c'(':
             same = False
             r = put_bulk(out, p + i + 1, at - i - 3)

@@ -25,8 +25,8 @@ pieces are passed on as they arrive (`streaming`). Its entry is queued with the 
 from libc.stdint cimport uint32_t
 from sidecar.core.acks cimport link_seal
 from sidecar.core.bars cimport bars_give_up, bars_take_back
-from sidecar.core.cache cimport (ASK, Cache, FILLING, PASS, PUT_OFF, SERVED, Value, cache_pass, cache_pass_part,
-    cache_serve, cache_touch)
+from sidecar.core.cache cimport (ASK, Cache, FILLING, PASS, PUT_OFF, SERVED, Value,
+    cache_check_due, cache_pass, cache_pass_part, cache_serve, cache_touch)
 from sidecar.core.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.commands cimport (COMMAND_CACHEABLE, COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
@@ -39,7 +39,7 @@ from sidecar.core.records cimport (DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, 
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release,
     buffer_reserve, buffer_size, buffer_truncate)
 from sidecar.core.sketch cimport Sketch, sketch_add, sketch_due, sketch_hash
-from sidecar.core.tracked cimport tracked_ask, tracked_prepare
+from sidecar.core.tracked cimport tracked_ask, tracked_check, tracked_prepare
 
 cdef enum:
     SAMPLED_KEYS = 16       # of one command; one that names more is not counted
@@ -108,14 +108,23 @@ cdef int push(Session* s, Command* c, const char* p, size_t n, int flags) noexce
 cdef int from_cache(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
     """SERVED, FILLING, or PASS."""
     cdef Value* ask = NULL
-    cdef int r = cache_serve(s, c, p, n, &s.scan, &ask)
-    if r != ASK and r != PUT_OFF:
+    cdef Value* after
+    cdef int count = 0
+    cdef int r = cache_serve(s, c, p, n, &s.scan, &ask, &count)
+    while count:
+        count -= 1
+        after = ask.fill.after
+        tracked_prepare(ask, <Cache*>s.core.cache, p, n)
+        if r == ASK:
+            tracked_ask(ask, <Cache*>s.core.cache)
+        ask = after
+    if r == SERVED:
+        if ask != NULL and cache_check_due(<Cache*>s.core.cache):
+            tracked_check(ask, <Cache*>s.core.cache, p, n)
         return r
-    tracked_prepare(ask, <Cache*>s.core.cache, p, n)
     if r == PUT_OFF:
         return PASS
-    tracked_ask(ask, <Cache*>s.core.cache)
-    return FILLING
+    return FILLING if r == ASK else r
 
 
 cdef int open_multi(Session* s, Command* c, const char* p, size_t n, size_t at) noexcept nogil:

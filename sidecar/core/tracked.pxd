@@ -7,9 +7,18 @@ from sidecar.core.memory cimport Buffer
 from sidecar.core.records cimport Session
 from sidecar.core.reply cimport Framer
 
+cdef struct Check:
+    uint64_t hash           # of the value
+    uint32_t args           # its arguments' bytes, which follow the record
+    uint16_t command
+
 cdef struct Asked:
     Value* value            # NULL: a heartbeat
     uint64_t at             # when it was queued, microseconds of Core.clock
+    Check* check            # or a value that is here and is read again, to compare
+
+cdef enum:
+    NOT_ALLOWED = -2
 
 cdef struct Tracked:
     Cache* cache
@@ -19,6 +28,8 @@ cdef struct Tracked:
     uint32_t head
     uint32_t tail
     uint16_t space
+    bint no_ttl             # the server refused to tell the TTL; and why:
+    bint not_allowed
     bint told_ttl           # of the two replies to the oldest piece, the first has come:
     long long ttl           # this was it
     bint due                # something was queued since the shell last looked
@@ -33,6 +44,7 @@ cdef void tracked_free(Tracked* t) noexcept nogil
 cdef void tracked_begin(Tracked* t) noexcept nogil
 cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
 cdef void tracked_ask(Value* v, Cache* k) noexcept nogil
+cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
 cdef void tracked_ask_due(Cache* k) noexcept nogil
 cdef int tracked_beat(Tracked* t) noexcept nogil
 cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil

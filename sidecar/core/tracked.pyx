@@ -6,6 +6,7 @@ read on it but what is to be stored:
 
     PTTL key    <the read>      2 replies
     heartbeat: PING             1 reply
+    a check: the read           1 reply     (a share of what was answered from the cache)
 
 The server writes invalidations into the same stream: one that was sent before the value was read
 arrives before its reply, one sent after it arrives later and drops it. So the order of bytes is
@@ -16,15 +17,16 @@ are of one moment without a transaction (which would be five commands instead of
 Each reply proves that the space is up to date as of the moment its request was queued: whatever
 the server had to say before that has been received.
 
-Anything unexpected ends the connection, and with it every value of the space: a piece that was
-refused (the user may not use MULTI, PTTL or CLIENT), a reply that nobody asked for, a push that
-tells of lost tracking.
+A piece that is refused (the user may not read that key) is nothing to keep, and no more. Anything
+unexpected ends the connection, and with it every value of the space: a value without a TTL, since
+the user may read but not use PTTL, a reply that nobody asked for, a push that tells of lost
+tracking.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.cache cimport (Cache, Value, cache_drop_all, cache_drop_key, cache_drop_space,
-    cache_filled, cache_may_ask, cache_not_filled)
+    cache_compare, cache_filled, cache_may_ask, cache_not_filled, cache_value_hash)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_head, buffer_release, buffer_size)
 from sidecar.core.records cimport Session
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
@@ -87,6 +89,7 @@ cdef int put(Tracked* t, Value* v, const char* p, size_t n) noexcept nogil:
     if buffer_append(&t.out, p, n) < 0:
         return -1
     t.ring[t.tail & t.mask].value = v
+    t.ring[t.tail & t.mask].check = NULL
     t.ring[t.tail & t.mask].at = t.cache.core.clock
     t.tail += 1
     t.due = t.cache.due = True
@@ -126,6 +129,31 @@ cdef void tracked_ask(Value* v, Cache* k) noexcept nogil:
         cache_not_filled(k, v)
 
 
+cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept nogil:
+    """Read what is here once more, to compare: p[0:n] is a request that was answered with it."""
+    cdef Tracked* t = <Tracked*>k.spaces[v.space].link
+    cdef Check* check
+    if t == NULL:
+        return
+    check = <Check*>malloc(sizeof(Check) + v.args)
+    if check == NULL:
+        return
+    check.hash, check.args, check.command = cache_value_hash(k, v), v.args, v.command
+    memcpy(<char*>check + sizeof(Check), <char*>v + sizeof(Value), v.args)
+    if put(t, NULL, p, n) < 0:
+        free(check)
+        return
+    t.ring[(t.tail - 1) & t.mask].check = check
+
+
+cdef void compare(Tracked* t, Asked* asked, const char* p, size_t n) noexcept nogil:
+    cdef Check* check = asked.check
+    if p[0] != c'-':
+        cache_compare(t.cache, check.hash, t.space, check.command, <char*>check + sizeof(Check),
+                      check.args, p, n)
+    free(check)
+
+
 cdef void tracked_ask_due(Cache* k) noexcept nogil:
     """Read those of the values put off whose time has come."""
     cdef Value* v = k.put_off
@@ -149,7 +177,8 @@ cdef size_t first_argument(const char* p) noexcept nogil:
 
 
 cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil:
-    """Take bytes from upstream: 0, or -1 when the connection must be closed."""
+    """Take bytes from upstream: 0, or when the connection must be closed, -1 or NOT_ALLOWED: its
+    user may not do what the cache needs."""
     cdef size_t i = 0
     cdef size_t at = 0
     cdef int r
@@ -169,7 +198,7 @@ cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil:
         else:
             r = take(t, r, p + at, i - at)
         if r < 0:
-            return -1
+            return r
         at = i
     if at < n and buffer_append(&t.got, p + at, n - at) < 0:
         return -1
@@ -187,16 +216,25 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
     if asked.value == NULL:
         t.head += 1
         prove(t, asked.at)
+        if asked.check != NULL:
+            compare(t, asked, p, n)
+            return 0
         return 0 if p[0] == c'+' else -1
     if not t.told_ttl:
-        if p[0] != c':':
+        t.no_ttl = p[0] == c'-'
+        t.not_allowed = n > 7 and memcmp(p, b"-NOPERM", 7) == 0
+        if p[0] == c':':
+            t.ttl = number(p + 1)
+        elif not t.no_ttl:
             return -1
-        t.ttl = number(p + 1)
         t.told_ttl = True
         return 0
     t.told_ttl = False
     t.head += 1
     prove(t, asked.at)
+    if t.no_ttl:
+        cache_not_filled(t.cache, asked.value)
+        return NOT_ALLOWED if t.not_allowed and p[0] != c'-' else 0
     if cache_filled(t.cache, asked.value, t.ttl, p, n):
         return ask_again(t, asked.value)
     return 0
@@ -259,6 +297,7 @@ cdef void tracked_end(Tracked* t) noexcept nogil:
     while t.head != t.tail:
         asked = t.ring + (t.head & t.mask)
         t.head += 1
+        free(asked.check)
         if asked.value != NULL:
             cache_not_filled(t.cache, asked.value)
     t.told_ttl = t.due = False

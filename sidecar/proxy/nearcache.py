@@ -83,6 +83,7 @@ class NearCacheKeeper:
             staleness=settings.max_staleness,
             ttl_max=settings.max_ttl,
             ttl_missing=settings.negative_ttl,
+            check=settings.check,
         )
         for rule in parse_rules(settings.rules):
             self.cache.rule(
@@ -200,6 +201,8 @@ class NearCacheKeeper:
                 space.server_id = server_id(talk.hello)
                 space.link.beat()
                 await space.lost.wait()
+                if space.refused:
+                    await asyncio.sleep(REFUSED_FOR)
         if space.link is not None:
             space.link.end()
             space.link = None
@@ -227,14 +230,20 @@ class NearCacheKeeper:
         if space.link is link:
             space.link = None
         self.lost += 1
+        space.refused = link.refused
         log.info("near cache emptied", user=_shown(space.login), db=space.login.db, reason=reason)
         space.lost.set()
 
     async def _beat(self) -> None:
         silence = 2 * self.settings.max_staleness
+        mismatches = 0
         while not self.pool.closing:
             await asyncio.sleep(self.beat_every)
             now = time.monotonic()
+            found = self.cache.mismatches
+            if found != mismatches:
+                log.error("near cache differed from the server", values=found - mismatches)
+                mismatches = found
             for space in list(self.spaces.values()):
                 link = space.link
                 if link is None or not space.needed:

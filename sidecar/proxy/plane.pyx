@@ -123,6 +123,9 @@ cdef class Plane(Reactor):
         cache.cache.core = &self.core
         cache.cache.start = self.core.clock
         cache.cache.get_id = self.table.find(b"get", 3).id
+        cache.cache.geopos_id = self.table.find(b"geopos", 6).id
+        cache.cache.zrank_id = self.table.find(b"zrank", 5).id
+        cache.cache.zrevrank_id = self.table.find(b"zrevrank", 8).id
         cache.cache.acl_id = self.table.find(b"acl", 3).id
         self.near_cache = cache
         self.core.bars = self.bars

@@ -10,7 +10,7 @@ from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
 from sidecar.core.cache cimport CACHE_RULES, Cache, NearCache, Value, cache_begin
 from sidecar.core.commands cimport Command
 from sidecar.core.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
-from sidecar.core.tracked cimport (Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
+from sidecar.core.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
     tracked_new, tracked_prepare, tracked_receive)
 from sidecar.proxy.plane cimport Plane
 from sidecar.proxy.reactor cimport Connection, ENDED, PURSUE
@@ -22,6 +22,7 @@ cdef class TrackedLink(Connection):
     cdef readonly Plane plane
     cdef Tracked* t
     cdef readonly object owner
+    cdef readonly bint refused      # its user may not do what the cache needs
     cdef object handler
 
     def __init__(self, Plane plane, int space, sock, tls, owner, handler):
@@ -51,7 +52,10 @@ cdef class TrackedLink(Connection):
         self.plane.stamp()
         r = tracked_receive(self.t, self.plane.received, n)
         self.plane.settle()
-        if r < 0:
+        if r == NOT_ALLOWED:
+            self.refused = True
+            self.lose("its user may read, but not use PTTL")
+        elif r < 0:
             self.lose("the server answered what the near cache cannot use: "
                       + repr(self.plane.received[:n][:80]))
         return 0

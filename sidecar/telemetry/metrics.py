@@ -215,6 +215,13 @@ METRICS: tuple[Declared, ...] = (
         key="cache_misses",
         label="reason",
     ),
+    Declared(
+        "sidecar_cache_checks_total",
+        "counter",
+        "Answers from the near cache compared with the server's (cache.check).",
+        key="cache_checks",
+        label="result",
+    ),
     Declared("sidecar_cache_fills_total", "counter", "Values asked for.", key="cache_fills"),
     Declared("sidecar_cache_stored_total", "counter", "Values read and kept.", key="cache_stored"),
     Declared(

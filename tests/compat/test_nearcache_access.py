@@ -16,9 +16,6 @@ from .farm import BINARIES
 
 KINDS = ["valkey", pytest.param("redis7", marks=pytest.mark.redis)]
 
-REFUSED = pytest.mark.xfail(
-    strict=True, reason="a reading that is refused ends the tracked connection, again and again"
-)
 
 VALUE = b"$5\r\nvalue\r\n"
 
@@ -105,7 +102,6 @@ def test_no_permission_for_what_another_has_cached(cached: Cached, user: str, ke
         assert cached.near.cmd("GET", key) == VALUE
 
 
-@REFUSED
 def test_a_forbidden_key_costs_the_user_no_other(cached: Cached) -> None:
     """One refused read is no reason to give up what may be read."""
     client = login(cached, "ours")
@@ -117,7 +113,7 @@ def test_a_forbidden_key_costs_the_user_no_other(cached: Cached) -> None:
     assert "near cache emptied" not in cached.sidecar.news()
 
 
-@pytest.mark.parametrize("user", ["modest", pytest.param("partly", marks=REFUSED)])
+@pytest.mark.parametrize("user", ["modest", "partly"])
 def test_a_user_who_may_not_do_what_the_cache_needs(cached: Cached, user: str) -> None:
     """CLIENT TRACKING or PTTL: served by the server, and the sidecar doesn't try anew each time."""
     client = login(cached, user)
