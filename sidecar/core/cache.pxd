@@ -58,7 +58,7 @@ cdef struct Value:
     uint16_t space
     uint16_t command
     uint8_t used
-    bint forced
+    uint8_t forced
     uint16_t served
 
 cdef struct Space:
@@ -95,9 +95,11 @@ cdef struct Counts:
 
 cdef struct Cache:
     Core* core
-    KeyRecord** keys
+    KeyRecord** keys        # tables of chains; both have as many
     Value** values
-    uint32_t mask
+    uint32_t slots          # chains in use,
+    uint32_t slots_max      # of so many there is room for
+    uint32_t mask           # the power of two that is not less than `slots`, less one
     uint32_t count
     uint64_t seed
     uint64_t start          # Core.clock at its beginning

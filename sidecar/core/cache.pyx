@@ -22,8 +22,7 @@ Invalidations name keys without their database, so a key's record holds its valu
 link speaks it, and in RESP2's where it differs.
 
 Memory is bounded by `budget`: beyond it, of a few values looked at by chance the one that was
-used least goes; each look halves what is known of a value's use, so old fame fades. Tables have a
-fixed size. Hashes are seeded, since keys are a client's bytes.
+used least goes; each look halves what is known of a value's use, so old fame fades. Hashes are seeded, since keys are a client's bytes.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -45,6 +44,7 @@ cdef enum:
     TRIES = 3               # readings of a value before those who wait for it go past the cache
     LOOKS = 6               # values looked at for each one evicted
     MANY_MOST = 128         # keys of an MGET that may be served from here
+    SLOTS_LEAST = 1024      # chains of the tables, to begin with
 
 cdef extern from *:
     """
@@ -98,6 +98,44 @@ cdef inline size_t value_size(const Value* v) noexcept nogil:
     return n + v.reply2 if v.reply2 != NO_FORM else n
 
 
+# The tables. Chains are added one at a time, as values come (linear hashing): what is looked up is
+# as dense as can be, and nobody waits for a table to be made anew.
+
+cdef inline uint32_t slot_of(const Cache* k, uint32_t hash) noexcept nogil:
+    cdef uint32_t slot = hash & k.mask
+    return slot if slot < k.slots else slot & (k.mask >> 1)
+
+
+cdef void split_slot(Cache* k) noexcept nogil:
+    """Add a chain to each table: it takes what belongs there from the one it was part of."""
+    cdef uint32_t slot = k.slots
+    cdef Value** v
+    cdef KeyRecord** r
+    cdef Value* value
+    cdef KeyRecord* record
+    k.slots += 1
+    if slot > k.mask:
+        k.mask = 2 * k.mask + 1
+    v = &k.values[slot & (k.mask >> 1)]
+    while v[0] != NULL:
+        value = v[0]
+        if slot_of(k, value.hash) == slot:
+            v[0] = value.next
+            value.next = k.values[slot]
+            k.values[slot] = value
+        else:
+            v = &value.next
+    r = &k.keys[slot & (k.mask >> 1)]
+    while r[0] != NULL:
+        record = r[0]
+        if slot_of(k, record.hash) == slot:
+            r[0] = record.next
+            record.next = k.keys[slot]
+            k.keys[slot] = record
+        else:
+            r = &record.next
+
+
 # Records of keys.
 
 cdef inline bint knows(Cache* k, uint64_t hash) noexcept nogil:
@@ -109,7 +147,7 @@ cdef KeyRecord* find_key(Cache* k, uint64_t hash, const char* key, size_t n) noe
     cdef KeyRecord* r
     if not knows(k, hash):
         return NULL
-    r = k.keys[(hash >> 32) & k.mask]
+    r = k.keys[slot_of(k, <uint32_t>hash)]
     while r != NULL:
         if r.hash == <uint32_t>hash and r.size == n and memcmp(key_bytes(r), key, n) == 0:
             return r
@@ -128,7 +166,7 @@ cdef KeyRecord* make_key(Cache* k, uint64_t hash, const char* key, size_t n) noe
         return NULL
     r.hash, r.size = <uint32_t>hash, <uint32_t>n
     memcpy(key_bytes(r), key, n)
-    slot = &k.keys[(hash >> 32) & k.mask]
+    slot = &k.keys[slot_of(k, <uint32_t>hash)]
     r.next = slot[0]
     slot[0] = r
     # With rules, the keys they name are barred whether there are records of them or not.
@@ -148,7 +186,7 @@ cdef void leave_key(Cache* k, KeyRecord* r) noexcept nogil:
     if r.values != NULL or r.wanted:
         return
     hash = sidecar_hash(k.seed, key_bytes(r), r.size)
-    slot = &k.keys[(hash >> 32) & k.mask]
+    slot = &k.keys[slot_of(k, <uint32_t>hash)]
     while slot[0] != r:
         slot = &slot[0].next
     slot[0] = r.next
@@ -179,7 +217,7 @@ cdef uint64_t hash_of(Cache* k, Value* v) noexcept nogil:
 
 cdef Value* find_value(Cache* k, uint64_t hash, uint16_t space, uint16_t command,
                        const char* args, size_t n) noexcept nogil:
-    cdef Value* v = k.values[(hash >> 32) & k.mask]
+    cdef Value* v = k.values[slot_of(k, <uint32_t>hash)]
     while v != NULL:
         if v.hash == <uint32_t>hash and v.args == n and v.space == space \
                 and v.command == command and memcmp(value_bytes(v), args, n) == 0:
@@ -190,7 +228,7 @@ cdef Value* find_value(Cache* k, uint64_t hash, uint16_t space, uint16_t command
 
 cdef void unlink_value(Cache* k, Value* v) noexcept nogil:
     """Take a value out of the tables. Its key's record stays."""
-    cdef Value** slot = &k.values[(hash_of(k, v) >> 32) & k.mask]
+    cdef Value** slot = &k.values[slot_of(k, v.hash)]
     while slot[0] != v:
         slot = &slot[0].next
     slot[0] = v.next
@@ -203,13 +241,15 @@ cdef void unlink_value(Cache* k, Value* v) noexcept nogil:
 
 
 cdef void link_value(Cache* k, Value* v, uint64_t hash) noexcept nogil:
-    cdef Value** slot = &k.values[(hash >> 32) & k.mask]
+    cdef Value** slot = &k.values[slot_of(k, <uint32_t>hash)]
     v.next = slot[0]
     slot[0] = v
     v.sibling = v.key.values
     v.key.values = v
     k.bytes += value_size(v)
     k.count += 1
+    if k.count > k.slots and k.slots < k.slots_max:
+        split_slot(k)
 
 
 cdef void drop_value(Cache* k, Value* v) noexcept nogil:
@@ -261,7 +301,7 @@ cdef void cache_drop_all(Cache* k) noexcept nogil:
     k.counts.flushed += 1
     if k.count == 0 and k.mode != CACHE_OBSERVE:
         return
-    for i in range(k.mask + 1):
+    for i in range(k.slots):
         r = k.keys[i]
         while r != NULL:
             after = r.next
@@ -275,7 +315,7 @@ cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil:
     cdef Value* v
     cdef Value* after
     k.spaces[space].proved = 0
-    for i in range(k.mask + 1):
+    for i in range(k.slots):
         v = k.values[i]
         while v != NULL:
             after = v.next
@@ -296,11 +336,11 @@ cdef void evict(Cache* k) noexcept nogil:
     while k.bytes > k.budget and k.count:
         victim = NULL
         looked = empty = 0
-        while looked < LOOKS and empty <= k.mask:
-            i = <uint32_t>chance(k) & k.mask
+        while looked < LOOKS and empty < k.slots:
+            i = <uint32_t>chance(k) % k.slots
             v = k.values[i]
-            while v == NULL and empty <= k.mask:
-                i = (i + 1) & k.mask
+            while v == NULL and empty < k.slots:
+                i = (i + 1) % k.slots
                 v = k.values[i]
                 empty += 1
             while v != NULL:
@@ -509,8 +549,13 @@ cdef bint cache_check_due(Cache* k) noexcept nogil:
     k.check_in -= 1
     if k.check_in:
         return False
-    k.check_in = 1 + <uint32_t>(chance(k) % (2 * <uint64_t>k.check_every - 1))
+    draw_check(k)
     return True
+
+
+cdef void draw_check(Cache* k) noexcept nogil:
+    """How many answers until the next that is compared."""
+    k.check_in = 1 + <uint32_t>(chance(k) % (2 * <uint64_t>k.check_every - 1))
 
 
 cdef uint64_t cache_value_hash(Cache* k, Value* v) noexcept nogil:
@@ -1040,7 +1085,7 @@ cdef class NearCache:
 
     def __cinit__(self, uint64_t seed, *, str mode, size_t budget, size_t value_max,
                   double staleness, double ttl_max, double ttl_missing, double check=0.0):
-        cdef uint32_t slots = 1024
+        cdef uint32_t slots = SLOTS_LEAST
         cdef Cache* k = <Cache*>calloc(1, sizeof(Cache))
         if k == NULL:
             raise MemoryError
@@ -1051,12 +1096,13 @@ cdef class NearCache:
         k.values = <Value**>calloc(slots, sizeof(Value*))
         if k.keys == NULL or k.values == NULL:
             raise MemoryError
-        k.mask = slots - 1
+        k.slots, k.slots_max, k.mask = SLOTS_LEAST, slots, SLOTS_LEAST - 1
         k.seed = seed
         k.chance = seed | 1
+        if check > 0:
+            k.check_every = <uint32_t>(1 / check)
+            draw_check(k)
         k.mode = {"observe": CACHE_OBSERVE, "hot": CACHE_HOT, "rules": CACHE_RULES}[mode]
-        k.check_every = <uint32_t>(1 / check) if check > 0 else 0
-        k.check_in = 1
         k.budget, k.value_max = budget, value_max
         k.staleness = <uint64_t>(staleness * 1e6)
         k.ttl_max, k.ttl_missing = <uint64_t>(ttl_max * 1e6), <uint64_t>(ttl_missing * 1e6)
@@ -1071,7 +1117,7 @@ cdef class NearCache:
         if k == NULL:
             return
         if k.keys != NULL and k.values != NULL:
-            for slot in range(k.mask + 1):
+            for slot in range(k.slots):
                 while k.values[slot] != NULL:
                     if k.values[slot].fill != NULL:
                         end_fill(k.values[slot].fill)
@@ -1132,7 +1178,7 @@ cdef class NearCache:
         cdef uint32_t i
         cdef Value* v
         found = []
-        for i in range(k.mask + 1):
+        for i in range(k.slots):
             v = k.values[i]
             while v != NULL:
                 if v.fill == NULL:

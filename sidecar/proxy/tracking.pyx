@@ -157,10 +157,10 @@ def in_use(NearCache near, table, uint32_t first, uint32_t slots, uint32_t least
     cdef uint32_t i
     cdef Value* v
     cdef list found = []
-    if k.core == NULL or first > k.mask:
+    if k.core == NULL or first >= k.slots:
         return None
     now = <uint32_t>((k.core.clock - k.start) // 1000)
-    for i in range(first, min(first + slots, k.mask + 1)):
+    for i in range(first, min(first + slots, k.slots)):
         v = k.values[i]
         while v != NULL:
             if v.fill == NULL and v.served >= least and <int32_t>(v.until - now) > 0:
