@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CACHE = "sidecar/core/cache.pyx"
+STORE = "sidecar/core/store.pyx"
+FILLS = "sidecar/core/fills.pyx"
 BARS = "sidecar/core/bars.pyx"
 TRACKED = "sidecar/core/tracked.pyx"
 SESSION = "sidecar/core/session.pyx"
@@ -43,7 +45,7 @@ BUGS = (
     ),
     Bug(
         "stored although a command was under way",
-        CACHE,
+        FILLS,
         "return not v.fill.doomed and b.sets[bucket].begun == v.fill.begun \\\n"
         "        and b.begun_all == v.fill.begun_all",
         "return not v.fill.doomed",
@@ -51,16 +53,16 @@ BUGS = (
     ),
     Bug(
         "stored although invalidated while read",
-        CACHE,
+        FILLS,
         "return not v.fill.doomed and b.sets",
         "return b.sets",
         load=("tracked delayed", "shared delayed"),
     ),
     Bug(
         "commands under way when it was asked for are forgotten",
-        CACHE,
-        "v.fill.begun = b.sets[bucket].begun - (b.sets[bucket].pending != 0)",
-        "v.fill.begun = b.sets[bucket].begun",
+        FILLS,
+        "b.sets[bucket].pending != 0 or not bars_settled(b, v.key.since))",
+        "not bars_settled(b, v.key.since))",
         load=SLOW,
     ),
     Bug(
@@ -79,7 +81,7 @@ BUGS = (
     ),
     Bug(
         "TTL ignored",
-        CACHE,
+        FILLS,
         "if ttl >= 0 and <uint64_t>ttl * 1000 < life:",
         "if False:",
         tests="test_logical_expiry",
@@ -150,7 +152,7 @@ BUGS = (
     ),
     Bug(
         "errors are kept",
-        CACHE,
+        FILLS,
         "    if p[0] == c'-' or p[0] == c'|' or p[0] == c'!':\n"
         "        k.counts.miss_error += 1\n        return False\n",
         "",
@@ -186,14 +188,14 @@ BUGS = (
     ),
     Bug(
         "values of any size are kept",
-        CACHE,
+        FILLS,
         "if n > k.value_max:",
         "if False:",
         tests="test_values_that_are_too_large",
     ),
     Bug(
         "no eviction",
-        CACHE,
+        FILLS,
         "    if k.bytes > k.budget:\n        evict(k)",
         "    pass",
         tests="test_memory_is_bounded",
@@ -208,13 +210,13 @@ BUGS = (
     Bug(
         "no single flight",
         CACHE,
-        "    if v != NULL and v.fill != NULL:\n        return look_at_fill(k, s, v, found)",
-        "    if v != NULL and v.fill != NULL:\n        return PASS",
+        "        return PASS if v.fill.waiting_for_quiet and not has_time(s) else FILLING",
+        "        return PASS",
         tests="test_a_stampede",
     ),
     Bug(
         "never is not heeded",
-        CACHE,
+        STORE,
         "    if rule != NULL and rule.never:\n        return False",
         "    pass",
         tests="test_rules",

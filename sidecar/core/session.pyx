@@ -25,8 +25,10 @@ pieces are passed on as they arrive (`streaming`). Its entry is queued with the 
 from libc.stdint cimport uint32_t
 from sidecar.core.acks cimport link_seal
 from sidecar.core.bars cimport bars_give_up, bars_take_back
-from sidecar.core.cache cimport (ASK, Cache, FILLING, PASS, PUT_OFF, SERVED, Value,
-    cache_check_due, cache_pass, cache_pass_part, cache_serve, cache_touch)
+from sidecar.core.cache cimport (ASK, FILLING, PASS, PUT_OFF, SERVED, cache_pass, cache_pass_part,
+    cache_serve, cache_touch)
+from sidecar.core.fills cimport cache_check_due
+from sidecar.core.store cimport Cache, Value
 from sidecar.core.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.commands cimport (COMMAND_CACHEABLE, COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,

@@ -1,7 +1,7 @@
 """The connection that reads values for the near cache (see tracked.pyx)."""
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from sidecar.core.cache cimport Cache, Value
+from sidecar.core.store cimport Cache, Value
 from sidecar.core.commands cimport Command
 from sidecar.core.memory cimport Buffer
 from sidecar.core.records cimport Session

@@ -25,8 +25,9 @@ tracking.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
-from sidecar.core.cache cimport (Cache, Value, cache_drop_all, cache_drop_key, cache_drop_space,
-    cache_compare, cache_filled, cache_may_ask, cache_not_filled, cache_value_hash)
+from sidecar.core.fills cimport (cache_compare, cache_filled, cache_may_ask, cache_not_filled,
+    cache_value_hash)
+from sidecar.core.store cimport Cache, Value, cache_drop_all, cache_drop_key, cache_drop_space
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_head, buffer_release, buffer_size)
 from sidecar.core.records cimport Session
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)

@@ -22,7 +22,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from time import monotonic
 
 from sidecar.core.bars cimport bars_give_up
-from sidecar.core.cache cimport NearCache, cache_leave
+from sidecar.core.cache cimport NearCache
+from sidecar.core.fills cimport cache_leave
 from sidecar.core.tracked cimport tracked_ask_due
 from sidecar.core.acks cimport link_receive_acked, link_seal
 from sidecar.core.commands cimport (Command, ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)

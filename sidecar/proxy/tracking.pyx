@@ -7,7 +7,9 @@ lost, is sidecar.proxy.nearcache's, in Python: that is rare.
 from libc.stdint cimport int32_t, uint32_t
 
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
-from sidecar.core.cache cimport CACHE_RULES, Cache, NearCache, Value, cache_begin
+from sidecar.core.cache cimport NearCache
+from sidecar.core.fills cimport cache_begin
+from sidecar.core.store cimport CACHE_RULES, Cache, Value
 from sidecar.core.commands cimport Command
 from sidecar.core.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
 from sidecar.core.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
