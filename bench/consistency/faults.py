@@ -66,6 +66,17 @@ async def _delay_both(world: World, chance: random.Random) -> None:
     world.wires.heal()
 
 
+async def _delay_crossed(world: World, chance: random.Random) -> None:
+    """Requests reach the server late, and what is read and invalidated comes back late: a read that
+    was under way when a value was asked for is executed after it, and answered before."""
+    shared, tracked = world.wires.way(OTHERS), world.wires.way(TRACKED)
+    shared.only, tracked.only = "to_server", "to_client"
+    shared.delay = chance.uniform(0.02, 0.06)
+    tracked.delay = chance.uniform(0.08, 0.2)
+    await asyncio.sleep(2.0)
+    world.wires.heal()
+
+
 async def _delay_then_hold(world: World, chance: random.Random) -> None:
     """The newest proof is old when it arrives, and the last."""
     way = world.wires.way(TRACKED)
@@ -134,6 +145,7 @@ FAULTS: dict[str, Act] = {
     "tracked delayed": _delay(TRACKED, 0.01, 0.3),
     "shared delayed": _delay(OTHERS, 0.01, 0.2),
     "tracked delayed more than shared": _delay_both,
+    "requests delayed, and values on their way back": _delay_crossed,
     "tracked delayed, then held": _delay_then_hold,
     "FLUSHALL": _wipe("FLUSHALL"),
     "FLUSHDB": _wipe("FLUSHDB", "ASYNC"),

@@ -213,6 +213,25 @@ def test_a_long_mget_is_not_one_round_trip_for_each_key(server: Server) -> None:
         assert time.monotonic() - begin < 0.4
 
 
+def test_a_key_changed_between_its_ttl_and_its_value(server: Server) -> None:
+    """What is read then is not kept with a TTL that was another value's."""
+    with ThreadedWires(server.port) as wires, Cached(server, upstream=wires.url) as cached:
+        cached.direct.cmd("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+        try:
+            cached.direct.cmd("SET", "k", "old")
+            cached.warm("GET", "other")
+            asked = cached.calls("pttl")
+            wires.wires.hold_before = b"*2\r\n$3\r\nGET\r\n"
+            cached.near.send_command("GET", "k")
+            wait_until(lambda: cached.calls("pttl") > asked, "the TTL was asked for")
+            cached.direct.cmd("SET", "k", "new", "PX", 300)
+            wires.open("tracked")
+            assert cached.near.read_reply() == b"$3\r\nnew\r\n"
+            cached.until(b"$-1\r\n", "GET", "k", deadline=0.6)
+        finally:
+            cached.direct.cmd("DEBUG", "SET-ACTIVE-EXPIRE", 1)
+
+
 def test_what_the_server_does_not_announce_is_found(server: Server) -> None:
     """SWAPDB from elsewhere tells nobody: the next answer is compared, and the value dropped."""
     port = free_port()

@@ -32,6 +32,8 @@ class Way:
 
     def __init__(self) -> None:
         self.delay = 0.0
+        self.only = ""
+        """The only direction that is delayed; empty: both."""
         self.held = {"to_server": False, "to_client": False}
         self.ends: set[End] = set()
 
@@ -40,9 +42,13 @@ class Way:
         for direction in directions or tuple(self.held):
             self.held[direction] = True
 
+    def delay_of(self, direction: str) -> float:
+        """Seconds that a piece takes, this way."""
+        return 0.0 if self.only and self.only != direction else self.delay
+
     def open(self) -> None:
         """Pass everything on at once, what was held as well."""
-        self.delay = 0.0
+        self.delay, self.only = 0.0, ""
         self.held = dict.fromkeys(self.held, False)
         for end in list(self.ends):
             end.flush()
@@ -77,11 +83,24 @@ class End(asyncio.Protocol):
         if self.direction == "to_client":
             data = self.wires.rewrite(data)
         way = self.wires.ways[self.group]
-        if not self.queue and not way.delay and not way.held[self.direction] and self.connected:
+        if self.direction == "to_server" and self.group == TRACKED:
+            data = self.hold_before(way, data)
+        delay = way.delay_of(self.direction)
+        if not self.queue and not delay and not way.held[self.direction] and self.connected:
             self.write(data)
         else:
-            self.queue.append((self.wires.loop.time() + way.delay, data))
+            self.queue.append((self.wires.loop.time() + delay, data))
             self.flush()
+
+    def hold_before(self, way: Way, data: bytes) -> bytes:
+        """Pass on what comes before the bytes that are waited for, if they are here; the rest."""
+        before, found, after = data.partition(self.wires.hold_before or data)
+        if not self.wires.hold_before or not found or not self.connected:
+            return data
+        self.write(before)
+        way.hold("to_server")
+        self.wires.hold_before = b""
+        return found + after
 
     def connection_lost(self, error: Exception | None) -> None:
         """Its end is passed on behind what it had sent."""
@@ -143,6 +162,8 @@ class Wires:
         self.ways: Ways = {TRACKED: Way(), OTHERS: Way()}
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
         """What the server says, as its clients get it."""
+        self.hold_before = b""
+        """On its way to the server, a tracked connection is held when it comes to these bytes."""
         self.loop: asyncio.AbstractEventLoop
         self._server: asyncio.Server | None = None
         self._connecting: set[asyncio.Task[None]] = set()
