@@ -30,6 +30,7 @@ from sidecar.policy.breaker import State
 from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
 from sidecar.policy.topology import Address, Event, MasterNamed
 from sidecar.policy.warmup import Phase
+from sidecar.proxy.auditing import AuditTrail
 from sidecar.proxy.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.greeting import Login, Target, is_error, tune
 from sidecar.proxy.master import MasterFollower, Sentinels
@@ -37,6 +38,7 @@ from sidecar.proxy.plane import Client, Plane
 from sidecar.proxy.pool import QUIET, Pool
 from sidecar.proxy.tls import client_context, expiry, handshake, server_context
 from sidecar.proxy.warmup import Show, Warmup
+from sidecar.telemetry.audit import Audit
 from sidecar.urls import Endpoint, parse_listen
 
 log = structlog.get_logger()
@@ -60,6 +62,7 @@ class Proxy:
         self.pool: Pool
         self.master: MasterFollower | None = None
         self.sentinels: Sentinels | None = None
+        self.audit: Audit | None = None
         self.warm: Warmup | None = None
         self.show_warming: Show | None = None
         self._context: ssl.SSLContext | None = None
@@ -95,6 +98,9 @@ class Proxy:
             output_pause=limits.client_output_pause,
             output_max=limits.client_output_max,
         )
+        if self.audit is not None:
+            self.pool.audit = AuditTrail(self.audit)
+            self.plane.use_audit()
         self.pool.begin(self.plane, lambda: self._setinfo)
         self._begun = True
         self.warm = Warmup.of(self.pool, self.settings, self.show_warming)

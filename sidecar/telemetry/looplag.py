@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 INTERVAL = 0.1
 WINDOW = 30.0
@@ -17,6 +18,7 @@ class LoopLag:
     """
 
     def __init__(self) -> None:
+        self.also: list[Callable[[float], None]] = []
         self._since = time.monotonic()
         self._now = 0.0
         self._before = 0.0
@@ -39,3 +41,5 @@ class LoopLag:
             await asyncio.sleep(INTERVAL)
             now = time.monotonic()
             self.note(max(now - due, 0.0), now)
+            for call in self.also:
+                call(now)

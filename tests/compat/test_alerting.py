@@ -32,9 +32,7 @@ class World:
         self.inbox = parts.enter_context(Inbox())
         self.alertmanager = parts.enter_context(Alertmanager(self.inbox, group_interval="2s"))
         labels = {"team": "payments", "app": "shop"}
-        self.prometheus = parts.enter_context(
-            Prometheus([admin], self.alertmanager, labels=labels)
-        )
+        self.prometheus = parts.enter_context(Prometheus([admin], self.alertmanager, labels=labels))
 
 
 @pytest.fixture

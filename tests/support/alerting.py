@@ -35,9 +35,8 @@ def fetch(url: str) -> Any:
 
 def answers(url: str) -> bool:
     """Whether there is a 200 at a URL."""
-    with suppress(OSError):
-        with urllib.request.urlopen(url, timeout=5):
-            return True
+    with suppress(OSError), urllib.request.urlopen(url, timeout=5):
+        return True
     return False
 
 
