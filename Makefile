@@ -27,7 +27,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
   bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs certs clean \
-  observe
+  observe dashboards
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -111,6 +111,9 @@ docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics
 	@mv build/full.toml config/full.toml
 	@mv build/metrics.md docs/metrics.md
 	@mv build/configuration.md docs/configuration.md
+
+dashboards: $(VENV)/.installed-test ## write config/grafana/dashboards anew
+	$(BIN)/python config/grafana/generate.py
 
 certs: $(BUILT) ## certificates for development, in certs/
 	@$(BIN)/sidecar certs dev $(ARGS)

@@ -311,7 +311,8 @@ class _Sidecar:
 def _reason(error: OSError) -> str:
     """What the system says, without the "[Errno 98] error while attempting to …" around it."""
     if isinstance(error, ssl.SSLError):
-        return error.reason or str(error)
+        # Those of our own making have no reason, but a text.
+        return getattr(error, "reason", None) or str(error.args[-1] if error.args else error)
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return error.strerror or str(error)
