@@ -26,7 +26,8 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
-  bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs certs clean
+  bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs certs clean \
+  observe dashboards
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -75,6 +76,10 @@ bench-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the bench r
 	@tests/support/install_peers.sh test bench
 	$(BIN)/python -m bench --quick $(ARGS)
 
+observe: $(BUILT) $(VENV)/.installed-test ## sidecar, Prometheus and Alertmanager, to look at
+	@tests/support/install_peers.sh test
+	@exec $(BIN)/python -m bench.observe $(ARGS)
+
 drill: $(BUILT) $(VENV)/.installed-bench ## failover drills, beside direct clients: ARGS="--only 3"
 	@tests/support/install_peers.sh test
 	$(BIN)/python -m bench.drills $(ARGS)
@@ -106,6 +111,9 @@ docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics
 	@mv build/full.toml config/full.toml
 	@mv build/metrics.md docs/metrics.md
 	@mv build/configuration.md docs/configuration.md
+
+dashboards: $(VENV)/.installed-test ## write config/grafana/dashboards anew
+	$(BIN)/python config/grafana/generate.py
 
 certs: $(BUILT) ## certificates for development, in certs/
 	@$(BIN)/sidecar certs dev $(ARGS)

@@ -21,6 +21,7 @@ from contextlib import suppress
 import structlog
 import uvloop
 
+from sidecar import __version__
 from sidecar.admin.server import AdminServer
 from sidecar.config import Settings
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
@@ -30,6 +31,8 @@ from sidecar.proxy.errors import ProxyStartError
 from sidecar.proxy.server import Proxy
 from sidecar.proxy.tls import client_context
 from sidecar.telemetry import logs, progress
+from sidecar.telemetry.audit import Audit, AuditError
+from sidecar.telemetry.looplag import LoopLag
 from sidecar.urls import Endpoint
 
 log = structlog.get_logger()
@@ -44,8 +47,11 @@ class StartError(Exception):
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartError."""
     logs.configure(settings.log.format, settings.log.level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    finally:
+        logs.close()
 
 
 async def serve(settings: Settings) -> None:
@@ -74,6 +80,8 @@ class _Sidecar:
         self.serving = False
         self.failure = ""
         self.stop = asyncio.Event()
+        self.lag = LoopLag()
+        self.audit: Audit | None = None
 
     def on_signal(self, number: int) -> None:
         """First signal: end in order. Second: at once."""
@@ -86,6 +94,7 @@ class _Sidecar:
         log.warning("ending at once", signal=name)
         if self.embedded is not None:
             self.embedded.kill()
+        logs.flush(0.2)
         sys.stderr.flush()
         os._exit(128 + number)
 
@@ -93,12 +102,20 @@ class _Sidecar:
         """SIGHUP: read the certificates again; bad ones leave the old ones in use."""
         if self.proxy is None:
             return
+        problem = ""
         try:
             self.proxy.reload_certificates()
         except (OSError, ssl.SSLError) as error:
-            log.error("certificates were not reloaded", error=_reason(error))
+            problem = _reason(error)
+            log.error("certificates were not reloaded", error=problem)
         else:
             log.info("certificates reloaded")
+        if self.audit is not None:
+            try:
+                self.audit.reopen()
+            except AuditError as error:
+                log.error("audit stream not opened anew", error=str(error))
+            self.audit.note("reload", "failed" if problem else "done", problem or "certificates")
 
     def on_embedded_exit(self, reason: str) -> None:
         """The data is gone with the server: end, so that whoever supervises us starts both."""
@@ -112,7 +129,13 @@ class _Sidecar:
         return checks
 
     def snapshot(self) -> Mapping[str, object]:
-        return self.proxy.snapshot() if self.serving and self.proxy is not None else {}
+        values: dict[str, object] = {"loop_lag": self.lag.longest()}
+        values.update(logs.counts(self.audit.counts() if self.audit is not None else None))
+        if self.serving and self.proxy is not None:
+            values.update(self.proxy.snapshot())
+            if self.watcher is not None:
+                values.update(self.watcher.counts())
+        return values
 
     def hot_keys(self, count: int) -> Mapping[str, object]:
         if not self.serving or self.proxy is None:
@@ -120,6 +143,8 @@ class _Sidecar:
         return self.proxy.hot_keys(count)
 
     async def serve(self) -> None:
+        self.lag.also.append(logs.tick)
+        watching = asyncio.create_task(self.lag.watch())
         try:
             if await self._unless_stopped(self._start()):
                 self.serving = True
@@ -128,10 +153,19 @@ class _Sidecar:
                 await self._drain()
         finally:
             self.serving = False
+            watching.cancel()
             await self._close()
         if self.failure:
             raise StartError(self.failure)
         log.info("stopped")
+
+    def _start_audit(self) -> None:
+        if self.settings.audit.file:
+            try:
+                self.audit = Audit(self.settings.audit.file)
+            except AuditError as error:
+                raise StartError(str(error)) from error
+            self.audit.note("started", detail=__version__)
 
     async def _unless_stopped(self, work: Coroutine[object, object, None]) -> bool:
         """Run `work`; False when a signal came first (then it is cancelled)."""
@@ -151,11 +185,13 @@ class _Sidecar:
         return finished
 
     async def _start(self) -> None:
+        self._start_audit()
         await self._start_admin()
         upstream = self.settings.upstream_endpoint
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
         self.proxy = proxy = Proxy(self.settings, upstream)
+        proxy.audit = self.audit
         proxy.show_warming = progress.bar(self.settings.log.format, sys.stderr, "warming up")
         try:
             master = None
@@ -180,7 +216,7 @@ class _Sidecar:
         listen = self.settings.admin.listen
         if not listen:
             return
-        admin = AdminServer(listen, self.snapshot, self.ready, self.hot_keys)
+        admin = AdminServer(listen, self.snapshot, self.ready, self.hot_keys, self.audit)
         try:
             await admin.start()
         except OSError as error:
@@ -237,6 +273,7 @@ class _Sidecar:
         upstream = upstream or str(self.settings.upstream_endpoint)
         admin = self.admin.url if self.admin is not None else "off"
         log.info("listening", urls=urls, upstream=upstream, admin=admin)
+        logs.flush()
         if logs.shows_console(self.settings.log.format, sys.stderr) and sys.stderr.isatty():
             sys.stderr.write(_banner(urls, upstream, admin))
 
@@ -266,12 +303,16 @@ class _Sidecar:
                 await stop()
             except Exception:
                 log.exception("a part did not stop cleanly")
+        if self.audit is not None:
+            self.audit.note("stopped")
+            self.audit.close()
 
 
 def _reason(error: OSError) -> str:
     """What the system says, without the "[Errno 98] error while attempting to …" around it."""
     if isinstance(error, ssl.SSLError):
-        return error.reason or str(error)
+        # Those of our own making have no reason, but a text.
+        return getattr(error, "reason", None) or str(error.args[-1] if error.args else error)
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return error.strerror or str(error)

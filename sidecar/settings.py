@@ -415,6 +415,18 @@ class Log(_Section, frozen=True):
     ] = "info"
 
 
+class Audit(_Section, frozen=True):
+    """The audit stream: logins, refused and dangerous commands, administration; JSON lines."""
+
+    file: Annotated[
+        str,
+        setting(
+            'Where it goes: a file, which SIGHUP opens anew, or "-" for standard output, where '
+            'each line has "audit": true. Empty is off.'
+        ),
+    ] = ""
+
+
 class Settings(_Section, frozen=True):
     """All settings of one sidecar."""
 
@@ -431,6 +443,7 @@ class Settings(_Section, frozen=True):
     limits: Limits = msgspec.field(default_factory=Limits)
     drain: Drain = msgspec.field(default_factory=Drain)
     log: Log = msgspec.field(default_factory=Log)
+    audit: Audit = msgspec.field(default_factory=Audit)
 
     @property
     def listeners(self) -> tuple[Endpoint, ...]:

@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from sidecar.admin.audited import audited
 from sidecar.telemetry import metrics
+from sidecar.telemetry.audit import Audit
 from sidecar.urls import join_host_port, parse_host_port
 
 Ready = Callable[[], Mapping[str, bool]]
@@ -49,12 +51,14 @@ class AdminServer:
         snapshot: metrics.Snapshot,
         ready: Ready,
         hot_keys: HotKeys = lambda count: {"window_s": 0, "keys": []},
+        audit: Audit | None = None,
     ) -> None:
         """`listen` is `host:port` (port 0 takes a free one); raises ValueError for another form."""
         self._host, self._port = parse_host_port(listen)
         self._registry = metrics.registry(snapshot)
         self._ready = ready
         self._hot = hot_keys
+        self._audit = audit
         self._runner: web.AppRunner | None = None
 
     @property
@@ -64,7 +68,7 @@ class AdminServer:
 
     async def start(self) -> None:
         """Bind and serve. Raises OSError when the address cannot be had."""
-        app = web.Application()
+        app = web.Application(middlewares=[audited(self._audit)] if self._audit else [])
         app.router.add_get("/", self._index)
         app.router.add_get("/livez", self._live)
         app.router.add_get("/healthz", self._live)

@@ -25,6 +25,7 @@ cdef enum CommandFlag:
     COMMAND_CACHEABLE = 4   # a pure function of its arguments and of one key's value
     COMMAND_CACHEABLE_EACH = 8  # the same for each of its keys: MGET
     COMMAND_OPAQUE = 16     # a script's or module's: its error may say anything, whatever was done
+    COMMAND_AUDITED = 32    # the audit stream records it (see audit.pyx)
 
 cdef enum KeyForm:          # where a command's keys are (the low bits of Command.keys)
     FORM_UNKNOWN = 0        # can't be known

@@ -45,6 +45,7 @@ from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPL
                                  framer_reset)
 from sidecar.core.request cimport scanner_reset
 from sidecar.core.stats cimport latency_bucket
+from sidecar.core.audit cimport audit_reply
 
 cdef enum:
     FIRST_RING = 16
@@ -408,6 +409,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         l.core.stats.latency[e.family].sum_us += now - last_at
         if l.framer.first == c'-':
             l.core.stats.errors[e.family] += 1
+            if l.core.audit != NULL and not l.partial:
+                audit_reply(e, p + frame_at, i - frame_at)
         l.framer.first = 0
         l.partial = False
         if s != NULL:

@@ -100,6 +100,7 @@ cdef struct Core:
     Bars* bars              # NULL: no near cache
     void* cache             # the Cache of cache.pyx; NULL: none
     void* sketch            # the Sketch of sketch.pyx; NULL: hot keys are not looked for
+    void* audit             # the Notes of audit.pyx; NULL: nothing is recorded
     uint64_t hash           # of the only key of the command being dispatched,
     bint hashed             # if it is known by now
     bint more               # and whether more requests of the client lie behind it

@@ -24,13 +24,15 @@ pieces are passed on as they arrive (`streaming`). Its entry is queued with the 
 """
 from libc.stdint cimport uint32_t
 from sidecar.core.acks cimport link_seal
+from sidecar.core.audit cimport audit_begin, audit_command, audit_take_back
 from sidecar.core.bars cimport bars_give_up, bars_take_back
 from sidecar.core.cache cimport (ASK, FILLING, PASS, PUT_OFF, SERVED, cache_pass, cache_pass_part,
     cache_serve, cache_touch)
 from sidecar.core.fills cimport cache_check_due
 from sidecar.core.store cimport Cache, Value
 from sidecar.core.keys cimport KeySpan, find_keys, first_key
-from sidecar.core.commands cimport (COMMAND_CACHEABLE, COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
+from sidecar.core.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
+    COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
     ROUTE_PIN, ROUTE_QUIT, ROUTE_RESET, ROUTE_SHARED, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
 from sidecar.core.link cimport link_bytes, link_entry, link_push, session_mark, session_say
@@ -104,6 +106,8 @@ cdef int push(Session* s, Command* c, const char* p, size_t n, int flags) noexce
         return WANT_ERROR
     if s.core.cache != NULL:
         cache_pass(s.link, c, p, n, &s.scan)
+    if c.flags & COMMAND_AUDITED:
+        audit_command(s, c, p, n)
     return WANT_NOTHING
 
 
@@ -134,6 +138,7 @@ cdef int open_multi(Session* s, Command* c, const char* p, size_t n, size_t at) 
     s.multi_at = at
     s.multi_out = buffer_size(&s.link.out)
     s.multi_pending = s.link.tail - s.link.head
+    audit_begin(s)
     s.in_multi = True
     return push(s, c, p, n, ENTRY_IN_MULTI)
 
@@ -146,6 +151,7 @@ cdef void take_back_multi(Session* s) noexcept nogil:
     bars_take_back(l, before)
     l.tail = before
     buffer_truncate(&l.out, s.multi_out)
+    audit_take_back(s)
     s.in_multi = False
 
 
@@ -222,6 +228,8 @@ cdef int dispatch_dedicated(Session* s, Command* c, int route, const char* p,
     if route == ROUTE_LOCAL or route == ROUTE_PIN:
         if s.core.acks and s.outstanding:
             return WANT_HELD            # replies that are withheld must be given out first
+        if c.flags & COMMAND_AUDITED:
+            audit_command(s, c, p, n)
         return pin(s, p, n)
     if route == ROUTE_MULTI and s.scan.argc == 1:
         if link_seal(s.link) < 0:       # nothing of the sidecar's own may follow until EXEC
@@ -275,6 +283,8 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
     if route == ROUTE_LOCAL and s.translating and s.scan.argc > 2 and s.scan.name_len == 6:
         return WANT_LOCAL               # CLIENT ... may name clients by the sidecar's ids
     s.core.stats.calls[c.id] += 1
+    if c.flags & COMMAND_AUDITED:
+        audit_command(s, c, p, n)
     if s.core.cache != NULL:
         cache_touch(s.core, s.link, NULL, c, p, n, &s.scan)
     if link_bytes(s.link, p, n) < 0:
@@ -349,6 +359,8 @@ cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noex
                 return 0
             if s.core.cache != NULL:
                 cache_pass_part(s.link, c, p, k)
+            if c.flags & COMMAND_AUDITED:
+                audit_command(s, c, p, k)
             if c.route == ROUTE_ONCE:
                 s.link.spoilt = True
             elif c.route == ROUTE_WATCH:

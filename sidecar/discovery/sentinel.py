@@ -191,6 +191,17 @@ class SentinelWatcher:
             ],
         }
 
+    def counts(self) -> Mapping[str, int]:
+        """For metrics: Sentinels known and connected; replicas, when one has told."""
+        peers = self._peers.values()
+        counts = {
+            "sentinels_known": len(peers),
+            "sentinels_connected": sum(1 for peer in peers if peer.link is not None),
+        }
+        if isinstance(replicas := self.snapshot()["replicas"], int):
+            counts["replicas_known"] = replicas
+        return counts
+
     def _peer(self, address: Address, configured: bool) -> Peer:
         return Peer(address, configured, self._access, self._emit, self._regard)
 

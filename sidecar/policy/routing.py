@@ -15,7 +15,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sidecar.core.commands import CACHEABLE, CACHEABLE_EACH, OPAQUE, READ, ROUTES, WRITES
+from sidecar.core.commands import AUDITED, CACHEABLE, CACHEABLE_EACH, OPAQUE, READ, ROUTES, WRITES
+from sidecar.policy.auditing import audited
 from sidecar.policy.keyspecs import KEY_FLAGS, NONE, Described, Rule, describe, rule_of
 
 # Route, effects and cacheability, family, arity, where the keys are.
@@ -160,7 +161,7 @@ def _row(command: Described, arity: int, categories: Iterable[str]) -> Row:
     name, flags = command.name, command.flags
     return (
         ROUTES[route_of(name, flags)],
-        effects_of(name, flags) | cacheable(name, flags),
+        effects_of(name, flags) | cacheable(name, flags) | AUDITED * audited(name),
         family_of(categories),
         max(-32768, min(32767, arity)),
         rule_of(command),

@@ -127,6 +127,11 @@ class HotKeyWatch:
             for tenant, key, share, rate, reads, writes, hot in self.detector.top(most)
         ]
 
+    def top_share(self) -> float:
+        """The share that the hottest key has of the traffic; 0 without any."""
+        rows = self.detector.top(1)
+        return float(rows[0][2]) if rows else 0.0
+
     def snapshot(self) -> Mapping[str, Any]:
         """Counters and gauges."""
         return {**self.detector.stats(), "events": self.events, "window_s": self.settings.window}

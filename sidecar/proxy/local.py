@@ -153,6 +153,7 @@ class LocalCommands:
         try:
             talk = await self.pool.reach()
             reply = (await talk.ask(raw))[0]
+            self._judged(client, login, not is_error(reply))
             if is_error(reply):
                 talk.close()
                 client.task = None
@@ -171,6 +172,10 @@ class LocalCommands:
             return
         self.pool.join(client, identity)
         client.answer(answer(reply, identity))
+
+    def _judged(self, client: Client, login: Login, accepted: bool) -> None:
+        if self.pool.audit is not None:
+            self.pool.audit.login(client, login.user, accepted)
 
     def _hello(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         parsed = hellos.parse_hello(args)

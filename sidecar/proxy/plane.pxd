@@ -1,5 +1,6 @@
 """The sockets of the data path (see plane.pyx)."""
 from libc.stddef cimport size_t
+from sidecar.core.audit cimport Notes
 from sidecar.core.cache cimport NearCache
 from sidecar.core.commands cimport CommandTable
 from sidecar.core.records cimport Bars, Core, Link, Session
@@ -21,6 +22,7 @@ cdef class Plane(Reactor):
     cdef readonly NearCache near_cache
     cdef readonly HotKeys hot_keys
     cdef Bars* bars
+    cdef Notes* notes           # for the audit stream; NULL: there is none
     cdef readonly list tracked  # the connections that read for the near cache
     cdef bint flush_due
     cdef bint settling
@@ -36,6 +38,7 @@ cdef class Plane(Reactor):
     cdef int schedule(self) except -1
     cdef int push_out(self) except -1
     cdef int room(self) except -1
+    cdef int tell_notes(self) except -1
 
 cdef class Client(Connection):
     cdef readonly Plane plane

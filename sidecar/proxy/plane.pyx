@@ -21,6 +21,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from time import monotonic
 
+from sidecar.core.audit cimport NOTE_COMMAND, NOTE_NOPERM, Note, Notes
 from sidecar.core.bars cimport bars_give_up
 from sidecar.core.cache cimport NearCache
 from sidecar.core.fills cimport cache_leave
@@ -61,7 +62,7 @@ cdef class Plane(Reactor):
 
     `handler` has wanted(client, want), client_closed(client), upstream_lost(upstream, reason),
     released(client, upstream), was_reset(client), may_hold(client), end_when_quiet(client)
-    and failed(connection, error); all are called on the loop and return at once.
+    failed(connection, error) and audited(client, kind, command, second); all are called on the loop and return at once.
     """
 
     def __cinit__(self, loop, handler, CommandTable table, *, size_t request_buffer,
@@ -88,6 +89,7 @@ cdef class Plane(Reactor):
     def __dealloc__(self):
         free(self.stats)
         free(self.bars)
+        free(self.notes)
 
     cdef void before_events(self) noexcept:
         self.stamp()
@@ -136,6 +138,34 @@ cdef class Plane(Reactor):
         """Count keys in this detector."""
         self.hot_keys = hot_keys
         self.core.sketch = <void*>hot_keys.sketch
+
+    def use_audit(self):
+        """Tell the handler of audited commands and of refused ones: audited(client, kind, command,
+        second word); kind is "command", "NOPERM", "NOAUTH" or, without a client, "lost"."""
+        if self.notes == NULL:
+            self.notes = <Notes*>calloc(1, sizeof(Notes))
+            if self.notes == NULL:
+                raise MemoryError
+        self.core.audit = self.notes
+
+    cdef int tell_notes(self) except -1:
+        """Hand over the notes, while the clients they are about are surely there."""
+        cdef Note* note
+        cdef int i
+        cdef list told = []
+        for i in range(self.notes.count):
+            note = self.notes.notes + i
+            kind = "command" if note.kind == NOTE_COMMAND else (
+                "NOPERM" if note.kind == NOTE_NOPERM else "NOAUTH")
+            told.append((<object>note.owner, kind, self.table.name(note.command),
+                         note.second[:note.second_len]))
+        if self.notes.lost:
+            told.append((None, "lost", str(self.notes.lost), b""))
+        self.notes.count = 0
+        self.notes.lost = 0
+        for client, kind, command, second in told:
+            self.handler.audited(client, kind, command, second)
+        return 0
 
     def hold_writes(self):
         """Keep back what may change data, until `release_writes`."""
@@ -315,6 +345,8 @@ cdef class Client(Connection):
         elif session_feed(self.s, self.plane.table, self.plane.received, n) < 0:
             self.close("memory")
             return 0
+        if self.plane.notes != NULL and self.plane.notes.count:
+            self.plane.tell_notes()
         if not self.closed:
             self.sent_to_link()
         if not self.closed:
@@ -525,6 +557,8 @@ cdef class Client(Connection):
         if session_resume(self.s, self.plane.table) < 0:
             self.close("memory")
             return 0
+        if self.plane.notes != NULL and self.plane.notes.count:
+            self.plane.tell_notes()
         self.sent_to_link()
         if not self.closed:
             session_mark(self.s)
@@ -807,6 +841,8 @@ cdef class Upstream(Connection):
             n = link_receive_acked(self.link, self.plane.received, n)
         else:
             n = link_receive(self.link, self.plane.received, n)
+        if self.plane.notes != NULL and self.plane.notes.count:
+            self.plane.tell_notes()
         self.plane.settle()
         if n < 0:
             self.lost("the server sent what nobody asked for")

@@ -29,6 +29,7 @@ from sidecar.config import Settings
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.breaker import Breaker, State
 from sidecar.proxy import plane as planes
+from sidecar.proxy.auditing import AuditTrail
 from sidecar.proxy.caretaker import Caretaker
 from sidecar.proxy.dedicated import DedicatedLinks
 from sidecar.proxy.errors import NotMaster, Refused, Unreachable, unavailable
@@ -93,6 +94,7 @@ class Pool:
         self.caretaker = Caretaker(self)
         self.near: NearCacheKeeper | None = None
         self.hot: HotKeyWatch | None = None
+        self.audit: AuditTrail | None = None
         if settings.hotkeys.enabled:
             self.hot = HotKeyWatch(self, settings.hotkeys)
         if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
@@ -586,6 +588,11 @@ class Pool:
         """The server has answered a pinned client's RESET."""
         self.local.forget(client)
         client.resume()
+
+    def audited(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
+        """A command was passed on, or refused, that the audit stream records."""
+        if self.audit is not None:
+            self.audit.noted(client, kind, command, second)
 
     def failed(self, connection: Client | Upstream, error: Exception) -> None:
         """Serving a connection raised an error: ours, so it is logged, and the connection ends."""

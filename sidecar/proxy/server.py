@@ -29,13 +29,16 @@ from sidecar.core.commands import CommandTable
 from sidecar.policy.breaker import State
 from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
 from sidecar.policy.topology import Address, Event, MasterNamed
+from sidecar.policy.warmup import Phase
+from sidecar.proxy.auditing import AuditTrail
 from sidecar.proxy.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.greeting import Login, Target, is_error, tune
 from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.plane import Client, Plane
 from sidecar.proxy.pool import QUIET, Pool
-from sidecar.proxy.tls import client_context, handshake, server_context
+from sidecar.proxy.tls import client_context, expiry, handshake, server_context
 from sidecar.proxy.warmup import Show, Warmup
+from sidecar.telemetry.audit import Audit
 from sidecar.urls import Endpoint, parse_listen
 
 log = structlog.get_logger()
@@ -59,12 +62,14 @@ class Proxy:
         self.pool: Pool
         self.master: MasterFollower | None = None
         self.sentinels: Sentinels | None = None
+        self.audit: Audit | None = None
         self.warm: Warmup | None = None
         self.show_warming: Show | None = None
         self._context: ssl.SSLContext | None = None
         self._listeners: list[socket.socket] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._server_context: ssl.SSLContext | None = None
+        self._certificates: dict[str, float] = {}
         self._setinfo = True
         self._draining = False
         self._begun = False
@@ -93,6 +98,9 @@ class Proxy:
             output_pause=limits.client_output_pause,
             output_max=limits.client_output_max,
         )
+        if self.audit is not None:
+            self.pool.audit = AuditTrail(self.audit)
+            self.plane.use_audit()
         self.pool.begin(self.plane, lambda: self._setinfo)
         self._begun = True
         self.warm = Warmup.of(self.pool, self.settings, self.show_warming)
@@ -103,6 +111,7 @@ class Proxy:
         listen = [parse_listen(url) for url in self.settings.listen.urls]
         if any(endpoint.tls for endpoint in listen):
             self._server_context = server_context(self.settings.listen.tls)
+        self._note_certificates()
         try:
             for endpoint in listen:
                 self._listen(endpoint)
@@ -275,6 +284,15 @@ class Proxy:
             self._context = self._client_context()
             if self.pool.target is not None:
                 self.pool.renew(self._target_for(self.pool.target.endpoint))
+        self._note_certificates()
+
+    def _note_certificates(self) -> None:
+        """Remember when the certificates in use end."""
+        used = {
+            "listen": self._server_context and self.settings.listen.tls.cert_file,
+            "upstream": self._context and self.settings.upstream.tls.cert_file,
+        }
+        self._certificates = {name: expiry(path) for name, path in used.items() if path}
 
     def _gone(self, client: Client) -> None:
         self.pool.local.by_id.pop(client.id, None)
@@ -358,15 +376,22 @@ class Proxy:
         )
         if self.pool.hot is not None:
             values.update({f"hotkeys_{k}": v for k, v in self.pool.hot.snapshot().items()})
+            values["hotkeys_top_share"] = self.pool.hot.top_share()
         if self.pool.near is not None:
             near = {k: v for k, v in self.pool.near.snapshot().items() if v is not None}
             values.update({f"cache_{k}": v for k, v in near.items()})
         if self.warm is not None:
-            values["warm"] = self.warm.snapshot()
+            values["warm"] = warm = self.warm.snapshot()
+            values.update({f"warm_{k}": warm[k] for k in ("total", "loaded", "failed", "duration")})
+            values["warm_state"] = {p.value: int(p.value == warm["state"]) for p in Phase}
+        if self._certificates:
+            values["certificates"] = self._certificates
         if self.master is not None:
             values["failover"] = self.master.snapshot()
             values["switches"] = self.master.switches
             values["last_interruption"] = self.master.last_pause
+            if self.master.last_switch is not None:
+                values["last_switch"] = self.master.last_switch
         return values
 
     def hot_keys(self, most: int) -> Mapping[str, object]:

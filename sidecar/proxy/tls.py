@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from pathlib import Path
 
 from sidecar.config import ListenTls, UpstreamTls
 
@@ -61,6 +62,14 @@ def _load_ca(context: ssl.SSLContext, path: str, key: str) -> None:
         context.load_verify_locations(path)
     except (OSError, ssl.SSLError) as error:
         raise ssl.SSLError(f"cannot load {key} {path!r}: {error}") from error
+
+
+def expiry(path: str) -> float:
+    """When the first certificate in a PEM file, the one that is shown to peers, ends: Unix time."""
+    from cryptography import x509  # half the start's time, and only needed with TLS
+
+    certificate = x509.load_pem_x509_certificates(Path(path).read_bytes())[0]
+    return certificate.not_valid_after_utc.timestamp()
 
 
 class Resumption:

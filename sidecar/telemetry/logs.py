@@ -2,57 +2,134 @@
 
 `configure` is called once, by the composition root; everybody else takes a logger with
 `structlog.get_logger()`. Lines of the standard library's `logging` (asyncio, aiohttp) come out
-in the same form. Not for the data path: a line costs several microseconds. Never log a value, a
-password or a URL that is not an `Endpoint` turned to text.
+in the same form. A thread writes them (writer.py), so a reader that hangs holds nobody up; an
+event that comes over and over is told a few times and then counted (repeats.py). Events have
+stable names, all of them in docs/logging.md.
+
+Not for the data path: a line costs several microseconds. Never log a value, a password or a URL
+that is not an `Endpoint` turned to text.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 import msgspec
 import structlog
-from structlog.typing import Processor
+
+from sidecar.telemetry.repeats import Repeats
+from sidecar.telemetry.writer import LineWriter
 
 Format = Literal["auto", "json", "console"]
 Level = Literal["debug", "info", "warning", "error"]
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
+_log = structlog.get_logger()
+
+
+class _Setup:
+    """What `configure` has set up. Loggers are kept by who made them, so they look here."""
+
+    def __init__(self) -> None:
+        self.writer: LineWriter | None = None
+        self.repeats = Repeats()
+        self.level = logging.INFO
+        self.put: Callable[[MutableMapping[str, Any]], None] = lambda event: None
+
+
+_setup = _Setup()
 
 
 def configure(format: Format = "auto", level: Level = "info", stream: TextIO | None = None) -> None:
-    """Set up both structlog and `logging`, writing to `stream` (standard error by default).
+    """Set up both structlog and `logging`, writing to standard error, by way of a thread.
 
-    `auto` means console on a terminal and JSON otherwise. May be called again: the last call
-    counts, for loggers made before it too.
+    Another `stream` is written to at once. `auto` means console on a terminal and JSON otherwise.
+    May be called again: the last call counts, for loggers made before it too.
     """
+    close()
     out = sys.stderr if stream is None else stream
-    number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    ]
-    final = _console(out) if shows_console(format, out) else _json()
+    line = _console_line(out) if shows_console(format, out) else _json_line
+    if stream is None and sys.__stderr__ is not None and out is sys.__stderr__:
+        out.flush()
+        _setup.writer = LineWriter(out.fileno(), line)
+        _setup.put = _setup.writer.put
+    else:
+        _setup.put = _Direct(out, line).put
+    _setup.repeats = Repeats()
+    _setup.level = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*shared, *final],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(out),
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
-        )
+        processors=[_event],
+        wrapper_class=_Bound,
+        logger_factory=_Logger,
+        cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(max(number, logging.INFO))  # the libraries' debug lines are theirs
+    root.handlers[:] = [_Handler()]
+    root.setLevel(max(_setup.level, logging.INFO))  # the libraries' debug lines are theirs
+
+
+def slow_command(
+    command: str,
+    seconds: float,
+    *,
+    client: int,
+    user: str = "",
+    db: int = 0,
+    trace_id: str = "",
+    **more: object,
+) -> None:
+    """A command took long. `more` are facts such as family, server or error; never an argument."""
+    facts = {"user": user, "trace_id": trace_id, **more}
+    _log.warning(
+        "slow command",
+        command=command,
+        ms=round(1000 * seconds, 3),
+        client=client,
+        db=db,
+        **{name: fact for name, fact in facts.items() if fact not in ("", None)},
+    )
+
+
+def tick(now: float | None = None) -> None:
+    """Tell of what was left out and has not come again. To be called every second or so."""
+    for event, count in _setup.repeats.due(time.monotonic() if now is None else now):
+        _log.warning("lines left out", of=event, suppressed=count)
+
+
+def counts(audit: Mapping[str, int] | None = None) -> dict[str, object]:
+    """What has been written and left out, for metrics; with what the audit stream has counted."""
+    writer = _setup.writer
+    lines = {"log": writer.written if writer else 0}
+    dropped = {"log": writer.dropped if writer else 0}
+    if audit is not None:
+        lines["audit"], dropped["audit"] = audit["written"], audit["dropped"]
+    return {
+        "log_lines": lines,
+        "log_dropped": dropped,
+        "log_suppressed": _setup.repeats.suppressed,
+    }
+
+
+def flush(within: float = 1.0) -> None:
+    """Wait until everything is written, for so long."""
+    if _setup.writer is not None:
+        _setup.writer.flush(within)
+
+
+def close() -> None:
+    """Write what is left. Lines logged after it wait for the next `configure`, or are lost."""
+    writer, _setup.writer = _setup.writer, None
+    if writer is not None:
+        writer.close()
+
+
+atexit.register(close)
 
 
 def shows_console(format: Format, stream: TextIO) -> bool:
@@ -60,22 +137,112 @@ def shows_console(format: Format, stream: TextIO) -> bool:
     return format == "console" or (format == "auto" and stream.isatty())
 
 
-def _console(stream: TextIO) -> list[Processor]:
+class _Bound(structlog.BoundLoggerBase):
+    """A logger that asks for the level of the moment."""
+
+    def debug(self, event: str, **facts: Any) -> None:
+        if _setup.level <= logging.DEBUG:
+            self._proxy_to_logger("debug", event, **facts)
+
+    def info(self, event: str, **facts: Any) -> None:
+        if _setup.level <= logging.INFO:
+            self._proxy_to_logger("info", event, **facts)
+
+    def warning(self, event: str, **facts: Any) -> None:
+        if _setup.level <= logging.WARNING:
+            self._proxy_to_logger("warning", event, **facts)
+
+    def error(self, event: str, **facts: Any) -> None:
+        self._proxy_to_logger("error", event, **facts)
+
+    def exception(self, event: str, **facts: Any) -> None:
+        self._proxy_to_logger("error", event, **{"exc_info": True, **facts})
+
+
+class _Logger:
+    """What structlog hands finished events to."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def msg(self, event: MutableMapping[str, Any]) -> None:
+        _setup.put(event)
+
+    debug = info = warning = error = msg
+
+
+class _Direct:
+    """A stream that is written to at once."""
+
+    def __init__(self, stream: TextIO, line: Callable[[MutableMapping[str, Any]], bytes]) -> None:
+        self._stream = stream
+        self._line = line
+
+    def put(self, event: MutableMapping[str, Any]) -> None:
+        self._stream.write(self._line(event).decode())
+        self._stream.flush()
+
+
+def _event(
+    _: object, level: str, event: MutableMapping[str, Any]
+) -> tuple[tuple[MutableMapping[str, Any]], dict[str, Any]]:
+    """The only processor: leaves repeats out, and adds what must be seen now. The line is made of
+    it later, by the thread."""
+    left_out = _setup.repeats.allows(event["event"], time.monotonic())
+    if left_out:
+        if left_out < 0:
+            raise structlog.DropEvent
+        event["suppressed"] = left_out
+    event["level"] = level
+    event["time"] = time.time()
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(_, level, event)
+    return (event,), {}
+
+
+class _Handler(logging.Handler):
+    """Lines of `logging`, by the same way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            left_out = _setup.repeats.allows(f"{record.name}: {record.msg}", time.monotonic())
+            if left_out < 0:
+                return
+            event: dict[str, Any] = {
+                "event": record.getMessage(),
+                "level": record.levelname.lower(),
+                "time": record.created,
+                "logger": record.name,
+            }
+            if left_out:
+                event["suppressed"] = left_out
+            if record.exc_info:
+                event["exc_info"] = record.exc_info
+                event = dict(structlog.processors.format_exc_info(None, "", event))
+            _setup.put(event)
+        except Exception:
+            self.handleError(record)
+
+
+def iso(seconds: float) -> str:
+    """A Unix time as logs write it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat("T", "microseconds")[:-6] + "Z"
+
+
+def _json_line(event: MutableMapping[str, Any]) -> bytes:
+    head = {"time": iso(event.pop("time")), "level": event.pop("level")}
+    return _encode({**head, "event": event.pop("event"), **event}) + b"\n"
+
+
+def _console_line(stream: TextIO) -> Callable[[MutableMapping[str, Any]], bytes]:
     # The plain traceback: the pretty one prints local variables, passwords among them.
     plain = structlog.dev.plain_traceback
-    return [
-        structlog.dev.ConsoleRenderer(
-            colors=stream.isatty(), timestamp_key="time", exception_formatter=plain
-        )
-    ]
+    render = structlog.dev.ConsoleRenderer(
+        colors=stream.isatty(), timestamp_key="time", exception_formatter=plain
+    )
 
+    def line(event: MutableMapping[str, Any]) -> bytes:
+        event["time"] = iso(event["time"])
+        return render(None, "", event).encode("utf-8", "backslashreplace") + b"\n"
 
-def _json() -> list[Processor]:
-    return [
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(serializer=_serialize),
-    ]
-
-
-def _serialize(event: object, **_: Callable[[Any], Any]) -> str:
-    return _encode(event).decode()
+    return line

@@ -197,6 +197,22 @@ METRICS: tuple[Declared, ...] = (
         key="last_interruption",
     ),
     Declared(
+        "sidecar_master_switch_timestamp_seconds",
+        "gauge",
+        "When the sidecar last went over to another master, as Unix time.",
+        key="last_switch",
+    ),
+    Declared(
+        "sidecar_sentinels",
+        "gauge",
+        "Sentinels of the upstream: known, and of those connected.",
+        label="state",
+        keys={"known": "sentinels_known", "connected": "sentinels_connected"},
+    ),
+    Declared(
+        "sidecar_replicas", "gauge", "Replicas that the Sentinels know.", key="replicas_known"
+    ),
+    Declared(
         "sidecar_cache_hits_total",
         "counter",
         "Reads answered from the near cache.",
@@ -270,6 +286,65 @@ METRICS: tuple[Declared, ...] = (
         "counter",
         "Keys looked at to find the hot ones.",
         key="hotkeys_sampled",
+    ),
+    Declared(
+        "sidecar_hot_key_top_share",
+        "gauge",
+        "Share of the traffic that the hottest key has.",
+        key="hotkeys_top_share",
+    ),
+    Declared(
+        "sidecar_warmup_state",
+        "gauge",
+        "1 for the state the warm start is in.",
+        key="warm_state",
+        label="state",
+    ),
+    Declared(
+        "sidecar_warmup_keys",
+        "gauge",
+        "Entries of the warm start: found, and of those loaded and failed so far.",
+        label="state",
+        keys={"found": "warm_total", "loaded": "warm_loaded", "failed": "warm_failed"},
+    ),
+    Declared(
+        "sidecar_warmup_duration_seconds",
+        "gauge",
+        "How long the warm start has taken, so far or altogether.",
+        key="warm_duration",
+    ),
+    Declared(
+        "sidecar_tls_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When a certificate in use ends, as Unix time: the listener's, or the one shown upstream.",
+        key="certificates",
+        label="certificate",
+    ),
+    Declared(
+        "sidecar_event_loop_lag_seconds",
+        "gauge",
+        "Longest time within the last 30 to 60 seconds that the event loop was late.",
+        key="loop_lag",
+    ),
+    Declared(
+        "sidecar_log_lines_total",
+        "counter",
+        "Lines written, by stream: log or audit.",
+        key="log_lines",
+        label="stream",
+    ),
+    Declared(
+        "sidecar_log_dropped_total",
+        "counter",
+        "Lines dropped because whoever reads them is too slow, by stream.",
+        key="log_dropped",
+        label="stream",
+    ),
+    Declared(
+        "sidecar_log_suppressed_total",
+        "counter",
+        "Lines left out because the same event had been told often enough.",
+        key="log_suppressed",
     ),
 )
 

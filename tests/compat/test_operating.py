@@ -179,7 +179,7 @@ def test_new_certificates(plain_server: Server, tmp_path: Path) -> None:
     def reload(message: str) -> None:
         sidecar.mark()
         os.kill(sidecar.pid, signal.SIGHUP)
-        wait_until(lambda: message in sidecar.news(), message)
+        wait_until(lambda: f'"event":"{message}"' in sidecar.news(), message)
 
     old = put(first)
     settings = {"listen.tls.cert_file": str(live.cert), "listen.tls.key_file": str(live.key)}

@@ -1,0 +1,1 @@
+"""Notes of commands that the audit stream is to record (for other Cython modules only)."""

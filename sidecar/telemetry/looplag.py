@@ -1,0 +1,45 @@
+"""How late the event loop is: what keeps it busy delays everything else by as much."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+INTERVAL = 0.1
+WINDOW = 30.0
+
+
+class LoopLag:
+    """Asks to be woken every INTERVAL and notes how much later it was.
+
+    `longest` covers the present window and the one before, so a scrape every 30 seconds misses
+    nothing.
+    """
+
+    def __init__(self) -> None:
+        self.also: list[Callable[[float], None]] = []
+        self._since = time.monotonic()
+        self._now = 0.0
+        self._before = 0.0
+
+    def note(self, late: float, now: float) -> None:
+        """It was woken so many seconds late."""
+        if now - self._since >= WINDOW:
+            self._before = self._now if now - self._since < 2 * WINDOW else 0.0
+            self._since, self._now = now, 0.0
+        self._now = max(self._now, late)
+
+    def longest(self) -> float:
+        """The longest delay of the last WINDOW to 2 * WINDOW, in seconds."""
+        return max(self._now, self._before)
+
+    async def watch(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            due = time.monotonic() + INTERVAL
+            await asyncio.sleep(INTERVAL)
+            now = time.monotonic()
+            self.note(max(now - due, 0.0), now)
+            for call in self.also:
+                call(now)

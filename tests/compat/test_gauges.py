@@ -1,0 +1,113 @@
+"""Metrics that are read off the surroundings: certificates, Sentinels, warm start, the hot key."""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.alerting import MISSING, WITHOUT
+from tests.support.process import free_port, wait_until
+from tests.support.sentinels import Cluster
+from tests.support.servers import Server, Sidecar
+from tests.support.tls import Authority
+from tests.support.wire import Wire
+
+
+def scraped(sidecar: Sidecar) -> str:
+    with urllib.request.urlopen(f"http://{sidecar.admin}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def metrics(sidecar: Sidecar) -> dict[str, float]:
+    """Samples by name, with the value of their only label after a colon."""
+    return {
+        ":".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(scraped(sidecar))
+        for sample in family.samples
+    }
+
+
+def test_certificates(plain_server: Server, tmp_path: Path) -> None:
+    authority = Authority(tmp_path, "ca")
+    pem, other = authority.issue("server"), authority.issue("other", days=(-1, 9))
+    context = ssl.create_default_context(cafile=str(authority.cert_file))
+    live = tmp_path / "live.crt"
+    key = tmp_path / "live.key"
+    live.write_bytes(pem.cert.read_bytes())
+    key.write_bytes(pem.key.read_bytes())
+    settings = {"listen.tls.cert_file": str(live), "listen.tls.key_file": str(key)}
+    admin = f"127.0.0.1:{free_port()}"
+    name = "sidecar_tls_certificate_expiry_timestamp_seconds:listen"
+    with Sidecar(plain_server.url, settings=settings, tls=context, admin=admin) as sidecar:
+        shown = x509.load_pem_x509_certificate(pem.cert.read_bytes()).not_valid_after_utc
+        assert metrics(sidecar)[name] == shown.timestamp()
+        assert "sidecar_tls_certificate_expiry_timestamp_seconds:upstream" not in metrics(sidecar)
+        live.write_bytes(other.cert.read_bytes())  # without its key
+        os.kill(sidecar.pid, signal.SIGHUP)
+        wait_until(lambda: "certificates were not reloaded" in sidecar.log(), "refused")
+        assert metrics(sidecar)[name] == shown.timestamp()
+        key.write_bytes(other.key.read_bytes())
+        os.kill(sidecar.pid, signal.SIGHUP)
+        wait_until(lambda: metrics(sidecar)[name] < shown.timestamp(), "the new one is shown")
+
+
+def test_the_hottest_key_and_the_loop(plain_server: Server) -> None:
+    admin = f"127.0.0.1:{free_port()}"
+    with Sidecar(plain_server.url, admin=admin) as sidecar, Wire(sidecar.port) as wire:
+        for number in range(400):
+            wire.cmd("SET", "hot" if number % 4 else f"cold{number}", "v")
+        wait_until(lambda: 0.6 < metrics(sidecar)["sidecar_hot_key_top_share"] <= 1.0, "its share")
+        sidecar.pause()
+        until = time.monotonic() + 0.6
+        wait_until(lambda: time.monotonic() > until, "it has been stopped for a while")
+        sidecar.resume()
+        wait_until(lambda: metrics(sidecar)["sidecar_event_loop_lag_seconds"] > 0.3, "lag")
+        assert metrics(sidecar)["sidecar_log_lines_total:log"] >= 1
+
+
+def test_sentinels_and_switches() -> None:
+    with Cluster() as cluster:
+        admin = f"127.0.0.1:{free_port()}"
+        with Sidecar(cluster.url, admin=admin) as sidecar:
+
+            def known() -> bool:
+                now = metrics(sidecar)
+                return now["sidecar_sentinels:connected"] == now["sidecar_sentinels:known"] == 3
+
+            wait_until(known, "all Sentinels")
+            assert metrics(sidecar)["sidecar_replicas"] >= 1
+
+
+def test_warm_start(plain_server: Server, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a\nb\n")
+    with Wire(plain_server.port) as wire:
+        assert wire.cmd("MSET", "a", "1", "b", "2") == b"+OK\r\n"
+    admin = f"127.0.0.1:{free_port()}"
+    settings = {"warm.key_file": str(keys)}
+    with Sidecar(plain_server.url, settings=settings, admin=admin) as sidecar:
+        wait_until(lambda: metrics(sidecar).get("sidecar_warmup_state:done") == 1.0, "warm")
+        now = metrics(sidecar)
+        assert now["sidecar_warmup_keys:found"] == 2
+        assert now["sidecar_warmup_keys:loaded"] + now["sidecar_warmup_keys:failed"] == 2
+        assert now["sidecar_warmup_duration_seconds"] < 5.0
+
+
+@pytest.mark.skipif(bool(MISSING), reason=WITHOUT)
+def test_names_and_texts_are_clean(plain_server: Server) -> None:
+    admin = f"127.0.0.1:{free_port()}"
+    with Sidecar(plain_server.url, admin=admin) as sidecar:
+        text = scraped(sidecar)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
