@@ -15,7 +15,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -119,6 +119,11 @@ class _Sidecar:
             return {"window_s": self.settings.hotkeys.window, "keys": []}
         return self.proxy.hot_keys(count)
 
+    def recent_traces(self, count: int, why: str = "") -> Sequence[Mapping[str, object]]:
+        if not self.serving or self.proxy is None:
+            return []
+        return self.proxy.recent_traces(count, why)
+
     async def serve(self) -> None:
         try:
             if await self._unless_stopped(self._start()):
@@ -180,7 +185,9 @@ class _Sidecar:
         listen = self.settings.admin.listen
         if not listen:
             return
-        admin = AdminServer(listen, self.snapshot, self.ready, self.hot_keys)
+        admin = AdminServer(
+            listen, self.snapshot, self.ready, self.hot_keys, self.recent_traces
+        )
         try:
             await admin.start()
         except OSError as error:
