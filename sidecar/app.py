@@ -185,9 +185,7 @@ class _Sidecar:
         listen = self.settings.admin.listen
         if not listen:
             return
-        admin = AdminServer(
-            listen, self.snapshot, self.ready, self.hot_keys, self.recent_traces
-        )
+        admin = AdminServer(listen, self.snapshot, self.ready, self.hot_keys, self.recent_traces)
         try:
             await admin.start()
         except OSError as error:

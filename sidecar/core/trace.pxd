@@ -68,6 +68,7 @@ cdef struct Tracer:
     uint64_t counts[3]      # sampled, slow, failed
     uint64_t dropped        # not recorded, since too many were
     uint32_t cursor
+    uint64_t full_at        # when none of the open ones was free; 0: there may be one
     uint8_t used[TRACES_OPEN]
     Trace open[TRACES_OPEN]
     uint32_t head

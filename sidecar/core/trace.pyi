@@ -21,9 +21,7 @@ class _Stats(TypedDict):
     failed: int
     dropped: int
 
-_Record = tuple[
-    str, int, int, int, int, int, int, int, int, int, int, int, str, bytes, int, bytes
-]
+_Record = tuple[str, int, int, int, int, int, int, int, int, int, int, int, str, bytes, int, bytes]
 
 @disjoint_base
 class Traces:

@@ -18,8 +18,8 @@ counted and costs a comparison, so a server that answers every command with an e
 The sampler leaves a quarter of that to slow and failed commands.
 
 An entry may be dropped without an answer (its client has gone, a transaction was taken back),
-and its record stays `open`. It is used again when no other is free. So what an entry's number
-leads to is believed only when command, client and time are the entry's own.
+and its record stays `open`, until no other is free. So what an entry's number leads to is believed
+only when command, client and time are the entry's own.
 
 Time spent waiting before a command could be put on a link (no master, no free connection, a value
 being read for the near cache) is the session's: `since`, from trace_waits on.
@@ -36,6 +36,8 @@ from sidecar.core.records cimport Core, ENTRY_UNCERTAIN, Entry, Link, Session
 
 cdef enum:
     KEYS_LOOKED_AT = 64     # a command that names more is recorded without a key
+    FORGOTTEN = 1000000     # microseconds
+    LOOK_AGAIN = 10000      # after none was free
 
 SAMPLED, SLOW, FAILED = TRACE_SAMPLED, TRACE_SLOW, TRACE_FAILED
 CACHED, FILLED, WAITED, RESENT, LOCAL = (
@@ -66,15 +68,25 @@ cdef void trace_draw(Core* core) noexcept nogil:
     core.trace_skip = <uint32_t>skip if skip < UINT32_MAX else UINT32_MAX
 
 
-cdef int free_slot(Tracer* t) noexcept nogil:
-    """An open record that is not used; without one, the one used longest."""
+cdef int free_slot(Tracer* t, uint64_t now) noexcept nogil:
+    """An open record that is not used, or -1.
+
+    What has been open for long is taken for forgotten once there is no other: its entry, if it is
+    still there, was queued at another time than the new one, and so is not taken for its own.
+    """
     cdef int i
+    if t.full_at and now < t.full_at + LOOK_AGAIN:
+        return -1
+    t.full_at = 0
     for i in range(TRACES_OPEN):
         t.cursor = t.cursor + 1 if t.cursor + 1 < TRACES_OPEN else 0
         if not t.used[t.cursor]:
             return <int>t.cursor
-    t.cursor = t.cursor + 1 if t.cursor + 1 < TRACES_OPEN else 0
-    return <int>t.cursor
+    for i in range(TRACES_OPEN):
+        if t.open[i].queued + FORGOTTEN < now:
+            t.used[i] = False
+    t.full_at = now
+    return -1
 
 
 cdef void note_key(Tracer* t, Trace* r, const Command* c, const char* p, size_t n) noexcept nogil:
@@ -124,8 +136,11 @@ cdef int trace_begin(Core* core, Session* s, const Command* c, const char* p, si
     if t.allowed <= (t.reserve if sampled else 0):
         t.dropped += 1
         return -1
+    slot = free_slot(t, core.clock)
+    if slot < 0:
+        t.dropped += 1
+        return -1
     t.allowed -= 1
-    slot = free_slot(t)
     r = t.open + slot
     t.used[slot] = True
     describe(r, core, s, c.id, since, flags)

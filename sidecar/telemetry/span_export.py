@@ -21,6 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 from opentelemetry.sdk.resources import Resource
@@ -100,11 +101,18 @@ class SpanExport:
 
     async def close(self, within: float) -> None:
         """Send what is left, for at most so many seconds. It ends by itself if it takes longer."""
-        last = threading.Thread(target=self._processor.shutdown, daemon=True, name="last spans")
-        last.start()
-        deadline = time.monotonic() + within
-        while last.is_alive() and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def end() -> None:
+            self._processor.shutdown()
+            with suppress(RuntimeError):  # the loop may be closed by now
+                loop.call_soon_threadsafe(done.set)
+
+        threading.Thread(target=end, daemon=True, name="last spans").start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await done.wait()
         self._quiet.remove()
 
     def _readable(self, span: Span) -> ReadableSpan:
