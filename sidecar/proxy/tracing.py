@@ -177,7 +177,7 @@ class TraceWatch:
         """The newest traces, newest first: all, or those of one kind."""
         kinds = [why] if why else list(self._recent)
         found = {id(trace): trace for kind in kinds for trace in self._recent.get(kind, ())}
-        newest = sorted(found.values(), key=lambda trace: trace.spans[0].end, reverse=True)
+        newest = sorted(found.values(), key=lambda trace: trace.spans[0].end)[::-1]
         return [trace.as_dict() for trace in newest[:most]]
 
     def snapshot(self) -> Mapping[str, Any]:
