@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from sidecar.config import Tracing as Settings
 from sidecar.core.stats import bucket_of
 from sidecar.core.trace import LOCAL, Traces
@@ -28,6 +30,8 @@ from sidecar.telemetry.spans import NOBODY, Attributes, Peer, Record, Trace
 if TYPE_CHECKING:
     from sidecar.proxy.greeting import Target
     from sidecar.proxy.pool import Pool
+
+log = structlog.get_logger()
 
 # Of what may be recorded, the share that sampled commands leave to slow and failed ones.
 RESERVE = 0.25
@@ -56,6 +60,7 @@ class TraceWatch:
         self._reserve = RESERVE
         self._allowed = 0.0
         self._granted = 0
+        self._broken = False
         self._ticked = time.monotonic()
 
     @classmethod
@@ -109,7 +114,18 @@ class TraceWatch:
     # Records become traces
 
     def tick(self, now: float) -> None:
-        """Take what has been recorded, and allow more."""
+        """Take what has been recorded, and allow more. An error ends tracing, and nothing else."""
+        if self._broken:
+            return
+        try:
+            self._take()
+            self._allow_more(now)
+        except Exception as error:
+            self._broken = True
+            self._traces.allow(0)
+            log.error("tracing has failed, and is off now", error=repr(error), exc_info=error)
+
+    def _take(self) -> None:
         # Both clocks are read together: what they say is some microseconds apart, no more.
         zero = time.time_ns() - self.pool.plane.clock * 1000
         for taken in self._traces.take():
@@ -123,6 +139,8 @@ class TraceWatch:
             )
             if self._keep(trace):
                 self._note_exemplar(record, trace)
+
+    def _allow_more(self, now: float) -> None:
         # At most as much as in one second, so that what comes after a quiet time is not cut.
         limit = self.settings.max_per_second
         spent = self._granted - self._traces.allowed

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import structlog
@@ -104,8 +104,10 @@ class SpanExport:
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
+        shutdown: Callable[[], None] = self._processor.shutdown
+
         def end() -> None:
-            self._processor.shutdown()
+            shutdown()
             with suppress(RuntimeError):  # the loop may be closed by now
                 loop.call_soon_threadsafe(done.set)
 

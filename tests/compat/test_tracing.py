@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -22,6 +24,7 @@ from tests.support.collector import Collector, Received, needs_collector
 from tests.support.process import free_port, wait_until
 from tests.support.sentinels import Cluster
 from tests.support.servers import Server, Sidecar, valkey
+from tests.support.tls import Certificates, make_certificates
 from tests.support.wire import Wire, pack
 
 from .test_node import node_modules
@@ -38,6 +41,11 @@ HASHED = "#" + hashlib.sha256(b"tr:key").hexdigest()[:16]
 def server() -> Iterator[Server]:
     with valkey() as server:
         yield server
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return make_certificates(tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +226,31 @@ class TestLocal:
             wire.cmd("SET", "tr:key", "1")
             wire.cmd("LPUSH", "tr:key", "1")
             assert wait_for_trace(s, command="lpush")["key"] == shown
+
+    def test_certificate_reload(self, server: Server, certificates: Certificates) -> None:
+        pem = certificates.server
+        settings = {"listen.tls.cert_file": str(pem.cert), "listen.tls.key_file": str(pem.key)}
+        admin = f"127.0.0.1:{free_port()}"
+        with Sidecar(
+            server.url, settings=settings, tls=certificates.client_context(), admin=admin
+        ) as s:
+            os.kill(s.pid, signal.SIGHUP)
+            found = wait_for_trace(s, name="certificate reload")
+            assert (found["why"], found["error"]) == (["internal"], None)
+            key = pem.key.read_bytes()
+            pem.key.write_bytes(b"no key")
+            os.kill(s.pid, signal.SIGHUP)
+            wait_for_trace(s, name="certificate reload", error="SSLError")
+            pem.key.write_bytes(key)
+
+    def test_warm_up(self, server: Server, tmp_path: Path) -> None:
+        (tmp_path / "keys").write_text("tr:w1\ntr:w2\n")
+        with Wire(server.port) as wire:
+            wire.cmd("MSET", "tr:w1", "1", "tr:w2", "2")
+        settings = {"warm.key_file": str(tmp_path / "keys")}
+        with Sidecar(server.url, settings=settings, admin=f"127.0.0.1:{free_port()}") as s:
+            found = wait_for_trace(s, name="warm up")
+            assert found["attributes"]["sidecar.loaded"] == 2
 
     def test_off(self, server: Server) -> None:
         with sidecar(server.url, recent=0) as s, Wire(s.port) as wire:
