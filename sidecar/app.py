@@ -15,7 +15,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -142,6 +142,11 @@ class _Sidecar:
             return {"window_s": self.settings.hotkeys.window, "keys": []}
         return self.proxy.hot_keys(count)
 
+    def recent_traces(self, count: int, why: str = "") -> Sequence[Mapping[str, object]]:
+        if not self.serving or self.proxy is None:
+            return []
+        return self.proxy.recent_traces(count, why)
+
     async def serve(self) -> None:
         self.lag.also.append(logs.tick)
         watching = asyncio.create_task(self.lag.watch())
@@ -216,7 +221,14 @@ class _Sidecar:
         listen = self.settings.admin.listen
         if not listen:
             return
-        admin = AdminServer(listen, self.snapshot, self.ready, self.hot_keys, self.audit)
+        admin = AdminServer(
+            listen,
+            self.snapshot,
+            self.ready,
+            self.hot_keys,
+            audit=self.audit,
+            traces=self.recent_traces,
+        )
         try:
             await admin.start()
         except OSError as error:

@@ -355,6 +355,48 @@ class Warm(_Section, frozen=True):
     ] = 60.0
 
 
+class Tracing(_Section, frozen=True):
+    """Traces of single commands: kept in memory for who asks, and sent to a collector."""
+
+    endpoint: Annotated[
+        str,
+        setting(
+            "Where spans are sent, OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; empty "
+            "sends none. Needs the extra otlp.",
+            pattern="^(https?://.+)?$",
+        ),
+    ] = ""
+    sample: Annotated[
+        float,
+        setting("Share of commands that is traced, with an endpoint set.", ge=0, le=1),
+    ] = 0.001
+    slow: Annotated[
+        float, seconds("A command that takes this long is traced as well; 0 is off.", le=4000)
+    ] = 0.1
+    failed: Annotated[bool, setting("Trace commands that get an error, too.")] = True
+    max_per_second: Annotated[
+        int, setting("Commands traced each second, whatever the reason.", ge=1, le=10_000)
+    ] = 100
+    keys: Annotated[
+        Literal["none", "hash", "plain"],
+        setting("How traces show a command's first key: not, as a hash, or as it is."),
+    ] = "none"
+    context: Annotated[
+        bool,
+        setting(
+            "A client that names itself tp:<traceparent> has its commands traced as part of that "
+            "trace."
+        ),
+    ] = False
+    recent: Annotated[
+        int,
+        setting("Traces of each kind kept in memory for /api/traces; 0: none.", ge=0, le=10_000),
+    ] = 200
+    service: Annotated[str, setting("Name of this service in traces (service.name).")] = (
+        "redis-sidecar"
+    )
+
+
 class Embedded(_Section, frozen=True):
     """The Valkey server started for `upstream.url = "embedded://"`."""
 
@@ -438,6 +480,7 @@ class Settings(_Section, frozen=True):
     hotkeys: HotKeys = msgspec.field(default_factory=HotKeys)
     cache: Cache = msgspec.field(default_factory=Cache)
     warm: Warm = msgspec.field(default_factory=Warm)
+    tracing: Tracing = msgspec.field(default_factory=Tracing)
     embedded: Embedded = msgspec.field(default_factory=Embedded)
     admin: Admin = msgspec.field(default_factory=Admin)
     limits: Limits = msgspec.field(default_factory=Limits)

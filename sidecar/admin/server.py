@@ -6,6 +6,7 @@
 | `/readyz` | 200 when every check holds, otherwise 503; `?verbose` lists the checks |
 | `/metrics` | Prometheus text, or OpenMetrics when the Accept header asks for it |
 | `/api/hotkeys` | JSON: the hottest keys, hottest first; `?count=N` (20) |
+| `/api/traces` | JSON: the newest traces, newest first; `?count=N` (50), `?why=slow` |
 
 Reads only: what it shows comes from the functions it is given, so it knows neither the proxy nor
 the servers behind it.
@@ -13,7 +14,7 @@ the servers behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
@@ -29,7 +30,12 @@ Ready = Callable[[], Mapping[str, bool]]
 HotKeys = Callable[[int], Mapping[str, object]]
 """Returns what /api/hotkeys shows, of at most so many keys."""
 
+Traces = Callable[[int, str], Sequence[Mapping[str, object]]]
+"""Returns what /api/traces shows: at most so many, of one kind or (empty) of all."""
+
 MOST_KEYS = 1000
+MOST_TRACES = 10_000
+TRACE_KINDS = ("", "sampled", "slow", "failed", "internal")
 STOP_PATIENCE = 1.0  # seconds a request under way may take when the server stops
 
 _INDEX = """\
@@ -39,6 +45,7 @@ redis-sidecar
 /readyz?verbose   it can serve clients
 /metrics          Prometheus metrics
 /api/hotkeys      the hottest keys
+/api/traces       the newest traces
 """
 
 
@@ -52,6 +59,7 @@ class AdminServer:
         ready: Ready,
         hot_keys: HotKeys = lambda count: {"window_s": 0, "keys": []},
         audit: Audit | None = None,
+        traces: Traces = lambda count, why: [],
     ) -> None:
         """`listen` is `host:port` (port 0 takes a free one); raises ValueError for another form."""
         self._host, self._port = parse_host_port(listen)
@@ -59,6 +67,7 @@ class AdminServer:
         self._ready = ready
         self._hot = hot_keys
         self._audit = audit
+        self._recent = traces
         self._runner: web.AppRunner | None = None
 
     @property
@@ -75,6 +84,7 @@ class AdminServer:
         app.router.add_get("/readyz", self._is_ready)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/api/hotkeys", self._hot_keys)
+        app.router.add_get("/api/traces", self._traces)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_PATIENCE)
         await runner.setup()
         try:
@@ -113,7 +123,24 @@ class AdminServer:
 
     async def _hot_keys(self, request: web.Request) -> web.Response:
         count = request.query.get("count", "20")
-        if not (count.isascii() and count.isdigit() and 0 < int(count) <= MOST_KEYS):
-            error = {"error": f"count={count!r}: write a number from 1 to {MOST_KEYS}"}
-            return web.json_response(error, status=400)
+        if not _is_count(count, MOST_KEYS):
+            return _not_a_count(count, MOST_KEYS)
         return web.json_response(self._hot(int(count)))
+
+    async def _traces(self, request: web.Request) -> web.Response:
+        count, why = request.query.get("count", "50"), request.query.get("why", "")
+        if not _is_count(count, MOST_TRACES):
+            return _not_a_count(count, MOST_TRACES)
+        if why not in TRACE_KINDS:
+            error = {"error": f"why={why!r}: write one of {', '.join(TRACE_KINDS[1:])}"}
+            return web.json_response(error, status=400)
+        return web.json_response({"traces": self._recent(int(count), why)})
+
+
+def _is_count(text: str, most: int) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) <= most
+
+
+def _not_a_count(text: str, most: int) -> web.Response:
+    error = {"error": f"count={text!r}: write a number from 1 to {most}"}
+    return web.json_response(error, status=400)

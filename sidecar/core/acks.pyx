@@ -146,7 +146,7 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
             e.flags |= ENTRY_AGAIN
             return link_turn(l, p + i, n - i)
         if not e.flags & ENTRY_ACK:
-            link_count(l, e, l.framer.first == c'-')
+            link_count(l, e, buffer_head(&l.held) + l.held_whole, size, size)
         l.framer.first = 0
         l.held_whole += size
         if e.flags & ENTRY_ACK:

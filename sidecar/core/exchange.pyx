@@ -15,6 +15,7 @@ remembers by pointer (`run`) is copied before that.
 cimport cython
 from libc.stdint cimport uint32_t, uint8_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 from sidecar.core.acks cimport link_receive_acked, link_seal
 from sidecar.core.commands cimport CommandTable
 from sidecar.core.link cimport (link_free, link_local, link_new, link_push, link_receive,
@@ -30,6 +31,8 @@ from sidecar.core.request cimport (SCAN_DONE, SCAN_INLINE, Scanner, error_text, 
 from sidecar.core.request import normalise_inline, split_arguments
 from sidecar.core.session cimport session_feed, session_ready, session_resume
 from sidecar.core.stats cimport BUCKETS, Stats
+from sidecar.core.trace cimport (TRACED_CONTEXT, TRACED_FOLLOW, TRACE_CONTEXT, Traces, trace_draw,
+    trace_sent)
 
 WANTS = ("nothing", "link", "dedicated", "once", "pin", "local", "wait", "error", "hang_up",
          "room", "shell", "held")
@@ -59,6 +62,7 @@ cdef class Exchange:
     cdef dict refusals
     cdef Py_ssize_t last
     cdef readonly list marked
+    cdef readonly Traces traces
 
     def __cinit__(self, CommandTable table, *, size_t request_buffer=65536,
                   size_t link_pause=1 << 30, size_t output_pause=1 << 30,
@@ -133,7 +137,23 @@ cdef class Exchange:
 
     def set_now(self, uint32_t microseconds):
         """The time that follows, in microseconds; it wraps."""
+        self.core.clock += <uint32_t>(microseconds - self.core.now)
         self.core.now = microseconds
+
+    def use_traces(self, Traces traces, uint32_t slow):
+        """Record commands here; those that take `slow` microseconds or more are slow."""
+        self.traces = traces
+        self.core.tracer = <void*>traces.tracer
+        self.core.slow = slow
+        trace_draw(&self.core)
+
+    def join_trace(self, Py_ssize_t session, bytes context, bint sampled):
+        """What a session's commands belong to: trace id and span id."""
+        cdef Session* s = self.session(session)
+        if len(context) != TRACE_CONTEXT:
+            raise ValueError("context")
+        memcpy(s.context, <const char*>context, TRACE_CONTEXT)
+        s.traced |= TRACED_CONTEXT | (TRACED_FOLLOW if sampled else 0)
 
     def counters(self):
         """The counters, by name; calls by command, latency buckets and errors by family."""
@@ -168,6 +188,7 @@ cdef class Exchange:
         if s == NULL:
             raise MemoryError
         s.authenticated = authenticated
+        s.number = self.last
         self.sessions[self.last] = <size_t>s
         if link is not None:
             s.link = self.link(link)
@@ -275,6 +296,7 @@ cdef class Exchange:
     def skip(self, Py_ssize_t session, size_t size):
         """Drop this many bytes at the head: the caller has answered them."""
         cdef Session* s = self.session(session)
+        s.traced &= TRACED_CONTEXT | TRACED_FOLLOW
         buffer_drop(&s.in_, size)
 
     def want(self, Py_ssize_t session):
@@ -354,6 +376,8 @@ cdef class Exchange:
             return b""
         data = (buffer_head(&l.out) + l.sent)[:n]
         link_sent(l, n)
+        if l.tracing and link_unsent(l) == 0:
+            trace_sent(l)
         return data
 
     def hold_writes(self, bint yes):

@@ -35,6 +35,7 @@ from sidecar.core.reply cimport framer_reset
 from sidecar.core.request cimport Scanner, scan_request, scanner_reset
 from sidecar.core.session cimport session_feed, session_ready, session_resume
 from sidecar.core.stats cimport Stats
+from sidecar.core.trace cimport Traces, trace_draw, trace_sent
 
 cdef enum:
     PEERS = 4
@@ -56,6 +57,7 @@ cdef class World:
     cdef bint holds
     cdef uint32_t calm      # how rare upsets are
     cdef readonly long long fed
+    cdef Traces traces
 
     def __cinit__(self, CommandTable table, uint64_t seed, *, bint losses=True,
                   bint follows=False, int acks=0, bint holds=False):
@@ -77,6 +79,11 @@ cdef class World:
         self.core.ack_request = WAIT
         self.core.ack_request_len = len(WAIT)
         self.core.ack_command = table.find(b"wait", 4)
+        self.traces = Traces(table, seed, share=0.3, keys=True)
+        self.core.tracer = <void*>self.traces.tracer
+        self.core.slow = 3000
+        self.core.now = self.core.clock = 1
+        trace_draw(&self.core)
         self.new_link(SHARED)
         for i in range(PEERS):
             self.enter(i)
@@ -299,6 +306,8 @@ cdef class World:
             n = self.cut(l, n)
         buffer_append(&wire.up, buffer_head(&l.out) + l.sent, n)
         link_sent(l, n)
+        if l.tracing and link_unsent(l) == 0:
+            trace_sent(l)
         return serve(&self.truth, wire, self.table, &self.core.limits)
 
     cdef size_t cut(self, const Link* l, size_t n) noexcept:
@@ -330,7 +339,8 @@ cdef class World:
             raise MemoryError
         memcpy(block, buffer_head(&wire.down), n)
         buffer_drop(&wire.down, n)
-        self.core.now += below(&self.truth.chance, 5000)
+        self.core.clock += below(&self.truth.chance, 5000)
+        self.core.now = <uint32_t>self.core.clock
         if self.core.acks:
             r = link_receive_acked(wire.link, block, n)
         else:
@@ -492,8 +502,12 @@ cdef class World:
         """So many steps, then everything to its end."""
         cdef int i
         for i in range(steps):
+            self.traces.allow(100, 20)
             self.step()
         self.drain()
+        for _, _, _, _, _, _, start, queued, sent, end, *_ in self.traces.take():
+            if not start <= (queued or end) <= (sent or end) <= end:
+                raise AssertionError("a record is of no command there was")
 
 
 def fuzz_world(CommandTable table, uint64_t seed, int steps, *, bint losses=True,

@@ -25,7 +25,8 @@ cdef void answer(Session* s, const char* p, size_t n) noexcept nogil
 cdef void session_mark_live(Session* s) noexcept nogil
 cdef bint not_executed(const char* p, size_t n) noexcept nogil
 cdef int link_turn(Link* l, const char* p, size_t n) noexcept nogil
-cdef void link_count(Link* l, const Entry* e, bint error) noexcept nogil
+cdef void link_count(Link* l, const Entry* e, const char* p, size_t n,
+                     size_t size) noexcept nogil
 
 cdef const char* UNCERTAIN
 cdef size_t UNCERTAIN_LEN

@@ -46,6 +46,7 @@ from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPL
 from sidecar.core.request cimport scanner_reset
 from sidecar.core.stats cimport latency_bucket
 from sidecar.core.audit cimport audit_reply
+from sidecar.core.trace cimport trace_answered, trace_ready
 
 cdef enum:
     FIRST_RING = 16
@@ -206,7 +207,7 @@ cdef inline void describe(Link* l, Entry* e, Command* c, uint8_t flags) noexcept
     e.command = c.id
     e.family = c.family
     e.flags = flags
-    e.bars = e.loose = 0
+    e.bars = e.loose = e.trace = 0
     e.local = False
     e.writes = c.flags & COMMAND_READ == 0
     e.opaque = c.flags & COMMAND_OPAQUE != 0
@@ -294,6 +295,8 @@ cdef int link_local(Link* l, Session* s, const char* p, size_t n) noexcept nogil
 cdef void answer_ready(Link* l, Entry* e) noexcept nogil:
     """Answer an entry that waits for no server. It has left the ring."""
     cdef Session* s = e.session
+    if e.trace or not e.local:
+        trace_ready(l, e)
     if s != NULL:
         s.outstanding -= 1
         if e.local:
@@ -355,6 +358,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     cdef uint32_t now = l.core.now
     cdef uint32_t last_at = now - 1
     cdef int bucket = 0
+    cdef bint slow = False
     cdef int result = 0
     cdef int r
     cdef Entry* e
@@ -405,12 +409,16 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if e.at != last_at:
             last_at = e.at
             bucket = latency_bucket(now - e.at)
+            slow = now - e.at >= l.core.slow
         l.core.stats.latency[e.family].counts[bucket] += 1
         l.core.stats.latency[e.family].sum_us += now - last_at
         if l.framer.first == c'-':
             l.core.stats.errors[e.family] += 1
             if l.core.audit != NULL and not l.partial:
                 audit_reply(e, p + frame_at, i - frame_at)
+            record(l, e, s, answered, p + frame_at, i - frame_at, True)
+        elif slow or e.trace:
+            record(l, e, s, answered, p + frame_at, i - frame_at, False)
         l.framer.first = 0
         l.partial = False
         if s != NULL:
@@ -428,6 +436,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         elif l.framer.first == c'-' and l.core.follows and l.shared and not l.partial:
             result = put_line_by(l, p + frame_at, n - frame_at)
         else:
+            l.came = (l.came if l.partial else 0) + n - frame_at
             l.partial = True
             frame_at = n
     if begin < frame_at:
@@ -436,6 +445,15 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         buffer_drop(&l.out, answered)
         l.sent -= answered
     return result
+
+
+cdef void record(Link* l, const Entry* e, Session* s, size_t answered, const char* p, size_t n,
+                 bint error) noexcept nogil:
+    """A command worth a record was answered; its request ends at `answered`, its reply at p[n]."""
+    if l.partial:
+        trace_answered(l, e, s, answered - e.size, p, 0, n + l.came, error)
+    else:
+        trace_answered(l, e, s, answered - e.size, p, n, n, error)
 
 
 cdef int put_line_by(Link* l, const char* p, size_t n) noexcept nogil:
@@ -543,20 +561,27 @@ cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
         if l.ring[i & l.mask].session == s:
             return
         i += 1
-    link_count(l, e, l.beginning[0] == c'-')
+    link_count(l, e, l.beginning, l.begun, n)
     s.outstanding -= 1
     e.session = NULL
     session_say(s, p, n)
 
 
-cdef void link_count(Link* l, const Entry* e, bint error) noexcept nogil:
-    """Count a command that has been answered, where this is not done for many at once."""
+cdef void link_count(Link* l, const Entry* e, const char* p, size_t n,
+                     size_t size) noexcept nogil:
+    """Count a command that has been answered, where this is not done for many at once.
+
+    p[0:n] is the beginning of its reply, of `size` bytes. `judged` counts its request already.
+    """
     cdef uint32_t took = l.core.now - e.at
+    cdef bint error = n > 0 and p[0] == c'-'
     l.core.stats.calls[e.command] += 1
     l.core.stats.latency[e.family].counts[latency_bucket(took)] += 1
     l.core.stats.latency[e.family].sum_us += took
     if error:
         l.core.stats.errors[e.family] += 1
+    if error or e.trace or took >= l.core.slow:
+        trace_answered(l, e, e.session, l.judged - e.size if l.shared else 0, p, n, size, error)
 
 
 cdef bint is_refused(const Link* l, const Entry* e) noexcept nogil:

@@ -17,6 +17,7 @@ from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head,
     buffer_release)
 from sidecar.core.reply cimport framer_reset
+from sidecar.core.trace cimport trace_failed, trace_moved
 
 
 cdef void forget_connection(Link* l) noexcept nogil:
@@ -44,6 +45,8 @@ cdef bint may_resend(Link* l, Entry* e, size_t at, bint* piece_kept) noexcept no
 cdef inline void keep(Link* l, Entry* e) noexcept nogil:
     """An entry is queued (again): whether a WAIT must still follow (see acks.pyx)."""
     e.flags &= 0xff ^ ENTRY_AGAIN       # it holds for the connection that is lost
+    if e.trace:
+        trace_moved(l, e)
     if e.flags & ENTRY_NEEDS_ACK:
         l.unsealed = True               # the WAIT that stood behind it may be lost
     elif e.flags & ENTRY_ACK and not is_ready(e):
@@ -129,6 +132,7 @@ cdef int link_divert(Link* old, Link* l) noexcept nogil:
             if link_requeue(l, old, e, old.out.data + at) < 0:
                 return -1
             e.session = NULL
+            e.trace = 0
             s.link = l
         at += e.size
         i += 1
@@ -179,6 +183,7 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
         if s == NULL:
             continue
         s.outstanding -= 1
+        trace_failed(l, e, error, n)
         if partial:
             s.must_close = True
             session_mark_live(s)

@@ -70,6 +70,7 @@ cdef struct Entry:
     uint8_t opaque          # its error replies may say anything
     uint8_t local           # its reply is ready and lies in Link.local: it only waits its turn
     uint8_t loose           # its keys are not barred, but counted in Bars.loose[loose - 1]
+    uint8_t trace           # number of its record, plus one (see trace.pyx); 0: none
 
 # What is under way past the near cache, by sets of keys (see bars.pyx).
 cdef struct Bar:
@@ -104,6 +105,9 @@ cdef struct Core:
     uint64_t hash           # of the only key of the command being dispatched,
     bint hashed             # if it is known by now
     bint more               # and whether more requests of the client lie behind it
+    uint32_t trace_skip     # commands until the next that is sampled, itself included
+    uint32_t slow           # microseconds from which a command is slow
+    void* tracer            # the Tracer of trace.pyx; NULL: nothing is recorded
     int acks                # replicas that must have a write before it is answered; 0: none
     const char* ack_request # the WAIT for that; borrowed from the shell
     size_t ack_request_len
@@ -126,6 +130,7 @@ cdef struct Session:
     uint32_t heard          # core.seconds when the client last sent or got something
     uint8_t mode
     uint8_t want
+    uint8_t traced          # what there is to record of its commands: see trace.pxd
     uint8_t proto           # 2 or 3: which form cached replies have for it
     uint16_t space          # of the near cache; 0: none
     uint16_t tenant         # number of its (user, database)
@@ -143,6 +148,10 @@ cdef struct Session:
     bint reset_due          # pinned: RESET is under way
     bint must_close         # its replies can't be mended any more
     bint stuck              # link_divert: it waits for more than reads
+    uint32_t since          # when the command at the head began to wait, microseconds, wraps
+    uint32_t db             # this and the next: to tell in a record of its commands
+    uint64_t number
+    uint8_t context[24]     # likewise: trace id and span id, of the application
 
 cdef struct Link:
     Core* core
@@ -183,6 +192,9 @@ cdef struct Link:
     Buffer barred           # buckets of entries with more than one bar, in the ring's order
     Buffer deferred         # buckets of a transaction that is not over
     bint unsealed           # with acks: writes have been queued since the last WAIT
+    bint tracing            # a command with a record has been queued since all was sent
+    uint32_t server         # the shell's number of the server, to tell in records
+    size_t came             # of the partial reply at the head: bytes delivered
 
 cdef inline bint is_ready(const Entry* e) noexcept nogil:
     """Whether no reply of the server will come for it."""

@@ -22,7 +22,7 @@ the session asks for a dedicated link.
 A request larger than `request_buffer` is not collected: on a dedicated or pinned link its
 pieces are passed on as they arrive (`streaming`). Its entry is queued with the first piece.
 """
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from sidecar.core.acks cimport link_seal
 from sidecar.core.audit cimport audit_begin, audit_command, audit_take_back
 from sidecar.core.bars cimport bars_give_up, bars_take_back
@@ -36,13 +36,16 @@ from sidecar.core.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_LOCAL, ROUTE_MAYBE_BLOCKING, ROUTE_MULTI, ROUTE_ONCE,
     ROUTE_PIN, ROUTE_QUIT, ROUTE_RESET, ROUTE_SHARED, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
 from sidecar.core.link cimport link_bytes, link_entry, link_push, session_mark, session_say
-from sidecar.core.records cimport (DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, Link,
+from sidecar.core.records cimport (Core, DEDICATED_PAUSE, ENTRY_IN_MULTI, ENTRY_LAST, Link,
     MODE_DEDICATED, MODE_PINNED, MODE_SHARED, WANT_DEDICATED, WANT_ERROR, WANT_FILL, WANT_HANG_UP, WANT_HELD,
     WANT_LINK, WANT_LOCAL, WANT_NOTHING, WANT_ONCE, WANT_PIN, WANT_ROOM, WANT_SHELL, WANT_WAIT,
     link_unsent)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release,
     buffer_reserve, buffer_size, buffer_truncate)
 from sidecar.core.sketch cimport Sketch, sketch_add, sketch_due, sketch_hash
+from sidecar.core.trace cimport (TRACED_CONTEXT, TRACED_FILL, TRACED_FOLLOW, TRACED_PICKED,
+    TRACED_WAITED, TRACE_FILLED, TRACE_WAITED, trace_begin, trace_draw, trace_drop, trace_local,
+    trace_queued, trace_refused, trace_waits)
 from sidecar.core.tracked cimport tracked_ask, tracked_check, tracked_prepare
 
 cdef enum:
@@ -94,8 +97,9 @@ cdef bint has_block(const char* p, size_t n) noexcept nogil:
     return False
 
 
-cdef int refuse(Session* s) noexcept nogil:
+cdef int refuse(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
     session_say(s, s.link.refusal, s.link.refusal_len)
+    trace_refused(s.core, s, c, p, n, s.link.refusal, s.link.refusal_len)
     s.core.stats.errors_local += 1
     return WANT_NOTHING
 
@@ -168,7 +172,8 @@ cdef int dispatch_shared(Session* s, Command* c, int route, const char* p, size_
     if s.link == NULL or (s.link.retired and s.outstanding == 0):
         return WANT_LINK
     if not s.link.up:
-        return WANT_LINK if s.link.refusal == NULL or s.outstanding else refuse(s)
+        return WANT_LINK if s.link.refusal == NULL or s.outstanding \
+            else refuse(s, c, p, n)
     if route == ROUTE_SHARED:
         return push(s, c, p, n, ENTRY_IN_MULTI if s.in_multi else 0)
     if s.in_multi:
@@ -266,6 +271,58 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
                   size_t at) noexcept nogil:
     """Decide on the whole request p[0:n], which begins at `at` in this parse."""
     cdef Command* c = table.find(p + s.scan.name_at, s.scan.name_len)
+    s.core.trace_skip -= 1
+    if s.core.trace_skip == 0 or s.traced:
+        return dispatch_traced(s, c, p, n, at)
+    return decide(s, c, p, n, at)
+
+
+cdef int dispatch_traced(Session* s, Command* c, const char* p, size_t n,
+                         size_t at) noexcept nogil:
+    """Decide on a request that may get a record (see trace.pyx)."""
+    cdef Core* core = s.core
+    cdef bint waited = s.traced & TRACED_WAITED
+    cdef uint32_t since = s.since if waited else core.now
+    cdef uint8_t flags = (TRACE_WAITED if waited else 0) | (
+        TRACE_FILLED if s.traced & TRACED_FILL else 0)
+    cdef bint picked = core.trace_skip == 0
+    cdef Link* l = s.link
+    cdef uint32_t tail = l.tail if l != NULL else 0
+    cdef uint64_t errors = core.stats.errors_local
+    cdef size_t said = buffer_size(&s.out) + s.run_len
+    cdef int slot = -1
+    cdef int r
+    if picked:
+        trace_draw(core)
+    if core.tracer == NULL:
+        return decide(s, c, p, n, at)
+    if s.traced & TRACED_CONTEXT:
+        picked = s.traced & TRACED_FOLLOW       # the application has decided
+    picked |= s.traced & TRACED_PICKED
+    if picked or core.now - since >= core.slow:
+        slot = trace_begin(core, s, c, p, n, since, flags, picked)
+    r = decide(s, c, p, n, at)
+    if r != WANT_NOTHING:
+        if slot >= 0:
+            trace_drop(core, slot)
+        if picked:
+            s.traced |= TRACED_PICKED           # until it is looked at again, or skipped
+        return r
+    s.traced &= TRACED_CONTEXT | TRACED_FOLLOW
+    if slot < 0:
+        return r
+    l = s.link
+    if s.mode != MODE_PINNED and l != NULL and l.tail != tail and core.stats.errors_local == errors:
+        trace_queued(core, slot, l, l.ring + ((l.tail - 1) & l.mask))
+    elif core.stats.errors_local == errors and buffer_size(&s.out) + s.run_len > said:
+        trace_local(core, slot, buffer_size(&s.out) + s.run_len - said)
+    else:
+        trace_drop(core, slot)
+    return r
+
+
+cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noexcept nogil:
+    """Decide on a request, whether or not it gets a record."""
     cdef int route = c.route
     s.core.hashed = False
     if s.core.sketch != NULL and sketch_due(<Sketch*>s.core.sketch):
@@ -395,6 +452,8 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
         elif r == SCAN_ERROR:
             s.want = WANT_ERROR
         if s.want != WANT_NOTHING and s.want != WANT_SHELL:
+            if s.want < WANT_LOCAL or s.want >= WANT_HELD:
+                trace_waits(s, s.want == WANT_FILL)
             break
         at += s.scan.pos
         scanner_reset(&s.scan)

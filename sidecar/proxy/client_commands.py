@@ -54,6 +54,8 @@ class ClientCommands:
         elif sub == b"SETNAME" and len(args) == 3 and is_plain_word(args[2]):
             client.name = args[2]
             client.fresh = wants_fresh(args[2])
+            if self.pool.tracing is not None:
+                self.pool.tracing.named(client, args[2])
             client.answer(OK)
         elif sub == b"SETINFO" and len(args) == 4 and self._set_info(client, args[2], args[3]):
             client.answer(OK)

@@ -85,6 +85,8 @@ class LocalCommands:
         """Make the session as new, as RESET does."""
         client.name = client.lib_name = client.lib_version = b""
         client.fresh = False
+        if self.pool.tracing is not None:
+            self.pool.tracing.named(client, b"")
         self.pool.join(client, self.pool.default)
 
     def _reset(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
@@ -190,6 +192,8 @@ class LocalCommands:
             if name is not None:
                 client.name = name
                 client.fresh = hellos.wants_fresh(name)
+                if self.pool.tracing is not None:
+                    self.pool.tracing.named(client, name)
             return hellos.with_id(hello or b"", client.id)
 
         if credentials is not None:

@@ -77,6 +77,7 @@ class MasterFollower:
         self.machine = Failover(settings.switch_on == "promotion", settings.hold)
         self.sentinels = sentinels
         self.switches = 0
+        self._traced_switches = 0
         self.last_switch: float | None = None
         self.last_pause = 0.0
         self._down_at: float | None = None
@@ -222,8 +223,19 @@ class MasterFollower:
         serving = self.pool.default.link.up and not self.machine.held
         if self._down_at is not None and serving:
             self.last_pause = time.monotonic() - self._down_at
+            self._trace(self._down_at)
             self._down_at = None
             log.info("serving", master=self.pool.where, interrupted=round(self.last_pause, 3))
+
+    def _trace(self, began: float) -> None:
+        switched = self.switches != self._traced_switches
+        self._traced_switches = self.switches
+        if self.pool.tracing is not None:
+            self.pool.tracing.note(
+                "failover" if switched else "interruption",
+                began,
+                {"sidecar.master": self.pool.where, "sidecar.switches": self.switches},
+            )
 
     def snapshot(self) -> dict[str, object]:
         """For metrics and the admin page. Times in seconds."""

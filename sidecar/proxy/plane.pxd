@@ -6,6 +6,7 @@ from sidecar.core.commands cimport CommandTable
 from sidecar.core.records cimport Bars, Core, Link, Session
 from sidecar.core.sketch cimport HotKeys
 from sidecar.core.stats cimport Stats
+from sidecar.core.trace cimport Traces
 from sidecar.proxy.reactor cimport Connection, Reactor
 
 cdef class Plane(Reactor):
@@ -21,6 +22,7 @@ cdef class Plane(Reactor):
     cdef bytes ack_request
     cdef readonly NearCache near_cache
     cdef readonly HotKeys hot_keys
+    cdef readonly Traces traces
     cdef Bars* bars
     cdef Notes* notes           # for the audit stream; NULL: there is none
     cdef readonly list tracked  # the connections that read for the near cache
@@ -62,6 +64,7 @@ cdef class Client(Connection):
     cdef int give_back(self) except -1
     cdef int next_reading(self) except -1
     cdef int go_on(self) except -1
+    cdef int record_refusal(self, bytes reply) except -1
     cdef bint never_answered(self) noexcept
     cdef bint gave_up(self) noexcept
     cdef int end_of_input(self) except -1

@@ -15,7 +15,8 @@ What is rare (sessions that want something, links that are lost) goes to the han
 see sidecar.proxy.pool. The handler may call back at once: `settle` is not entered twice, the
 outer call takes up what the inner one has marked.
 """
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport UINT32_MAX, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 from libc.stdlib cimport calloc, free
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
@@ -45,6 +46,8 @@ from sidecar.core.session cimport session_feed, session_has_room, session_ready,
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.sketch cimport HotKeys
 from sidecar.core.stats cimport BUCKETS
+from sidecar.core.trace cimport (TRACED_CONTEXT, TRACED_FOLLOW, TRACE_CONTEXT, Traces, trace_draw,
+    trace_refused, trace_sent)
 from sidecar.proxy.reactor cimport ENDED, PURSUE, Connection, Reactor
 
 cdef extern from "sys/socket.h" nogil:
@@ -81,6 +84,7 @@ cdef class Plane(Reactor):
         self.core.request_buffer = request_buffer
         self.core.link_pause = link_pause
         self.core.output_pause = output_pause
+        self.core.slow = UINT32_MAX
         self.core.limits.bulk = 512 * 1024 * 1024
         self.core.limits.count = 2147483647
         self.core.limits.unauth_bulk = 16384
@@ -166,6 +170,19 @@ cdef class Plane(Reactor):
         for client, kind, command, second in told:
             self.handler.audited(client, kind, command, second)
         return 0
+
+    def use_traces(self, Traces traces, uint32_t slow):
+        """Record commands here; those that take `slow` microseconds or more are slow."""
+        self.traces = traces
+        self.core.tracer = <void*>traces.tracer
+        self.core.slow = slow
+        trace_draw(&self.core)
+
+    @property
+    def clock(self):
+        """The present time, in microseconds of the core's clock: that of records."""
+        self.stamp()
+        return self.core.clock
 
     def hold_writes(self):
         """Keep back what may change data, until `release_writes`."""
@@ -325,6 +342,7 @@ cdef class Client(Connection):
         if self.s == NULL:
             raise MemoryError
         self.id, self.identity, self.peer = id, identity, peer
+        self.s.number = id
         self.name = self.lib_name = self.lib_version = b""
         self.since = monotonic()
         self.open(sock, tls)
@@ -554,6 +572,8 @@ cdef class Client(Connection):
         if self.closed:
             return 0
         self.s.want = WANT_NOTHING
+        if self.s.traced:
+            self.plane.stamp()          # how long it has waited is to be told
         if session_resume(self.s, self.plane.table) < 0:
             self.close("memory")
             return 0
@@ -589,6 +609,7 @@ cdef class Client(Connection):
     def skip(self):
         """Drop the request at the head: it has been answered."""
         cdef Scanner scan
+        self.s.traced &= TRACED_CONTEXT | TRACED_FOLLOW
         scanner_reset(&scan)
         scan_request(&scan, buffer_head(&self.s.in_), buffer_size(&self.s.in_),
                      &self.plane.core.limits, True)
@@ -626,9 +647,21 @@ cdef class Client(Connection):
         """Answer the request at the head and go on."""
         if self.closed:
             return
+        if reply[:1] == b"-" and self.plane.core.tracer != NULL:
+            self.record_refusal(reply)
         self.skip()
         self.say(reply)
         self.go_on()
+
+    cdef int record_refusal(self, bytes reply) except -1:
+        """The request at the head gets this error."""
+        cdef bytes name, raw
+        head = self.head()
+        if head is not None and head[0]:
+            name, raw = head[0][0], head[1]
+            trace_refused(&self.plane.core, self.s, self.plane.table.find(name, len(name)), raw,
+                          len(raw), reply, len(reply))
+        return 0
 
     def finish(self):
         """Close once what has been said is sent; read no more."""
@@ -689,6 +722,21 @@ cdef class Client(Connection):
         self.s.outstanding = 0
         up.client = None
         up.close()
+
+    def use_db(self, uint32_t number):
+        """Its commands are on this database, as their records are to say."""
+        self.s.db = number
+
+    def join_trace(self, bytes context, bint sampled):
+        """Its commands belong to a trace of the application: trace id and span id; empty: none."""
+        if self.s == NULL:
+            return
+        if context and len(context) != TRACE_CONTEXT:
+            raise ValueError("context")
+        self.s.traced &= 0xff ^ (TRACED_CONTEXT | TRACED_FOLLOW)
+        if context:
+            memcpy(self.s.context, <const char*>context, TRACE_CONTEXT)
+            self.s.traced |= TRACED_CONTEXT | (TRACED_FOLLOW if sampled else 0)
 
     def use_tenant(self, uint16_t number):
         """Count its keys as those of this (user, database)."""
@@ -814,6 +862,10 @@ cdef class Upstream(Connection):
         if link_unsent(self.link):
             self.flush()
 
+    def known_as(self, uint32_t server):
+        """The number that records are to say for the server this link leads to."""
+        self.link.server = server
+
     def refuse(self, bytes error):
         """The connection will not be there in time: what waits, and what comes, gets this error.
 
@@ -887,6 +939,9 @@ cdef class Upstream(Connection):
         if k < 0:
             self.lost("the connection broke")
             return 0
+        if l.tracing and not n:
+            self.plane.stamp()
+            trace_sent(l)
         if n:
             self.watch_writing(True)
         elif self.shut == 1:

@@ -39,6 +39,7 @@ from sidecar.proxy.identity import Identity, Key
 from sidecar.proxy.local import LocalCommands
 from sidecar.proxy.nearcache import NearCacheKeeper
 from sidecar.proxy.plane import Client, Plane, Upstream
+from sidecar.proxy.tracing import TraceWatch
 
 log = structlog.get_logger()
 
@@ -99,6 +100,7 @@ class Pool:
             self.hot = HotKeyWatch(self, settings.hotkeys)
         if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
             self.near = NearCacheKeeper(self, settings.cache, random.getrandbits(64))
+        self.tracing = TraceWatch.of(self, settings.tracing)
         self._opening = asyncio.Semaphore(OPENING)
         self._attempts: set[asyncio.Timeout] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,6 +118,8 @@ class Pool:
             self.hot.begin()
         if self.near is not None:
             self.near.begin()
+        if self.tracing is not None:
+            self.tracing.begin()
         self.default = self.identity(self.login, own_login=False)
         self.spawn(self.caretaker.run())
 
@@ -156,6 +160,8 @@ class Pool:
         identity.clients.add(client)
         identity.unused_since = None
         client.use_shared(identity.link)
+        if self.tracing is not None:
+            self.tracing.join(client, identity.login.db)
         if self.hot is not None:
             self.hot.join(client, identity)
         if self.near is not None:
@@ -371,6 +377,8 @@ class Pool:
         """Hand a greeted connection to a link."""
         hello = identity.greeted.hello if identity.greeted else None
         up.target = talk.target
+        if self.tracing is not None:
+            self.tracing.attached(up, talk.target, talk.sock)
         up.attach(talk.sock, talk.tls, hello, self.local.server_id(hello))
         if up.shared:
             known = identity.greeted is not None and not identity.greeted.unauthenticated
@@ -613,3 +621,5 @@ class Pool:
         await asyncio.gather(*tasks, return_exceptions=True)
         for up in list(self.plane.upstreams):
             up.close()
+        if self.tracing is not None:
+            await self.tracing.close()

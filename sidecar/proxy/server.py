@@ -39,6 +39,7 @@ from sidecar.proxy.pool import QUIET, Pool
 from sidecar.proxy.tls import client_context, expiry, handshake, server_context
 from sidecar.proxy.warmup import Show, Warmup
 from sidecar.telemetry.audit import Audit
+from sidecar.telemetry.span_export import ExportError
 from sidecar.urls import Endpoint, parse_listen
 
 log = structlog.get_logger()
@@ -88,7 +89,10 @@ class Proxy:
         follows = self.upstream.kind == "sentinel"
         self._context = self._client_context()
         target = None if follows else self._target_for(self.upstream)
-        self.pool = Pool(self.settings, target, self._login(), __version__)
+        try:
+            self.pool = Pool(self.settings, target, self._login(), __version__)
+        except ExportError as error:
+            raise ProxyStartError(str(error)) from error
         self.plane = Plane(
             self._loop,
             self.pool,
@@ -278,6 +282,17 @@ class Proxy:
     def reload_certificates(self) -> None:
         """Read the certificate files again, for the connections to come. ssl.SSLError when one is
         bad: the old ones stay in use then."""
+        began, error = time.monotonic(), ""
+        try:
+            self._reload_certificates()
+        except (OSError, ssl.SSLError) as problem:
+            error = type(problem).__name__
+            raise
+        finally:
+            if self._begun and self.pool.tracing is not None:
+                self.pool.tracing.note("certificate reload", began, {}, error)
+
+    def _reload_certificates(self) -> None:
         if self._server_context is not None:
             self._server_context = server_context(self.settings.listen.tls)
         if self._context is not None:
@@ -380,6 +395,8 @@ class Proxy:
         if self.pool.near is not None:
             near = {k: v for k, v in self.pool.near.snapshot().items() if v is not None}
             values.update({f"cache_{k}": v for k, v in near.items()})
+        if self.pool.tracing is not None:
+            values.update({f"traces_{k}": v for k, v in self.pool.tracing.snapshot().items()})
         if self.warm is not None:
             values["warm"] = warm = self.warm.snapshot()
             values.update({f"warm_{k}": warm[k] for k in ("total", "loaded", "failed", "duration")})
@@ -398,6 +415,11 @@ class Proxy:
         """The hottest keys, hottest first; none when hotkeys.enabled is off."""
         keys = self.pool.hot.top(most) if self.pool.hot is not None else []
         return {"window_s": self.settings.hotkeys.window, "keys": keys}
+
+    def recent_traces(self, most: int, why: str = "") -> list[dict[str, object]]:
+        """The newest traces of commands that were sampled, slow or failed, and of what the sidecar
+        did by itself ("internal"); newest first. `why` picks one kind."""
+        return self.pool.tracing.recent(most, why) if self.pool.tracing is not None else []
 
     async def drain(self, within: float) -> None:
         """Accept no more; serve what has been taken, for at most `within` seconds.

@@ -220,6 +220,10 @@ class Warmup:
         if self.show is not None:
             self.show(done, total)
         if machine.phase is Phase.DONE:
+            if self.pool.tracing is not None:
+                counts = {"sidecar.loaded": machine.loaded, "sidecar.failed": machine.failed}
+                began = time.monotonic() - machine.duration(time.monotonic())
+                self.pool.tracing.note("warm up", began, counts)
             seconds = round(machine.duration(time.monotonic()), 3)
             log.info(
                 "warmed up", loaded=machine.loaded, failed=total - machine.loaded, seconds=seconds

@@ -346,6 +346,32 @@ METRICS: tuple[Declared, ...] = (
         "Lines left out because the same event had been told often enough.",
         key="log_suppressed",
     ),
+    Declared(
+        "sidecar_traced_commands_total",
+        "counter",
+        "Commands traced: because they were sampled, slow or failed (maybe more than one).",
+        key="traces_commands",
+        label="why",
+    ),
+    Declared(
+        "sidecar_untraced_commands_total",
+        "counter",
+        "Commands that were sampled, slow or failed, and not traced: too many in that second.",
+        key="traces_unrecorded",
+    ),
+    Declared(
+        "sidecar_spans_exported_total",
+        "counter",
+        "Spans that the collector has taken.",
+        key="traces_spans_exported",
+    ),
+    Declared(
+        "sidecar_spans_dropped_total",
+        "counter",
+        "Spans that were not sent: the queue was full, or the collector did not take them.",
+        key="traces_spans_dropped",
+        label="reason",
+    ),
 )
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sidecar.core.fuzzing import sample
+from sidecar.core.trace import Traces
+from sidecar.telemetry.spans import Record
 from tests.core.test_request import hidden_by_nul, oracle, oracle_a_byte_early, split
 from tests.support.exchange import Client, Shell, named, request
 
@@ -24,6 +26,10 @@ class ExchangeMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shell = Shell(request_buffer=2048)
+        traces = Traces(self.shell.core.table, 1, share=0.5, keys=True)
+        traces.allow(1 << 30)
+        self.shell.core.use_traces(traces, 1 << 30)
+        self.now = 0
         self.scripts: dict[int, tuple[Client, bytearray]] = {}
         self.number = 0
         self.connect()
@@ -110,6 +116,23 @@ class ExchangeMachine(RuleBasedStateMachine):
         """A client goes, perhaps in the middle of a request."""
         self.shell.leave(data.draw(st.sampled_from(list(self.shell.clients.values()))))
 
+    @rule(seconds=st.sampled_from([0.0001, 0.7]))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += int(seconds * 1e6)
+        self.shell.core.set_now(self.now)
+
+    @invariant()
+    def records_are_true(self) -> None:
+        """What is recorded of a command is what became of that command."""
+        assert self.shell.core.traces is not None
+        for record in map(Record._make, self.shell.core.traces.take()):
+            assert record.start <= record.queued <= max(record.sent, record.queued) <= record.end
+            if record.command == "get" and not record.error:
+                key = record.key.decode()
+                assert record.reply == len(named("GET", key))
+                assert record.request == len(request("GET", key))
+
     @invariant()
     def writes_once(self) -> None:
         """No write has reached a server twice."""
@@ -123,6 +146,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.shell.send(client, bytes(script))
         self.shell.drain()
         self.writes_once()
+        self.records_are_true()
         for client in self.shell.clients.values():
             assert client.answered == len(client.due)
             assert not client.got

@@ -1,0 +1,216 @@
+"""From the record of a command to its spans, after the fact; what is done with them is elsewhere.
+
+    SERVER  GET                      request read ................................ reply there
+    INTERNAL  held                   |..... waited for a master or a connection
+    CLIENT    cache fill             |..... waited for the near cache to have read the value
+    CLIENT    GET                           given to the socket ................. reply there
+
+Names and attributes follow OpenTelemetry's conventions for database calls; what has no place there
+begins with `sidecar.`. Never a value, and of an error reply only its first word: the rest quotes
+what the client sent.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from sidecar.core import trace
+
+Attributes = Mapping[str, str | int | bool]
+Kind = Literal["server", "client", "internal"]
+Why = Literal["sampled", "slow", "failed", "internal"]
+
+
+class Record(NamedTuple):
+    """What `Traces.take` gives for one command. Times in microseconds, of one clock; 0: none."""
+
+    command: str
+    why: int
+    flags: int
+    client: int
+    db: int
+    server: int
+    start: int
+    queued: int
+    sent: int
+    end: int
+    request: int
+    reply: int
+    error: str
+    key: bytes
+    key_size: int
+    context: bytes
+
+
+class Peer(NamedTuple):
+    """The other end of a connection: its name, if it has one, and where it is."""
+
+    address: str
+    port: int
+    peer: str = ""
+    peer_port: int = 0
+
+
+NOBODY = Peer("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One span. Times in nanoseconds since 1970."""
+
+    name: str
+    kind: Kind
+    trace_id: int
+    span_id: int
+    parent_id: int
+    start: int
+    end: int
+    attributes: Attributes
+    error: str = ""
+    remote_parent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The spans of one command, or of one thing the sidecar did; the first is above the others."""
+
+    why: tuple[Why, ...]
+    spans: Sequence[Span]
+    shown: Mapping[str, object] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """As plain values; times in seconds since 1970, durations in milliseconds."""
+        root = self.spans[0]
+        return {
+            "trace_id": f"{root.trace_id:032x}",
+            "parent_id": f"{root.parent_id:016x}" if root.parent_id else None,
+            "why": list(self.why),
+            "name": root.name,
+            "time": root.start / 1e9,
+            "duration_ms": (root.end - root.start) / 1e6,
+            "error": root.error or None,
+            **self.shown,
+            "spans": [
+                {
+                    "span_id": f"{span.span_id:016x}",
+                    "name": span.name,
+                    "kind": span.kind,
+                    "offset_ms": (span.start - root.start) / 1e6,
+                    "duration_ms": (span.end - span.start) / 1e6,
+                }
+                for span in self.spans
+            ],
+        }
+
+
+def new_id(bits: int) -> int:
+    """A random id that is not zero."""
+    return random.getrandbits(bits) or 1
+
+
+def of_command(record: Record, zero: int, client: Peer, server: Peer, key: str) -> Trace:
+    """The spans of a command. `zero` is when the record's clock was 0, in nanoseconds since 1970;
+    `key` is its key as it may be shown, empty for not at all."""
+    flags = record.flags
+    name = record.command.upper()
+    start, end = zero + record.start * 1000, zero + record.end * 1000
+    queued = zero + record.queued * 1000 if record.queued else end
+    trace_id, parent = new_id(128), 0
+    if record.context:
+        trace_id = int.from_bytes(record.context[:16], "big")
+        parent = int.from_bytes(record.context[16:], "big")
+    call = _call(record, name, server, key)
+    outer = {
+        **call,
+        **_address("network.peer", client.peer, client.peer_port),
+        "sidecar.client.id": record.client,
+        "sidecar.cache.hit": bool(flags & trace.CACHED),
+        "sidecar.request.size": record.request,
+        "sidecar.response.size": record.reply,
+    }
+    top = Span(
+        name, "server", trace_id, new_id(64), parent, start, end, outer, record.error, bool(parent)
+    )
+    spans = [top]
+
+    def below(name: str, kind: Kind, start: int, end: int, attributes: Attributes) -> None:
+        error = record.error if attributes is inner else ""
+        spans.append(
+            Span(name, kind, trace_id, new_id(64), top.span_id, start, end, attributes, error)
+        )
+
+    inner: Attributes = {
+        **call,
+        **_address("network.peer", server.peer, server.peer_port),
+        **({"sidecar.resent": True} if flags & trace.RESENT else {}),
+    }
+    if flags & trace.FILLED:
+        below("cache fill", "client", start, queued, _call(record, name, server, ""))
+    elif flags & trace.WAITED:
+        below("held", "internal", start, queued, {})
+    if record.queued and not flags & trace.CACHED:
+        sent = zero + record.sent * 1000 if record.sent else queued
+        below(name, "client", min(max(sent, queued), end), end, inner)
+    return Trace(_why(record.why), spans, _shown(record, client, server, key))
+
+
+def of_work(name: str, start: int, end: int, attributes: Attributes, error: str = "") -> Trace:
+    """The one span of something that the sidecar did by itself. Times as in `Span`."""
+    span = Span(name, "internal", new_id(128), new_id(64), 0, start, end, attributes, error)
+    return Trace(("internal",), (span,), {"attributes": dict(attributes)})
+
+
+def _why(bits: int) -> tuple[Why, ...]:
+    found: list[Why] = []
+    if bits & trace.SAMPLED:
+        found.append("sampled")
+    if bits & trace.SLOW:
+        found.append("slow")
+    if bits & trace.FAILED:
+        found.append("failed")
+    return tuple(found)
+
+
+def _call(record: Record, name: str, server: Peer, key: str) -> dict[str, str | int | bool]:
+    call: dict[str, str | int | bool] = {
+        "db.system.name": "redis",
+        "db.operation.name": name,
+        "db.namespace": str(record.db),
+        **_address("server", server.address, server.port),
+    }
+    if key:
+        call["db.query.text"] = f"{name} {key}"
+    if record.error:
+        call["db.response.status_code"] = record.error
+        call["error.type"] = record.error
+    return call
+
+
+def _address(of: str, address: str, port: int) -> dict[str, str | int | bool]:
+    if not address:
+        return {}
+    return {f"{of}.address": address, **({f"{of}.port": port} if port else {})}
+
+
+def _shown(record: Record, client: Peer, server: Peer, key: str) -> dict[str, object]:
+    flags = record.flags
+    return {
+        "command": record.command,
+        "key": key or None,
+        "db": record.db,
+        "client_id": record.client,
+        "client": _text(client.peer, client.peer_port),
+        "server": None if flags & trace.LOCAL else _text(server.address, server.port),
+        "cached": bool(flags & trace.CACHED),
+        "held": bool(flags & trace.WAITED),
+        "resent": bool(flags & trace.RESENT),
+        "request_bytes": record.request,
+        "reply_bytes": record.reply,
+    }
+
+
+def _text(address: str, port: int) -> str | None:
+    return f"{address}:{port}" if port else address or None
