@@ -15,7 +15,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
 import structlog
@@ -31,6 +31,7 @@ from sidecar.proxy.server import Proxy
 from sidecar.proxy.tls import client_context
 from sidecar.telemetry import logs, progress
 from sidecar.urls import Endpoint
+from sidecar.view import View
 
 log = structlog.get_logger()
 
@@ -71,7 +72,7 @@ class _Sidecar:
         self.embedded: EmbeddedServer | None = None
         self.proxy: Proxy | None = None
         self.watcher: SentinelWatcher | None = None
-        self.serving = False
+        self.view = View(settings, self.end, self.reload)
         self.failure = ""
         self.stop = asyncio.Event()
 
@@ -80,8 +81,7 @@ class _Sidecar:
         name = signal.Signals(number).name
         if not self.stop.is_set():
             log.info("stopping", signal=name, drain_timeout=self.settings.drain.timeout)
-            self.serving = False
-            self.stop.set()
+            self.end()
             return
         log.warning("ending at once", signal=name)
         if self.embedded is not None:
@@ -91,43 +91,39 @@ class _Sidecar:
 
     def on_reload(self) -> None:
         """SIGHUP: read the certificates again; bad ones leave the old ones in use."""
-        if self.proxy is None:
-            return
         try:
-            self.proxy.reload_certificates()
+            self.reload()
         except (OSError, ssl.SSLError) as error:
             log.error("certificates were not reloaded", error=_reason(error))
-        else:
-            log.info("certificates reloaded")
+
+    def reload(self) -> list[str]:
+        """Read the certificates again; says whose. Raises OSError (ssl.SSLError): none is new."""
+        if self.proxy is None:
+            return []
+        self.proxy.reload_certificates()
+        admin = self.admin is not None and self.admin.reload()
+        log.info("certificates reloaded")
+        return ["listen.tls", "upstream.tls", *(["admin.tls"] if admin else [])]
+
+    def end(self) -> None:
+        """End in order."""
+        self.view.serving = False
+        self.stop.set()
 
     def on_embedded_exit(self, reason: str) -> None:
         """The data is gone with the server: end, so that whoever supervises us starts both."""
         self.failure = f"{reason}; start the sidecar again"
         self.stop.set()
 
-    def ready(self) -> Mapping[str, bool]:
-        checks = {"serving": self.serving}
-        if self.serving and self.proxy is not None:
-            checks.update(self.proxy.ready())
-        return checks
-
-    def snapshot(self) -> Mapping[str, object]:
-        return self.proxy.snapshot() if self.serving and self.proxy is not None else {}
-
-    def hot_keys(self, count: int) -> Mapping[str, object]:
-        if not self.serving or self.proxy is None:
-            return {"window_s": self.settings.hotkeys.window, "keys": []}
-        return self.proxy.hot_keys(count)
-
     async def serve(self) -> None:
         try:
             if await self._unless_stopped(self._start()):
-                self.serving = True
+                self.view.serving = True
                 self._announce()
                 await self.stop.wait()
                 await self._drain()
         finally:
-            self.serving = False
+            self.view.serving = False
             await self._close()
         if self.failure:
             raise StartError(self.failure)
@@ -155,12 +151,13 @@ class _Sidecar:
         upstream = self.settings.upstream_endpoint
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
-        self.proxy = proxy = Proxy(self.settings, upstream)
+        self.proxy = self.view.proxy = proxy = Proxy(self.settings, upstream)
         proxy.show_warming = progress.bar(self.settings.log.format, sys.stderr, "warming up")
         try:
             master = None
             if upstream.kind == "sentinel":
                 self.watcher = proxy.sentinels = self._watcher(upstream, proxy)
+                self.view.watcher = self.watcher
                 master = await self._find_master(self.watcher)
                 self.watcher.start()
             await proxy.start(master)
@@ -180,9 +177,11 @@ class _Sidecar:
         listen = self.settings.admin.listen
         if not listen:
             return
-        admin = AdminServer(listen, self.snapshot, self.ready, self.hot_keys)
         try:
+            admin = AdminServer(self.settings.admin, self.view.sources(), self.view.actions())
             await admin.start()
+        except ssl.SSLError as error:
+            raise StartError(f"TLS of the admin address: {_reason(error)}") from error
         except OSError as error:
             advice = _advice(error, "admin.listen")
             raise StartError(f"cannot listen on admin address {listen}: {advice}") from error

@@ -21,6 +21,7 @@ import msgspec
 
 from sidecar.settings import (
     Admin,
+    AdminTls,
     Cache,
     Drain,
     Embedded,
@@ -39,6 +40,7 @@ from sidecar.settings_rules import combinations
 
 __all__ = [
     "Admin",
+    "AdminTls",
     "Cache",
     "ConfigError",
     "Drain",

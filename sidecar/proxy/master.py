@@ -43,6 +43,7 @@ from sidecar.proxy import errors
 from sidecar.proxy.errors import Refused, Unreachable
 from sidecar.proxy.greeting import Talk, Target
 from sidecar.proxy.hello import server_id
+from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.pool import Pool
 
 log = structlog.get_logger()
@@ -70,9 +71,11 @@ class MasterFollower:
         pool: Pool,
         target_for: Callable[[Address], Target],
         sentinels: Sentinels | None = None,
+        interruptions: Interruptions | None = None,
     ) -> None:
         settings = pool.settings.failover
         self.pool = pool
+        self.interruptions = interruptions or Interruptions()
         self.target_for = target_for
         self.machine = Failover(settings.switch_on == "promotion", settings.hold)
         self.sentinels = sentinels
@@ -130,6 +133,7 @@ class MasterFollower:
         if not first:
             self.switches += 1
             self.last_switch = time.time()
+            self.interruptions.switched(self.last_switch, self.pool.where, str(target))
         self.pool.switch(target)
         self._stop(self._attending)
         self._attending = self.pool.spawn(self._attend(address))
@@ -216,6 +220,7 @@ class MasterFollower:
     def _interrupted(self) -> None:
         if self._down_at is None:
             self._down_at = time.monotonic()
+            self.interruptions.began(time.time(), self.pool.where)
 
     def _served(self) -> None:
         """Note how long an interruption took, when it is over."""
@@ -223,6 +228,7 @@ class MasterFollower:
         if self._down_at is not None and serving:
             self.last_pause = time.monotonic() - self._down_at
             self._down_at = None
+            self.interruptions.ended(time.time())
             log.info("serving", master=self.pool.where, interrupted=round(self.last_pause, 3))
 
     def snapshot(self) -> dict[str, object]:
