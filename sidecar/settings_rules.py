@@ -102,9 +102,6 @@ def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
 def _admin(settings: Settings) -> Iterator[str]:
     admin = settings.admin
     if not admin.listen:
-        for name in _changed(admin):
-            if name != "listen":
-                yield f'admin.{name}: set, but admin.listen is ""; remove it, or name an address'
         return
     try:
         host, _ = parse_host_port(admin.listen)

@@ -132,7 +132,7 @@ def _operation(route: Route, token: bool) -> Mapping[str, Any]:
         made["parameters"] = parameters
     if route.method == "POST":
         body = {"type": "object", "additionalProperties": False}
-        made["requestBody"] = {"required": False, "content": {"application/json": {"schema": body}}}
+        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
     return made
 
 

@@ -220,7 +220,8 @@ class MasterFollower:
     def _interrupted(self) -> None:
         if self._down_at is None:
             self._down_at = time.monotonic()
-            self.interruptions.began(time.time(), self.pool.where)
+            if self.pool.target is not None:  # the first connection interrupts nothing
+                self.interruptions.began(time.time(), self.pool.where)
 
     def _served(self) -> None:
         """Note how long an interruption took, when it is over."""

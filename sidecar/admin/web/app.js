@@ -1,6 +1,6 @@
 // The page: takes what the stream tells, keeps it, and shows it.
 
-import { Chart } from "./chart.js";
+import { Chart, binary } from "./chart.js";
 import { byId, el, text } from "./dom.js";
 import { bytes, clock, count, duration, percent, split } from "./format.js";
 import * as panels from "./panels.js";
@@ -24,13 +24,13 @@ const charts = [
     { name: "p50", colour: "c1", value: (p) => p.p50 },
     { name: "p95", colour: "c3", value: (p) => p.p95 },
     { name: "p99", colour: "c4", value: (p) => p.p99 },
-  ], (value) => (value ? duration(value).replace(/\.0+(?= )/, "") : "0"), { log: true, floor: 1e-4 }),
+  ], duration, { log: true, floor: 1e-4, ticks: (value) => duration(value).replace(/\.0+(?= )/, "") }),
   new Chart(byId("c-ratio"), "Cache hit ratio", [
     { name: "hits", colour: "c2", fill: true, value: (p) => (reads(p) ? p.hits / reads(p) : null) },
-  ], (value) => `${percent(value)} %`, { ceiling: 1 }),
+  ], (value) => `${percent(value)} %`, { ceiling: 1, ticks: (value) => `${100 * value} %` }),
   new Chart(byId("c-memory"), "Cache memory", [
     { name: "bytes", colour: "c3", fill: true, value: (p) => p.cache_bytes },
-  ], bytes, { floor: 65536 }),
+  ], bytes, { floor: 65536, step: binary, ticks: (value) => bytes(value).replace(".0 ", " ") }),
 ];
 
 const hear = {
@@ -193,8 +193,7 @@ for (const button of document.querySelectorAll("[data-window]")) {
   button.addEventListener("click", () => choose(Number(button.dataset.window)));
 }
 byId("theme").addEventListener("click", () => theme(true));
-byId("ask-go").addEventListener("click", answer);
-byId("token").addEventListener("keydown", (event) => { if (event.key === "Enter") answer(); });
+byId("ask-form").addEventListener("submit", (event) => { event.preventDefault(); answer(); });
 byId("ask").addEventListener("cancel", (event) => event.preventDefault());
 document.addEventListener("visibilitychange", draw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

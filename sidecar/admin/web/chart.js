@@ -4,12 +4,12 @@
 import { el } from "./dom.js";
 import { clock } from "./format.js";
 
-const LEFT = 50, RIGHT = 8, TOP = 8, BOTTOM = 20;
+const LEFT = 56, RIGHT = 8, TOP = 8, BOTTOM = 20;
 
 export class Chart {
   // lines: [{ name, colour, value(point), fill }]; format turns a value into text
-  constructor(figure, title, lines, format, { log = false, floor = 1, ceiling = null } = {}) {
-    Object.assign(this, { lines, format, log, floor, ceiling, at: null, seconds: 300 });
+  constructor(figure, title, lines, format, { log = false, floor = 1, ceiling = null, step = nice, ticks = format } = {}) {
+    Object.assign(this, { lines, format, log, floor, ceiling, step, tick: ticks, at: null, seconds: 300 });
     this.canvas = el("canvas", { tabindex: "0", role: "img", "aria-label": title });
     this.title = title;
     this.values = lines.map(() => el("b", {}, "–"));
@@ -95,7 +95,7 @@ export class Chart {
       y = (value) => TOP + inner * (1 - (Math.log10(Math.max(value, 10 ** low)) - low) / (high - low));
       ticks = Array.from({ length: high - low + 1 }, (_, i) => 10 ** (low + i));
     } else {
-      const top = this.ceiling ?? nice(most);
+      const top = this.ceiling ?? this.step(most);
       y = (value) => TOP + inner * (1 - Math.min(value, top) / top);
       ticks = [0, top / 4, top / 2, 3 * top / 4, top];
     }
@@ -107,7 +107,7 @@ export class Chart {
       c.lineTo(width - RIGHT, Math.round(y(tick)) + 0.5);
       c.stroke();
       c.fillStyle = colour("dim");
-      c.fillText(this.format(tick), LEFT - 7, y(tick));
+      c.fillText(this.tick(tick), LEFT - 7, y(tick));
     }
     c.textBaseline = "alphabetic";
     const places = width > 460 ? 4 : 2;
@@ -189,6 +189,11 @@ export class Chart {
     });
     this.canvas.setAttribute("aria-label", `${this.title}: ${words.join(", ")}`);
   }
+}
+
+// The next power of two.
+export function binary(value) {
+  return 2 ** Math.ceil(Math.log2(value));
 }
 
 // The next of 1, 2, 4, 5 × 10ⁿ.
