@@ -10,8 +10,6 @@ from typing import Any
 import msgspec
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from sidecar.admin.events import Events, TooManyListenersError, gauges
 from sidecar.admin.guard import HEADERS, failure
@@ -20,6 +18,12 @@ from sidecar.admin.openapi import document
 from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import MOST_KEYS, MOST_TRACES, ROUTES
 from sidecar.admin.sources import Actions, Facts, RefusedError, Sources
+from sidecar.telemetry.exposition import (
+    OPENMETRICS_TYPE,
+    TEXT_TYPE,
+    Exposition,
+    wants_openmetrics,
+)
 
 log = structlog.get_logger()
 
@@ -42,7 +46,6 @@ class Api:
         self,
         sources: Sources,
         actions: Actions,
-        registry: CollectorRegistry,
         recorder: Recorder,
         events: Events,
         introduction: Facts,
@@ -50,7 +53,7 @@ class Api:
     ) -> None:
         self._sources = sources
         self._actions = actions
-        self._registry = registry
+        self._exposition = Exposition(sources.snapshot)
         self._recorder = recorder
         self._events = events
         self._introduction = introduction
@@ -69,8 +72,9 @@ class Api:
         return web.Response(text=text, status=200 if ready else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = encode(self._registry)
+        openmetrics = wants_openmetrics(", ".join(request.headers.getall("Accept", [])))
+        content_type = OPENMETRICS_TYPE if openmetrics else TEXT_TYPE
+        body = self._exposition.render(openmetrics)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def openapi(self, request: web.Request) -> web.Response:

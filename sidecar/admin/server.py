@@ -23,7 +23,6 @@ from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import ROUTES
 from sidecar.admin.sources import Actions, Sources
 from sidecar.config import Admin, AdminTls
-from sidecar.telemetry import metrics
 from sidecar.urls import is_loopback, join_host_port, parse_host_port
 
 STOP_PATIENCE = 1.0  # seconds a request under way may take when the server stops
@@ -58,7 +57,6 @@ class AdminServer:
         self._api = Api(
             sources,
             actions,
-            metrics.registry(sources.snapshot),
             recorder,
             self._events,
             introduction,
