@@ -26,7 +26,8 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
-  bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs certs clean
+  bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs docs-screenshots \
+  certs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -106,6 +107,10 @@ docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics
 	@mv build/full.toml config/full.toml
 	@mv build/metrics.md docs/metrics.md
 	@mv build/configuration.md docs/configuration.md
+
+docs-screenshots: $(BUILT) $(VENV)/.installed-test ## pictures of the web page, in docs/images/
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m tests.support.screenshots
 
 certs: $(BUILT) ## certificates for development, in certs/
 	@$(BIN)/sidecar certs dev $(ARGS)

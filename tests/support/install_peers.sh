@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the servers and tools that tests and benches compare with, from Debian's packages.
 #
-#   install_peers.sh test          redis-server, redis-cli
+#   install_peers.sh test          redis-server, redis-cli, chromium
 #   install_peers.sh test bench    nutcracker and haproxy as well
 #
 # Needs root and apt-get. Anywhere else, and when the installation fails, it names what is missing
@@ -9,6 +9,7 @@
 set -euo pipefail
 
 declare -A package_of=(
+  [chromium]=chromium
   [redis-server]=redis-server [redis-cli]=redis-tools [nutcracker]=nutcracker [haproxy]=haproxy
 )
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
@@ -22,7 +23,7 @@ need() {
 }
 for set in "${@:-test}"; do
   case $set in
-    test) need redis-server; need redis-cli ;;
+    test) need redis-server; need redis-cli; need chromium ;;
     bench) need nutcracker; need haproxy ;;
     *) echo "usage: ${0##*/} [test] [bench]" >&2; exit 2 ;;
   esac
