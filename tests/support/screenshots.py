@@ -19,7 +19,7 @@ from .servers import Sidecar
 from .wire import Wire
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
-BEFORE, AFTER = 70.0, 35.0
+BEFORE, AFTER = 50.0, 24.0
 
 SHOTS = {
     "dashboard-dark": ("dark", 1280, 1180, 1.0),
@@ -28,7 +28,7 @@ SHOTS = {
 }
 
 
-def main(folder: Path, before: float, after: float, quick: bool = False) -> None:
+def main(folder: Path, before: float, after: float) -> None:
     """Make the scene, wait for it to have a past, take the pictures."""
     admin = free_port()
     with tempfile.TemporaryDirectory() as home, Cluster() as cluster:
@@ -55,9 +55,7 @@ def main(folder: Path, before: float, after: float, quick: bool = False) -> None
                     page.goto(f"http://127.0.0.1:{admin}/")
                     page.wait_for_selector("#live[data-state=live]")
                     page.wait_for_selector("#keys table")
-                    page.get_by_role(
-                        "button", name="1 min" if quick else "5 min", exact=True
-                    ).click()
+                    page.get_by_role("button", name="1 min", exact=True).click()
                     page.wait_for_timeout(1500)
                     page.screenshot(path=folder / f"{name}.png")
                     page.close()
@@ -68,4 +66,4 @@ if __name__ == "__main__":
         sys.exit(f"no pictures: {reason}")
     where = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     quick = len(sys.argv) > 2
-    main(where, 12.0 if quick else BEFORE, 6.0 if quick else AFTER, quick)
+    main(where, 12.0 if quick else BEFORE, 6.0 if quick else AFTER)
