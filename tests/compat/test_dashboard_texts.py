@@ -213,6 +213,54 @@ def _look_at_the_waterfall(page: Any) -> None:
     assert first.get_attribute("open") is not None
 
 
+SERIES = """async () => {
+  const { Series } = await import('/web/series.js');
+  const series = new Series();
+  const points = [1000, 2000, 3000, 9000, 10000].map((t) => ({ t, commands: t }));
+  series.add(points);
+  series.add(points.slice(2).map((point) => ({ ...point })));
+  series.add([null]);
+  series.mark(5000, 'restart', '');
+  series.mark(5000, 'restart', '');
+  const seen = {
+    times: series.sorted.map((point) => point.t),
+    runs: series.runs(0).map((run) => run.map((point) => point.t)),
+    late: series.runs(2500).map((run) => run.length),
+    marks: series.marks.length,
+  };
+  series.add([{ t: 10000 + 900 * 1000 }]);
+  return { ...seen, kept: series.sorted.map((point) => point.t) };
+}"""
+FORMAT = """async () => {
+  const f = await import('/web/format.js');
+  return [
+    f.count(null), f.count(0), f.count(12.34), f.count(999), f.count(12345), f.count(2.5e6),
+    f.duration(0.00012), f.duration(0.0123), f.duration(75), f.bytes(0), f.bytes(1536),
+    f.bytes(null), f.percent(0.5), f.percent(0.99999), f.percent(null), f.span(-1), f.span(7200),
+  ];
+}"""
+
+
+def test_what_comes_twice_is_there_once(address: str) -> None:
+    """And a gap is a gap: what the charts draw from."""
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(address)
+        assert page.evaluate(SERIES) == {
+            "times": [1000, 2000, 3000, 9000, 10000],
+            "runs": [[1000, 2000, 3000], [9000, 10000]],
+            "late": [1, 2],
+            "marks": 1,
+            "kept": [10000, 910000],
+        }
+        assert page.evaluate(FORMAT) == [
+            *("\u2013", "0", "12.3", "999", "12.3k", "2.50M"),
+            *("120 µs", "12.3 ms", "75.0 s", "0 B", "1.50 KiB"),
+            *("\u2013", "50.0", "100", "\u2013", "over", "2 h"),
+        ]
+        page.close()
+
+
 def test_at_phone_width(address: str) -> None:
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 360, "height": 740})

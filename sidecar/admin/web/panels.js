@@ -145,7 +145,7 @@ export function audit(lines) {
   if (!lines.length) return fill(node, empty("Nothing yet."));
   const rows = lines.slice(0, 100).map((line) => {
     const rest = Object.entries(line).filter(([name]) => !["seq", "at", "event"].includes(name));
-    return el("tr", {}, el("td", {}, moment(line.at * 1000)), el("td", {}, el("b", {}, line.event)),
+    return el("tr", {}, el("td", { class: "when" }, moment(line.at * 1000)), el("td", {}, el("b", {}, line.event)),
       el("td", { class: "key" }, rest.map(([name, value]) => `${name}=${value}`).join("  ")));
   });
   fill(node, table([["When", ""], ["What", ""], ["", ""]], rows));
