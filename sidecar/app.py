@@ -101,9 +101,14 @@ class _Sidecar:
         if self.proxy is None:
             return []
         self.proxy.reload_certificates()
-        admin = self.admin is not None and self.admin.reload()
+        sentinel = self.settings.sentinel.tls == "on"
+        read = {
+            "listen.tls": any(listener.tls for listener in self.settings.listeners),
+            "upstream.tls": self.settings.upstream_endpoint.tls or sentinel,
+            "admin.tls": self.admin is not None and self.admin.reload(),
+        }
         log.info("certificates reloaded")
-        return ["listen.tls", "upstream.tls", *(["admin.tls"] if admin else [])]
+        return [section for section, used in read.items() if used]
 
     def end(self) -> None:
         """End in order."""

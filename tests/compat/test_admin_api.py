@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,24 @@ def test_no_secret_is_shown(plain_server: Server) -> None:
             log = sidecar.log()
             assert PASSWORD not in log
             assert TOKEN not in log
+
+
+def test_hotkeys_on_the_command_line(plain_server: Server, tmp_path: Path) -> None:
+    """The token comes from where the sidecar has it."""
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    given = {"SIDECAR_ADMIN__TOKEN_FILE": str(file)}
+    with _sidecar(plain_server.url, env=given) as sidecar:
+        command = [sys.executable, "-m", "sidecar", "hotkeys", "--json", "--admin", sidecar.admin]
+
+        def run(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                command, env={**os.environ, **env}, capture_output=True, text=True, check=False
+            )
+
+        assert json.loads(run(given).stdout)["keys"] == []
+        without = run({})
+        assert (without.returncode, "401" in without.stderr) == (1, True)
 
 
 def test_a_public_address_needs_a_token(plain_server: Server) -> None:

@@ -10,6 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import ClientSession
 
+from sidecar.admin.events import Events
+from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import ROUTES
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Actions, RefusedError, Sources
@@ -206,6 +208,26 @@ async def test_too_many_listeners(http: ClientSession) -> None:
         assert [answer.status for answer in answers] == [200] * 32 + [503]
         for answer in answers:
             answer.close()
+
+
+async def test_a_listener_that_does_not_read_is_left_behind(monkeypatch: Any) -> None:
+    """Its stream ends; others go on."""
+    monkeypatch.setattr("sidecar.admin.events.BACKLOG", 3)
+    monkeypatch.setattr("sidecar.admin.events.EVERY", 0.02)
+    events = Events(Sources(), Recorder(), {"instance": "1"})
+    events.start()
+    slow, quick = events.listen(), events.listen()
+    assert (await anext(slow)).startswith(b"event: hello")
+    told = 0
+    async with asyncio.timeout(10):
+        async for _ in quick:
+            told += 1
+            if told == 30:
+                break
+        left = [said async for said in slow]
+    assert len(left) <= 4
+    await quick.aclose()
+    await events.stop()
 
 
 async def test_streams_end_with_the_server(parts: Parts) -> None:
