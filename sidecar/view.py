@@ -14,7 +14,7 @@ from typing import Any
 
 from sidecar.admin.certificates import Certificates
 from sidecar.admin.redacted import shown
-from sidecar.admin.sources import Actions, RefusedError, Sources
+from sidecar.admin.sources import Actions, Later, RefusedError, Sources
 from sidecar.config import Settings
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.proxy.server import Proxy
@@ -39,6 +39,7 @@ class View:
         self.proxy: Proxy | None = None
         self.watcher: SentinelWatcher | None = None
         self.serving = False
+        self.traces, self.audit = Later(), Later()
         self._stop = stop
         self._reload = reload
         self._replicas: list[Facts] = []
@@ -56,6 +57,8 @@ class View:
             server=self.server,
             certificates=Certificates(self.settings, time.time),
             config=lambda: config,
+            traces=self.traces,
+            audit=self.audit,
         )
 
     def actions(self) -> Actions:

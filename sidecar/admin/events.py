@@ -68,7 +68,7 @@ class Events:
         self._tasks: list[asyncio.Task[None]] = []
         self._seen: dict[str, object] = {}
         self._traces: set[object] = set()
-        self._audit = -1
+        self._audit: Facts | None = None
         self._closed = False
 
     def start(self) -> None:
@@ -175,14 +175,15 @@ class Events:
         """Traces and audit lines since the last look."""
         said = []
         traces = self._sources.traces.recent(TRACES)
-        new = [trace for trace in traces if trace["id"] not in self._traces]
-        self._traces = {trace["id"] for trace in traces}
+        new = [trace for trace in traces if _id(trace) not in self._traces]
+        self._traces = {_id(trace) for trace in traces}
         if new:
             said.append(message("traces", new))
-        lines = [x for x in self._sources.audit.recent(AUDIT) if x["seq"] > self._audit]
-        if lines:
-            self._audit = max(line["seq"] for line in lines)
-            said.append(message("audit", lines))
+        lines = self._sources.audit.recent(AUDIT)
+        known = next((i for i, line in enumerate(lines) if line == self._audit), len(lines))
+        if known:
+            self._audit = lines[0]
+            said.append(message("audit", lines[:known]))
         return said
 
     def _look(self, snapshot: Mapping[str, object]) -> None:
@@ -205,10 +206,15 @@ class Events:
             self._tell(message("warm", warm))
 
 
+def _id(trace: Facts) -> tuple[object, object]:
+    """What tells one from another: several commands may be part of one trace."""
+    return trace["trace_id"], trace["time"]
+
+
 def gauges(snapshot: Mapping[str, object]) -> Mapping[str, Any]:
     """What is now, and totals since the start."""
     return {
-        "serving": bool(snapshot),
+        "serving": "upstream_up" in snapshot,
         "clients": int(total(snapshot, "clients_active")),
         "links": {
             kind: int(total(snapshot, f"links_{kind}")) for kind in ("shared", "dedicated", "idle")

@@ -25,7 +25,7 @@ def health(
     """`status`, the `reasons` for it if it is not ok, and the facts it was made from."""
     breaker = breaker_state(snapshot)
     down, degraded = [], []
-    if not snapshot:
+    if "upstream_up" not in snapshot:
         down.append("the sidecar is not serving yet, or no more")
     elif not snapshot.get("upstream_up"):
         down.append("there is no connection to the server")

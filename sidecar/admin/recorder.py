@@ -45,10 +45,16 @@ class Recorder:
         self._at: float | None = None
 
     def add(self, snapshot: Snapshot, now: float, wall: float) -> Mapping[str, Any] | None:
-        """One more snapshot; its point, None for the first. `now` is monotonic."""
+        """One more snapshot; its point, None for the first. `now` is monotonic.
+
+        A snapshot without the data plane's counters is that of a sidecar that does not serve.
+        """
+        if BOUNDS_KEY not in snapshot:
+            self._at = None
+            return None
         before, at = self._before, self._at
         self._before, self._at = snapshot, now
-        if at is None or now <= at or not snapshot:
+        if at is None or now <= at:
             return None
         point = _point(before, snapshot, now - at) | {"t": round(wall * 1000)}
         self._points.append(point)

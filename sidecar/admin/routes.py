@@ -125,29 +125,18 @@ _TOPOLOGY = obj(
     sentinels=arr(obj(True, address=STRING, connected=BOOLEAN)),
     history=arr(_SWITCH),
 )
-_SPAN = obj(
+_SPAN = obj(True, span_id=STRING, name=STRING, kind=STRING, offset_ms=NUMBER, duration_ms=NUMBER)
+_TRACE = obj(
     True,
+    trace_id=STRING,
     name=STRING,
-    kind=STRING,
-    start=NUMBER,
-    seconds=NUMBER,
+    time=NUMBER,
+    duration_ms=NUMBER,
+    why=arr(STRING),
     error=maybe(STRING),
-    attributes=table(ANY),
+    spans=arr(_SPAN),
 )
-_TRACES = obj(
-    traces=arr(
-        obj(
-            True,
-            id=STRING,
-            name=STRING,
-            at=NUMBER,
-            seconds=NUMBER,
-            why=STRING,
-            error=maybe(STRING),
-            spans=arr(_SPAN),
-        )
-    )
-)
+_TRACES = obj(traces=arr(_TRACE))
 _CERTIFICATES = obj(
     certificates=arr(
         obj(

@@ -24,10 +24,10 @@ class Traces(Protocol):
     def recent(self, most: int) -> Sequence[Facts]:
         """The latest traces, the newest first, at most so many. Each is
 
-        `id` (hexadecimal, unique), `name` (the command), `at` (seconds since 1970), `seconds`,
-        `why` (`slow`, `failed` or `sampled`), `error` (text or None), and `spans`: the outermost
-        first, each with `name`, `kind` (`server`, `client` or `internal`), `start` (seconds after
-        `at`), `seconds`, `error` (text or None) and `attributes` (names to plain values).
+        `trace_id` (hexadecimal), `name` (the command, or what the sidecar did), `time` (seconds
+        since 1970), `duration_ms`, `why` (a list of `slow`, `failed`, `sampled`, `internal`),
+        `error` (text or None), `spans`: the outermost first, each with `span_id`, `name`, `kind`,
+        `offset_ms` and `duration_ms`; and further plain values about the whole.
         """
 
 
@@ -35,15 +35,18 @@ class Audit(Protocol):
     """Who keeps the tail of the audit stream."""
 
     def recent(self, most: int) -> Sequence[Facts]:
-        """The latest lines, the newest first, at most so many. Each has `seq` (a number that
-        grows), `at` (seconds since 1970), `event`, and further plain values."""
+        """The latest lines, the newest first, at most so many. Each has `time` (ISO
+        8601), `event`, and further plain values."""
 
 
-class Nothing:
-    """Traces or audit lines where nobody keeps any."""
+class Later:
+    """Traces or audit lines of a part that is there only later, or never: `source` is who has them."""
+
+    def __init__(self) -> None:
+        self.source: Traces | Audit | None = None
 
     def recent(self, most: int) -> Sequence[Facts]:
-        return ()
+        return self.source.recent(most) if self.source is not None else ()
 
 
 async def _no_facts() -> Facts:
@@ -72,8 +75,8 @@ class Sources:
     """The certificates in use: `use`, `file`, `subject`, `not_after`, `seconds_left`, `error`."""
     config: Callable[[], Facts] = dict
     """The settings by path, without secrets."""
-    traces: Traces = field(default_factory=Nothing)
-    audit: Audit = field(default_factory=Nothing)
+    traces: Traces = field(default_factory=Later)
+    audit: Audit = field(default_factory=Later)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ is served. Here everything of a line but its number is made once and kept; see d
 what is left. tests/unit/test_exposition.py holds that both say the same.
 
 The differences between the formats: OpenMetrics names a counter without `_total` in its heading,
-ends with `# EOF`, and has exemplars. Those come with the snapshot as `exemplars`: by histogram
-label, then by index of the bucket, `(trace id, seconds, time)`.
+ends with `# EOF`, and has exemplars. Those come with the snapshot as EXEMPLARS_KEY: by the
+histogram's label, then by index of the bucket, `(trace id, span id, seconds, time)`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from sidecar.telemetry.metrics import BOUNDS_KEY, METRICS, Declared, Snapshot
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
 OPENMETRICS_TYPE = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
-EXEMPLARS_KEY = "exemplars"
+EXEMPLARS_KEY = "traces_exemplars"
 # Labels come from tables of this program, or are bounded by settings. Should one not be, memory
 # does not grow for ever.
 MOST_PREFIXES = 20_000
 
 _BUILD: object = {sidecar.__version__: 1}
 
-_Exemplars = Mapping[str, Mapping[int, tuple[str, float, float]]]
+_Exemplar = tuple[str, str, float, float]
+_Exemplars = Mapping[str, Mapping[int, _Exemplar]]
 
 
 def wants_openmetrics(accept: str) -> bool:
@@ -105,14 +106,15 @@ class Exposition:
         bounds: tuple[float, ...],
         counts: Sequence[int],
         total: float,
-        exemplars: Mapping[int, tuple[str, float, float]],
+        exemplars: Mapping[int, _Exemplar],
     ) -> None:
         seen = 0
         for index, prefix in enumerate(self._buckets(declared, label, bounds)):
             seen += counts[index] if index < len(counts) else 0
             if index in exemplars:
-                trace, seconds, at = exemplars[index]
-                mark = f'# {{trace_id="{_escaped(trace)}"}} {seconds!r} {at!r}'
+                trace, span, seconds, at = exemplars[index]
+                ids = f'trace_id="{_escaped(trace)}",span_id="{_escaped(span)}"'
+                mark = f"# {{{ids}}} {_number(seconds)} {_number(at)}"
                 lines.append(f"{prefix}{seen}.0 {mark}\n")
             else:
                 lines.append(f"{prefix}{seen}.0\n")

@@ -26,28 +26,20 @@ EVIL = "<img src=x onerror=window.owned=1><script>window.owned=1</script>\"'&lt;
 
 def _trace(number: int, why: str, error: str | None) -> Mapping[str, Any]:
     return {
-        "id": f"{number:032x}",
+        "trace_id": f"{number:032x}",
         "name": f"GET{EVIL}",
-        "at": time.time(),
-        "seconds": 0.25,
-        "why": why,
+        "time": time.time(),
+        "duration_ms": 250.0,
+        "why": [why],
         "error": error,
-        "spans": [
-            _span("server", 0.0, 0.25, error),
-            _span("client", 0.1, 0.125, None),
-        ],
+        "key": EVIL,
+        "spans": [_span("SERVER", 0.0, 250.0), _span("CLIENT", 100.0, 125.0)],
     }
 
 
-def _span(kind: str, start: float, seconds: float, error: str | None) -> Mapping[str, Any]:
-    return {
-        "name": EVIL,
-        "kind": kind,
-        "start": start,
-        "seconds": seconds,
-        "error": error,
-        "attributes": {EVIL: EVIL},
-    }
+def _span(kind: str, offset: float, duration: float) -> Mapping[str, Any]:
+    times = {"offset_ms": offset, "duration_ms": duration}
+    return {"span_id": "1", "name": EVIL, "kind": kind, **times}
 
 
 class Lines:
@@ -61,7 +53,7 @@ class Lines:
 
 
 TRACES = Lines([_trace(1, "failed", EVIL), _trace(2, "slow", None), _trace(3, "sampled", None)])
-AUDIT = Lines([{"seq": 1, "at": time.time(), "event": EVIL, "user": EVIL}])
+AUDIT = Lines([{"time": "2026-01-01T00:00:00Z", "event": EVIL, "user": EVIL}])
 KEY = {
     "key": EVIL,
     "db": 1,
@@ -99,6 +91,7 @@ async def _server() -> Mapping[str, Any]:
 def _snapshot() -> Mapping[str, object]:
     return {
         "upstream_up": 1,
+        "latency_bounds": [0.001],
         "breaker": {"open": 1},
         "cache_mode": EVIL,
         "cache_misses": {EVIL: 3},

@@ -22,11 +22,11 @@ TOKEN = "a-token-of-twenty-ch"
 JSON = {"Content-Type": "application/json"}
 
 TRACE = {
-    "id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     "name": "GET",
-    "at": 1.0,
-    "seconds": 0.2,
-    "why": "slow",
+    "time": 1.0,
+    "duration_ms": 0.2,
+    "why": ["slow"],
     "error": None,
     "spans": [],
 }
@@ -37,7 +37,11 @@ class Parts:
 
     def __init__(self) -> None:
         self.checks = {"serving": True, "upstream": True}
-        self.counters: dict[str, object] = {"clients_active": 2, "upstream_up": 1}
+        self.counters: dict[str, object] = {
+            "clients_active": 2,
+            "upstream_up": 1,
+            "latency_bounds": [0.001],
+        }
         self.done: list[str] = []
         self.allowed = True
         self.traced: list[Mapping[str, Any]] = []
@@ -159,7 +163,7 @@ async def test_health_in_one_word_and_its_reasons(http: ClientSession, parts: Pa
 
 
 async def test_traces_are_shown(http: ClientSession, parts: Parts) -> None:
-    parts.traced = [TRACE, {**TRACE, "id": "0"}]
+    parts.traced = [TRACE, {**TRACE, "trace_id": "0"}]
     assert json.loads((await fetch(http, "/api/traces?count=1"))[1]) == {"traces": [TRACE]}
 
 

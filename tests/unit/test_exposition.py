@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import CollectorRegistry
 
 from sidecar.core.stats import bucket_bounds
-from sidecar.telemetry.exposition import Exposition, wants_openmetrics
+from sidecar.telemetry.exposition import EXEMPLARS_KEY, Exposition, wants_openmetrics
 from sidecar.telemetry.metrics import BOUNDS_KEY, METRICS, SnapshotCollector
 
 BOUNDS = bucket_bounds()
@@ -66,13 +66,13 @@ def test_exemplars() -> None:
     snapshot = {
         BOUNDS_KEY: BOUNDS,
         "latency": {"string": (counts, 9.5)},
-        "exemplars": {"string": {3: ("4bf92f3577b34da6", 3.5e-06, 1795411762.25)}},
+        EXEMPLARS_KEY: {"string": {3: ("4bf92f3577b34da6", "00f0", 3.5e-06, 1795411762.25)}},
     }
     ours = Exposition(lambda: snapshot, process=False)
     assert b"trace_id" not in ours.render()
     families = parse_openmetrics(ours.render(openmetrics=True).decode())
     (marked,) = [s for family in families for s in family.samples if s.exemplar]
-    assert marked.exemplar.labels == {"trace_id": "4bf92f3577b34da6"}
+    assert marked.exemplar.labels == {"trace_id": "4bf92f3577b34da6", "span_id": "00f0"}
     assert (marked.exemplar.value, marked.value) == (3.5e-06, 2.0)
     assert math.isclose(float(marked.exemplar.timestamp), 1795411762.25)
 

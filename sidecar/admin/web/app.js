@@ -6,7 +6,7 @@ import { bytes, clock, count, duration, percent, split } from "./format.js";
 import * as panels from "./panels.js";
 import { Series } from "./series.js";
 import { Stream } from "./stream.js";
-import { traces } from "./traces.js";
+import { idOf, traces } from "./traces.js";
 
 const series = new Series();
 const known = { instance: null, stats: null, health: null, topology: null, traces: [], audit: [] };
@@ -79,15 +79,15 @@ const hear = {
     draw();
   },
   traces(list) {
-    const ids = new Set(list.map((trace) => trace.id));
-    known.traces = [...list, ...known.traces.filter((trace) => !ids.has(trace.id))].slice(0, 100);
-    known.traces.sort((a, b) => b.at - a.at);
+    const ids = new Set(list.map(idOf));
+    known.traces = [...list, ...known.traces.filter((trace) => !ids.has(idOf(trace)))].slice(0, 100);
+    known.traces.sort((a, b) => b.time - a.time);
     traces(known.traces);
   },
   audit(lines) {
-    const have = new Set(lines.map((line) => line.seq));
-    known.audit = [...lines, ...known.audit.filter((line) => !have.has(line.seq))].slice(0, 200);
-    known.audit.sort((a, b) => b.seq - a.seq);
+    // A line has no number: what is the same to the last letter is the same line.
+    const have = new Set(lines.map((line) => JSON.stringify(line)));
+    known.audit = [...lines, ...known.audit.filter((line) => !have.has(JSON.stringify(line)))].slice(0, 200);
     panels.audit(known.audit);
   },
   bye() {

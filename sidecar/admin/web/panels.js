@@ -144,8 +144,8 @@ export function audit(lines) {
   const node = byId("audit");
   if (!lines.length) return fill(node, empty("Nothing yet."));
   const rows = lines.slice(0, 100).map((line) => {
-    const rest = Object.entries(line).filter(([name]) => !["seq", "at", "event"].includes(name));
-    return el("tr", {}, el("td", { class: "when" }, moment(line.at * 1000)), el("td", {}, el("b", {}, line.event)),
+    const rest = Object.entries(line).filter(([name]) => !["audit", "time", "event"].includes(name));
+    return el("tr", {}, el("td", { class: "when" }, moment(Date.parse(line.time))), el("td", {}, el("b", {}, line.event)),
       el("td", { class: "key" }, rest.map(([name, value]) => `${name}=${value}`).join("  ")));
   });
   fill(node, table([["When", ""], ["What", ""], ["", ""]], rows));

@@ -3,29 +3,36 @@
 import { byId, el, empty, fill, tag } from "./dom.js";
 import { duration, moment } from "./format.js";
 
+const TOLD = new Set(["trace_id", "parent_id", "why", "name", "time", "duration_ms", "error", "spans"]);
+
+export const idOf = (trace) => `${trace.trace_id}@${trace.time}`;
+
 export function traces(list) {
   const node = byId("traces");
-  const shown = list.filter((trace) => trace.why !== "sampled" || trace.error).slice(0, 25);
-  const all = shown.length ? shown : list.slice(0, 25);
-  if (!all.length) return fill(node, empty("No slow or failed command was traced."));
-  fill(node, ...all.map(one));
+  const bad = list.filter((trace) => trace.why.includes("slow") || trace.why.includes("failed") || trace.error);
+  const shown = (bad.length ? bad : list).slice(0, 25);
+  if (!shown.length) return fill(node, empty("No slow or failed command was traced."));
+  fill(node, ...shown.map(one));
 }
 
 function one(trace) {
-  const head = el("summary", {}, el("b", {}, trace.name), el("span", {}, duration(trace.seconds)),
-    tag(trace.why, trace.why === "failed" ? "bad" : trace.why === "slow" ? "warn" : ""),
-    el("span", { class: "dim" }, moment(trace.at * 1000)),
+  const failed = trace.error || trace.why.includes("failed");
+  const head = el("summary", {}, el("b", {}, trace.name), el("span", {}, duration(trace.duration_ms / 1e3)),
+    ...trace.why.map((why) => tag(why, { failed: "bad", slow: "warn" }[why] || "")),
+    el("span", { class: "dim" }, moment(trace.time * 1000)),
     trace.error ? el("span", { class: "bad" }, trace.error) : null);
-  const long = Math.max(trace.seconds, ...trace.spans.map((span) => span.start + span.seconds)) || 1;
-  const spans = trace.spans.map((span) => {
-    const left = 100 * span.start / long;
-    const bar = el("i", { class: span.error ? "failed" : span.kind, left: `${left}%`, width: `${Math.min(100 - left, 100 * span.seconds / long)}%` });
-    const attributes = Object.entries(span.attributes || {}).map(([name, value]) => `${name}=${value}`);
-    if (span.error) attributes.unshift(span.error);
+  const ends = trace.spans.map((span) => span.offset_ms + span.duration_ms);
+  const long = Math.max(trace.duration_ms, ...ends) || 1;
+  const spans = trace.spans.map((span, i) => {
+    const left = 100 * span.offset_ms / long;
+    const kind = failed && i === 0 ? "failed" : span.kind.toLowerCase();
+    const bar = el("i", { class: kind, left: `${left}%`, width: `${Math.min(100 - left, 100 * span.duration_ms / long)}%` });
     return el("div", { class: "span" }, el("span", {}, `${span.name} `, el("span", { class: "dim" }, span.kind)),
-      el("span", { class: "lane" }, bar), el("span", {}, duration(span.seconds)),
-      attributes.length ? el("span", { class: "attributes mono" }, attributes.join("  ")) : null);
+      el("span", { class: "lane" }, bar), el("span", {}, duration(span.duration_ms / 1e3)));
   });
-  const id = el("p", { class: "dim mono" }, trace.id);
-  return el("details", { class: "trace", "data-id": trace.id }, head, el("div", { class: "spans" }, ...spans, id));
+  const facts = Object.entries(trace)
+    .filter(([name, value]) => !TOLD.has(name) && value !== null && value !== false)
+    .map(([name, value]) => `${name}=${value}`);
+  return el("details", { class: "trace", "data-id": idOf(trace) }, head, el("div", { class: "spans" }, ...spans,
+    el("p", { class: "attributes mono" }, [...facts, `trace=${trace.trace_id}`].join("  "))));
 }
