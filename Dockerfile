@@ -24,16 +24,18 @@ RUN groupadd --system --gid 65532 sidecar \
 COPY --from=builder /opt/redis-sidecar /opt/redis-sidecar
 
 # In a container, loopback is not where clients are. The environment is stronger than a settings
-# file: change these two variables, not `listen.urls` or `admin.listen` in a file.
+# file: change these two variables, not `listen.urls` or `admin.listen` in a file. The admin port
+# stays on loopback until it has a token: set SIDECAR_ADMIN__TOKEN_FILE, and
+# SIDECAR_ADMIN__LISTEN=0.0.0.0:6381.
 ENV PATH=/opt/redis-sidecar/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     SIDECAR_LISTEN__URLS=redis://0.0.0.0:6380 \
-    SIDECAR_ADMIN__LISTEN=0.0.0.0:6381
+    SIDECAR_ADMIN__LISTEN=127.0.0.1:6381
 EXPOSE 6380 6381
 USER 65532:65532
 WORKDIR /tmp
 
-# Asks the admin port, wherever the variable says it is; needs it to be on.
+# Asks the admin port, wherever the variable says it is; needs it to be on, and without TLS.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['SIDECAR_ADMIN__LISTEN'].rpartition(':')[2] + '/livez', timeout=2)"]
 

@@ -26,8 +26,8 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
-  bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs certs clean \
-  observe dashboards
+  bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs docs-screenshots \
+  certs clean observe dashboards
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -114,6 +114,10 @@ docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics
 
 dashboards: $(VENV)/.installed-test ## write config/grafana/dashboards anew
 	$(BIN)/python config/grafana/generate.py
+
+docs-screenshots: $(BUILT) $(VENV)/.installed-test ## pictures of the web page, in docs/images/
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m tests.support.screenshots
 
 certs: $(BUILT) ## certificates for development, in certs/
 	@$(BIN)/sidecar certs dev $(ARGS)

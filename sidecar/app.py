@@ -15,13 +15,14 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 
 import structlog
 import uvloop
 
 from sidecar import __version__
+from sidecar.admin.audited import audited
 from sidecar.admin.server import AdminServer
 from sidecar.config import Settings
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
@@ -34,6 +35,7 @@ from sidecar.telemetry import logs, progress
 from sidecar.telemetry.audit import Audit, AuditError
 from sidecar.telemetry.looplag import LoopLag
 from sidecar.urls import Endpoint
+from sidecar.view import View
 
 log = structlog.get_logger()
 
@@ -77,7 +79,7 @@ class _Sidecar:
         self.embedded: EmbeddedServer | None = None
         self.proxy: Proxy | None = None
         self.watcher: SentinelWatcher | None = None
-        self.serving = False
+        self.view = View(settings, self.end, self.reload, self.counts)
         self.failure = ""
         self.stop = asyncio.Event()
         self.lag = LoopLag()
@@ -88,8 +90,7 @@ class _Sidecar:
         name = signal.Signals(number).name
         if not self.stop.is_set():
             log.info("stopping", signal=name, drain_timeout=self.settings.drain.timeout)
-            self.serving = False
-            self.stop.set()
+            self.end()
             return
         log.warning("ending at once", signal=name)
         if self.embedded is not None:
@@ -100,77 +101,69 @@ class _Sidecar:
 
     def on_reload(self) -> None:
         """SIGHUP: read the certificates again; bad ones leave the old ones in use."""
-        if self.proxy is None:
-            return
-        problem = ""
+        with suppress(OSError, ssl.SSLError):
+            self.reload()
+
+    def reload(self) -> list[str]:
+        """Read the certificates again; says whose. Raises OSError (ssl.SSLError): none is new."""
         try:
-            self.proxy.reload_certificates()
+            read = self._read_certificates()
         except (OSError, ssl.SSLError) as error:
-            problem = _reason(error)
-            log.error("certificates were not reloaded", error=problem)
-        else:
-            log.info("certificates reloaded")
-        if self.audit is not None:
-            try:
-                self.audit.reopen()
-            except AuditError as error:
-                log.error("audit stream not opened anew", error=str(error))
-            self.audit.note("reload", "failed" if problem else "done", problem or "certificates")
+            log.error("certificates were not reloaded", error=_reason(error))
+            self._note_reload("failed", _reason(error))
+            raise
+        log.info("certificates reloaded")
+        self._note_reload("done", "certificates")
+        return read
+
+    def _note_reload(self, result: str, detail: str) -> None:
+        """In the audit stream, which goes on in a new file where the old one was moved away."""
+        if self.audit is None:
+            return
+        try:
+            self.audit.reopen()
+        except AuditError as error:
+            log.error("audit stream not opened anew", error=str(error))
+        self.audit.note("reload", result, detail)
+
+    def _read_certificates(self) -> list[str]:
+        if self.proxy is None:
+            return []
+        self.proxy.reload_certificates()
+        sentinel = self.settings.sentinel.tls == "on"
+        read = {
+            "listen.tls": any(listener.tls for listener in self.settings.listeners),
+            "upstream.tls": self.settings.upstream_endpoint.tls or sentinel,
+            "admin.tls": self.admin is not None and self.admin.reload(),
+        }
+        return [section for section, used in read.items() if used]
+
+    def end(self) -> None:
+        """End in order."""
+        self.view.serving = False
+        self.stop.set()
 
     def on_embedded_exit(self, reason: str) -> None:
         """The data is gone with the server: end, so that whoever supervises us starts both."""
         self.failure = f"{reason}; start the sidecar again"
         self.stop.set()
 
-    def ready(self) -> Mapping[str, bool]:
-        checks = {"serving": self.serving}
-        if self.serving and self.proxy is not None:
-            checks.update(self.proxy.ready())
-        return checks
-
-    def snapshot(self) -> Mapping[str, object]:
-        values: dict[str, object] = {"loop_lag": self.lag.longest()}
-        values.update(logs.counts(self.audit.counts() if self.audit is not None else None))
-        if self.serving and self.proxy is not None:
-            values.update(self.proxy.snapshot())
-            if self.watcher is not None:
-                values.update(self.watcher.counts())
-        return values
-
-    def hot_keys(self, count: int) -> Mapping[str, object]:
-        if not self.serving or self.proxy is None:
-            return {"window_s": self.settings.hotkeys.window, "keys": []}
-        return self.proxy.hot_keys(count)
-
-    def recent_traces(self, count: int, why: str = "") -> Sequence[Mapping[str, object]]:
-        if not self.serving or self.proxy is None:
-            return []
-        return self.proxy.recent_traces(count, why)
-
     async def serve(self) -> None:
         self.lag.also.append(logs.tick)
         watching = asyncio.create_task(self.lag.watch())
         try:
             if await self._unless_stopped(self._start()):
-                self.serving = True
+                self.view.serving = True
                 self._announce()
                 await self.stop.wait()
                 await self._drain()
         finally:
-            self.serving = False
+            self.view.serving = False
             watching.cancel()
             await self._close()
         if self.failure:
             raise StartError(self.failure)
         log.info("stopped")
-
-    def _start_audit(self) -> None:
-        if self.settings.audit.file:
-            try:
-                self.audit = Audit(self.settings.audit.file)
-            except AuditError as error:
-                raise StartError(str(error)) from error
-            self.audit.note("started", detail=__version__)
 
     async def _unless_stopped(self, work: Coroutine[object, object, None]) -> bool:
         """Run `work`; False when a signal came first (then it is cancelled)."""
@@ -189,19 +182,34 @@ class _Sidecar:
             task.result()
         return finished
 
+    def counts(self) -> Mapping[str, object]:
+        """What the process counts by itself, for the metrics."""
+        values: dict[str, object] = {"loop_lag": self.lag.longest()}
+        values.update(logs.counts(self.audit.counts() if self.audit is not None else None))
+        return values
+
+    def _start_audit(self) -> None:
+        if self.settings.audit.file:
+            try:
+                self.audit = self.view.audit.source = Audit(self.settings.audit.file)
+            except AuditError as error:
+                raise StartError(str(error)) from error
+            self.audit.note("started", detail=__version__)
+
     async def _start(self) -> None:
         self._start_audit()
         await self._start_admin()
         upstream = self.settings.upstream_endpoint
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
-        self.proxy = proxy = Proxy(self.settings, upstream)
+        self.proxy = self.view.proxy = proxy = Proxy(self.settings, upstream)
         proxy.audit = self.audit
         proxy.show_warming = progress.bar(self.settings.log.format, sys.stderr, "warming up")
         try:
             master = None
             if upstream.kind == "sentinel":
                 self.watcher = proxy.sentinels = self._watcher(upstream, proxy)
+                self.view.watcher = self.watcher
                 master = await self._find_master(self.watcher)
                 self.watcher.start()
             await proxy.start(master)
@@ -221,16 +229,16 @@ class _Sidecar:
         listen = self.settings.admin.listen
         if not listen:
             return
-        admin = AdminServer(
-            listen,
-            self.snapshot,
-            self.ready,
-            self.hot_keys,
-            audit=self.audit,
-            traces=self.recent_traces,
-        )
         try:
+            admin = AdminServer(
+                self.settings.admin,
+                self.view.sources(),
+                self.view.actions(),
+                around=[audited(self.audit)] if self.audit is not None else [],
+            )
             await admin.start()
+        except ssl.SSLError as error:
+            raise StartError(f"TLS of the admin address: {_reason(error)}") from error
         except OSError as error:
             advice = _advice(error, "admin.listen")
             raise StartError(f"cannot listen on admin address {listen}: {advice}") from error

@@ -22,6 +22,7 @@ import msgspec
 from sidecar.settings import (
     Admin,
     Audit,
+    AdminTls,
     Cache,
     Drain,
     Embedded,
@@ -42,6 +43,7 @@ from sidecar.settings_rules import combinations
 __all__ = [
     "Admin",
     "Audit",
+    "AdminTls",
     "Cache",
     "ConfigError",
     "Drain",

@@ -6,6 +6,7 @@ Asks the admin address; knows nothing of how keys are counted.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -37,9 +38,13 @@ def show(admin: str, count: int, *, watch: bool, as_json: bool) -> int:
 
 def ask(admin: str, count: int) -> Any:
     """What the admin address says. Raises NoAnswer."""
-    url = f"http://{admin}/api/hotkeys?count={count}"
+    base = admin if "://" in admin else f"http://{admin}"
+    url = f"{base.rstrip('/')}/api/hotkeys?count={count}"
+    request = urllib.request.Request(url)
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+        if secret := token(os.environ):
+            request.add_unredirected_header("Authorization", f"Bearer {secret}")
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             return json.load(response)
     except urllib.error.HTTPError as error:
         said = error.read(300).decode("utf-8", "replace")
@@ -49,6 +54,14 @@ def ask(admin: str, count: int) -> Any:
         raise NoAnswer(
             f"no sidecar answers at {admin}: {reason}; give its admin address with --admin"
         ) from error
+
+
+def token(environ: Mapping[str, str]) -> str:
+    """The admin token, from where the sidecar has it: OSError when its file cannot be read."""
+    if file := environ.get("SIDECAR_ADMIN__TOKEN_FILE"):
+        with open(file, encoding="utf-8") as opened:
+            return opened.read(4096).rstrip("\r\n")
+    return environ.get("SIDECAR_ADMIN__TOKEN", "")
 
 
 def table(keys: Sequence[Mapping[str, Any]]) -> str:

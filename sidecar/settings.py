@@ -409,12 +409,38 @@ class Embedded(_Section, frozen=True):
     ] = ()
 
 
+class AdminTls(_Section, frozen=True):
+    """TLS of the admin endpoint; on when cert_file is set."""
+
+    cert_file: Annotated[str, setting("Certificate chain (PEM) shown to who connects.")] = ""
+    key_file: Annotated[
+        str, setting("Private key (PEM); empty when cert_file holds it as well.")
+    ] = ""
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+
+
 class Admin(_Section, frozen=True):
-    """The HTTP endpoint for metrics and probes."""
+    """The HTTP endpoint: web page, API, metrics and probes."""
 
     listen: Annotated[
-        str, setting('Address as host:port; port 0 takes any free one, "" turns it off.')
+        str,
+        setting(
+            'Address as host:port; port 0 takes any free one, "" turns it off. Any other than a '
+            "loopback address needs a token."
+        ),
     ] = "127.0.0.1:6381"
+    token: Annotated[
+        str,
+        setting(
+            "Asked for as Authorization: Bearer …, for everything but /livez, /readyz, /healthz "
+            "and the files of the web page; at least 16 characters. Empty asks for none.",
+            secret=True,
+        ),
+    ] = ""
+    failover: Annotated[
+        bool, setting("Whether POST /api/failover may have the Sentinels replace the master.")
+    ] = False
+    tls: AdminTls = msgspec.field(default_factory=AdminTls)
 
 
 class Limits(_Section, frozen=True):

@@ -7,14 +7,17 @@ from looking whether named files exist, nothing outside the settings is asked.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from sidecar.cache_rules import parse_rules
 from sidecar.settings import Settings
-from sidecar.urls import Endpoint, parse_host_port, parse_listen, parse_upstream
+from sidecar.urls import Endpoint, is_loopback, parse_host_port, parse_listen, parse_upstream
 
+# What a header can carry, and nobody guesses.
+_TOKEN = re.compile(r"[!-~]{16,512}")
 # What each of these needs: at least one of the others.
 _WARM_KEPT = {"snapshot", "fleet"}
 _WARM_SOURCES = {*_WARM_KEPT, "key_file", "scan"}
@@ -46,11 +49,7 @@ def combinations(settings: Settings) -> Iterator[str]:
         yield from _upstream(settings, parse_upstream(settings.upstream.url))
     except ValueError as error:
         yield f"upstream.url: {error}"
-    if settings.admin.listen:
-        try:
-            parse_host_port(settings.admin.listen)
-        except ValueError as error:
-            yield f"admin.listen: {error}"
+    yield from _admin(settings)
     yield from _cache(settings)
     yield from _warm(settings)
     if settings.limits.client_output_pause > settings.limits.client_output_max:
@@ -98,6 +97,35 @@ def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
     yield from _files("upstream.tls", tls)
     if upstream.backoff_min > upstream.backoff_max:
         yield "upstream.backoff_min: above upstream.backoff_max; make it smaller"
+
+
+def _admin(settings: Settings) -> Iterator[str]:
+    admin = settings.admin
+    if not admin.listen:
+        return
+    try:
+        host, _ = parse_host_port(admin.listen)
+    except ValueError as error:
+        yield f"admin.listen: {error}"
+        return
+    if not admin.token and not is_loopback(host):
+        yield (
+            f"admin.listen: {admin.listen} can be reached from other hosts, and admin.token is "
+            "empty; set SIDECAR_ADMIN__TOKEN_FILE to a file with a token, or listen on "
+            "127.0.0.1:6381"
+        )
+    if admin.token and not _TOKEN.fullmatch(admin.token):
+        yield (
+            "admin.token: too short, or not printable ASCII without blanks; write 16 to 512 "
+            "characters, for example those of `openssl rand -hex 32`"
+        )
+    if admin.failover and "sentinel" not in settings.upstream.url.partition("://")[0]:
+        yield (
+            "admin.failover: set, but upstream.url is not redis+sentinel://; write the Sentinels' "
+            "URL or remove it"
+        )
+    yield from _key_pair("admin.tls", admin.tls.cert_file, admin.tls.key_file)
+    yield from _files("admin.tls", admin.tls)
 
 
 def _cache(settings: Settings) -> Iterator[str]:
@@ -169,6 +197,6 @@ def _key_pair(path: str, cert_file: str, key_file: str) -> Iterator[str]:
 
 def _files(path: str, section: msgspec.Struct) -> Iterator[str]:
     for name in ("cert_file", "key_file", "ca_file"):
-        file = getattr(section, name)
+        file = getattr(section, name, "")
         if file and not os.path.isfile(file):
             yield f"{path}.{name}: no file {file!r}; give the path of a PEM file"

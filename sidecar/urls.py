@@ -101,6 +101,16 @@ def join_host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this host can connect to an address bound to `host`; unsure means no."""
+    from ipaddress import ip_address  # here: most callers of this module never need it
+
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
 def parse_host_port(
     text: str, default_port: int | None = None, *, lowest: int = 0
 ) -> tuple[str, int]:

@@ -8,7 +8,8 @@ from aiohttp.typedefs import Handler, Middleware
 from sidecar.telemetry.audit import Audit
 
 # What machines ask for all the time, and what is only looked at: no administration.
-ROUTINE = frozenset({"/livez", "/healthz", "/readyz", "/metrics", "/"})
+ROUTINE = frozenset({"/livez", "/healthz", "/readyz", "/metrics", "/", "/api/events"})
+PAGE = "/web/"
 
 
 def audited(stream: Audit) -> Middleware:
@@ -16,7 +17,7 @@ def audited(stream: Audit) -> Middleware:
 
     @web.middleware
     async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in ROUTINE and request.method in ("GET", "HEAD"):
+        if (request.path in ROUTINE or request.path.startswith(PAGE)) and request.method in ("GET", "HEAD"):
             return await handler(request)
         status = 500
         try:

@@ -1,52 +1,35 @@
-"""The HTTP endpoint for probes and metrics.
+"""The admin endpoint: web page, API, metrics and probes on one address.
 
-| Path | Answer |
-|---|---|
-| `/livez`, `/healthz` | 200 while the event loop runs; never looks at the backend |
-| `/readyz` | 200 when every check holds, otherwise 503; `?verbose` lists the checks |
-| `/metrics` | Prometheus text, or OpenMetrics when the Accept header asks for it |
-| `/api/hotkeys` | JSON: the hottest keys, hottest first; `?count=N` (20) |
-| `/api/traces` | JSON: the newest traces, newest first; `?count=N` (50), `?why=slow` |
-
-Reads only: what it shows comes from the functions it is given, so it knows neither the proxy nor
-the servers behind it.
+What it shows and does comes from the functions it is given (sources.py), so it knows neither the
+proxy nor the servers behind it. Paths are declared in routes.py and answered in api.py; who may ask
+is decided in guard.py. docs/admin.md describes it for those who use it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+import ssl
+import time
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
-from prometheus_client.exposition import choose_encoder
+from aiohttp.typedefs import Middleware
 
-from sidecar.admin.audited import audited
-from sidecar.telemetry import metrics
-from sidecar.telemetry.audit import Audit
-from sidecar.urls import join_host_port, parse_host_port
+import sidecar
+from sidecar.admin.api import Api, BadQueryError
+from sidecar.admin.events import Events
+from sidecar.admin.guard import HEADERS, Guard, Handler, errors_as_json, failure
+from sidecar.admin.page import Page
+from sidecar.admin.recorder import Recorder
+from sidecar.admin.routes import ROUTES
+from sidecar.admin.sources import Actions, Sources
+from sidecar.config import Admin, AdminTls
+from sidecar.urls import is_loopback, join_host_port, parse_host_port
 
-Ready = Callable[[], Mapping[str, bool]]
-"""Returns the readiness checks by name; ready means that all are true."""
-
-HotKeys = Callable[[int], Mapping[str, object]]
-"""Returns what /api/hotkeys shows, of at most so many keys."""
-
-Traces = Callable[[int, str], Sequence[Mapping[str, object]]]
-"""Returns what /api/traces shows: at most so many, of one kind or (empty) of all."""
-
-MOST_KEYS = 1000
-MOST_TRACES = 10_000
-TRACE_KINDS = ("", "sampled", "slow", "failed", "internal")
 STOP_PATIENCE = 1.0  # seconds a request under way may take when the server stops
+BODY_MAX = 4096
 
-_INDEX = """\
-redis-sidecar
-
-/livez            the process runs (alias /healthz)
-/readyz?verbose   it can serve clients
-/metrics          Prometheus metrics
-/api/hotkeys      the hottest keys
-/api/traces       the newest traces
-"""
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class AdminServer:
@@ -54,93 +37,116 @@ class AdminServer:
 
     def __init__(
         self,
-        listen: str,
-        snapshot: metrics.Snapshot,
-        ready: Ready,
-        hot_keys: HotKeys = lambda count: {"window_s": 0, "keys": []},
-        audit: Audit | None = None,
-        traces: Traces = lambda count, why: [],
+        settings: Admin,
+        sources: Sources | None = None,
+        actions: Actions | None = None,
+        around: Sequence[Middleware] = (),
     ) -> None:
-        """`listen` is `host:port` (port 0 takes a free one); raises ValueError for another form."""
-        self._host, self._port = parse_host_port(listen)
-        self._registry = metrics.registry(snapshot)
-        self._ready = ready
-        self._hot = hot_keys
-        self._audit = audit
-        self._recent = traces
+        """Port 0 takes a free one. `around` see every call, those that are refused as well.
+
+        Raises ValueError for an address of another form, and for one that others reach without a
+        token.
+        """
+        self._host, self._port = parse_host_port(settings.listen)
+        if not settings.token and not is_loopback(self._host):
+            raise ValueError(f"{settings.listen} can be reached from other hosts: it needs a token")
+        self._settings = settings
+        self._around = around
+        sources, actions = sources or Sources(), actions or Actions()
+        introduction = {
+            "instance": secrets.token_hex(8),
+            "version": sidecar.__version__,
+            "started": round(time.time(), 3),
+        }
+        recorder = Recorder()
+        self._events = Events(sources, recorder, introduction)
+        self._api = Api(
+            sources,
+            actions,
+            recorder,
+            self._events,
+            introduction,
+            bool(settings.token),
+        )
+        self._page = Page()
+        self._guard = Guard(settings.token, self._page.paths)
+        self._context = tls_context(settings.tls) if settings.tls.cert_file else None
         self._runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
         """`http://host:port`, with the port that is really bound after `start`."""
-        return f"http://{join_host_port(self._host, self._port)}"
+        scheme = "https" if self._context is not None else "http"
+        return f"{scheme}://{join_host_port(self._host, self._port)}"
 
     async def start(self) -> None:
         """Bind and serve. Raises OSError when the address cannot be had."""
-        app = web.Application(middlewares=[audited(self._audit)] if self._audit else [])
-        app.router.add_get("/", self._index)
-        app.router.add_get("/livez", self._live)
-        app.router.add_get("/healthz", self._live)
-        app.router.add_get("/readyz", self._is_ready)
-        app.router.add_get("/metrics", self._metrics)
-        app.router.add_get("/api/hotkeys", self._hot_keys)
-        app.router.add_get("/api/traces", self._traces)
+        app = web.Application(
+            middlewares=[*self._around, self._protect, errors_as_json], client_max_size=BODY_MAX
+        )
+        for path in self._page.paths:
+            app.router.add_get(path, self._page.serve)
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, getattr(self._api, route.handler))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_PATIENCE)
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._context)
+            await site.start()
         except OSError:
             await runner.cleanup()
             raise
         self._runner = runner
         self._port = runner.addresses[0][1]
+        self._events.start()
 
     async def stop(self) -> None:
         """Close the address and every connection; may be called twice."""
         runner, self._runner = self._runner, None
         if runner is not None:
+            await self._events.stop()
             await runner.cleanup()
 
-    async def _index(self, _: web.Request) -> web.Response:
-        return web.Response(text=_INDEX)
+    def reload(self) -> bool:
+        """Read the certificate again, for the connections to come; False where there is none.
 
-    async def _live(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        Raises OSError (ssl.SSLError) when it is bad: the old one stays in use.
+        """
+        if self._context is None:
+            return False
+        tls_context(self._settings.tls)  # a bad pair must not get half into the one in use
+        self._context.load_cert_chain(
+            self._settings.tls.cert_file, self._settings.tls.key_file or None
+        )
+        return True
 
-    async def _is_ready(self, request: web.Request) -> web.Response:
-        checks = self._ready()
-        ready = all(checks.values())
-        text = "ok\n" if ready else "not ready\n"
-        if "verbose" in request.query:
-            lines = (f"[{'+' if holds else '-'}] {name}\n" for name, holds in checks.items())
-            text = "".join(lines) + text
-        return web.Response(text=text, status=200 if ready else 503)
-
-    async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        body = encode(self._registry)
-        return web.Response(body=body, headers={"Content-Type": content_type})
-
-    async def _hot_keys(self, request: web.Request) -> web.Response:
-        count = request.query.get("count", "20")
-        if not _is_count(count, MOST_KEYS):
-            return _not_a_count(count, MOST_KEYS)
-        return web.json_response(self._hot(int(count)))
-
-    async def _traces(self, request: web.Request) -> web.Response:
-        count, why = request.query.get("count", "50"), request.query.get("why", "")
-        if not _is_count(count, MOST_TRACES):
-            return _not_a_count(count, MOST_TRACES)
-        if why not in TRACE_KINDS:
-            error = {"error": f"why={why!r}: write one of {', '.join(TRACE_KINDS[1:])}"}
-            return web.json_response(error, status=400)
-        return web.json_response({"traces": self._recent(int(count), why)})
+    @web.middleware
+    async def _protect(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse who may not ask, and add to every answer what protects it in a browser."""
+        response: web.StreamResponse | None = self._guard.refusal(request)
+        if response is None:
+            try:
+                response = await handler(request)
+            except BadQueryError as error:
+                response = failure(400, str(error))
+        if not response.prepared:
+            add(HEADERS, response)
+        return response
 
 
-def _is_count(text: str, most: int) -> bool:
-    return text.isascii() and text.isdigit() and 0 < int(text) <= most
+def add(headers: Mapping[str, str], response: web.StreamResponse) -> None:
+    """Add what the response does not say itself."""
+    for name, value in headers.items():
+        response.headers.setdefault(name, value)
 
 
-def _not_a_count(text: str, most: int) -> web.Response:
-    error = {"error": f"count={text!r}: write a number from 1 to {most}"}
-    return web.json_response(error, status=400)
+def tls_context(settings: AdminTls) -> ssl.SSLContext:
+    """The context for who connects. Raises ssl.SSLError or OSError when a file is bad."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[settings.min_version]
+    try:
+        context.load_cert_chain(settings.cert_file, settings.key_file or None)
+    except (OSError, ssl.SSLError) as error:
+        file = settings.cert_file
+        raise ssl.SSLError(f"cannot load admin.tls.cert_file {file!r}: {error}") from error
+    return context

@@ -156,6 +156,23 @@ class SentinelWatcher:
             return [info for row in rows_of(reply) if (info := _replica(row)) is not None]
         raise self._error(faults)
 
+    async def failover(self) -> str:
+        """Have a Sentinel replace the master now; returns the one that agreed.
+
+        Each is asked in turn until one does. Raises DiscoveryError with what they said.
+        """
+        faults: dict[Address, Fault] = {}
+        for peer in sorted(self._peers.values(), key=lambda peer: peer.link is None):
+            try:
+                async with peer.borrow() as link:
+                    await link.call("SENTINEL", "FAILOVER", self._access.service)
+            except Fault as fault:
+                faults[peer.address] = fault
+                continue
+            return str(peer)
+        each = "; ".join(f"{join_host_port(*at)} {fault}" for at, fault in faults.items())
+        raise DiscoveryError(f"no Sentinel begins a failover: {each}")
+
     async def close(self) -> None:
         """Stop watching; no event comes after it. May be called twice."""
         self._watching = False

@@ -43,6 +43,7 @@ from sidecar.proxy import errors
 from sidecar.proxy.errors import Refused, Unreachable
 from sidecar.proxy.greeting import Talk, Target
 from sidecar.proxy.hello import server_id
+from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.pool import Pool
 
 log = structlog.get_logger()
@@ -70,9 +71,11 @@ class MasterFollower:
         pool: Pool,
         target_for: Callable[[Address], Target],
         sentinels: Sentinels | None = None,
+        interruptions: Interruptions | None = None,
     ) -> None:
         settings = pool.settings.failover
         self.pool = pool
+        self.interruptions = interruptions or Interruptions()
         self.target_for = target_for
         self.machine = Failover(settings.switch_on == "promotion", settings.hold)
         self.sentinels = sentinels
@@ -131,6 +134,7 @@ class MasterFollower:
         if not first:
             self.switches += 1
             self.last_switch = time.time()
+            self.interruptions.switched(self.last_switch, self.pool.where, str(target))
         self.pool.switch(target)
         self._stop(self._attending)
         self._attending = self.pool.spawn(self._attend(address))
@@ -217,6 +221,8 @@ class MasterFollower:
     def _interrupted(self) -> None:
         if self._down_at is None:
             self._down_at = time.monotonic()
+            if self.pool.target is not None:  # the first connection interrupts nothing
+                self.interruptions.began(time.time(), self.pool.where)
 
     def _served(self) -> None:
         """Note how long an interruption took, when it is over."""
@@ -225,6 +231,7 @@ class MasterFollower:
             self.last_pause = time.monotonic() - self._down_at
             self._trace(self._down_at)
             self._down_at = None
+            self.interruptions.ended(time.time())
             log.info("serving", master=self.pool.where, interrupted=round(self.last_pause, 3))
 
     def _trace(self, began: float) -> None:

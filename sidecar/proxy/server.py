@@ -33,9 +33,11 @@ from sidecar.policy.warmup import Phase
 from sidecar.proxy.auditing import AuditTrail
 from sidecar.proxy.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.greeting import Login, Target, is_error, tune
+from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.plane import Client, Plane
 from sidecar.proxy.pool import QUIET, Pool
+from sidecar.proxy.server_facts import ServerFacts
 from sidecar.proxy.tls import client_context, expiry, handshake, server_context
 from sidecar.proxy.warmup import Show, Warmup
 from sidecar.telemetry.audit import Audit
@@ -64,6 +66,8 @@ class Proxy:
         self.master: MasterFollower | None = None
         self.sentinels: Sentinels | None = None
         self.audit: Audit | None = None
+        self.interruptions = Interruptions()
+        self.facts: ServerFacts
         self.warm: Warmup | None = None
         self.show_warming: Show | None = None
         self._context: ssl.SSLContext | None = None
@@ -108,8 +112,11 @@ class Proxy:
         self.pool.begin(self.plane, lambda: self._setinfo)
         self._begun = True
         self.warm = Warmup.of(self.pool, self.settings, self.show_warming)
+        self.facts = ServerFacts(self.pool)
         if follows:
             self._follow(master)
+        else:
+            self._note_interruptions()
         self._require_acks()
         self.pool.on_client_closed = lambda client: self._gone(client)
         listen = [parse_listen(url) for url in self.settings.listen.urls]
@@ -132,9 +139,17 @@ class Proxy:
 
     def _follow(self, master: Address | None) -> None:
         self.plane.follow_master()
-        self.master = MasterFollower(self.pool, self._target_of_master, self.sentinels)
+        self.master = MasterFollower(
+            self.pool, self._target_of_master, self.sentinels, self.interruptions
+        )
         if master is not None:
             self.master.on_event(MasterNamed(master, switched=False))
+
+    def _note_interruptions(self) -> None:
+        """Where no master is followed, the default link alone tells of them."""
+        pool, noted = self.pool, self.interruptions
+        pool.on_master_down = lambda: noted.began(time.time(), pool.where)
+        pool.on_master_up = lambda: noted.ended(time.time())
 
     def on_sentinel_event(self, event: Event) -> None:
         """What a Sentinel says about the upstream."""
@@ -421,6 +436,29 @@ class Proxy:
         did by itself ("internal"); newest first. `why` picks one kind."""
         return self.pool.tracing.recent(most, why) if self.pool.tracing is not None else []
 
+    def topology(self) -> Mapping[str, object]:
+        """Where the upstream is, and its interruptions and changes, the newest first."""
+        follows = self.master is not None
+        known = self.pool.target is not None
+        return {
+            "upstream": str(self.upstream),
+            "follows_sentinels": follows,
+            "phase": self.master.machine.phase.value if self.master is not None else None,
+            "master": self.pool.where if known else None,
+            "up": self.pool.default.link.up,
+            "switches": self.master.switches if self.master is not None else 0,
+            "history": self.interruptions.snapshot(),
+        }
+
+    def flush_cache(self) -> int:
+        """Drop everything in the near cache; returns how many values there were."""
+        if self.pool.near is None:
+            return 0
+        cache = self.pool.near.cache
+        entries: int = cache.snapshot()["entries"]
+        cache.drop_all()
+        return entries
+
     async def drain(self, within: float) -> None:
         """Accept no more; serve what has been taken, for at most `within` seconds.
 
@@ -473,6 +511,7 @@ class Proxy:
             task.cancel()
         for client in list(self.plane.clients):
             client.close("shutdown")
+        self.facts.close()
         await self.pool.close()
         self.plane.close()
 

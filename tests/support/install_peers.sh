@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the servers and tools that tests and benches compare with, from Debian's packages.
 #
-#   install_peers.sh test          redis-server, redis-cli, prometheus, prometheus-alertmanager
+#   install_peers.sh test          redis-server, redis-cli, prometheus, prometheus-alertmanager,
+#                                  chromium
 #   install_peers.sh test bench    nutcracker and haproxy as well
 #
 # Needs root and apt-get. Anywhere else, and when the installation fails, it names what is missing
@@ -9,6 +10,7 @@
 set -euo pipefail
 
 declare -A package_of=(
+  [chromium]=chromium
   [redis-server]=redis-server [redis-cli]=redis-tools [nutcracker]=nutcracker [haproxy]=haproxy
   [prometheus]=prometheus [prometheus-alertmanager]=prometheus-alertmanager
 )
@@ -24,7 +26,8 @@ need() {
 for set in "${@:-test}"; do
   case $set in
     test)
-      need redis-server; need redis-cli; need prometheus; need prometheus-alertmanager ;;
+      need redis-server; need redis-cli; need prometheus; need prometheus-alertmanager
+      need chromium ;;
     bench) need nutcracker; need haproxy ;;
     *) echo "usage: ${0##*/} [test] [bench]" >&2; exit 2 ;;
   esac

@@ -1,0 +1,200 @@
+"""What each path answers. The paths, and the form of the answers, are declared in routes.py."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from sidecar.admin.events import Events, TooManyListenersError, gauges
+from sidecar.admin.guard import HEADERS, failure
+from sidecar.admin.health import DOWN, health
+from sidecar.admin.openapi import document
+from sidecar.admin.recorder import Recorder
+from sidecar.admin.routes import MOST_KEYS, MOST_TRACES, ROUTES, TRACE_KINDS
+from sidecar.admin.sources import Actions, Facts, RefusedError, Sources
+from sidecar.telemetry.exposition import (
+    OPENMETRICS_TYPE,
+    TEXT_TYPE,
+    Exposition,
+    wants_openmetrics,
+)
+
+log = structlog.get_logger()
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+RECENT = 10  # seconds that health looks back
+STREAM_PATIENCE = 10.0  # seconds a stream's reader may take for what is sent to it
+# An action goes on if this passes, but who asked is told no more.
+ACTION_PATIENCE = 30.0
+
+
+class BadQueryError(Exception):
+    """A parameter of the query is not what it must be."""
+
+
+class Api:
+    """The handlers, by the names in ROUTES."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        actions: Actions,
+        recorder: Recorder,
+        events: Events,
+        introduction: Facts,
+        token: bool,
+    ) -> None:
+        self._sources = sources
+        self._actions = actions
+        self._exposition = Exposition(sources.snapshot)
+        self._recorder = recorder
+        self._events = events
+        self._introduction = introduction
+        self._document = _encode(document(ROUTES, token))
+
+    async def live(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def is_ready(self, request: web.Request) -> web.Response:
+        checks = self._sources.ready()
+        ready = all(checks.values())
+        text = "ok\n" if ready else "not ready\n"
+        if "verbose" in request.query:
+            lines = (f"[{'+' if holds else '-'}] {name}\n" for name, holds in checks.items())
+            text = "".join(lines) + text
+        return web.Response(text=text, status=200 if ready else 503)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        openmetrics = wants_openmetrics(", ".join(request.headers.getall("Accept", [])))
+        content_type = OPENMETRICS_TYPE if openmetrics else TEXT_TYPE
+        body = self._exposition.render(openmetrics)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._document, content_type="application/json")
+
+    async def redis_health(self, request: web.Request) -> web.Response:
+        topology, server = await asyncio.gather(self._sources.topology(), self._sources.server())
+        recent = self._recorder.over(RECENT)
+        said = health(self._sources.snapshot(), recent, server, topology)
+        return answer(said, 503 if said["status"] == DOWN else 200)
+
+    async def stats(self, request: web.Request) -> web.Response:
+        count = count_of(request, 1, self._most("/api/stats"))
+        return answer(
+            {
+                **self._introduction,
+                "uptime_s": round(time.time() - self._introduction["started"], 3),
+                **gauges(self._sources.snapshot()),
+                "last_minute": self._recorder.over(60),
+                "points": self._recorder.latest(count),
+            }
+        )
+
+    async def hotkeys(self, request: web.Request) -> web.Response:
+        return answer(self._sources.hot_keys(count_of(request, 20, MOST_KEYS)))
+
+    async def topology(self, request: web.Request) -> web.Response:
+        return answer(await self._sources.topology())
+
+    async def traces(self, request: web.Request) -> web.Response:
+        most = count_of(request, 50, MOST_TRACES)
+        why = request.query.get("why", "")
+        if why and why not in TRACE_KINDS:
+            raise BadQueryError(f"why is one of {', '.join(TRACE_KINDS)}")
+        return answer({"traces": self._sources.traces.recent(most, why)})
+
+    async def certificates(self, request: web.Request) -> web.Response:
+        return answer({"certificates": self._sources.certificates()})
+
+    async def config(self, request: web.Request) -> web.Response:
+        return answer(self._sources.config())
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        stream = self._events.listen()
+        try:
+            first = await anext(stream)
+        except TooManyListenersError:
+            return failure(503, "too many are listening, or the sidecar is ending")
+        headers = {**HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        response = web.StreamResponse(headers=headers)
+        try:
+            await response.prepare(request)
+            await response.write(first)
+            async for said in stream:
+                async with asyncio.timeout(STREAM_PATIENCE):
+                    await response.write(said)
+        except (ConnectionError, TimeoutError):
+            # Who does not read is left; the transport is not waited for.
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            await stream.aclose()
+        return response
+
+    async def drain(self, request: web.Request) -> web.Response:
+        return await self._do(request, self._actions.drain)
+
+    async def flush(self, request: web.Request) -> web.Response:
+        return await self._do(request, self._actions.flush_cache)
+
+    async def reload(self, request: web.Request) -> web.Response:
+        return await self._do(request, self._actions.reload)
+
+    async def failover(self, request: web.Request) -> web.Response:
+        return await self._do(request, self._actions.failover)
+
+    async def _do(
+        self, request: web.Request, action: Callable[[], Awaitable[Facts]]
+    ) -> web.Response:
+        if request.content_type != "application/json":
+            return failure(415, "send Content-Type: application/json, and {} as the body")
+        body = await request.read()
+        if body.strip():
+            try:
+                msgspec.json.decode(body, type=_Nothing)
+            except msgspec.MsgspecError:
+                return failure(400, "the body must be {}")
+        try:
+            async with asyncio.timeout(ACTION_PATIENCE):
+                said = await action()
+        except RefusedError as error:
+            return failure(409, str(error))
+        log.info("admin action", path=request.path, peer=request.remote, **said)
+        return answer(said)
+
+    @staticmethod
+    def _most(path: str) -> int:
+        return next(route.count for route in ROUTES if route.path == path)
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of what takes no arguments."""
+
+
+def answer(facts: Mapping[str, Any], status: int = 200) -> web.Response:
+    """Facts as JSON."""
+    return web.Response(
+        body=_encode(facts),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def count_of(request: web.Request, default: int, most: int) -> int:
+    """The parameter `count`. Raises BadQueryError."""
+    given = request.query.getall("count", [str(default)])
+    text = given[0]
+    if len(given) > 1 or not (text.isascii() and text.isdigit() and len(text) < 9):
+        raise BadQueryError(f"count={text!r}: write a number from 1 to {most}")
+    if not 0 < int(text) <= most:
+        raise BadQueryError(f"count={text!r}: write a number from 1 to {most}")
+    return int(text)

@@ -1,0 +1,251 @@
+"""The live stream behind `/api/events`: server-sent events for the web page and for scripts.
+
+One task looks once a second, whether or not anybody listens (the recorder needs it), and a few
+times a second at what changes suddenly while somebody does. Each event is made once for all
+listeners. A listener that does not read is left behind: its stream ends, and it may come again.
+
+| Event | Data | When |
+|---|---|---|
+| `hello` | `instance`, `version`, `started`, `points`: the course so far | first |
+| `stats` | the point of this second and the gauges | each second |
+| `hotkeys` | the hottest keys | each second |
+| `topology` | master, replicas, Sentinels, history | each second |
+| `health` | as `/api/health/redis` | each second |
+| `breaker`, `switch`, `warm` | what has changed | at once |
+| `traces`, `audit` | what is new | each second, if there is any |
+| `certificates` | all of them | first, and once a minute |
+| `bye` | nothing | the sidecar ends |
+
+`instance` is another one after a restart, and the only thing that tells it from a lost connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
+from typing import Any, cast
+
+import msgspec
+import structlog
+
+from sidecar.admin.health import breaker_state, health
+from sidecar.admin.recorder import Recorder, total
+from sidecar.admin.sources import Facts, Sources
+
+log = structlog.get_logger()
+
+EVERY = 1.0
+LOOKS = 5  # within EVERY, at what changes suddenly
+LISTENERS = 32
+# Events that may wait for one listener: several minutes of them.
+BACKLOG = 1000
+TOP = 20
+TRACES = 50
+AUDIT = 100
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class TooManyListenersError(Exception):
+    """LISTENERS are connected."""
+
+
+def message(event: str, data: object) -> bytes:
+    """One event as it goes over the wire. JSON has no line breaks of its own."""
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), _encode(data))
+
+
+class Events:
+    """`instance` names this run of the sidecar; `recorder` is filled once a second."""
+
+    def __init__(self, sources: Sources, recorder: Recorder, introduction: Facts) -> None:
+        self._sources = sources
+        self._recorder = recorder
+        self._introduction = introduction
+        self._listeners: set[asyncio.Queue[bytes | None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._seen: dict[str, object] = {}
+        self._traces: set[object] = set()
+        self._audit: Facts | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._run_slow())]
+
+    async def stop(self) -> None:
+        """End every stream."""
+        self._closed = True
+        self._tell(message("bye", {}))
+        for queue in self._listeners:
+            with suppress(asyncio.QueueFull):
+                queue.put_nowait(None)
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def listen(self) -> AsyncGenerator[bytes, None]:
+        """What one listener is sent, until it is left behind or all ends."""
+        if self._closed or len(self._listeners) >= LISTENERS:
+            raise TooManyListenersError
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(BACKLOG)
+        self._listeners.add(queue)
+        try:
+            yield message("hello", {**self._introduction, "points": self._recorder.latest()})
+            yield b"".join(await self._everything())
+            while (said := await queue.get()) is not None:
+                yield said
+        finally:
+            self._listeners.discard(queue)
+
+    def _tell(self, said: bytes) -> None:
+        for queue in list(self._listeners):
+            try:
+                queue.put_nowait(said)
+            except asyncio.QueueFull:
+                # The stream ends after what waits already.
+                self._listeners.discard(queue)
+                queue.get_nowait()
+                queue.put_nowait(None)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        looks = 0
+        while True:
+            try:
+                if looks % LOOKS == 0:
+                    self._each_second(looks // LOOKS)
+                elif self._listeners:
+                    self._look(self._sources.snapshot())
+            except Exception:
+                log.exception("the admin page's events failed")
+            looks += 1
+            due = max(due + EVERY / LOOKS, loop.time())
+            await asyncio.sleep(due - loop.time())
+
+    async def _run_slow(self) -> None:
+        """What waits for somebody else has a task of its own, so that no second is left out."""
+        while True:
+            began = time.monotonic()
+            if self._listeners:
+                try:
+                    self._tell(b"".join(await self._slow()))
+                except Exception:
+                    log.exception("the admin page's events failed")
+            await asyncio.sleep(max(0.0, began + EVERY - time.monotonic()))
+
+    def _each_second(self, second: int) -> None:
+        snapshot = self._sources.snapshot()
+        point = self._recorder.add(snapshot, time.monotonic(), time.time())
+        if not self._listeners:
+            self._seen.clear()
+            return
+        self._look(snapshot)
+        said = [message("stats", {"point": point, **gauges(snapshot)})]
+        said += self._new()
+        if second % 60 == 0:
+            said.append(message("certificates", self._sources.certificates()))
+        self._tell(b"".join(said))
+
+    async def _slow(self) -> list[bytes]:
+        """What takes a question to somebody else."""
+        topology, server = await asyncio.gather(self._sources.topology(), self._sources.server())
+        recent = self._recorder.over(10)
+        return [
+            message("topology", topology),
+            message("health", health(self._sources.snapshot(), recent, server, topology)),
+            message("hotkeys", self._sources.hot_keys(TOP)),
+        ]
+
+    async def _everything(self) -> list[bytes]:
+        """All that is known now, for who has just come."""
+        snapshot = self._sources.snapshot()
+        said = [message("stats", {"point": None, **gauges(snapshot)})]
+        said += await self._slow()
+        said.append(message("certificates", self._sources.certificates()))
+        said.append(message("traces", self._sources.traces.recent(TRACES)))
+        said.append(message("audit", self._sources.audit.recent(AUDIT)))
+        return said
+
+    def _new(self) -> list[bytes]:
+        """Traces and audit lines since the last look."""
+        said = []
+        traces = self._sources.traces.recent(TRACES)
+        new = [trace for trace in traces if _id(trace) not in self._traces]
+        self._traces = {_id(trace) for trace in traces}
+        if new:
+            said.append(message("traces", new))
+        lines = self._sources.audit.recent(AUDIT)
+        known = next((i for i, line in enumerate(lines) if line == self._audit), len(lines))
+        if known:
+            self._audit = lines[0]
+            said.append(message("audit", lines[:known]))
+        return said
+
+    def _look(self, snapshot: Mapping[str, object]) -> None:
+        """Tell at once what has changed."""
+        warm = cast(Mapping[str, Any], snapshot.get("warm") or {})
+        now: dict[str, object] = {
+            "breaker": breaker_state(snapshot),
+            "switch": (total(snapshot, "switches"), snapshot.get("upstream_up")),
+            "warm": (warm.get("state"), warm.get("loaded"), warm.get("failed")),
+        }
+        before, self._seen = self._seen, now
+        if not before:
+            return
+        if before["breaker"] != now["breaker"]:
+            self._tell(message("breaker", {"state": now["breaker"], "before": before["breaker"]}))
+        if before["switch"] != now["switch"]:
+            switches, up = cast(tuple[float, object], now["switch"])
+            self._tell(message("switch", {"switches": int(switches), "up": bool(up)}))
+        if before["warm"] != now["warm"]:
+            self._tell(message("warm", warm))
+
+
+def _id(trace: Facts) -> tuple[object, object]:
+    """What tells one from another: several commands may be part of one trace."""
+    return trace["trace_id"], trace["time"]
+
+
+def gauges(snapshot: Mapping[str, object]) -> Mapping[str, Any]:
+    """What is now, and totals since the start."""
+    return {
+        "serving": "upstream_up" in snapshot,
+        "clients": int(total(snapshot, "clients_active")),
+        "links": {
+            kind: int(total(snapshot, f"links_{kind}")) for kind in ("shared", "dedicated", "idle")
+        },
+        "held": {
+            "clients": int(total(snapshot, "held_clients")),
+            "bytes": int(total(snapshot, "held_bytes")),
+        },
+        "breaker": {
+            "state": breaker_state(snapshot),
+            "opened": int(total(snapshot, "breaker_opened")),
+        },
+        "cache": {
+            "mode": snapshot.get("cache_mode", "off"),
+            "entries": int(total(snapshot, "cache_entries")),
+            "bytes": int(total(snapshot, "cache_bytes")),
+            "limit_bytes": int(total(snapshot, "cache_budget")),
+            "hits": int(total(snapshot, "cache_hits")),
+            "misses": dict(cast(Mapping[str, int], snapshot.get("cache_misses", {}))),
+            "evictions": int(total(snapshot, "cache_evicted")),
+            "proof_age_s": snapshot.get("cache_proof_age"),
+        },
+        "totals": {
+            "commands": int(total(snapshot, "commands")),
+            "errors": int(total(snapshot, "replies_error")),
+            "local_errors": int(total(snapshot, "errors_local")),
+            "uncertain": int(total(snapshot, "uncertain")),
+            "clients": int(total(snapshot, "clients_total")),
+            "rejected": int(total(snapshot, "clients_rejected")),
+            "reconnects": int(total(snapshot, "reconnects")),
+            "switches": int(total(snapshot, "switches")),
+        },
+        "warm": snapshot.get("warm"),
+    }

@@ -1,0 +1,42 @@
+"""The settings for people to look at: nothing that is, or may hold, a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sidecar.config import Settings, describe
+
+HIDDEN = "***"
+
+
+def shown(settings: Settings) -> Mapping[str, Any]:
+    """Every setting by its path: its value and whether it is the default."""
+    return {
+        row.path: {
+            "value": _value(settings, row.path, row.secret),
+            "default": _get(settings, row.path) == row.default,
+        }
+        for row in describe()
+    }
+
+
+def _value(settings: Settings, path: str, secret: bool) -> Any:
+    if path == "upstream.url":
+        # Neither password nor user.
+        return str(replace(settings.upstream_endpoint, username="", password=""))
+    value = _get(settings, path)
+    if secret:
+        return HIDDEN if value else ""
+    if path == "embedded.args":
+        # Any of them may be a password; which are set is enough.
+        return [word if word.startswith("--") and "=" not in word else HIDDEN for word in value]
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _get(settings: Settings, path: str) -> Any:
+    value: Any = settings
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
