@@ -10,9 +10,10 @@ from __future__ import annotations
 import secrets
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 import sidecar
 from sidecar.admin.api import Api, BadQueryError
@@ -35,9 +36,13 @@ class AdminServer:
     """Serves one address from `start` to `stop`."""
 
     def __init__(
-        self, settings: Admin, sources: Sources | None = None, actions: Actions | None = None
+        self,
+        settings: Admin,
+        sources: Sources | None = None,
+        actions: Actions | None = None,
+        around: Sequence[Middleware] = (),
     ) -> None:
-        """Port 0 takes a free one.
+        """Port 0 takes a free one. `around` see every call, those that are refused as well.
 
         Raises ValueError for an address of another form, and for one that others reach without a
         token.
@@ -46,6 +51,7 @@ class AdminServer:
         if not settings.token and not is_loopback(self._host):
             raise ValueError(f"{settings.listen} can be reached from other hosts: it needs a token")
         self._settings = settings
+        self._around = around
         sources, actions = sources or Sources(), actions or Actions()
         introduction = {
             "instance": secrets.token_hex(8),
@@ -75,7 +81,9 @@ class AdminServer:
 
     async def start(self) -> None:
         """Bind and serve. Raises OSError when the address cannot be had."""
-        app = web.Application(middlewares=[self._protect, errors_as_json], client_max_size=BODY_MAX)
+        app = web.Application(
+            middlewares=[*self._around, self._protect, errors_as_json], client_max_size=BODY_MAX
+        )
         for path in self._page.paths:
             app.router.add_get(path, self._page.serve)
         for route in ROUTES:

@@ -40,7 +40,7 @@ class Audit(Protocol):
 
 
 class Later:
-    """Traces or audit lines of a part that is there only later, or never: `source` is who has them."""
+    """Traces or audit lines of a part that comes later, or never: `source` is who has them."""
 
     def __init__(self) -> None:
         self.source: Traces | Audit | None = None

@@ -8,9 +8,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
 from sidecar.admin.events import Events
+from sidecar.admin.guard import Handler
 from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import ROUTES
 from sidecar.admin.server import AdminServer
@@ -313,6 +314,25 @@ async def test_a_token(locked: ClientSession, parts: Parts) -> None:
     assert await post(locked, "/api/drain", **good) == 200
     # A name is no danger then: another site does not have the token.
     assert (await fetch(locked, "/api/stats", Host="sidecar.example", **good))[0] == 200
+
+
+async def test_what_is_around_sees_refusals(parts: Parts) -> None:
+    seen: list[tuple[str, int]] = []
+
+    @web.middleware
+    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        seen.append((request.path, response.status))
+        return response
+
+    settings = Admin(listen="127.0.0.1:0", token=TOKEN)
+    server = AdminServer(settings, around=[note])
+    await server.start()
+    async with ClientSession(server.url) as http:
+        assert await post(http, "/api/drain") == 401
+        assert (await fetch(http, "/livez"))[0] == 200
+    await server.stop()
+    assert seen == [("/api/drain", 401), ("/livez", 200)]
 
 
 async def test_what_protects_in_a_browser(http: ClientSession) -> None:
