@@ -21,8 +21,8 @@ import msgspec
 
 from sidecar.settings import (
     Admin,
-    Audit,
     AdminTls,
+    Audit,
     Cache,
     Drain,
     Embedded,
@@ -42,8 +42,8 @@ from sidecar.settings_rules import combinations
 
 __all__ = [
     "Admin",
-    "Audit",
     "AdminTls",
+    "Audit",
     "Cache",
     "ConfigError",
     "Drain",

@@ -17,7 +17,10 @@ def audited(stream: Audit) -> Middleware:
 
     @web.middleware
     async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if (request.path in ROUTINE or request.path.startswith(PAGE)) and request.method in ("GET", "HEAD"):
+        if (request.path in ROUTINE or request.path.startswith(PAGE)) and request.method in (
+            "GET",
+            "HEAD",
+        ):
             return await handler(request)
         status = 500
         try:

@@ -40,7 +40,7 @@ class Audit(Protocol):
 
 
 class Later:
-    """Audit lines of a part that is there only later, or never: `source` is who has them."""
+    """Audit lines of a part that comes later, or never: `source` is who has them."""
 
     def __init__(self) -> None:
         self.source: Audit | None = None
