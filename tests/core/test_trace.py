@@ -166,6 +166,30 @@ class TestSampled:
         r.ask(GET, b"$-1\r\n")
         assert r.only().command == "get"
 
+    def test_late_reply_does_not_end_the_record_of_another(self) -> None:
+        r = rig(share=1, allow=2000)
+        r.core.feed(r.client, GET * 255)
+        r.at(r.now + 2_000_000)
+        r.core.feed(r.client, GET)  # there is no room for it, but the old ones are forgotten now
+        r.at(r.now + 20_000)
+        r.core.feed(r.client, request("GET", "new"))
+        r.core.link_output(r.link, LOTS)
+        r.core.link_receive(r.link, b"$-1\r\n" * 256)
+        assert all(record.key == b"k" for record in r.take())
+        r.core.link_receive(r.link, b"$9\r\nthe value\r\n")
+        record = r.only()
+        assert (record.key, record.reply) == (b"new", 15)
+
+    def test_records_follow_their_entries_through_the_ring(self) -> None:
+        r = rig(share=0.5)
+        for lap in range(2000):
+            r.core.traces.allow(lap % 3)
+            keys = [b"k" * (1 + (lap + i) % 60) for i in range(12)]
+            r.ask(b"".join(request("GET", key) for key in keys),
+                  b"".join(b"+%s\r\n" % key for key in keys))  # fmt: skip
+            for record in r.take():
+                assert record.reply == len(record.key) + 3
+
     def test_transaction_that_is_taken_back(self) -> None:
         r = rig(share=1)
         r.core.feed(r.client, request("MULTI") + SET)
