@@ -55,7 +55,8 @@ def _loopback(folder: Path, found: Found, cases: Sequence[Case], note: str) -> N
     _groups(upper, found, cases, stacked=False)
     upper.set_title("Throughput as a multiple of direct's", fontsize=9)
     upper.set_yscale("log")
-    upper.legend(ncols=5, fontsize=8)
+    upper.margins(y=0.2)
+    upper.legend(ncols=5, fontsize=8, loc="upper center")
     _groups(lower, found, cases, stacked=True)
     lower.set_title("CPU per command, µs: proxy; server on top, paler", fontsize=9)
     _save(fig, folder, "loads", note)
@@ -104,7 +105,6 @@ def _python(folder: Path, found: Found, note: str) -> None:
     axes[0].set_title("redis-py, one connection: commands per second", fontsize=9)
     axes[1].set_title("p99, µs", fontsize=9)
     for axis in axes:
-        axis.set_xscale("log")
         axis.margins(x=0.15)
     _save(fig, folder, "python", note)
 
