@@ -26,8 +26,8 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
-  bench-hotkeys consistency consistency-seeded drill drill-smoke asan fuzz docs docs-screenshots \
-  certs clean observe dashboards
+  bench-hotkeys bench-nearcache consistency consistency-seeded drill drill-smoke asan fuzz docs \
+  docs-screenshots certs clean observe dashboards
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -90,6 +90,10 @@ drill-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the drills 
 
 bench-hotkeys: $(BUILT) $(VENV)/.installed-bench ## accuracy, speed and cost of hot-key detection
 	$(BIN)/python -m bench.hotkeys $(ARGS)
+
+bench-nearcache: $(BUILT) $(VENV)/.installed-bench ## what the near cache is worth: ARGS="--quick"
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m bench.nearcache $(ARGS)
 
 consistency: $(BUILT) $(VENV)/.installed-bench ## the near cache under faults, every read checked
 	@tests/support/install_peers.sh test

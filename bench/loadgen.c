@@ -15,6 +15,9 @@
  * warm-up nor draining is charged. Preferred source: the process's CPU clock (exact to the
  * nanosecond, all threads); then /proc/PID/task/N/schedstat (ns); then /proc/PID/stat (ticks).
  *
+ * Keys are drawn uniformly, or with --zipf S: key number k with a weight of 1 / (k + 1)^S. Those
+ * draws come from a table made beforehand (Walker's alias method): one look, two random numbers.
+ *
  * TLS is OpenSSL 3 or 1.1 found by dlopen at run time: no headers are needed to compile.
  *
  * Latency is that of a batch: from its write until its last reply, in a log-linear histogram
@@ -27,6 +30,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <math.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -49,7 +53,7 @@ static struct {
     const char *host, *unix_path;
     int port, tls, conns, busy, pipeline, get_percent, fill, hold;
     long value, keys;
-    double seconds, warmup;
+    double seconds, warmup, zipf;
     uint64_t seed;
 } opt = {.host = "127.0.0.1", .conns = 1, .busy = -1, .pipeline = 1, .get_percent = 100,
          .value = 16, .keys = 1000, .seconds = 1, .warmup = 0.2, .seed = 1};
@@ -70,7 +74,7 @@ struct conn {
 
 static struct conn *conns;
 static int epoll_fd, alive, in_window, stopping, busy_batches;
-static uint64_t commands, errors, closed_early, next_fill, rng;
+static uint64_t commands, errors, closed_early, next_fill, rng, gets_sent;
 static char first_error[128], *filler, get_reply[32], *get_head, *set_head;
 static int first_error_len, get_reply_len, get_head_len, set_head_len;
 static char rx[READ_SIZE];
@@ -89,6 +93,39 @@ static uint64_t rnd(void)                /* xorshift64* */
 {
     rng ^= rng >> 12, rng ^= rng << 25, rng ^= rng >> 27;
     return (rng * 2685821657736338717ull) >> 16;
+}
+
+static struct { uint32_t alias, below; } *draws;   /* below: share of 2^32 that keeps its own */
+
+static void make_draws(void)
+{
+    size_t n = (size_t)opt.keys, small_n = 0, large_n = 0;
+    double sum = 0, *weight = malloc(n * sizeof *weight);
+    uint32_t *small = malloc(n * sizeof *small), *large = malloc(n * sizeof *large);
+    draws = malloc(n * sizeof *draws);
+    if (!draws || !weight || !small || !large) DIE("no memory for %ld keys", opt.keys);
+    for (size_t i = 0; i < n; i++) sum += weight[i] = pow((double)(i + 1), -opt.zipf);
+    for (size_t i = 0; i < n; i++) {     /* a weight of 1 fills its row exactly */
+        weight[i] *= (double)n / sum;
+        draws[i].alias = (uint32_t)i, draws[i].below = UINT32_MAX;
+        if (weight[i] < 1) small[small_n++] = (uint32_t)i;
+        else large[large_n++] = (uint32_t)i;
+    }
+    while (small_n && large_n) {         /* what a light key leaves of its row, a heavy one takes */
+        uint32_t light = small[--small_n], heavy = large[large_n - 1];
+        draws[light].alias = heavy;
+        draws[light].below = (uint32_t)(weight[light] * (double)UINT32_MAX);
+        weight[heavy] -= 1 - weight[light];
+        if (weight[heavy] < 1) large_n--, small[small_n++] = heavy;
+    }
+    free(weight), free(small), free(large);
+}
+
+static uint64_t draw_key(void)
+{
+    if (!draws) return rnd() % (uint64_t)opt.keys;
+    uint64_t row = ((rnd() & UINT32_MAX) * (uint64_t)opt.keys) >> 32;
+    return (rnd() & UINT32_MAX) < draws[row].below ? row : draws[row].alias;
 }
 
 static uint64_t hist[58 * 128], hist_n, hist_max, hist_sum;
@@ -271,9 +308,10 @@ static void start_batch(struct conn *c, int count)
     c->n = count, c->got = 0, c->iov_n = c->iov_at = 0;
     for (int i = 0; i < count; i++) {
         int set = opt.fill || (!c->touch && (int)(rnd() % 100) >= opt.get_percent);
-        uint64_t key = opt.fill ? next_fill++ : rnd() % (uint64_t)opt.keys;
+        uint64_t key = opt.fill ? next_fill++ : draw_key();
         if (key >= (uint64_t)opt.keys) key = (uint64_t)opt.keys - 1;
         c->want[i] = (uint32_t)key << 1 | (uint32_t)set;
+        gets_sent += !set;
         int head = set ? set_head_len : get_head_len;
         memcpy(p, set ? set_head : get_head, (size_t)head);
         key_digits(p + KEY_AT, key);
@@ -462,7 +500,7 @@ static void report(double seconds, uint64_t own_cpu, int undrained)
            (double)own_cpu / 1e3);
     for (int i = 0; i < watched_n; i++)
         printf("%s\"%s\": %.3f", i ? ", " : "", watched[i].name, (double)watched[i].spent / 1e3);
-    printf("}}\n");
+    printf("}, \"gets_sent\": %lu}\n", gets_sent);
 }
 
 static void measure(void)
@@ -497,7 +535,8 @@ static void parse(int argc, char **argv)
         {"host", 1, 0, 'h'}, {"port", 1, 0, 'p'}, {"unix", 1, 0, 'u'}, {"tls", 0, 0, 't'},
         {"conns", 1, 0, 'c'}, {"busy", 1, 0, 'b'}, {"pipeline", 1, 0, 'P'}, {"get", 1, 0, 'g'},
         {"value", 1, 0, 'v'}, {"keys", 1, 0, 'k'}, {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'},
-        {"pid", 1, 0, 'i'}, {"fill", 0, 0, 'f'}, {"hold", 0, 0, 'H'}, {"seed", 1, 0, 'S'}, {0}};
+        {"pid", 1, 0, 'i'}, {"fill", 0, 0, 'f'}, {"hold", 0, 0, 'H'}, {"seed", 1, 0, 'S'},
+        {"zipf", 1, 0, 'z'}, {0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (o) {
         case 'h': opt.host = optarg; break;
         case 'p': opt.port = atoi(optarg); break;
@@ -515,6 +554,7 @@ static void parse(int argc, char **argv)
         case 'f': opt.fill = 1; break;
         case 'H': opt.hold = 1; break;
         case 'S': opt.seed = strtoull(optarg, NULL, 10); break;
+        case 'z': opt.zipf = atof(optarg); break;
         default: exit(2);
     }
     if (opt.busy < 0 || opt.busy > opt.conns) opt.busy = opt.conns;
@@ -531,6 +571,7 @@ int main(int argc, char **argv)
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     if (opt.tls) tls_setup();
+    if (opt.zipf > 0) make_draws();
     rng = opt.seed * 0x9E3779B97F4A7C15ull | 1;
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     filler = malloc((size_t)opt.value + 2);

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.procs import ROOT, Address, Unavailable
+from bench.native import compiled
+from bench.procs import Address
 from bench.scenarios import Load
 
 SOURCE = Path(__file__).with_name("loadgen.c")
@@ -44,26 +42,12 @@ class Sample:
 
 def compile_loadgen(cache: Path | None = None) -> Path:
     """The compiled program, built once per source text into build/bench (or `cache`)."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if not compiler:
-        raise Unavailable("no C compiler: the load generator needs `cc`")
-    folder = cache or ROOT / "build" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    program = folder / f"loadgen-{hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]}"
-    if program.exists():
-        return program
-    fresh = program.with_suffix(f".{os.getpid()}")
-    command = [compiler, "-O2", "-std=gnu11", "-o", str(fresh), str(SOURCE), "-ldl"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Unavailable(f"loadgen.c does not compile: {done.stderr.strip()}")
-    fresh.replace(program)
-    return program
+    return compiled(SOURCE, cache)
 
 
 def _arguments(address: Address, load: Load) -> list[str]:
     busy = load.conns if load.busy is None else load.busy
-    numbers = {
+    numbers: dict[str, float] = {
         "conns": load.conns,
         "busy": busy,
         "pipeline": load.pipeline,
@@ -71,6 +55,8 @@ def _arguments(address: Address, load: Load) -> list[str]:
         "value": load.value,
         "keys": load.keys,
     }
+    if load.zipf:
+        numbers["zipf"] = load.zipf
     return address.loadgen_args() + [w for k, v in numbers.items() for w in (f"--{k}", str(v))]
 
 
@@ -113,6 +99,11 @@ def measure(
 ) -> Sample:
     """One valid window as a Sample; raises LoadFailed if any reply was wrong or missing."""
     raw = run_raw(program, address, load, seconds=seconds, warmup=warmup, pids=pids, seed=seed)
+    return sample_of(raw)
+
+
+def sample_of(raw: Mapping[str, Any]) -> Sample:
+    """What loadgen printed as a Sample; raises LoadFailed if any reply was wrong or missing."""
     if raw["errors"] or raw["undrained"] or not raw["commands"]:
         raise LoadFailed(
             f"{raw['errors']} wrong replies, {raw['closed']} connections lost, "

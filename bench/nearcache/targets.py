@@ -1,0 +1,126 @@
+"""The near cache's targets, each as a rule over what was measured, with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench import stats
+from bench.nearcache.lanes import Figures
+from bench.runner import LaneResult
+from bench.verdict import Verdict
+
+Rounds = Mapping[str, Sequence[Figures]]
+
+
+@dataclass
+class Found:
+    """Everything of one run; a part that was left out is empty."""
+
+    loads: dict[str, list[LaneResult]] = field(default_factory=dict)
+    python: list[LaneResult] = field(default_factory=list)
+    stampede: Rounds = field(default_factory=dict)
+    memory: Rounds = field(default_factory=dict)
+    staleness: Rounds = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def lane(self, case: str, name: str) -> LaneResult | None:
+        """A lane with rounds none of which failed."""
+        for lane in self.loads.get(case, []):
+            if lane.peer == name and lane.rounds and not lane.problem:
+                return lane
+        return None
+
+    def ratio(self, case: str, ours: str, base: str, a: str, b: str = "") -> stats.Spread | None:
+        """Round by round: what `ours` has of `a`, in terms of what `base` has of `b`."""
+        one, other = self.lane(case, ours), self.lane(case, base)
+        return stats.ratio(one, other, a, b) if one and other else None
+
+
+def over(rounds: Rounds, name: str, quantity: str) -> stats.Spread | None:
+    """The spread of a quantity over rounds."""
+    values = [figures[quantity] for figures in rounds.get(name, [])]
+    return stats.spread(values) if values else None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One target: how its figure is got, and the limit."""
+
+    target: str
+    where: str
+    limit: float
+    figure: Callable[[Found], stats.Spread | None]
+    at_least: bool = False
+    unit: str = "x"
+
+
+RPS, CPU = ("rps", "rps"), ("server", "server")
+
+
+def _ratio(
+    target: str,
+    case: str,
+    ours: str,
+    base: str,
+    quantities: tuple[str, str],
+    limit: float,
+    at_least: bool,
+) -> Rule:
+    def figure(found: Found) -> stats.Spread | None:
+        return found.ratio(case, ours, base, *quantities)
+
+    return Rule(target, case, limit, figure, at_least)
+
+
+def _over(target: str, part: str, name: str, quantity: str, limit: float, unit: str) -> Rule:
+    def figure(found: Found) -> stats.Spread | None:
+        return over(getattr(found, part), name, quantity)
+
+    return Rule(target, part, limit, figure, unit=unit)
+
+
+def _mixed() -> Iterator[Rule]:
+    """Reads and writes, in both modes that cache, among few keys and among many."""
+    for case in ("zipf10k-95-p16", "zipf100k-95-p16"):
+        for mode in ("hot", "rules"):
+            yield _ratio(f"{mode}: throughput / cache off", case, mode, "off", RPS, 1.0, True)
+            yield _ratio(f"{mode}: server CPU / cache off", case, mode, "off", CPU, 0.4, False)
+
+
+RULES: tuple[Rule, ...] = (
+    _ratio("hit: CPU of sidecar / direct's server", "zipf10k-100-p1", "rules", "direct",
+           ("proxy", "server"), 1.05, False),
+    _ratio("hit: throughput / direct, 1 ms away", "zipf10k-100-p1-1000us", "rules", "direct",
+           RPS, 5, True),
+    _ratio("hit, pipeline 16: throughput / direct", "zipf10k-100-p16", "rules", "direct",
+           RPS, 1.3, True),
+    _ratio("hit, pipeline 64: throughput / direct", "zipf10k-100-p64", "rules", "direct",
+           RPS, 2.5, True),
+    *_mixed(),
+    _over("stampede: reads at the server", "stampede", "rules", "reads", 1, "reads"),
+    _over("memory of an entry beyond key and value, as counted", "memory", "16", "counted",
+          120, "bytes"),
+    _over("the same, as the process grew", "memory", "16", "process", 120, "bytes"),
+    _over("foreign writes: p99 of staleness", "staleness", "rules", "p99", 5, "ms"),
+)  # fmt: skip
+
+
+def judge(found: Found) -> list[Verdict]:
+    """One verdict for every rule."""
+    verdicts = []
+    for rule in RULES:
+        one = rule.figure(found)
+        verdicts.append(
+            Verdict(
+                rule.target,
+                rule.where,
+                rule.limit,
+                rule.unit,
+                measured=one.median if one else None,
+                low=one.low if one else None,
+                high=one.high if one else None,
+                at_least=rule.at_least,
+            )
+        )
+    return verdicts
