@@ -48,7 +48,7 @@ class StartError(Exception):
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises StartError."""
-    logs.configure(settings.log.format, settings.log.level)
+    logs.configure(settings.log.format, settings.log.level, blocking=settings.log.blocking)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))

@@ -481,6 +481,13 @@ class Log(_Section, frozen=True):
     level: Annotated[
         Literal["debug", "info", "warning", "error"], setting("Lowest level written.")
     ] = "info"
+    blocking: Annotated[
+        bool,
+        setting(
+            "Write each line before going on: nothing is lost when the process is killed, but who "
+            "reads too slowly stops the traffic."
+        ),
+    ] = False
 
 
 class Audit(_Section, frozen=True):

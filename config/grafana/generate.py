@@ -140,6 +140,10 @@ ONE = (
             ("sum(rate(sidecar_cache_flushes_total{S}[$__rate_interval]))", "flushed"),
             ("sum(rate(sidecar_cache_connections_lost_total{S}[$__rate_interval]))", "lost"),
         ], "ops"),
+        Panel("Compared with the server", [
+            ("sum by (result) (rate(sidecar_cache_checks_total{S}[$__rate_interval]))",
+             "{{result}}"),
+        ], "ops", help="cache.check of the answers; `different` should never be."),
         Panel("Values", [("sum(sidecar_cache_entries{S})", "here"),
                          ("sum(sidecar_hot_keys{S})", "hot keys")]),
         Panel("Share of the hottest key", [("max(sidecar_hot_key_top_share{S})", "")],
@@ -173,6 +177,13 @@ ONE = (
             ("sum by (stream) (rate(sidecar_log_dropped_total{S}[$__rate_interval]))",
              "dropped: {{stream}}"),
             ("sum(rate(sidecar_log_suppressed_total{S}[$__rate_interval]))", "suppressed"),
+        ], "ops"),
+        Panel("Traces", [
+            ("sum by (why) (rate(sidecar_traced_commands_total{S}[$__rate_interval]))", "{{why}}"),
+            ("sum(rate(sidecar_untraced_commands_total{S}[$__rate_interval]))", "too many"),
+            ("sum(rate(sidecar_spans_exported_total{S}[$__rate_interval]))", "spans sent"),
+            ("sum by (reason) (rate(sidecar_spans_dropped_total{S}[$__rate_interval]))",
+             "spans dropped: {{reason}}"),
         ], "ops"),
         Panel("Certificates end in", [("min by (certificate) ("
                                        "sidecar_tls_certificate_expiry_timestamp_seconds{S})"

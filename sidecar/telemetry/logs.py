@@ -46,16 +46,23 @@ class _Setup:
 _setup = _Setup()
 
 
-def configure(format: Format = "auto", level: Level = "info", stream: TextIO | None = None) -> None:
+def configure(
+    format: Format = "auto",
+    level: Level = "info",
+    stream: TextIO | None = None,
+    *,
+    blocking: bool = False,
+) -> None:
     """Set up both structlog and `logging`, writing to standard error, by way of a thread.
 
-    Another `stream` is written to at once. `auto` means console on a terminal and JSON otherwise.
-    May be called again: the last call counts, for loggers made before it too.
+    Another `stream` is written to at once, and so is standard error if `blocking`. `auto` means
+    console on a terminal and JSON otherwise. May be called again: the last call counts, for loggers
+    made before it too.
     """
     close()
     out = sys.stderr if stream is None else stream
     line = _console_line(out) if shows_console(format, out) else _json_line
-    if stream is None and sys.__stderr__ is not None and out is sys.__stderr__:
+    if stream is None and not blocking and sys.__stderr__ is not None and out is sys.__stderr__:
         out.flush()
         _setup.writer = LineWriter(out.fileno(), line)
         _setup.put = _setup.writer.put

@@ -113,7 +113,10 @@ def _painted(page: Page, selector: str) -> int:
     count: int = page.eval_on_selector(
         selector,
         """canvas => {
-          const c = canvas.getContext('2d');
+          const copy = document.createElement('canvas');
+          [copy.width, copy.height] = [canvas.width, canvas.height];
+          const c = copy.getContext('2d', {willReadFrequently: true});
+          c.drawImage(canvas, 0, 0);
           const probe = document.createElement('canvas').getContext('2d');
           probe.fillStyle = getComputedStyle(document.documentElement).getPropertyValue('--c1');
           probe.fillRect(0, 0, 1, 1);

@@ -48,7 +48,7 @@ class Lines:
     def __init__(self, lines: list[Mapping[str, Any]]) -> None:
         self.lines = lines
 
-    def recent(self, most: int) -> Sequence[Mapping[str, Any]]:
+    def recent(self, most: int, why: str = "") -> Sequence[Mapping[str, Any]]:
         return self.lines[:most]
 
 

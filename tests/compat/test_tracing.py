@@ -87,6 +87,14 @@ def wait_for_trace(of: Sidecar, **what: object) -> dict[str, Any]:
 
 
 @needs_collector
+def _held(collector: Collector, command: str) -> tuple[Received, Received] | None:
+    """The span of such a command that was held, and that of its waiting."""
+    spans = collector.spans()
+    waits = {span.parent_id: span for span in spans if span.name == "held"}
+    above = (span for span in spans if span.name == command and span.span_id in waits)
+    return next(((span, waits[span.span_id]) for span in above), None)
+
+
 class TestSending:
     """Spans arrive."""
 
@@ -161,9 +169,8 @@ class TestSending:
             assert top.kind == "INTERNAL"
             assert top.attributes["sidecar.switches"] == "1"
             assert top.attributes["sidecar.master"].endswith(f":{cluster.current_master()}")
-            held = collector.wait_for(lambda x: x.name == "held", "a write that was held")
-            above = collector.wait_for(lambda x: x.span_id == held.parent_id, "its command")
-            assert (above.name, above.trace_id) == ("SET", held.trace_id)
+            above, held = wait_until(lambda: _held(collector, "SET"), "a write that was held")
+            assert above.trace_id == held.trace_id
             assert above.end - above.start >= held.end - held.start > 20_000_000
 
     def test_near_cache(self, server: Server, collector: Collector) -> None:
@@ -353,6 +360,7 @@ class TestTrouble:
                     slowest = max(slowest, time.monotonic() - began)
                 assert slowest < 1
                 assert metric(s, "sidecar_spans_exported_total") == 0
+                wait_until(lambda: "spans are not being sent" in s.log(), "it is said")
                 assert s.log().count("spans are not being sent") == 1
                 assert "Traceback" not in s.log()
                 wire.close()

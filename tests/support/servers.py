@@ -185,7 +185,8 @@ class Sidecar(Process):
         for url in (self.listen, *self.also):
             argv += ["--listen", url]
         argv += ["--upstream", self.upstream, "--admin", self.admin]
-        for key, value in self.settings.items():
+        # What is logged is there when whatever comes after it is seen.
+        for key, value in {"log.blocking": "true", **self.settings}.items():
             argv += ["--set", f"{key}={value}"]
         return argv
 

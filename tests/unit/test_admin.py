@@ -59,8 +59,8 @@ class Parts:
     async def server(self) -> Mapping[str, Any]:
         return {"role": "master", "replicas": []}
 
-    def recent(self, most: int) -> Sequence[Mapping[str, Any]]:
-        return self.traced[:most]
+    def recent(self, most: int, why: str = "") -> Sequence[Mapping[str, Any]]:
+        return [trace for trace in self.traced if not why or why in trace["why"]][:most]
 
     async def drain(self) -> Mapping[str, Any]:
         if not self.allowed:
@@ -166,6 +166,16 @@ async def test_health_in_one_word_and_its_reasons(http: ClientSession, parts: Pa
 async def test_traces_are_shown(http: ClientSession, parts: Parts) -> None:
     parts.traced = [TRACE, {**TRACE, "trace_id": "0"}]
     assert json.loads((await fetch(http, "/api/traces?count=1"))[1]) == {"traces": [TRACE]}
+    parts.traced.insert(0, {**TRACE, "why": ["sampled"]})
+    (why,) = TRACE["why"]
+    assert json.loads((await fetch(http, f"/api/traces?count=1&why={why}"))[1]) == {
+        "traces": [TRACE]
+    }
+    status, text, _ = await fetch(http, "/api/traces?why=because")
+    assert (status, json.loads(text)) == (
+        400,
+        {"error": "why is one of sampled, slow, failed, internal"},
+    )
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "x", "", "1001", "1&count=2", "9" * 30])
