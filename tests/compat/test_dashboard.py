@@ -279,7 +279,9 @@ def test_by_keyboard(sidecar: Sidecar, page: Page) -> None:
     assert chosen in ("dark", "light")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") == "CANVAS"
-    page.wait_for_timeout(1200)
+    page.keyboard.press("ArrowLeft")
+    label = "#c-throughput canvas", "aria-label"
+    wait_until(lambda: re.search(r"\d", page.get_attribute(*label) or ""), "a point is drawn")
     page.keyboard.press("ArrowLeft")
     assert re.search(r"\d\d:\d\d", page.inner_text("#c-throughput .chart-head > .dim"))
     page.reload()

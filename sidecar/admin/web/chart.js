@@ -163,7 +163,7 @@ export class Chart {
   // The values at the pointer, else the latest.
   read(c, x, y, height, colour) {
     let point = this.series.latest;
-    if (this.at !== null) {
+    if (this.at !== null && point) {
       for (const one of this.series.sorted) if (Math.abs(one.t - this.at) < Math.abs(point.t - this.at)) point = one;
       c.strokeStyle = colour("dim");
       c.lineWidth = 1;
