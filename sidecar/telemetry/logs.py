@@ -37,7 +37,7 @@ class _Setup:
     """What `configure` has set up. Loggers are kept by who made them, so they look here."""
 
     def __init__(self) -> None:
-        self.writer: LineWriter | None = None
+        self.writer: LineWriter | _Direct | None = None
         self.repeats = Repeats()
         self.level = logging.INFO
         self.put: Callable[[MutableMapping[str, Any]], None] = lambda event: None
@@ -65,9 +65,9 @@ def configure(
     if stream is None and not blocking and sys.__stderr__ is not None and out is sys.__stderr__:
         out.flush()
         _setup.writer = LineWriter(out.fileno(), line)
-        _setup.put = _setup.writer.put
     else:
-        _setup.put = _Direct(out, line).put
+        _setup.writer = _Direct(out, line)
+    _setup.put = _setup.writer.put
     _setup.repeats = Repeats()
     _setup.level = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -182,12 +182,20 @@ class _Direct:
     """A stream that is written to at once."""
 
     def __init__(self, stream: TextIO, line: Callable[[MutableMapping[str, Any]], bytes]) -> None:
+        self.written = self.dropped = 0
         self._stream = stream
         self._line = line
 
     def put(self, event: MutableMapping[str, Any]) -> None:
         self._stream.write(self._line(event).decode())
         self._stream.flush()
+        self.written += 1
+
+    def flush(self, within: float) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """The stream is another's."""
 
 
 def _event(

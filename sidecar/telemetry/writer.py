@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 MOST = 10_000  # lines waiting; a few MB
-GATHER = 0.02  # seconds that a line waits for others
+GATHER = 0.005  # seconds that a line waits for others
 AT_ONCE = 1000  # lines in one write
 STUCK_POLL = 0.5
 
