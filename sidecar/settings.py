@@ -249,7 +249,7 @@ class HotKeys(_Section, frozen=True):
     samples_per_second: Annotated[
         int,
         setting("Commands looked at each second; of more, one in so many.", ge=100, le=10_000_000),
-    ] = 100_000
+    ] = 50_000
     width: Annotated[
         int,
         setting(
@@ -333,7 +333,7 @@ class Warm(_Section, frozen=True):
     scan: Annotated[str, setting("Pattern of further keys, found with SCAN; empty is off.")] = ""
     scan_count: Annotated[
         int, setting("Keys that SCAN looks at, at most.", ge=1, le=1_000_000_000)
-    ] = 100_000
+    ] = 50_000
     keys: Annotated[
         int, setting("Entries that are kept, shared and loaded, at most.", ge=1, le=1_000_000)
     ] = 10_000

@@ -48,6 +48,7 @@ cdef class Client(Connection):
     cdef readonly long long id
     cdef readonly bint finishing
     cdef bint retiring
+    cdef bint parsed            # requests have just been parsed, and nothing of theirs sent since
     cdef public object identity
     cdef public object name
     cdef public object lib_name
@@ -59,6 +60,8 @@ cdef class Client(Connection):
     cdef readonly object local
 
     cdef int flush(self) except -1
+    cdef bint more_to_come(self, bint parsed) noexcept
+    cdef int keep(self) except -1
     cdef int attend(self) except -1
     cdef int sent_to_link(self) except -1
     cdef int give_back(self) except -1

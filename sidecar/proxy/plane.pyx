@@ -56,6 +56,9 @@ cdef extern from "sys/socket.h" nogil:
 
 NOTHING, LINK, DEDICATED, ONCE, PIN, LOCAL, WAIT, HELD = (
     WANT_NOTHING, WANT_LINK, WANT_DEDICATED, WANT_ONCE, WANT_PIN, WANT_LOCAL, WANT_WAIT, WANT_HELD)
+cdef enum:
+    GATHERED_MOST = 16384   # bytes of replies that wait for others of the same batch
+
 NOT_MASTER = "the server says that it is not the master"
 SHARED_MODE, DEDICATED_MODE, PINNED_MODE = MODE_SHARED, MODE_DEDICATED, MODE_PINNED
 
@@ -370,7 +373,9 @@ cdef class Client(Connection):
         if not self.closed:
             self.next_reading()
         if self.plane.core.dirty != NULL:
+            self.parsed = True
             self.plane.settle()
+            self.parsed = False
         return 0
 
     cdef int writable(self) except -1:
@@ -470,8 +475,18 @@ cdef class Client(Connection):
         """The session was marked: send its replies, close it, or do what it wants."""
         cdef Session* s = self.s
         cdef int want
+        cdef bint parsed = self.parsed
+        self.parsed = False
+        if s.want == WANT_FILL and s.value == NULL and s.mode == MODE_SHARED \
+                and not s.must_close and not self.finishing:
+            self.keep()
+            self.go_on()            # and then we are here again
+            return 0
         if s.run_len or s.out.end > s.out.start:
-            self.flush()
+            if self.more_to_come(parsed):
+                self.keep()
+            else:
+                self.flush()
         if self.closed:
             return 0
         if s.must_close:
@@ -523,6 +538,25 @@ cdef class Client(Connection):
             self.close("client")
             return 0
         self.next_reading()
+        return 0
+
+    cdef bint more_to_come(self, bint parsed) noexcept:
+        """Whether what has been answered at once, from the near cache, had better be sent with what
+        is surely to follow: replies of the server to the same batch, or a value being read. One
+        system call for a batch instead of two or three is worth more than the round trip."""
+        cdef Session* s = self.s
+        if s.mode != MODE_SHARED or s.must_close or self.finishing or self.ended or self.writing:
+            return False
+        return (s.value != NULL or (parsed and s.outstanding > 0)) \
+            and buffer_size(&s.out) + s.run_len < GATHERED_MOST
+
+    cdef int keep(self) except -1:
+        """Replies go behind those that wait to be sent."""
+        cdef Session* s = self.s
+        if s.run_len and buffer_append(&s.out, s.run, s.run_len) < 0:
+            self.close("memory")
+        s.run = NULL
+        s.run_len = 0
         return 0
 
     cdef int give_back(self) except -1:
@@ -581,6 +615,7 @@ cdef class Client(Connection):
             self.plane.tell_notes()
         self.sent_to_link()
         if not self.closed:
+            self.parsed = True
             session_mark(self.s)
         self.plane.settle()
         return 0
