@@ -36,6 +36,7 @@ from sidecar.core.link cimport link_local, session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
 from sidecar.core.records cimport Core, ENTRY_IN_MULTI, Entry, Link, Session
 from sidecar.core.request cimport Scanner
+from sidecar.core.resp2 cimport put_header
 from sidecar.core.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
     NO_FORM, RULES_MAX, Rule, SPACES, Value, argument, arguments, cache_drop_all, cache_drop_key,
     cache_drop_space, drop_value, drop_values, find_key, find_value, knows, make_key, now_ms,
@@ -285,21 +286,10 @@ cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t at,
 
 cdef int give_many(Session* s, Command* c, Buffer* values, int count) noexcept nogil:
     cdef Buffer out
-    cdef char line[16]
-    cdef int i = 15
     cdef int r = PASS
     out.data = NULL
     out.start = out.end = out.cap = 0
-    line[15] = 10
-    line[14] = 13
-    i = 14
-    while count or i == 14:
-        i -= 1
-        line[i] = <char>(48 + count % 10)
-        count //= 10
-    i -= 1
-    line[i] = 42
-    if buffer_append(&out, line + i, 16 - i) == 0 \
+    if put_header(&out, c'*', count) == 0 \
             and buffer_append(&out, buffer_head(values), buffer_size(values)) == 0:
         r = give(s, c, buffer_head(&out), buffer_size(&out))
     buffer_release(&out)

@@ -21,7 +21,6 @@ cdef void cache_leave(Session* s) noexcept nogil
 cdef void end_fill(Fill* f) noexcept nogil
 cdef void draw_check(Cache* k) noexcept nogil
 cdef bint cache_check_due(Cache* k) noexcept nogil
-cdef uint64_t cache_value_hash(Cache* k, Value* v) noexcept nogil
 cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t command,
                         const char* args, size_t n, const char* reply, size_t size) noexcept nogil
 

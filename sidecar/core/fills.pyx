@@ -299,11 +299,6 @@ cdef void draw_check(Cache* k) noexcept nogil:
     k.check_in = 1 + <uint32_t>(chance(k) % (2 * <uint64_t>k.check_every - 1))
 
 
-cdef uint64_t cache_value_hash(Cache* k, Value* v) noexcept nogil:
-    """By which it is found again, if it is still there."""
-    return hash_of(k, v)
-
-
 cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t command,
                         const char* args, size_t n, const char* reply, size_t size) noexcept nogil:
     """The server has answered a read on the tracked link of `space`: is the value that is here the

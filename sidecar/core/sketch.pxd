@@ -8,31 +8,6 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 
-cdef extern from * nogil:
-    """
-    #include <string.h>
-    /* Both halves of a 128-bit product, folded; the words read may lie at any address. */
-    static inline uint64_t sketch_fold(uint64_t a, uint64_t b) {
-    #ifdef __SIZEOF_INT128__
-        unsigned __int128 r = (unsigned __int128)a * b;
-        return (uint64_t)r ^ (uint64_t)(r >> 64);
-    #else
-        uint64_t al = (uint32_t)a, ah = a >> 32, bl = (uint32_t)b, bh = b >> 32;
-        uint64_t low = al * bl, mid = ah * bl + (low >> 32), mid2 = al * bh + (uint32_t)mid;
-        return ((mid2 << 32) | (uint32_t)low) ^ (ah * bh + (mid >> 32) + (mid2 >> 32));
-    #endif
-    }
-    static inline uint64_t sketch_word(const char *p) {
-        uint64_t v; memcpy(&v, p, 8); return v;
-    }
-    static inline uint64_t sketch_half(const char *p) {
-        uint32_t v; memcpy(&v, p, 4); return v;
-    }
-    """
-    uint64_t sketch_fold(uint64_t a, uint64_t b)
-    uint64_t sketch_word(const char* p)
-    uint64_t sketch_half(const char* p)
-
 cdef enum:
     MAX_DEPTH = 8               # a row takes log2(256) bits and more of a 64-bit hash
 

@@ -61,6 +61,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport UINT32_MAX, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+from sidecar.core.hashing cimport sidecar_fold, sidecar_half, sidecar_word
 
 cdef enum:
     MAX_TOP = 4096              # the index holds 16-bit numbers, and a tick looks at all
@@ -105,22 +106,22 @@ cdef uint64_t sketch_hash(const Sketch* s, uint32_t space, const char* key,
     cdef const char* p = key
     if n > 16:
         while left > 16:
-            h = sketch_fold(sketch_word(p) ^ s.secret[1], sketch_word(p + 8) ^ h)
+            h = sidecar_fold(sidecar_word(p) ^ s.secret[1], sidecar_word(p + 8) ^ h)
             p += 16
             left -= 16
-        a = sketch_word(key + n - 16)
-        b = sketch_word(key + n - 8)
+        a = sidecar_word(key + n - 16)
+        b = sidecar_word(key + n - 8)
     elif n >= 8:
-        a = sketch_word(key)
-        b = sketch_word(key + n - 8)
+        a = sidecar_word(key)
+        b = sidecar_word(key + n - 8)
     elif n >= 4:
-        a = sketch_half(key)
-        b = sketch_half(key + n - 4)
+        a = sidecar_half(key)
+        b = sidecar_half(key + n - 4)
     elif n:
         a = (<uint64_t><unsigned char>key[0] << 16 | <uint64_t><unsigned char>key[n >> 1] << 8
              | <unsigned char>key[n - 1])
-    h = sketch_fold(a ^ s.secret[1], b ^ h)
-    return sketch_fold(h ^ s.secret[2], s.secret[3] ^ (<uint64_t>space << 32) ^ <uint64_t>n)
+    h = sidecar_fold(a ^ s.secret[1], b ^ h)
+    return sidecar_fold(h ^ s.secret[2], s.secret[3] ^ (<uint64_t>space << 32) ^ <uint64_t>n)
 
 
 cdef void sketch_draw(Sketch* s) noexcept nogil:

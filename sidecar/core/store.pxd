@@ -10,42 +10,9 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 from sidecar.core.bars cimport bucket_of
+from sidecar.core.hashing cimport sidecar_fold, sidecar_hash
 from sidecar.core.memory cimport Buffer
 from sidecar.core.records cimport Core, Session
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <string.h>
-    static inline uint64_t sidecar_mix(uint64_t a, uint64_t b) {
-        /* 64 x 64 -> 128 bits, folded; in halves, where the compiler has no 128-bit type. */
-    #ifdef __SIZEOF_INT128__
-        unsigned __int128 r = (unsigned __int128)a * b;
-        return (uint64_t)r ^ (uint64_t)(r >> 64);
-    #else
-        uint64_t ah = a >> 32, al = (uint32_t)a, bh = b >> 32, bl = (uint32_t)b;
-        uint64_t hh = ah * bh, hl = ah * bl, lh = al * bh, ll = al * bl;
-        uint64_t mid = (ll >> 32) + (uint32_t)hl + (uint32_t)lh;
-        return ((mid << 32) | (uint32_t)ll) ^ (hh + (hl >> 32) + (lh >> 32) + (mid >> 32));
-    #endif
-    }
-    static inline uint64_t sidecar_hash(uint64_t seed, const char *p, size_t n) {
-        const uint64_t k = 0x9e3779b97f4a7c15ull;
-        uint64_t h = seed ^ (n * k), w = 0;
-        while (n >= 8) {
-            memcpy(&w, p, 8);
-            h = sidecar_mix(h ^ w, k ^ seed);
-            p += 8;
-            n -= 8;
-        }
-        w = 0;
-        memcpy(&w, p, n);
-        h = sidecar_mix(h ^ w, k ^ seed);
-        return sidecar_mix(h, seed ^ k);
-    }
-    """
-    uint64_t sidecar_mix(uint64_t a, uint64_t b) nogil
-    uint64_t sidecar_hash(uint64_t seed, const char* p, size_t n) nogil
 
 cdef enum CacheMode:
     CACHE_OBSERVE = 1       # counts what it would have served
@@ -57,11 +24,16 @@ cdef enum:
     RULES_MAX = 64
     NO_FORM = 0xffffffff    # Value.reply2: the reply cannot be put into RESP2's form
 
+# What the tables hold: the beginning of a KeyRecord and of a Value.
+cdef struct Chained:
+    Chained* next
+    uint32_t hash
+
 cdef struct KeyRecord:
     KeyRecord* next
-    Value* values
     uint32_t hash
     uint32_t size           # of the key, whose bytes follow the record
+    Value* values
     uint32_t since          # epoch when it was made: see bars.pyx
     uint8_t wanted          # hot: may be cached
     uint8_t poor            # reading it in spite of commands under way has not paid, lately
@@ -81,11 +53,11 @@ cdef struct Fill:
 
 cdef struct Value:
     Value* next
+    uint32_t hash
+    uint32_t args           # bytes of the request after the command's name,
     Value* sibling          # other values of the same key
     KeyRecord* key
     Fill* fill              # NULL: the value is here
-    uint32_t hash
-    uint32_t args           # bytes of the request after the command's name,
     uint32_t reply          # of the reply in RESP3,
     uint32_t reply2         # and in RESP2 where that differs; they follow the record
     uint32_t until          # milliseconds of the cache's own clock
@@ -226,7 +198,7 @@ cdef inline KeyRecord* find_key(Cache* k, uint64_t hash, const char* key, size_t
 cdef inline uint64_t value_hash(Cache* k, uint16_t space, uint16_t command, uint64_t key_hash,
                                 const char* rest, size_t n) noexcept nogil:
     """Of a command's arguments: its key's hash, and rest[0:n], what follows the key."""
-    cdef uint64_t h = sidecar_mix(key_hash ^ (<uint64_t>space << 32) ^ <uint64_t>command,
+    cdef uint64_t h = sidecar_fold(key_hash ^ (<uint64_t>space << 32) ^ <uint64_t>command,
                                   k.seed | 1)
     return h if n == 0 else sidecar_hash(h, rest, n)
 

@@ -20,33 +20,27 @@ cdef enum:
 
 
 cdef void split_slot(Cache* k) noexcept nogil:
-    """Add a chain to each table: it takes what belongs there from the one it was part of."""
+    """Add a chain to each table."""
     cdef uint32_t slot = k.slots
-    cdef Value** v
-    cdef KeyRecord** r
-    cdef Value* value
-    cdef KeyRecord* record
     k.slots += 1
     if slot > k.mask:
         k.mask = 2 * k.mask + 1
-    v = &k.values[slot & (k.mask >> 1)]
-    while v[0] != NULL:
-        value = v[0]
-        if slot_of(k, value.hash) == slot:
-            v[0] = value.next
-            value.next = k.values[slot]
-            k.values[slot] = value
+    split_chain(k, <Chained**>k.values, slot)
+    split_chain(k, <Chained**>k.keys, slot)
+
+
+cdef void split_chain(const Cache* k, Chained** table, uint32_t slot) noexcept nogil:
+    """Fill the new chain with what belongs there of the one it was part of."""
+    cdef Chained** at = &table[slot & (k.mask >> 1)]
+    cdef Chained* one
+    while at[0] != NULL:
+        one = at[0]
+        if slot_of(k, one.hash) == slot:
+            at[0] = one.next
+            one.next = table[slot]
+            table[slot] = one
         else:
-            v = &value.next
-    r = &k.keys[slot & (k.mask >> 1)]
-    while r[0] != NULL:
-        record = r[0]
-        if slot_of(k, record.hash) == slot:
-            r[0] = record.next
-            record.next = k.keys[slot]
-            k.keys[slot] = record
-        else:
-            r = &record.next
+            at = &one.next
 
 
 cdef KeyRecord* make_key(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:

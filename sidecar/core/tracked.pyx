@@ -25,9 +25,9 @@ tracking.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
-from sidecar.core.fills cimport (cache_compare, cache_filled, cache_may_ask, cache_not_filled,
-    cache_value_hash)
-from sidecar.core.store cimport Cache, Value, cache_drop_all, cache_drop_key, cache_drop_space
+from sidecar.core.fills cimport cache_compare, cache_filled, cache_may_ask, cache_not_filled
+from sidecar.core.store cimport (Cache, Value, argument, cache_drop_all, cache_drop_key,
+    cache_drop_space, hash_of, value_bytes)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_head, buffer_release, buffer_size)
 from sidecar.core.records cimport Session
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
@@ -109,8 +109,9 @@ cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept 
     a GET of that key.
     """
     cdef Buffer* b = &v.fill.request
-    cdef const char* args = <const char*>v + sizeof(Value)
-    cdef size_t key = first_argument(args)
+    cdef const char* args = value_bytes(v)
+    cdef size_t size = 0
+    cdef size_t key = argument(args, &size) + size + 2
     cdef int r = buffer_append(b, BEFORE, BEFORE_LEN)
     r |= buffer_append(b, args, key)
     if v.command == k.get_id:
@@ -139,8 +140,8 @@ cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept no
     check = <Check*>malloc(sizeof(Check) + v.args)
     if check == NULL:
         return
-    check.hash, check.args, check.command = cache_value_hash(k, v), v.args, v.command
-    memcpy(<char*>check + sizeof(Check), <char*>v + sizeof(Value), v.args)
+    check.hash, check.args, check.command = hash_of(k, v), v.args, v.command
+    memcpy(<char*>check + sizeof(Check), value_bytes(v), v.args)
     if put(t, NULL, p, n) < 0:
         free(check)
         return
@@ -165,16 +166,6 @@ cdef void tracked_ask_due(Cache* k) noexcept nogil:
         if cache_may_ask(k, v):
             tracked_ask(v, k)
         v = after
-
-
-cdef size_t first_argument(const char* p) noexcept nogil:
-    """How long the argument at p is, header and line ends included."""
-    cdef size_t i = 1
-    cdef size_t v = 0
-    while p[i] != 13:
-        v = v * 10 + <size_t>(p[i] - 48)
-        i += 1
-    return i + 2 + v + 2
 
 
 cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil:
@@ -263,8 +254,8 @@ cdef void prove(Tracked* t, uint64_t at) noexcept nogil:
 
 cdef int take_push(Tracked* t, const char* p, size_t n) noexcept nogil:
     """An invalidation: of some keys, or of everything."""
-    cdef size_t i = 20
-    cdef size_t size, k
+    cdef size_t i
+    cdef size_t size = 0
     t.pushes += 1
     if n < 24 or memcmp(p, b">2\r\n$10\r\ninvalidate\r\n", 21) != 0:
         return -1
@@ -280,12 +271,7 @@ cdef int take_push(Tracked* t, const char* p, size_t n) noexcept nogil:
     while i < n:
         if p[i] != c'$':
             return -1
-        size = 0
-        i += 1
-        while p[i] != 13:
-            size = size * 10 + <size_t>(p[i] - 48)
-            i += 1
-        i += 2
+        i += argument(p + i, &size)
         cache_drop_key(t.cache, p + i, size, True)
         i += size + 2
     return 0
