@@ -33,8 +33,6 @@ class Bug:
     new: str
     load: tuple[str, ...] = ()
     tests: str = ""
-    hot: bool = False
-    """The load is run with cache.mode = hot, where most keys are not known to the cache."""
 
 
 BUGS = (
@@ -74,8 +72,7 @@ BUGS = (
         LOOSE,
         "    while b.epoch - since < 2 and",
         "    return True\n    while b.epoch - since < 2 and",
-        load=CROSSED,
-        hot=True,
+        tests="test_a_write_older_than_its_key_is_hot",
     ),
     Bug(
         "no lease",

@@ -23,7 +23,6 @@ from bench.consistency.bugs import BUGS, Bug
 ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("test_nearcache.py", "test_nearcache_access.py", "test_nearcache_limits.py",
          "test_nearcache_replies.py")  # fmt: skip
-HOT = ("cache.mode=hot", "hotkeys.hot_share=0.0001", "hotkeys.cool_share=0.00005")
 
 
 @dataclass
@@ -70,15 +69,13 @@ class Copy:
         path.write_text(before.replace(bug.old, bug.new))
         return before
 
-    def load(self, faults: Sequence[str], seconds: float, *, hot: bool = False) -> dict[str, int]:
+    def load(self, faults: Sequence[str], seconds: float) -> dict[str, int]:
         """Violations under load, by rule; a crash counts as one."""
         with tempfile.TemporaryDirectory() as out:
             argv = [str(self.python), "-m", "bench.consistency", "--out", out, "--failovers", "0"]
             argv += ["--seconds", str(seconds), "--calm", "0.05"]
             for fault in faults:
                 argv += ["--faults", fault]
-            for setting in HOT if hot else ():
-                argv += ["--sidecar-set", setting]
             try:
                 self._run(argv, cwd=self.folder)
             except RuntimeError:
@@ -119,7 +116,7 @@ def prove(copy: Copy, bug: Bug, seconds: float) -> Result:
     try:
         copy.build()
         begin = time.monotonic()
-        if bug.load and (rules := copy.load(bug.load, seconds, hot=bug.hot)):
+        if bug.load and (rules := copy.load(bug.load, seconds)):
             result.by = "load"
             result.noticed = ", ".join(f"{rule} {count}" for rule, count in rules.items())
         elif bug.tests and (failed := copy.test(bug.tests)):

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.checker_cached import MAX_STALENESS, RULES, Cached
+from tests.support.checker_cached import MAX_STALENESS, RULES, Cached, metrics
 from tests.support.checker_wires import OTHERS, TRACKED, ThreadedWires
-from tests.support.process import wait_until
+from tests.support.process import free_port, wait_until
 from tests.support.servers import Server
 from tests.support.wire import DeadlineError, Wire, pack
 
@@ -186,6 +186,31 @@ def test_what_is_read_while_a_write_is_under_way_is_not_stored(
     assert cached.near.read_reply() == b"+OK\r\n"
     assert reader.read_replies(3) == [NEW] * 3
     assert reader.cmd("GET", "k") == NEW
+
+
+def test_a_write_older_than_its_key_is_hot(server: Server) -> None:
+    """With cache.mode = hot the cache knows nothing of a key's commands until it is hot. One that
+    was sent before that, and is still on its way, counts all the same."""
+    settings = {**LONG, "cache.mode": "hot", "cache.rules": "[]"}
+    port = free_port()
+    with (
+        ThreadedWires(server.port) as wires,
+        Cached(server, settings, upstream=wires.url, admin=f"127.0.0.1:{port}") as cached,
+    ):
+        assert cached.near.cmd("SET", "k", "old") == b"+OK\r\n"
+        wires.hold(OTHERS, "to_server")
+        cached.near.send_command("SET", "k", "new")
+        cached.other.send(pack("GET", "k") * 20_000)
+        wait_until(lambda: metrics(port)["sidecar_hot_keys"] == 1, "a hot key")
+        readers = [cached.open() for _ in range(10)]
+        for reader in readers:
+            reader.send_command("GET", "k")
+            with pytest.raises(DeadlineError):
+                reader.read_reply(0.05)
+        wires.hold(TRACKED, "to_client")
+        wires.open(OTHERS)
+        assert cached.near.read_reply() == b"+OK\r\n"
+        assert cached.near.cmd("GET", "k") == NEW
 
 
 @pytest.mark.parametrize("watch", [False, True], ids=["MULTI", "WATCH"])

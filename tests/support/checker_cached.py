@@ -16,6 +16,7 @@ from .servers import Server, Sidecar
 from .wire import Wire
 
 RULES: dict[str, str | int | float] = {"cache.mode": "rules", "cache.rules": '["*"]'}
+PARTS = ("sidecar_cache", "sidecar_hot_key")
 MAX_STALENESS = 0.5
 """The default (s)."""
 
@@ -108,10 +109,10 @@ class Cached(Closing):
 
 
 def metrics(port: int) -> dict[str, float]:
-    """What `/metrics` says of the cache: samples with their labels."""
+    """What `/metrics` says of the cache and the hot keys: samples with their labels."""
     import urllib.request
 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
         text: Any = reply.read().decode()
-    rows = [line.rpartition(" ") for line in text.splitlines() if line.startswith("sidecar_cache")]
+    rows = [line.rpartition(" ") for line in text.splitlines() if line.startswith(PARTS)]
     return {name: float(value) for name, _, value in rows}
