@@ -48,23 +48,23 @@ BUGS = (
     Bug(
         "stored although a command was under way",
         FILLS,
-        "return not v.fill.doomed and b.sets[bucket].begun == v.fill.begun \\\n"
-        "        and b.begun_all == v.fill.begun_all",
-        "return not v.fill.doomed",
+        "return not f.doomed and b.sets[bucket_of(v.key.hash)].begun == f.begun \\\n"
+        "        and b.begun_all == f.begun_all",
+        "return not f.doomed",
         load=CROSSED,
     ),
     Bug(
         "stored although invalidated while read",
         FILLS,
-        "return not v.fill.doomed and b.sets",
+        "return not f.doomed and b.sets",
         "return b.sets",
         tests="test_a_key_changed_between_its_ttl_and_its_value",
     ),
     Bug(
         "commands under way when it was asked for are forgotten",
         FILLS,
-        "b.sets[bucket].pending != 0 or not bars_settled(b, v.key.since))",
-        "not bars_settled(b, v.key.since))",
+        "bar.pending != 0 or not settled(k, v.key))",
+        "not settled(k, v.key))",
         load=CROSSED,
     ),
     Bug(
@@ -219,15 +219,15 @@ BUGS = (
     Bug(
         "no single flight",
         CACHE,
-        "        return PASS if v.fill.waiting_for_quiet and not has_time(s) else FILLING",
+        "        return PASS if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING",
         "        return PASS",
         tests="test_a_stampede",
     ),
     Bug(
         "never is not heeded",
         STORE,
-        "    if rule != NULL and rule.never:\n        return False",
-        "    pass",
+        "return not rule.never",
+        "return True",
         tests="test_rules",
     ),
 )

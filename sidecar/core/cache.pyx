@@ -27,9 +27,9 @@ used least goes; each look halves what is known of a value's use, so old fame fa
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
-from sidecar.core.bars cimport bars_let_pass, bars_settled, bars_take, bars_take_all
+from sidecar.core.bars cimport bars_let_pass, bars_take, bars_take_all
 from sidecar.core.commands cimport COMMAND_CACHEABLE_EACH, Command, FORM_MASK, FORM_ONE
-from sidecar.core.fills cimport (begin_fill, being_written, draw_check, end_fill, has_time,
+from sidecar.core.fills cimport (begin_fill, being_written, draw_check, has_time,
     put_off, wait_for)
 from sidecar.core.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.link cimport link_local, session_say
@@ -39,8 +39,8 @@ from sidecar.core.request cimport Scanner
 from sidecar.core.resp2 cimport put_header
 from sidecar.core.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
     NO_FORM, RULES_MAX, Rule, SPACES, Value, argument, arguments, cache_drop_all, cache_drop_key,
-    cache_drop_space, drop_value, drop_values, find_key, find_value, knows, make_key, now_ms,
-    rule_for, sidecar_hash, unlink_value, value_bytes, value_hash, wanted)
+    cache_drop_space, drop_value, drop_values, fill_of, find_key, find_value, free_value, knows,
+    make_key, now_ms, rule_for, settled, sidecar_hash, unlink_value, value_bytes, value_hash, wanted)
 
 cdef enum:
     KEYS_MOST = 64
@@ -103,9 +103,9 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
     if knows(k, key_hash):
         v = find_value(k, hash_for(s, id, args, n, key, key_size, key_hash), s.space, id, args, n)
     found[0] = v
-    if v != NULL and v.fill != NULL:
+    if v != NULL and v.reading:
         k.counts.miss_filling += 1
-        return PASS if v.fill.waiting_for_quiet and not has_time(s) else FILLING
+        return PASS if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING
     if v != NULL and fresh(k, v):
         if lease_runs(k, s.space, key, key_size):
             v.used += v.used < 255
@@ -119,7 +119,7 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
         k.counts.miss_lease += 1
         return PASS
     r = find_key(k, key_hash, key, key_size)
-    if being_written(k, key_hash) or (r != NULL and not bars_settled(k.core.bars, r.since)):
+    if being_written(k, key_hash) or (r != NULL and not settled(k, r)):
         k.counts.miss_barred += 1
         return PASS             # a value read now could not be stored
     return ASK
@@ -146,7 +146,7 @@ cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* k
         put_off(k, v)
         chain[0] = v
         return PUT_OFF
-    v.fill.after = chain[0]
+    fill_of(v).after = chain[0]
     chain[0] = v
     return ASK
 
@@ -419,11 +419,9 @@ cdef class NearCache:
         if k.keys != NULL and k.values != NULL:
             for slot in range(k.slots):
                 while k.values[slot] != NULL:
-                    if k.values[slot].fill != NULL:
-                        end_fill(k.values[slot].fill)
                     v = k.values[slot]
                     unlink_value(k, v)
-                    free(v)
+                    free_value(v)
                 while k.keys[slot] != NULL:
                     r = k.keys[slot]
                     k.keys[slot] = r.next
@@ -454,13 +452,15 @@ cdef class NearCache:
         self.cache.rule_count += 1
 
     def want(self, bytes key, bint yes):
-        """Whether this key is one to be cached (hot, or to be warmed)."""
+        """Whether this key is one to be cached (hot, or to be warmed), where no rules say so."""
         cdef Cache* k = self.cache
         cdef const char* p = key
         if k.core == NULL:
             raise ValueError("no plane uses this near cache yet")
         cdef uint64_t hash = sidecar_hash(k.seed, p, len(key))
         cdef KeyRecord* r
+        if k.mode == CACHE_RULES:
+            return
         if yes:
             r = make_key(k, hash, p, len(key))
             if r != NULL:
@@ -481,7 +481,7 @@ cdef class NearCache:
         for i in range(k.slots):
             v = k.values[i]
             while v != NULL:
-                if v.fill == NULL:
+                if not v.reading:
                     found.append((v.used, v.served, v.space, table.name(v.command),
                                   value_bytes(v)[:v.args]))
                 v = v.next
@@ -497,7 +497,7 @@ cdef class NearCache:
         if r != NULL:
             v = r.values
             while v != NULL:
-                count += v.fill == NULL
+                count += not v.reading
                 v = v.sibling
         return count
 

@@ -5,7 +5,7 @@ from sidecar.core.bars cimport bucket_of
 from sidecar.core.commands cimport Command
 from sidecar.core.records cimport Bars, Session
 from sidecar.core.request cimport Scanner
-from sidecar.core.store cimport Cache, Fill, Value
+from sidecar.core.store cimport Cache, Value
 
 cdef Value* begin_fill(Cache* k, uint64_t hash, uint64_t key_hash, uint16_t space,
                        uint16_t command, const char* args, size_t n, const char* key,
@@ -18,7 +18,6 @@ cdef bint cache_may_ask(Cache* k, Value* v) noexcept nogil
 cdef void cache_not_filled(Cache* k, Value* v) noexcept nogil
 cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t n) noexcept nogil
 cdef void cache_leave(Session* s) noexcept nogil
-cdef void end_fill(Fill* f) noexcept nogil
 cdef void draw_check(Cache* k) noexcept nogil
 cdef bint cache_check_due(Cache* k) noexcept nogil
 cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t command,

@@ -1,8 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """What the near cache reads: values that are on their way into the store.
 
-A value that is being read is in the store already, with a `Fill` in the place of its reply: who
-asks for the same waits for it (single flight). It is kept if no command on its key was under way
+A value that is being read is in the store already, with a `Fill` and no reply: who asks for the same waits for it (single flight). It is kept if no command on its key was under way
 meanwhile (bars.pyx); otherwise it is read again, or given up and those who wait go past the cache.
 
 In the middle of a pipeline nobody waits: the command passes, and the value is put off until no
@@ -13,7 +12,7 @@ A share of what was answered from the store is read once more, and compared.
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
-from sidecar.core.bars cimport bars_settled, bucket_of
+from sidecar.core.bars cimport bucket_of
 from sidecar.core.commands cimport COMMAND_CACHEABLE, Command
 from sidecar.core.keys cimport KeySpan, first_key
 from sidecar.core.link cimport session_mark
@@ -21,9 +20,10 @@ from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_rele
 from sidecar.core.records cimport Bar, Bars, Session
 from sidecar.core.request cimport Scanner
 from sidecar.core.resp2 cimport to_resp2
-from sidecar.core.store cimport (Cache, Fill, KeyRecord, NO_FORM, Rule, Value, argument, arguments,
-    chance, drop_value, drop_values, evict, find_value, hash_of, leave_key, link_value, make_key,
-    now_ms, key_bytes, rule_for, sidecar_hash, unlink_value, value_bytes, value_hash)
+from sidecar.core.store cimport (CACHE_RULES, Cache, Fill, KeyRecord, NO_FORM, Rule, Value,
+    argument, arguments, chance, drop_value, drop_values, evict, fill_of, find_value, free_value,
+    key_of, leave_key, link_value, make_key, may_be_wanted, now_ms, rule_for, settled,
+    sidecar_hash, unlink_value, value_bytes, value_hash)
 
 cdef enum:
     ROUNDS = 4              # times a value is put off before it is asked for, come what may
@@ -33,16 +33,18 @@ cdef enum:
 cdef void wait_for(Session* s, Value* v) noexcept nogil:
     """The session waits for a value that is being read, or will be soon: now at once."""
     cdef Cache* k = <Cache*>s.core.cache
-    k.due = k.due or v.fill.waiting_for_quiet
+    cdef Fill* f = fill_of(v)
+    k.due = k.due or f.waiting_for_quiet
     s.value = v
-    s.next_waiting = v.fill.waiting
-    v.fill.waiting = s
+    s.next_waiting = f.waiting
+    f.waiting = s
 
 
 cdef void put_off(Cache* k, Value* v) noexcept nogil:
     """Have a value asked for when no command on its key is under way, or soon at any rate."""
-    v.fill.waiting_for_quiet = True
-    v.fill.after = k.put_off
+    cdef Fill* f = fill_of(v)
+    f.waiting_for_quiet = True
+    f.after = k.put_off
     k.put_off = v
     k.due = True
 
@@ -51,57 +53,57 @@ cdef bint cache_may_ask(Cache* k, Value* v) noexcept nogil:
     """Whether a value that was put off is to be asked for now; it is put off again, or given up,
     otherwise."""
     cdef KeyRecord* r = v.key
-    cdef uint64_t hash = sidecar_hash(k.seed, key_bytes(r), r.size)
-    cdef Bar* bar = &k.core.bars.sets[bucket_of(hash)]
+    cdef Fill* f = fill_of(v)
+    cdef Bar* bar = &k.core.bars.sets[bucket_of(r.hash)]
     cdef bint quiet = bar.pending == 0 and k.core.bars.pending_all == 0
-    v.fill.tries += 1
-    if not quiet and v.fill.waiting == NULL:
-        if v.fill.tries < ROUNDS:
+    f.tries += 1
+    if not quiet and f.waiting == NULL:
+        if f.tries < ROUNDS:
             put_off(k, v)
             return False
         if r.poor:
             r.poor -= 1
-        if r.poor or being_written(k, hash):
+        if r.poor or being_written(k, r.hash):
             cache_not_filled(k, v)
             return False
-    v.fill.waiting_for_quiet = False
-    v.fill.forced = not quiet
-    v.fill.tries = 0
-    begin_reading(k, v, hash)
+    f.waiting_for_quiet = False
+    f.forced = not quiet
+    f.tries = 0
+    begin_reading(k, v)
     return True
 
 
-cdef void begin_reading(Cache* k, Value* v, uint64_t key_hash) noexcept nogil:
+cdef void begin_reading(Cache* k, Value* v) noexcept nogil:
     """The value is asked for now: note what counts from here on."""
     cdef Bars* b = k.core.bars
-    cdef uint16_t bucket = bucket_of(key_hash)
-    v.fill.asked = k.core.clock
+    cdef Bar* bar = &b.sets[bucket_of(v.key.hash)]
+    cdef Fill* f = fill_of(v)
+    f.asked = k.core.clock
     # Commands under way now must not be, later: `begun` is made to differ if there are any.
-    v.fill.begun = b.sets[bucket].begun - (
-        b.sets[bucket].pending != 0 or not bars_settled(b, v.key.since))
-    v.fill.begun_all = b.begun_all - (b.pending_all != 0)
-    v.fill.doomed = False
+    f.begun = bar.begun - (bar.pending != 0 or not settled(k, v.key))
+    f.begun_all = b.begun_all - (b.pending_all != 0)
+    f.doomed = False
 
 
 cdef Value* begin_fill(Cache* k, uint64_t hash, uint64_t key_hash, uint16_t space,
                        uint16_t command, const char* args, size_t n, const char* key,
                        size_t key_size) noexcept nogil:
     cdef KeyRecord* r = make_key(k, key_hash, key, key_size)
+    cdef Fill* f
     cdef Value* v
     if r == NULL:
         return NULL
-    v = <Value*>calloc(1, sizeof(Value) + n)
-    if v != NULL:
-        v.fill = <Fill*>calloc(1, sizeof(Fill))
-    if v == NULL or v.fill == NULL:
-        free(v)
+    f = <Fill*>calloc(1, sizeof(Fill) + sizeof(Value) + n)
+    if f == NULL:
         leave_key(k, r)
         return NULL
+    v = <Value*>(f + 1)
+    v.reading = True
     v.key, v.hash, v.args = r, <uint32_t>hash, <uint32_t>n
     v.space, v.command = space, command
     memcpy(value_bytes(v), args, n)
-    begin_reading(k, v, key_hash)
-    link_value(k, v, hash)
+    begin_reading(k, v)
+    link_value(k, v)
     k.counts.fills += 1
     return v
 
@@ -109,7 +111,8 @@ cdef Value* begin_fill(Cache* k, uint64_t hash, uint64_t key_hash, uint16_t spac
 cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, size_t n,
                         const Scanner* scan) noexcept nogil:
     """Begin to read what answers the whole request p[0:n], as if somebody had asked; its key is
-    wanted from now on. NULL when it is here, is being read, or can't be."""
+    wanted from now on, unless it is rules that say so. NULL when it is here, is being read, or
+    can't be."""
     cdef size_t at = 0
     cdef size_t size = 0
     cdef size_t head
@@ -123,10 +126,11 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
     key_hash = sidecar_hash(k.seed, p + at + head, size)
     hash = value_hash(k, space, c.id, key_hash, p + at + head + size + 2,
                       n - at - head - size - 2)
-    if find_value(k, hash, space, c.id, p + at, n - at) != NULL or being_written(k, key_hash):
+    if find_value(k, hash, space, c.id, p + at, n - at) != NULL or being_written(k, key_hash) \
+            or not may_be_wanted(k, p + at + head, size):
         return NULL
     v = begin_fill(k, hash, key_hash, space, c.id, p + at, n - at, p + at + head, size)
-    if v != NULL:
+    if v != NULL and k.mode != CACHE_RULES:
         v.key.wanted = True
     return v
 
@@ -137,7 +141,7 @@ cdef void cache_leave(Session* s) noexcept nogil:
     cdef Session** slot
     if v == NULL:
         return
-    slot = &v.fill.waiting
+    slot = &fill_of(v).waiting
     while slot[0] != s:
         slot = &slot[0].next_waiting
     slot[0] = s.next_waiting
@@ -159,36 +163,29 @@ cdef void wake(Fill* f, bint bypass) noexcept nogil:
 
 cdef void cache_not_filled(Cache* k, Value* v) noexcept nogil:
     """The value will not be read, or may not be kept."""
-    cdef Fill* f = v.fill
-    wake(f, True)
+    wake(fill_of(v), True)
     drop_value(k, v)
-    end_fill(f)
-
-
-cdef void end_fill(Fill* f) noexcept nogil:
-    buffer_release(&f.request)
-    free(f)
 
 
 cdef bint was_alone(Cache* k, Value* v) noexcept nogil:
     """Whether no command on the key was under way from the asking until now."""
     cdef Bars* b = k.core.bars
-    cdef uint16_t bucket = bucket_of(sidecar_hash(k.seed, key_bytes(v.key), v.key.size))
-    return not v.fill.doomed and b.sets[bucket].begun == v.fill.begun \
-        and b.begun_all == v.fill.begun_all
+    cdef Fill* f = fill_of(v)
+    return not f.doomed and b.sets[bucket_of(v.key.hash)].begun == f.begun \
+        and b.begun_all == f.begun_all
 
 
 cdef bint ask_again(Cache* k, Value* v) noexcept nogil:
     """What was read cannot be kept. Reads that passed before the key was wanted are over soon,
     and new ones wait: so it is worth another try, unless the key is being written."""
-    cdef uint64_t hash = sidecar_hash(k.seed, key_bytes(v.key), v.key.size)
+    cdef Fill* f = fill_of(v)
     k.counts.miss_barred += 1
-    v.fill.tries += 1
-    if v.fill.tries >= TRIES or being_written(k, hash) \
-            or (v.fill.waiting == NULL and not v.fill.forced):
+    f.tries += 1
+    if f.tries >= TRIES or being_written(k, v.key.hash) \
+            or (f.waiting == NULL and not f.forced):
         cache_not_filled(k, v)
         return False
-    begin_reading(k, v, hash)
+    begin_reading(k, v)
     return True
 
 
@@ -225,18 +222,19 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
     """
     cdef Buffer form2
     cdef Value* kept
-    cdef Fill* f = v.fill
-    cdef KeyRecord* r = v.key
-    cdef uint64_t hash
+    cdef Fill* f = fill_of(v)
     cdef uint64_t life = k.ttl_max
     cdef const Rule* rule
+    cdef const char* key
+    cdef uint32_t form
     cdef size_t size2 = 0
     if not was_alone(k, v):
         return ask_again(k, v)
     if not may_store(k, p, n):
         cache_not_filled(k, v)
         return False
-    rule = rule_for(k, key_bytes(r), r.size) if k.rule_count else NULL
+    key = key_of(k, v.key, &size2)
+    rule = rule_for(k, key, size2) if k.rule_count else NULL
     if rule != NULL and rule.ttl and rule.ttl < life:
         life = rule.ttl
     if ttl == -2 and k.ttl_missing < life:
@@ -245,22 +243,19 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
         life = <uint64_t>ttl * 1000
     form2.data = NULL
     form2.start = form2.end = form2.cap = 0
-    v.reply2 = to_resp2(&form2, p, n, null_is_array(k, v))
-    if v.reply2 != NO_FORM:
-        size2 = v.reply2
+    form = to_resp2(&form2, p, n, null_is_array(k, v))
+    size2 = form if form != NO_FORM else 0
     kept = <Value*>malloc(sizeof(Value) + v.args + n + size2)
     if kept == NULL or life == 0:
         free(kept)
-        v.reply2 = 0
         buffer_release(&form2)
         cache_not_filled(k, v)
         return False
-    hash = hash_of(k, v)
     kept[0] = v[0]
-    kept.fill = NULL
+    kept.reading = False
     kept.used = 1
     kept.forced = f.forced
-    kept.reply = <uint32_t>n
+    kept.reply, kept.reply2 = <uint32_t>n, form
     # From the moment it was asked for: it cannot have been read earlier, nor be older.
     kept.until = <uint32_t>((f.asked + life - k.start) // 1000)
     memcpy(value_bytes(kept), value_bytes(v), v.args)
@@ -268,13 +263,11 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
     if size2:
         memcpy(value_bytes(kept) + v.args + n, buffer_head(&form2), size2)
     buffer_release(&form2)
-    v.reply2 = 0
     unlink_value(k, v)
-    free(v)
-    link_value(k, kept, hash)
+    link_value(k, kept)
     k.counts.stored += 1
     wake(f, False)
-    end_fill(f)
+    free_value(v)
     if k.bytes > k.budget:
         evict(k)
     return False
@@ -309,7 +302,7 @@ cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t comman
     contract is broken; it goes, then.
     """
     cdef Value* v = find_value(k, hash, space, command, args, n)
-    if v == NULL or v.fill != NULL or <int32_t>(v.until - now_ms(k)) <= 0:
+    if v == NULL or v.reading or <int32_t>(v.until - now_ms(k)) <= 0:
         return
     k.counts.checked += 1
     if v.reply == size and (memcmp(value_bytes(v) + v.args, reply, size) == 0

@@ -29,7 +29,7 @@ from sidecar.core.bars cimport bars_give_up, bars_take_back
 from sidecar.core.cache cimport (ASK, FILLING, PASS, PUT_OFF, SERVED, cache_pass, cache_pass_part,
     cache_serve, cache_touch)
 from sidecar.core.fills cimport cache_check_due
-from sidecar.core.store cimport Cache, Value
+from sidecar.core.store cimport Cache, Value, fill_of
 from sidecar.core.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, NAME_MAX, ROUTE_DISCARD,
@@ -123,7 +123,7 @@ cdef int from_cache(Session* s, Command* c, const char* p, size_t n) noexcept no
     cdef int r = cache_serve(s, c, p, n, &s.scan, &ask, &count)
     while count:
         count -= 1
-        after = ask.fill.after
+        after = fill_of(ask).after
         tracked_prepare(ask, <Cache*>s.core.cache, p, n)
         if r == ASK:
             tracked_ask(ask, <Cache*>s.core.cache)

@@ -1,7 +1,10 @@
 """What the near cache holds: values by (space, command, arguments), and the keys they are of.
 
-    Cache.keys   -> KeyRecord (hash, key bytes) -> its values in all spaces, by `sibling`
+    Cache.keys   -> KeyRecord -> its values in all spaces, by `sibling`
     Cache.values -> Value (hash, arguments, reply in RESP3 and, where it differs, in RESP2)
+
+Memory counts. With rules a record lives as long as its values, and its key's bytes are theirs;
+otherwise it is a NamedKey, which may be without. A value that is being read has a Fill before it.
 
 Structures, and what is looked up for every command; the rest is in store.pyx. What is served is
 cache.pyx's business, what is read fills.pyx's.
@@ -9,7 +12,7 @@ cache.pyx's business, what is read fills.pyx's.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
-from sidecar.core.bars cimport bucket_of
+from sidecar.core.bars cimport bars_settled, bucket_of
 from sidecar.core.hashing cimport sidecar_fold, sidecar_hash
 from sidecar.core.memory cimport Buffer
 from sidecar.core.records cimport Core, Session
@@ -32,12 +35,15 @@ cdef struct Chained:
 cdef struct KeyRecord:
     KeyRecord* next
     uint32_t hash
-    uint32_t size           # of the key, whose bytes follow the record
-    Value* values
-    uint32_t since          # epoch when it was made: see bars.pyx
     uint8_t wanted          # hot: may be cached
     uint8_t poor            # reading it in spite of commands under way has not paid, lately
     uint8_t ghost           # observe: its value would be here
+    Value* values
+
+cdef struct NamedKey:
+    KeyRecord record
+    uint32_t since          # epoch when it was made: see bars.pyx
+    uint32_t size           # of the key, whose bytes follow
 
 cdef struct Fill:
     Session* waiting
@@ -57,15 +63,15 @@ cdef struct Value:
     uint32_t args           # bytes of the request after the command's name,
     Value* sibling          # other values of the same key
     KeyRecord* key
-    Fill* fill              # NULL: the value is here
     uint32_t reply          # of the reply in RESP3,
     uint32_t reply2         # and in RESP2 where that differs; they follow the record
     uint32_t until          # milliseconds of the cache's own clock
     uint16_t space
     uint16_t command
+    uint16_t served
     uint8_t used
     uint8_t forced
-    uint16_t served
+    uint8_t reading         # it is not here yet: see `fill_of`
 
 cdef struct Space:
     bint used
@@ -110,7 +116,7 @@ cdef struct Cache:
     uint64_t seed
     uint64_t start          # Core.clock at its beginning
     uint64_t chance
-    size_t bytes
+    size_t bytes            # what records, values and their places in the tables take
     size_t budget
     size_t value_max
     uint64_t staleness      # how old a value may be, at most, microseconds
@@ -128,7 +134,6 @@ cdef struct Cache:
     Rule rules[RULES_MAX]
     int rule_count
     Value* put_off
-    uint32_t wanted         # keys that are
     Space spaces[SPACES]
     Counts counts
 
@@ -136,17 +141,26 @@ cdef KeyRecord* make_key(Cache* k, uint64_t hash, const char* key, size_t n) noe
 cdef void leave_key(Cache* k, KeyRecord* r) noexcept nogil
 cdef uint64_t hash_of(Cache* k, Value* v) noexcept nogil
 cdef void unlink_value(Cache* k, Value* v) noexcept nogil
-cdef void link_value(Cache* k, Value* v, uint64_t hash) noexcept nogil
+cdef void link_value(Cache* k, Value* v) noexcept nogil
 cdef void drop_value(Cache* k, Value* v) noexcept nogil
+cdef void free_value(Value* v) noexcept nogil
 cdef int drop_values(Cache* k, KeyRecord* r) noexcept nogil
 cdef void cache_drop_key(Cache* k, const char* key, size_t n, bint pushed) noexcept nogil
 cdef void cache_drop_all(Cache* k) noexcept nogil
 cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil
 cdef void evict(Cache* k) noexcept nogil
+cdef bint may_be_wanted(Cache* k, const char* key, size_t n) noexcept nogil
 cdef bint wanted(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil
 
-cdef inline char* key_bytes(KeyRecord* r) noexcept nogil:
-    return <char*>r + sizeof(KeyRecord)
+cdef inline size_t argument(const char* p, size_t* size) noexcept nogil:
+    """The argument at p ($n CRLF bytes CRLF): its size, and how far in its bytes begin."""
+    cdef size_t i = 1
+    cdef size_t v = 0
+    while p[i] != 13:
+        v = v * 10 + <size_t>(p[i] - 48)
+        i += 1
+    size[0] = v
+    return i + 2
 
 
 cdef inline char* value_bytes(Value* v) noexcept nogil:
@@ -157,9 +171,23 @@ cdef inline uint32_t now_ms(Cache* k) noexcept nogil:
     return <uint32_t>((k.core.clock - k.start) // 1000)
 
 
+cdef inline Fill* fill_of(Value* v) noexcept nogil:
+    """How it is being read; NULL: it is here."""
+    return <Fill*>v - 1 if v.reading else NULL
+
+
+cdef inline size_t block(size_t n) noexcept nogil:
+    """What n bytes take of the allocator: glibc's has 8 for itself, in steps of 16."""
+    return (n + 8 + 15) & ~<size_t>15
+
+
 cdef inline size_t value_size(const Value* v) noexcept nogil:
     cdef size_t n = sizeof(Value) + v.args + v.reply
-    return n + v.reply2 if v.reply2 != NO_FORM else n
+    if v.reply2 != NO_FORM:
+        n += v.reply2
+    if v.reading:
+        n += sizeof(Fill)
+    return block(n) + sizeof(KeyRecord*) + sizeof(Value*)
 
 
 cdef inline uint64_t chance(Cache* k) noexcept nogil:
@@ -183,13 +211,35 @@ cdef inline bint knows(Cache* k, uint64_t hash) noexcept nogil:
     return k.core.bars.known[bucket_of(hash)] != 0
 
 
+cdef inline const char* key_of(Cache* k, const KeyRecord* r, size_t* n) noexcept nogil:
+    """The key a record is of. With rules it must have a value."""
+    cdef const char* p
+    if k.mode == CACHE_RULES:
+        p = value_bytes(r.values)
+        return p + argument(p, n)
+    n[0] = (<NamedKey*>r).size
+    return <char*>r + sizeof(NamedKey)
+
+
+cdef inline bint is_of(Cache* k, const KeyRecord* r, const char* key, size_t n) noexcept nogil:
+    cdef size_t size = 0
+    cdef const char* p = key_of(k, r, &size)
+    return size == n and memcmp(p, key, n) == 0
+
+
+cdef inline bint settled(Cache* k, const KeyRecord* r) noexcept nogil:
+    """Whether all commands on the key from before its record was made are over. With rules there
+    are none: the keys they name are barred whether there are records of them or not."""
+    return k.mode == CACHE_RULES or bars_settled(k.core.bars, (<NamedKey*>r).since)
+
+
 cdef inline KeyRecord* find_key(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
     cdef KeyRecord* r
     if not knows(k, hash):
         return NULL
     r = k.keys[slot_of(k, <uint32_t>hash)]
     while r != NULL:
-        if r.hash == <uint32_t>hash and r.size == n and memcmp(key_bytes(r), key, n) == 0:
+        if r.hash == <uint32_t>hash and is_of(k, r, key, n):
             return r
         r = r.next
     return NULL
@@ -235,14 +285,3 @@ cdef inline bint arguments(const char* p, size_t n, size_t* at) noexcept nogil:
         i += 1
     at[0] = i + 4 + size
     return at[0] < n
-
-
-cdef inline size_t argument(const char* p, size_t* size) noexcept nogil:
-    """The argument at p ($n CRLF bytes CRLF): its size, and how far in its bytes begin."""
-    cdef size_t i = 1
-    cdef size_t v = 0
-    while p[i] != 13:
-        v = v * 10 + <size_t>(p[i] - 48)
-        i += 1
-    size[0] = v
-    return i + 2

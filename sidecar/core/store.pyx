@@ -12,6 +12,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from sidecar.core.bars cimport bucket_of
+from sidecar.core.memory cimport buffer_release
 
 cdef enum:
     PAYS = 32               # answers from a value asked for at the expense of those who waited
@@ -45,52 +46,58 @@ cdef void split_chain(const Cache* k, Chained** table, uint32_t slot) noexcept n
 
 cdef KeyRecord* make_key(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
     cdef KeyRecord* r = find_key(k, hash, key, n)
+    cdef NamedKey* named
     cdef KeyRecord** slot
     cdef uint8_t* known = &k.core.bars.known[bucket_of(hash)]
     if r != NULL:
         return r
-    r = <KeyRecord*>calloc(1, sizeof(KeyRecord) + n)
+    r = <KeyRecord*>calloc(1, sizeof(KeyRecord) if k.mode == CACHE_RULES else sizeof(NamedKey) + n)
     if r == NULL:
         return NULL
-    r.hash, r.size = <uint32_t>hash, <uint32_t>n
-    memcpy(key_bytes(r), key, n)
+    r.hash = <uint32_t>hash
+    if k.mode != CACHE_RULES:
+        named = <NamedKey*>r
+        named.size = <uint32_t>n
+        named.since = k.core.bars.epoch
+        memcpy(<char*>named + sizeof(NamedKey), key, n)
     slot = &k.keys[slot_of(k, <uint32_t>hash)]
     r.next = slot[0]
     slot[0] = r
-    # With rules, the keys they name are barred whether there are records of them or not.
-    r.since = k.core.bars.epoch
-    if k.mode == CACHE_RULES and wanted(k, hash, key, n):
-        r.since -= 2
     known[0] += known[0] != 255
-    k.bytes += sizeof(KeyRecord) + n
+    k.bytes += record_size(k, r)
     return r
+
+
+cdef size_t record_size(Cache* k, const KeyRecord* r) noexcept nogil:
+    if k.mode == CACHE_RULES:
+        return block(sizeof(KeyRecord))
+    return block(sizeof(NamedKey) + (<NamedKey*>r).size)
 
 
 cdef void leave_key(Cache* k, KeyRecord* r) noexcept nogil:
     """Free the record if nothing needs it."""
-    cdef uint64_t hash
     cdef KeyRecord** slot
     cdef uint8_t* known
     if r.values != NULL or r.wanted:
         return
-    hash = sidecar_hash(k.seed, key_bytes(r), r.size)
-    slot = &k.keys[slot_of(k, <uint32_t>hash)]
+    slot = &k.keys[slot_of(k, r.hash)]
     while slot[0] != r:
         slot = &slot[0].next
     slot[0] = r.next
-    known = &k.core.bars.known[bucket_of(hash)]
+    known = &k.core.bars.known[bucket_of(r.hash)]
     known[0] -= known[0] != 255     # how many there are of 255 is not known
-    k.bytes -= sizeof(KeyRecord) + r.size
+    k.bytes -= record_size(k, r)
     free(r)
 
 
 cdef uint64_t hash_of(Cache* k, Value* v) noexcept nogil:
     """`value_hash` of a value that is there."""
-    cdef KeyRecord* r = v.key
+    cdef const char* p = value_bytes(v)
     cdef size_t size = 0
-    cdef size_t head = argument(value_bytes(v), &size) + size + 2
-    return value_hash(k, v.space, v.command, sidecar_hash(k.seed, key_bytes(r), r.size),
-                      value_bytes(v) + head, v.args - head)
+    cdef size_t head = argument(p, &size)
+    cdef uint64_t key = sidecar_hash(k.seed, p + head, size)
+    head += size + 2
+    return value_hash(k, v.space, v.command, key, p + head, v.args - head)
 
 
 cdef void unlink_value(Cache* k, Value* v) noexcept nogil:
@@ -107,8 +114,8 @@ cdef void unlink_value(Cache* k, Value* v) noexcept nogil:
     k.count -= 1
 
 
-cdef void link_value(Cache* k, Value* v, uint64_t hash) noexcept nogil:
-    cdef Value** slot = &k.values[slot_of(k, <uint32_t>hash)]
+cdef void link_value(Cache* k, Value* v) noexcept nogil:
+    cdef Value** slot = &k.values[slot_of(k, v.hash)]
     v.next = slot[0]
     slot[0] = v
     v.sibling = v.key.values
@@ -122,8 +129,17 @@ cdef void link_value(Cache* k, Value* v, uint64_t hash) noexcept nogil:
 cdef void drop_value(Cache* k, Value* v) noexcept nogil:
     cdef KeyRecord* r = v.key
     unlink_value(k, v)
-    free(v)
+    free_value(v)
     leave_key(k, r)
+
+
+cdef void free_value(Value* v) noexcept nogil:
+    cdef Fill* f = fill_of(v)
+    if f != NULL:
+        buffer_release(&f.request)
+        free(f)
+    else:
+        free(v)
 
 
 cdef int drop_values(Cache* k, KeyRecord* r) noexcept nogil:
@@ -134,8 +150,8 @@ cdef int drop_values(Cache* k, KeyRecord* r) noexcept nogil:
     r.ghost = False
     while v != NULL:
         after = v.sibling
-        if v.fill != NULL:
-            v.fill.doomed = True
+        if v.reading:
+            fill_of(v).doomed = True
         else:
             if v.forced:
                 r.poor = PATIENCE if v.served < PAYS else 0
@@ -187,8 +203,8 @@ cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil:
         while v != NULL:
             after = v.next
             if v.space == space:
-                if v.fill != NULL:
-                    v.fill.doomed = True
+                if v.reading:
+                    fill_of(v).doomed = True
                 else:
                     drop_value(k, v)
             v = after
@@ -211,7 +227,7 @@ cdef void evict(Cache* k) noexcept nogil:
                 v = k.values[i]
                 empty += 1
             while v != NULL:
-                if v.fill == NULL:
+                if not v.reading:
                     looked += 1
                     if <int32_t>(v.until - now) <= 0:
                         v.used = 0
@@ -228,11 +244,18 @@ cdef void evict(Cache* k) noexcept nogil:
 
 cdef bint wanted(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
     """Whether this key is one to be cached."""
-    cdef const Rule* rule = rule_for(k, key, n) if k.rule_count else NULL
     cdef KeyRecord* r
-    if rule != NULL and rule.never:
+    if not may_be_wanted(k, key, n):
         return False
     if k.mode == CACHE_RULES:
-        return rule != NULL
+        return True
     r = find_key(k, hash, key, n)
     return r != NULL and r.wanted != 0
+
+
+cdef bint may_be_wanted(Cache* k, const char* key, size_t n) noexcept nogil:
+    """Whether the rules let the key be cached; in the mode `rules`, whether one names it."""
+    cdef const Rule* rule = rule_for(k, key, n) if k.rule_count else NULL
+    if rule != NULL:
+        return not rule.never
+    return k.mode != CACHE_RULES

@@ -27,7 +27,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.fills cimport cache_compare, cache_filled, cache_may_ask, cache_not_filled
 from sidecar.core.store cimport (Cache, Value, argument, cache_drop_all, cache_drop_key,
-    cache_drop_space, hash_of, value_bytes)
+    cache_drop_space, fill_of, hash_of, value_bytes)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_head, buffer_release, buffer_size)
 from sidecar.core.records cimport Session
 from sidecar.core.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
@@ -108,7 +108,7 @@ cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept 
     Its key is the first argument in the value's own bytes. For one key of an MGET, the read is
     a GET of that key.
     """
-    cdef Buffer* b = &v.fill.request
+    cdef Buffer* b = &fill_of(v).request
     cdef const char* args = value_bytes(v)
     cdef size_t size = 0
     cdef size_t key = argument(args, &size) + size + 2
@@ -126,8 +126,8 @@ cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept 
 cdef void tracked_ask(Value* v, Cache* k) noexcept nogil:
     """Read a value that has been prepared."""
     cdef Tracked* t = <Tracked*>k.spaces[v.space].link
-    if t == NULL or buffer_size(&v.fill.request) == 0 \
-            or put(t, v, buffer_head(&v.fill.request), buffer_size(&v.fill.request)) < 0:
+    if t == NULL or buffer_size(&fill_of(v).request) == 0 \
+            or put(t, v, buffer_head(&fill_of(v).request), buffer_size(&fill_of(v).request)) < 0:
         cache_not_filled(k, v)
 
 
@@ -162,7 +162,7 @@ cdef void tracked_ask_due(Cache* k) noexcept nogil:
     cdef Value* after
     k.put_off = NULL
     while v != NULL:
-        after = v.fill.after
+        after = fill_of(v).after
         if cache_may_ask(k, v):
             tracked_ask(v, k)
         v = after
@@ -233,7 +233,7 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
 
 
 cdef int ask_again(Tracked* t, Value* v) noexcept nogil:
-    if put(t, v, buffer_head(&v.fill.request), buffer_size(&v.fill.request)) < 0:
+    if put(t, v, buffer_head(&fill_of(v).request), buffer_size(&fill_of(v).request)) < 0:
         cache_not_filled(t.cache, v)
     return 0
 

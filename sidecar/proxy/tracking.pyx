@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t, uint32_t
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
 from sidecar.core.cache cimport NearCache
 from sidecar.core.fills cimport cache_begin
-from sidecar.core.store cimport CACHE_RULES, Cache, Value
+from sidecar.core.store cimport Cache, Value, value_bytes
 from sidecar.core.commands cimport Command
 from sidecar.core.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
 from sidecar.core.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
@@ -112,8 +112,6 @@ cdef class TrackedLink(Connection):
         v = cache_begin(self.t.cache, self.t.space, c, p, len(request), &scan)
         if v == NULL:
             return False
-        if self.t.cache.mode == CACHE_RULES:
-            v.key.wanted = False
         tracked_prepare(v, self.t.cache, p, len(request))
         tracked_ask(v, self.t.cache)
         return True
@@ -165,8 +163,8 @@ def in_use(NearCache near, table, uint32_t first, uint32_t slots, uint32_t least
     for i in range(first, min(first + slots, k.slots)):
         v = k.values[i]
         while v != NULL:
-            if v.fill == NULL and v.served >= least and <int32_t>(v.until - now) > 0:
+            if not v.reading and v.served >= least and <int32_t>(v.until - now) > 0:
                 found.append((v.served, v.space, table.name(v.command),
-                              (<const char*>v + sizeof(Value))[:v.args]))
+                              value_bytes(v)[:v.args]))
             v = v.next
     return found
