@@ -1,7 +1,7 @@
 """Traces: the shell of what the core records (core/trace.pyx).
 
 At each tick the records made since the last are taken, turned into spans, kept for who asks
-(`recent`), and given to the exporter, if there is one. What the sidecar does by itself (following a
+(`recent`), and given to the exporter, if there is one; slow commands are logged. What the sidecar does by itself (following a
 master, warming up) becomes a span with `note`.
 """
 
@@ -130,13 +130,12 @@ class TraceWatch:
         zero = time.time_ns() - self.pool.plane.clock * 1000
         for taken in self._traces.take():
             record = Record._make(taken)
+            key = self._key(record.key, record.key_size)
             trace = spans.of_command(
-                record,
-                zero,
-                self._client(record.client),
-                self._servers[record.server],
-                self._key(record.key, record.key_size),
+                record, zero, self._client(record.client), self._servers[record.server], key
             )
+            if "slow" in trace.why:
+                _tell_slow(record, trace, key)
             if self._keep(trace):
                 self._note_exemplar(record, trace)
 
@@ -217,6 +216,19 @@ class TraceWatch:
         self.tick(time.monotonic())
         if self.export is not None:
             await self.export.close(LAST_WORDS)
+
+
+def _tell_slow(record: Record, trace: Trace, key: str) -> None:
+    facts = {"key": key, "error": record.error}
+    log.warning(
+        "slow command",
+        command=record.command,
+        ms=(record.end - record.start) / 1000,
+        client=record.client,
+        db=record.db,
+        trace_id=f"{trace.spans[0].trace_id:032x}",
+        **{name: fact for name, fact in facts.items() if fact},
+    )
 
 
 def _ends(sock: socket.socket) -> tuple[str, int]:

@@ -81,28 +81,6 @@ def configure(
     root.setLevel(max(_setup.level, logging.INFO))  # the libraries' debug lines are theirs
 
 
-def slow_command(
-    command: str,
-    seconds: float,
-    *,
-    client: int,
-    user: str = "",
-    db: int = 0,
-    trace_id: str = "",
-    **more: object,
-) -> None:
-    """A command took long. `more` are facts such as family, server or error; never an argument."""
-    facts = {"user": user, "trace_id": trace_id, **more}
-    _log.warning(
-        "slow command",
-        command=command,
-        ms=round(1000 * seconds, 3),
-        client=client,
-        db=db,
-        **{name: fact for name, fact in facts.items() if fact not in ("", None)},
-    )
-
-
 def tick(now: float | None = None) -> None:
     """Tell of what was left out and has not come again. To be called every second or so."""
     for event, count in _setup.repeats.due(time.monotonic() if now is None else now):

@@ -224,6 +224,11 @@ class TestLocal:
             assert not [t for t in traces(s) if t["command"] in ("set", "get")]
             assert SECRET not in json.dumps(traces(s))
             assert metric(s, 'sidecar_traced_commands_total{why="failed"}') == 1
+            told = wait_until(lambda: "slow command" in s.log() and s.log(), "a line in the log")
+            (line,) = [line for line in told.splitlines() if "slow command" in line]
+            assert SECRET not in told
+            assert "tr:slow" not in line
+            assert str(slow["trace_id"]) in line
 
     @pytest.mark.parametrize(
         ("keys", "shown"), [("none", None), ("plain", "tr:key"), ("hash", HASHED)]

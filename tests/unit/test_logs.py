@@ -174,15 +174,6 @@ def test_repeats_in_the_log() -> None:
     assert logs.counts()["log_suppressed"] == 6
 
 
-def test_a_slow_command() -> None:
-    out = io.StringIO()
-    logs.configure("json", "info", out)
-    logs.slow_command("keys", 1.5, client=7, user="alice", trace_id="ab" * 16, family="keyspace")
-    line = json.loads(out.getvalue())
-    assert (line["event"], line["ms"], line["client"]) == ("slow command", 1500.0, 7)
-    assert line["trace_id"] == "ab" * 16
-
-
 _CALL = re.compile(r"\b_?log\.(?:debug|info|warning|error|exception)\(\s*(?:\"([^\"]+)\")?")
 
 
