@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import loadgen, machine, report, runner, verdict
 from bench.procs import Unavailable
 from bench.runner import LaneResult, Options, ScenarioResult
-from bench.scenarios import ALL_PEERS, SCENARIOS, Scenario, choose, tiny
+from bench.scenarios import ALL_PEERS, OBSERVED, SCENARIOS, Scenario, choose, tiny
 
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = ("p1", "p16", "tls-p16", "idle")
@@ -31,7 +31,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", dest="set_name", choices=("core", "full"), default="core")
     parser.add_argument("--only", type=_names, default=[], metavar="NAME,...", help="or a glob")
     parser.add_argument("--quick", action="store_true", help="a smoke run of under 40 s")
-    parser.add_argument("--peers", type=_names, default=list(ALL_PEERS), metavar="A,B,...")
+    parser.add_argument("--peers", type=_names, default=[*ALL_PEERS, *OBSERVED], metavar="A,B,...")
     parser.add_argument("--repeat", type=int, help="rounds (5)")
     parser.add_argument("--seconds", type=float, help="length of one measurement (2)")
     parser.add_argument("--warmup", type=float, help="seconds before each measurement (0.3)")
@@ -42,9 +42,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--plots", action=argparse.BooleanOptionalAction, help="draw the plots")
     parser.add_argument("--list", action="store_true", help="name the scenarios and stop")
     args = parser.parse_args(argv)
-    unknown = set(args.peers) - set(ALL_PEERS)
+    unknown = set(args.peers) - {*ALL_PEERS, *OBSERVED}
     if unknown:
-        parser.error(f"unknown peers {sorted(unknown)}; there are {', '.join(ALL_PEERS)}")
+        known = ", ".join([*ALL_PEERS, *OBSERVED])
+        parser.error(f"unknown peers {sorted(unknown)}; there are {known}")
     return args
 
 
@@ -143,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
         plots.draw(folder, results, facts)
     console.print(f"written to {os.path.relpath(folder)}")
     lanes = [lane for r in results for lane in r.lanes]
-    failed = any(lane.problem for lane in lanes if lane.peer == "sidecar")
+    failed = any(lane.problem for lane in lanes if lane.peer in ("sidecar", *OBSERVED))
     return 1 if failed or not any(lane.rounds for lane in lanes) else 0
 
 

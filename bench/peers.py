@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ def _has_cache() -> bool:
     return not subprocess.run(argv, cwd=ROOT, capture_output=True, check=False).returncode
 
 
-def start_sidecar(stage: Stage, load: Load) -> Lane:
+def start_sidecar(stage: Stage, load: Load, admin: str = "", more: Sequence[str] = ()) -> Lane:
     """The sidecar of this tree, passing through: near cache off, admin port off, few logs."""
     address = stage.listen("sidecar", load)
     scheme = "rediss" if load.tls else "redis"
@@ -160,10 +160,31 @@ def start_sidecar(stage: Stage, load: Load) -> Lane:
             f"upstream.tls.ca_file={stage.certs.ca}",
         ]
     argv = [sys.executable, "-m", "sidecar", "run", "--listen", url, "--upstream", upstream]
-    argv += ["--admin", ""]
-    for setting in settings + stage.sidecar_settings:
+    argv += ["--admin", admin]
+    for setting in [*settings, *more, *stage.sidecar_settings]:
         argv += ["--set", setting]
     return _started(stage, "sidecar", argv, address)
+
+
+def start_unobserved(stage: Stage, load: Load) -> Lane:
+    """The sidecar without what of telemetry can be turned off: hot keys and traces."""
+    return start_sidecar(stage, load, more=("hotkeys.enabled=false", "tracing.recent=0"))
+
+
+def start_observed(stage: Stage, load: Load) -> Lane:
+    """The sidecar with everything: sampled traces that a collector takes, the audit stream, and
+    its metrics scraped each second."""
+    admin, collector = f"127.0.0.1:{free_port()}", free_port()
+    audit = stage.fleet.dir / f"audit-{collector}.log"
+    lane = start_sidecar(
+        stage,
+        load,
+        admin,
+        (f"tracing.endpoint=http://127.0.0.1:{collector}/v1/traces", f"audit.file={audit}"),
+    )
+    argv = [sys.executable, "-m", "bench.onlooker", "--port", str(collector)]
+    stage.fleet.start("onlooker", [*argv, "--scrape", f"http://{admin}/metrics"])
+    return lane
 
 
 def envoy_flush(load: Load) -> dict[str, Any]:
@@ -287,4 +308,6 @@ STARTERS: dict[str, Callable[[Stage, Load], Lane]] = {
     "envoy": start_envoy,
     "twemproxy": start_twemproxy,
     "haproxy": start_haproxy,
+    "unobserved": start_unobserved,
+    "observed": start_observed,
 }

@@ -24,6 +24,8 @@ COLOURS = {
     "envoy": "#2e86ab",
     "twemproxy": "#edae49",
     "haproxy": "#66a182",
+    "unobserved": "#e8a0aa",
+    "observed": "#8c2f3b",
 }
 STYLE: dict[Any, Any] = {
     "font.size": 10,

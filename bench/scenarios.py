@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 ALL_PEERS = ("direct", "sidecar", "envoy", "twemproxy", "haproxy")
+OBSERVED = ("unobserved", "observed")  # the sidecar with as little telemetry as can be, and with all
 TLS_PEERS = ("direct", "sidecar", "envoy", "haproxy")  # twemproxy has no TLS
 SHARING_PEERS = ("direct", "sidecar", "envoy", "twemproxy")  # one upstream link for many clients
 
@@ -141,6 +142,13 @@ SCENARIOS: tuple[Scenario, ...] = (
         "CPU per command must not grow with the number of keys.",
         {"1k": Load(keys=1_000, pipeline=16), "1m": Load(keys=1_000_000, pipeline=16)},
         peers=SHARING_PEERS,
+    ),
+    Scenario(
+        "telemetry",
+        "telemetry off, and all of it on",
+        "Spans sent to a collector, audit stream, hot keys, metrics scraped each second.",
+        {"p1": Load(), "p16": Load(pipeline=16)},
+        peers=("direct", "sidecar", *OBSERVED),
     ),
     Scenario(
         "keys10m",

@@ -84,6 +84,16 @@ def _added_latency(result: ScenarioResult) -> stats.Spread | None:
     return stats.spread(values) if values else None
 
 
+def _observed(case: str) -> Figure:
+    """All telemetry over as little as can be."""
+
+    def figure(result: ScenarioResult) -> stats.Spread | None:
+        on, off = result.lane("observed", case), result.lane("unobserved", case)
+        return stats.ratio(on, off, "proxy") if on and off else None
+
+    return figure
+
+
 def _kib(result: ScenarioResult) -> stats.Spread | None:
     lane = result.lane("sidecar")
     return stats.of(lane, "kib") if lane else None
@@ -138,6 +148,8 @@ RULES: tuple[Rule, ...] = (
     Rule("5,000 busy / 1 busy, CPU", "growth", 1.10, _within("c5000", "c1")),
     Rule("dearest of 200..5,000 busy / 50 busy, CPU", "growth", 1.10, _dearest),
     Rule("1M keys / 1k keys, CPU", "keys", 1.10, _within("1m", "1k")),
+    Rule("all telemetry / none, unpipelined, CPU", "telemetry", 1.05, _observed("p1")),
+    Rule("all telemetry / none, pipeline 16, CPU", "telemetry", 1.05, _observed("p16")),
     Rule("10M keys / 1k keys, CPU", "keys10m", 1.10, _within("10m", "1k")),
 )
 

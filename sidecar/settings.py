@@ -264,6 +264,15 @@ class HotKeys(_Section, frozen=True):
         float,
         setting("Keys that get this share or more are named in the log; 0: none.", ge=0, le=1),
     ] = 0.05
+    metrics: Annotated[
+        int,
+        setting(
+            "The hottest keys, at most so many, are named in /metrics with their share and rate. "
+            "Each key that has ever been among them is a series in Prometheus.",
+            ge=0,
+            le=100,
+        ),
+    ] = 0
 
 
 class Cache(_Section, frozen=True):

@@ -134,7 +134,16 @@ class HotKeyWatch:
 
     def snapshot(self) -> Mapping[str, Any]:
         """Counters and gauges."""
-        return {**self.detector.stats(), "events": self.events, "window_s": self.settings.window}
+        found = {**self.detector.stats(), "events": self.events, "window_s": self.settings.window}
+        found["top_share"] = self.top_share()
+        if self.settings.metrics:
+            rows = [
+                ((self._user(tenant), str(self._db(tenant)), shown(key)), share, rate)
+                for tenant, key, share, rate, *_ in self.detector.top(self.settings.metrics)
+            ]
+            found["shares"] = {labels: share for labels, share, _ in rows}
+            found["rates"] = {labels: rate for labels, _, rate in rows}
+        return found
 
 
 _ESCAPES = {

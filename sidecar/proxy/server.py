@@ -406,7 +406,6 @@ class Proxy:
         )
         if self.pool.hot is not None:
             values.update({f"hotkeys_{k}": v for k, v in self.pool.hot.snapshot().items()})
-            values["hotkeys_top_share"] = self.pool.hot.top_share()
         if self.pool.near is not None:
             near = {k: v for k, v in self.pool.near.snapshot().items() if v is not None}
             values.update({f"cache_{k}": v for k, v in near.items()})

@@ -21,7 +21,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import CollectorRegistry
 
 import sidecar
-from sidecar.telemetry.metrics import BOUNDS_KEY, METRICS, Declared, Snapshot
+from sidecar.telemetry.metrics import BOUNDS_KEY, METRICS, Declared, LabelValues, Snapshot
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
@@ -58,7 +58,7 @@ class Exposition:
         self._snapshot = snapshot
         # Not one that is registered anywhere: it is asked only here.
         self._process = ProcessCollector(registry=CollectorRegistry()) if process else None
-        self._prefixes: dict[tuple[str, str], str] = {}
+        self._prefixes: dict[tuple[str, LabelValues], str] = {}
         self._bucket_prefixes: dict[tuple[str, str, Sequence[float]], list[str]] = {}
 
     def render(self, openmetrics: bool = False) -> bytes:
@@ -93,7 +93,7 @@ class Exposition:
                 exemplars = found.get(label, {})
                 self._histogram(lines, declared, label, bounds, counts, total, exemplars)
         elif declared.label:
-            for label, number in cast(Mapping[str, float], value).items():
+            for label, number in cast(Mapping[LabelValues, float], value).items():
                 lines.append(self._prefix(declared.name, declared.label, label) + _line(number))
         else:
             lines.append(f"{declared.name} {_line(cast(float, value))}")
@@ -133,13 +133,16 @@ class Exposition:
             ]
         return self._bucket_prefixes[key]
 
-    def _prefix(self, name: str, label: str, value: str) -> str:
+    def _prefix(self, name: str, label: str, value: LabelValues) -> str:
         key = (name, value)
         found = self._prefixes.get(key)
         if found is None:
             if len(self._prefixes) >= MOST_PREFIXES:
                 self._prefixes.clear()
-            found = self._prefixes[key] = f'{name}{{{label}="{_escaped(str(value))}"}} '
+            values = value if isinstance(value, tuple) else (value,)
+            pairs = zip(label.split(","), values, strict=True)
+            text = ",".join(f'{label}="{_escaped(str(value))}"' for label, value in pairs)
+            found = self._prefixes[key] = f"{name}{{{text}}} "
         return found
 
 

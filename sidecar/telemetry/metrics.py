@@ -30,6 +30,7 @@ import sidecar
 Snapshot = Callable[[], Mapping[str, object]]
 """Returns the data plane's counters; called on the event loop, once for each scrape."""
 
+LabelValues = str | tuple[str, ...]
 BOUNDS_KEY = "latency_bounds"
 
 
@@ -37,7 +38,8 @@ BOUNDS_KEY = "latency_bounds"
 class Declared:
     """One metric: its full name, what it is, and the snapshot key it is read from.
 
-    `label` names the only label, empty for none. `keys` replaces `key` where the values of the
+    `label` names the label, empty for none; of several, separated by commas, the values are in a
+    tuple. `keys` replaces `key` where the values of the
     label come from several snapshot keys (label value -> key).
     """
 
@@ -294,6 +296,20 @@ METRICS: tuple[Declared, ...] = (
         key="hotkeys_top_share",
     ),
     Declared(
+        "sidecar_hot_key_share",
+        "gauge",
+        "Share of the traffic that each of the hottest keys has (hotkeys.metrics, off by default).",
+        key="hotkeys_shares",
+        label="user,db,key",
+    ),
+    Declared(
+        "sidecar_hot_key_rate",
+        "gauge",
+        "Commands on each of them, a second.",
+        key="hotkeys_rates",
+        label="user,db,key",
+    ),
+    Declared(
         "sidecar_warmup_state",
         "gauge",
         "1 for the state the warm start is in.",
@@ -411,9 +427,9 @@ def _simple(
     if not declared.label:
         yield family(declared.name, declared.help, value=float(cast(float, value)))
         return
-    metric = family(declared.name, declared.help, labels=[declared.label])
-    for label, number in cast(Mapping[str, float], value).items():
-        metric.add_metric([label], float(number))
+    metric = family(declared.name, declared.help, labels=declared.label.split(","))
+    for label, number in cast(Mapping[LabelValues, float], value).items():
+        metric.add_metric([label] if isinstance(label, str) else label, float(number))
     yield metric
 
 

@@ -25,7 +25,7 @@ def page() -> str:
 
 
 def _row(metric: Declared) -> str:
-    label = f"`{metric.label}`" if metric.label else ""
+    label = ", ".join(f"`{name}`" for name in metric.label.split(",") if name)
     kind = "gauge" if metric.type == "info" else metric.type
     return f"| `{metric.name}` | {kind} | {label} | {metric.help} |\n"
 

@@ -19,7 +19,7 @@ from tests.support.process import free_port, wait_until
 from tests.support.sentinels import Cluster
 from tests.support.servers import Server, Sidecar
 from tests.support.tls import Authority
-from tests.support.wire import Wire
+from tests.support.wire import Wire, pack
 
 
 def scraped(sidecar: Sidecar) -> str:
@@ -58,6 +58,29 @@ def test_certificates(plain_server: Server, tmp_path: Path) -> None:
         key.write_bytes(other.key.read_bytes())
         os.kill(sidecar.pid, signal.SIGHUP)
         wait_until(lambda: metrics(sidecar)[name] < shown.timestamp(), "the new one is shown")
+
+
+def test_hot_keys_by_name(plain_server: Server) -> None:
+    """No more than asked for, and whatever bytes they are."""
+    admin = f"127.0.0.1:{free_port()}"
+    settings = {"hotkeys.metrics": 2}
+    with (
+        Sidecar(plain_server.url, settings=settings, admin=admin) as sidecar,
+        Wire(sidecar.port) as wire,
+    ):
+        wire.cmd("SELECT", 3)
+
+        def named() -> list[str]:
+            for key, times in ((b'"\n\xff', 300), (b"second", 200), (b"third", 10)):
+                wire.send(pack("GET", key) * times)
+                wire.read_replies(times)
+            return [name for name in metrics(sidecar) if name.startswith("sidecar_hot_key_share")]
+
+        name = "sidecar_hot_key_share:default:3:"
+        expected = [name + r"\"\n\xff", name + "second"]
+        wait_until(lambda: named() == expected, "the two hottest, hottest first")
+        rates = [v for n, v in metrics(sidecar).items() if n.startswith("sidecar_hot_key_rate:")]
+        assert rates[0] > rates[1] > 0
 
 
 def test_the_hottest_key_and_the_loop(plain_server: Server) -> None:

@@ -36,7 +36,11 @@ def values() -> st.SearchStrategy[dict[str, object]]:
         elif declared.keys:
             keys |= dict.fromkeys(declared.keys.values(), NUMBERS)
         elif declared.key:
-            labelled = st.dictionaries(LABELS, NUMBERS, max_size=3)
+            several = declared.label.count(",") + 1
+            of: st.SearchStrategy[object] = LABELS
+            if several > 1:
+                of = st.tuples(*[LABELS] * several)
+            labelled = st.dictionaries(of, NUMBERS, max_size=3)
             keys[declared.key] = labelled if declared.label else NUMBERS
     return st.fixed_dictionaries({}, optional=keys)
 

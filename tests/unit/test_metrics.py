@@ -29,11 +29,19 @@ FULL: dict[str, object] = {
     "latency": {"get": ([1, 2, 0, 4], 1.5)},
     "latency_bounds": [0.0001, 0.001, 0.01],
 }
+
+
+def _labelled(label: str) -> dict[object, int]:
+    names = label.split(",")
+    return {"one" if len(names) == 1 else tuple(names): 1}
+
+
 # The rest of the table, one value each.
 for _metric in METRICS:
     for _key in _metric.keys.values() or [_metric.key]:
         if _key:
-            FULL.setdefault(_key, {"one": 1} if _metric.label and not _metric.keys else 1)
+            _one = _labelled(_metric.label) if _metric.label and not _metric.keys else 1
+            FULL.setdefault(_key, _one)
 
 
 def scrape(snapshot: dict[str, object]) -> dict[str, float]:
