@@ -184,6 +184,7 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
             continue
         s.outstanding -= 1
         trace_failed(l, e, error, n)
+        l.core.stats.errors_local += n != 0
         if partial:
             s.must_close = True
             session_mark_live(s)

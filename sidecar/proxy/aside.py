@@ -35,6 +35,8 @@ async def put_aside(
         finally:
             talk.close()
     except (Refused, Unreachable) as error:
-        reply = reply_for(error)
-    client.task = None
-    client.answer(reply)
+        client.task = None
+        client.refuse(reply_for(error))
+    else:
+        client.task = None
+        client.answer(reply)

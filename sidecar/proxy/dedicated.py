@@ -168,10 +168,9 @@ class DedicatedLinks:
             return
         if client.head() is None:
             # The rest of a large request is still to come, and nobody will read it.
-            client.say(error)
-            client.finish()
+            client.refuse_last(error)
         else:
-            client.answer(error)
+            client.refuse(error)
 
     def _give(self, client: Client, up: Upstream, pinned: bool, spoilt: bool) -> None:
         if pinned:

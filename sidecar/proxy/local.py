@@ -126,7 +126,7 @@ class LocalCommands:
         if client.closed:
             return
         if error is not None:
-            client.answer(error)
+            client.refuse(error)
             return
         self.pool.join(client, identity)
         client.answer(reply(identity))
@@ -164,13 +164,13 @@ class LocalCommands:
             identity, refusal = await self.pool.adopt(talk, login)
         except (Refused, Unreachable) as error:
             client.task = None
-            client.answer(reply_for(error))
+            client.refuse(reply_for(error))
             return
         client.task = None
         if client.closed:
             return
         if refusal is not None:
-            client.answer(refusal)
+            client.refuse(refusal)
             return
         self.pool.join(client, identity)
         client.answer(answer(reply, identity))

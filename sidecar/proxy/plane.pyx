@@ -666,7 +666,7 @@ cdef class Client(Connection):
         name = args[0]
         if not l.up:
             if l.refusal != NULL:
-                self.answer(l.refusal[:l.refusal_len])
+                self.refuse(l.refusal[:l.refusal_len])
             else:
                 s.want = WANT_LINK
                 session_mark(s)
@@ -687,6 +687,19 @@ cdef class Client(Connection):
         self.skip()
         self.say(reply)
         self.go_on()
+
+    def refuse(self, bytes error):
+        """Answer the request at the head with an error of the sidecar's own, and go on."""
+        if self.closed:
+            return
+        self.plane.stats.errors_local += 1
+        self.answer(error)
+
+    def refuse_last(self, bytes error):
+        """Give an error of the sidecar's own, and hang up: nothing can be read on."""
+        self.plane.stats.errors_local += 1
+        self.say(error)
+        self.finish()
 
     cdef int record_refusal(self, bytes reply) except -1:
         """The request at the head gets this error."""

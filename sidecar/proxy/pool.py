@@ -520,7 +520,7 @@ class Pool:
             client.use_shared(identity.link)
             client.resume()
         elif not self.may_hold(client):
-            client.answer(TOO_MUCH_HELD)
+            client.refuse(TOO_MUCH_HELD)
         else:
             identity.waiting.add(client)
             self.connect(identity)
@@ -534,10 +534,9 @@ class Pool:
         elif client.in_transaction or client.head() is None:
             # A transaction must not go on without it; the rest of a large request, still to come,
             # must not be taken for requests.
-            client.say(TOO_MUCH_HELD)
-            client.finish()
+            client.refuse_last(TOO_MUCH_HELD)
         else:
-            client.answer(TOO_MUCH_HELD)
+            client.refuse(TOO_MUCH_HELD)
 
     def client_closed(self, client: Client) -> None:
         """A client has gone."""

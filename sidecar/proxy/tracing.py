@@ -1,8 +1,8 @@
 """Traces: the shell of what the core records (core/trace.pyx).
 
 At each tick the records made since the last are taken, turned into spans, kept for who asks
-(`recent`), and given to the exporter, if there is one; slow commands are logged. What the sidecar does by itself (following a
-master, warming up) becomes a span with `note`.
+(`recent`), and given to the exporter, if there is one; slow commands are logged. What the sidecar
+does by itself (following a master, warming up) becomes a span with `note`.
 """
 
 from __future__ import annotations

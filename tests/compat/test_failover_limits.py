@@ -13,7 +13,8 @@ import hiredis
 import pytest
 
 from tests.support.accepting import Accepting
-from tests.support.process import wait_until
+from tests.support.process import free_port, wait_until
+from tests.support.scrape import metric
 from tests.support.sentinels import SERVICE, Cluster, Node
 from tests.support.servers import Sidecar
 from tests.support.wire import Wire, pack
@@ -112,8 +113,9 @@ def test_a_failover_that_hangs(cluster: Cluster) -> None:
 def test_too_much_waits(cluster: Cluster) -> None:
     """An error for who comes on top; never half a transaction, never the rest of a large request
     taken for requests, never a reply out of turn."""
+    admin = f"127.0.0.1:{free_port()}"
     with (
-        Sidecar(cluster.url, settings={"failover.hold_bytes": 1024}) as sidecar,
+        Sidecar(cluster.url, settings={"failover.hold_bytes": 1024}, admin=admin) as sidecar,
         Wire(sidecar.port, deadline=DEADLINE) as first,
         Wire(sidecar.port) as second,
         Wire(sidecar.port) as transaction,
@@ -141,6 +143,7 @@ def test_too_much_waits(cluster: Cluster) -> None:
 
             pinned.send(pack("GET", "k") * 3 + pack("SET", "k", "3" * 300))
             assert pinned.read_to_end() in (b"$1\r\n1\r\n" * n for n in range(4))
+            assert metric(sidecar, "sidecar_local_errors_total") == 3
         assert first.read_reply() == b"+OK\r\n"
         assert second.cmd("EXISTS", "t1", "t2", "smuggled", "large") == b":0\r\n"
         assert second.cmd("SET", "k", "2" * 300) == b"+OK\r\n"

@@ -100,6 +100,7 @@ def cached(server: Server) -> Iterator[Cached]:
         for line in DATA:
             reply = cached.direct.cmd(*[b"" if w == b"EMPTY" else w for w in words(line)])
             assert not reply.startswith(b"-"), (line, reply)
+        cached.warm("GET", "s")  # its own connection is there now
         yield cached
 
 

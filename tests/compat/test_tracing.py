@@ -22,6 +22,7 @@ import redis
 
 from tests.support.collector import Collector, Received, needs_collector
 from tests.support.process import free_port, wait_until
+from tests.support.scrape import metric
 from tests.support.sentinels import Cluster
 from tests.support.servers import Server, Sidecar, valkey
 from tests.support.tls import Certificates, make_certificates
@@ -68,15 +69,6 @@ def traces(of: Sidecar, query: str = "") -> list[dict[str, Any]]:
     with urllib.request.urlopen(f"http://{of.admin}/api/traces?{query}") as answer:
         found: list[dict[str, Any]] = json.load(answer)["traces"]
         return found
-
-
-def metric(of: Sidecar, name: str) -> float:
-    """A metric, by its name with labels."""
-    with urllib.request.urlopen(f"http://{of.admin}/metrics") as answer:
-        for line in answer.read().decode().splitlines():
-            if line.startswith(f"{name} "):
-                return float(line.rpartition(" ")[2])
-    raise AssertionError(f"no metric {name}")
 
 
 def wait_for_trace(of: Sidecar, **what: object) -> dict[str, Any]:
