@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 ALL_PEERS = ("direct", "sidecar", "envoy", "twemproxy", "haproxy")
-OBSERVED = ("unobserved", "observed")  # the sidecar with as little telemetry as can be, and with all
+OBSERVED = ("unobserved", "observed")  # the sidecar with little telemetry, and with all of it
 TLS_PEERS = ("direct", "sidecar", "envoy", "haproxy")  # twemproxy has no TLS
 SHARING_PEERS = ("direct", "sidecar", "envoy", "twemproxy")  # one upstream link for many clients
 

@@ -22,6 +22,7 @@ from bench.procs import ROOT, Address, Fleet, Unavailable
 from bench.scenarios import Load
 
 KEY = 16
+BATCH = 100
 STAMPEDE_TRIP = 0.001
 SETTLE = 30.0
 WRITER = "bench.nearcache.writer"
@@ -109,7 +110,8 @@ def _after_reading(sidecar: Sidecar, client: Client, keys: list[bytes]) -> Figur
     """Read until all of them are there, then the memory."""
     until = time.monotonic() + SETTLE
     while time.monotonic() < until:
-        client.piped([(b"GET", key) for key in keys])
+        for at in range(0, len(keys), BATCH):
+            client.piped([(b"GET", key) for key in keys[at : at + BATCH]])
         said = sidecar.counters()
         if said["sidecar_cache_entries"] >= len(keys):
             process = float(memory_bytes(sidecar.pid))
