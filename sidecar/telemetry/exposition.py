@@ -93,8 +93,8 @@ class Exposition:
                 exemplars = found.get(label, {})
                 self._histogram(lines, declared, label, bounds, counts, total, exemplars)
         elif declared.label:
-            for label, number in cast(Mapping[LabelValues, float], value).items():
-                lines.append(self._prefix(declared.name, declared.label, label) + _line(number))
+            for values, number in cast(Mapping[LabelValues, float], value).items():
+                lines.append(self._prefix(declared.name, declared.label, values) + _line(number))
         else:
             lines.append(f"{declared.name} {_line(cast(float, value))}")
 
