@@ -32,6 +32,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--faults", action="append", metavar="NAME", help="only these")
     parser.add_argument("--no-faults", action="store_true")
     parser.add_argument("--no-pinned", action="store_true", help="no clients that track themselves")
+    parser.add_argument(
+        "--operations", type=int, default=0, help="go on with other seeds until there were as many"
+    )
     parser.add_argument("--failovers", type=int, default=2, help="in a second run, on a cluster")
     parser.add_argument("--sidecar-set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="folder (bench/results/consistency-TIME)")
@@ -71,6 +74,23 @@ def options_of(args: argparse.Namespace) -> list[Options]:
     return found
 
 
+def run_all(args: argparse.Namespace) -> list[Outcome]:
+    """The runs, again with the next seed until there have been enough operations."""
+    outcomes: list[Outcome] = []
+    while not outcomes or sum(one.operations for one in outcomes) < args.operations:
+        for options in options_of(args):
+            what = "planned failovers" if options.failovers else f"{options.seconds:g} s"
+            print(f"{what}, seed {options.seed}", flush=True)
+            if outcomes and outcomes[-1].good:
+                outcomes[-1].samples.clear()  # of many runs, the last is drawn
+            outcomes.append(run(options))
+            show(outcomes[-1])
+        if not all(one.good for one in outcomes):
+            break
+        args.seed += 1
+    return outcomes
+
+
 def show(outcome: Outcome) -> None:
     """Print it."""
     hits = "" if outcome.hits is None else f", hit ratio {outcome.hits:.1%}"
@@ -95,11 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.list:
         print("\n".join(FAULTS))
         return 0
-    outcomes = []
-    for options in options_of(args):
-        print("planned failovers" if options.failovers else f"{options.seconds:g} s", flush=True)
-        outcomes.append(run(options))
-        show(outcomes[-1])
+    outcomes = run_all(args)
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = args.out or RESULTS / f"consistency-{stamp}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -115,6 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         plot.draw(folder, outcomes)
     print(f"written to {folder}")
+    total = sum(outcome.operations for outcome in outcomes)
+    broken = sum(sum(outcome.violations.values()) for outcome in outcomes)
+    print(f"{total:,} operations in {len(outcomes)} runs, {broken} violations")
     return 0 if outcomes and all(outcome.good for outcome in outcomes) else 1
 
 
