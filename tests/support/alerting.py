@@ -9,6 +9,7 @@ import http.server
 import json
 import shutil
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -133,9 +134,18 @@ class Prometheus(Process):
             f"--config.file={path}",
             f"--storage.tsdb.path={self.folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
+            "--enable-feature=exemplar-storage",
         ]
         self.spawn(argv)
         self.wait_ready(lambda: answers(f"http://127.0.0.1:{self.port}/-/ready"), 20.0)
+
+    def exemplars(self, expression: str, seconds: float = 60) -> list[dict[str, Any]]:
+        """Those of the series of an expression, of the last so many seconds."""
+        text = urllib.parse.quote(expression, safe="")
+        now = time.time()
+        span = f"start={now - seconds}&end={now}"
+        url = f"http://127.0.0.1:{self.port}/api/v1/query_exemplars?query={text}&{span}"
+        return [one for series in fetch(url)["data"] for one in series["exemplars"]]
 
     def query(self, expression: str) -> list[Any]:
         """The result of an instant query."""
