@@ -80,6 +80,7 @@ BUGS = (
         "return k.core.clock < k.spaces[space].proved + bound",
         "return True",
         load=HELD,
+        tests="test_a_shorter_staleness_for_some",
     ),
     Bug(
         "proved when answered, not when asked",
@@ -87,6 +88,7 @@ BUGS = (
         "t.cache.spaces[t.space].proved = at",
         "t.cache.spaces[t.space].proved = t.cache.core.clock",
         load=("tracked delayed, then held",),
+        tests="test_a_proof_counts_from_when_it_was_asked_for",
     ),
     Bug(
         "TTL ignored",

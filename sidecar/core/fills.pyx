@@ -27,7 +27,8 @@ from sidecar.core.store cimport (CACHE_RULES, Cache, Fill, KeyRecord, NO_FORM, R
 
 cdef enum:
     ROUNDS = 4              # times a value is put off before it is asked for, come what may
-    TRIES = 3               # readings of a value before those who wait for it go past the cache
+    TRIES = 3               # readings of a value before those who wait for it go past the cache,
+    TRIES_WISHED = 20       # and before it is given up where nobody does
 
 
 cdef void wait_for(Session* s, Value* v) noexcept nogil:
@@ -130,8 +131,10 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
             or not may_be_wanted(k, p + at + head, size):
         return NULL
     v = begin_fill(k, hash, key_hash, space, c.id, p + at, n - at, p + at + head, size)
-    if v != NULL and k.mode != CACHE_RULES:
-        v.key.wanted = True
+    if v != NULL:
+        fill_of(v).wished = True
+        if k.mode != CACHE_RULES:
+            v.key.wanted = True
     return v
 
 
@@ -181,8 +184,9 @@ cdef bint ask_again(Cache* k, Value* v) noexcept nogil:
     cdef Fill* f = fill_of(v)
     k.counts.miss_barred += 1
     f.tries += 1
-    if f.tries >= TRIES or being_written(k, v.key.hash) \
-            or (f.waiting == NULL and not f.forced):
+    if f.tries >= (TRIES_WISHED if f.wished and f.waiting == NULL else TRIES) \
+            or being_written(k, v.key.hash) \
+            or (f.waiting == NULL and not f.forced and not f.wished):
         cache_not_filled(k, v)
         return False
     begin_reading(k, v)

@@ -52,6 +52,7 @@ cdef struct Fill:
     int tries
     bint waiting_for_quiet  # put off: not asked for yet
     bint forced             # asked for while commands were under way: those who come wait
+    bint wished             # nobody asked: it was to be here (warm start)
     uint64_t asked
     uint32_t begun
     uint32_t begun_all

@@ -152,6 +152,29 @@ def test_a_shorter_staleness_for_some(server: Server) -> None:
         c.until(b"$3\r\nnew\r\n", "GET", "k", deadline=2 + SLACK)
 
 
+def test_a_proof_counts_from_when_it_was_asked_for(server: Server) -> None:
+    """Not from when it came: what is on its way for long says nothing of the time since."""
+    old, new = b"$3\r\nold\r\n", b"$3\r\nnew\r\n"
+    with (
+        ThreadedWires(server.port) as wires,
+        Cached(server, {"cache.max_staleness": "1s"}, upstream=wires.url) as cached,
+    ):
+        cached.near.cmd("SET", "k", "old")
+        cached.warm("GET", "k")
+        way = wires.wires.way(TRACKED)
+        way.only = "to_client"
+        way.delay = 0.7
+        begin = time.monotonic()
+        while time.monotonic() < begin + 1.2:  # all proofs are late by now
+            assert cached.near.cmd("GET", "k") == old
+        begin = time.monotonic()
+        cached.direct.cmd("SET", "k", "new")
+        while time.monotonic() < begin + 0.6:
+            cached.near.cmd("GET", "k")
+        wires.hold(TRACKED, "to_client")  # the invalidation is still on its way
+        cached.until(new, "GET", "k", deadline=begin + 1 + SLACK - time.monotonic())
+
+
 def test_prefixes_without_a_rule_are_not_cached(server: Server) -> None:
     with Cached(server, {"cache.rules": '["session:"]'}) as cached:
         cached.direct.cmd("MSET", "session:1", "value", "other", "value")
