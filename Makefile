@@ -26,7 +26,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
-  bench-hotkeys bench-nearcache consistency consistency-seeded drill drill-smoke asan fuzz docs \
+  bench-hotkeys bench-nearcache bench-warm consistency consistency-seeded drill drill-smoke asan fuzz docs \
   docs-screenshots certs clean observe dashboards
 
 help: ## list the targets
@@ -94,6 +94,10 @@ bench-hotkeys: $(BUILT) $(VENV)/.installed-bench ## accuracy, speed and cost of 
 bench-nearcache: $(BUILT) $(VENV)/.installed-bench ## what the near cache is worth: ARGS="--quick"
 	@tests/support/install_peers.sh test
 	$(BIN)/python -m bench.nearcache $(ARGS)
+
+bench-warm: $(BUILT) $(VENV)/.installed-bench ## what a warm start is worth
+	@tests/support/install_peers.sh test
+	$(BIN)/python -m bench.warm $(ARGS)
 
 consistency: $(BUILT) $(VENV)/.installed-bench ## the near cache under faults, every read checked
 	@tests/support/install_peers.sh test

@@ -16,6 +16,7 @@ import ssl
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,3 +176,11 @@ def wait_ready(child: Child, address: Address) -> None:
             last = str(error)
         time.sleep(0.02)
     raise Unavailable(f"{child.name} did not get ready ({last}): {child.tail()}")
+
+
+def scraped(admin: int) -> dict[str, float]:
+    """What a sidecar's /metrics says, by the name and labels of each line."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=5) as answer:
+        lines: list[str] = answer.read().decode().splitlines()
+    pairs = (line.rpartition(" ") for line in lines if line and line[0] != "#")
+    return {name: float(value) for name, _, value in pairs}

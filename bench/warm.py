@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import datetime
 import http.client
-import json
 import random
 import statistics
 import sys
@@ -34,7 +33,7 @@ from bench import machine
 from bench.client import Client
 from bench.delay import further
 from bench.peers import start_server
-from bench.procs import Child, Fleet, Unavailable, free_port
+from bench.procs import Child, Fleet, Unavailable, free_port, scraped
 
 RESULTS = Path(__file__).resolve().parent / "results"
 KEYS = 100_000
@@ -101,10 +100,9 @@ class Stage:
                 raise Unavailable(f"the sidecar did not get ready: {self.child.tail()}")
             time.sleep(0.002)
         found = {"process": time.perf_counter() - begin}
-        for line in self.child.log.read_text().splitlines():
-            said = json.loads(line)
-            if said["event"] == "warmed up":
-                found |= {"warmup": said["seconds"], "loaded": said["loaded"]}
+        said = scraped(self.admin)
+        if loaded := said.get('sidecar_warmup_keys{state="loaded"}'):
+            found |= {"warmup": said["sidecar_warmup_duration_seconds"], "loaded": loaded}
         return found
 
     def _ready(self) -> bool:
@@ -119,6 +117,14 @@ class Stage:
         if self.child is not None:
             self.fleet.end(self.child)
             self.child = None
+
+    def settle(self) -> None:
+        """Wait until the cache asks for nothing any more."""
+        with Client(self.server) as server:
+            before, now = -1, server.gets()
+            while now != before:
+                time.sleep(10 * ORIGIN)
+                before, now = now, server.gets()
 
     def reads(self, keys: Sequence[bytes]) -> Figures:
         """Hit ratio and latencies of these reads."""
@@ -139,6 +145,7 @@ def restarts(stage: Stage, load: str, kept: int, count: int, seed: int) -> dict[
     with Client(stage.port) as client:
         for _ in range(4):
             client.piped([(b"GET", key) for key in some(count)])
+    stage.settle()
     found = {"before": stage.reads(some(count))}
     found["warm"] = stage.start(stage.origin, *warm) | stage.reads(some(count))
     found["cold"] = stage.start(stage.origin) | stage.reads(some(count))

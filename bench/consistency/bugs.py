@@ -109,7 +109,7 @@ BUGS = (
         TRACKED,
         "        i += size + 2\n    return 0",
         "        return 0\n    return 0",
-        tests="test_nearcache",
+        tests="test_an_invalidation_of_several_keys",
     ),
     Bug(
         "null pushes ignored",
@@ -145,6 +145,7 @@ BUGS = (
         "cdef bint later = e.flags & ENTRY_IN_MULTI and not e.flags & ENTRY_LAST",
         "cdef bint later = False",
         load=SLOW,
+        tests="test_a_transaction_bars_until_exec",
     ),
     Bug(
         "large requests pass unseen",

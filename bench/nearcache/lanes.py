@@ -8,7 +8,6 @@ before each of its rounds, by the same load at pipeline 64.
 from __future__ import annotations
 
 import sys
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from bench.delay import further
 from bench.loadgen import LoadFailed
 from bench.nearcache.cases import Case
 from bench.peers import SIDECAR_SETTINGS, STARTERS, Lane, Stage, start_server
-from bench.procs import Address, Fleet, Unavailable, free_port, wait_ready
+from bench.procs import Address, Fleet, Unavailable, free_port, scraped, wait_ready
 from bench.runner import LaneResult
 from bench.scenarios import Load
 
@@ -53,10 +52,7 @@ class Sidecar(Lane):
 
     def counters(self) -> Figures:
         """What /metrics says, by the name and labels of each line."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=5) as answer:
-            lines: list[str] = answer.read().decode().splitlines()
-        pairs = (line.rpartition(" ") for line in lines if line and line[0] != "#")
-        return {name: float(value) for name, _, value in pairs}
+        return scraped(self.admin)
 
     @property
     def pid(self) -> int:
