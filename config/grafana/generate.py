@@ -148,6 +148,12 @@ ONE = (
                          ("sum(sidecar_hot_keys{S})", "hot keys")]),
         Panel("Share of the hottest key", [("max(sidecar_hot_key_top_share{S})", "")],
               "percentunit", bad=0.25, help="`sidecar hotkeys` names it."),
+        Panel("Hot keys by share", [("topk(10, max by (db, key) (sidecar_hot_key_share{S}))",
+                                     "{{key}} (db {{db}})")], "percentunit", "bars",
+              help="With `hotkeys.metrics`, which is off by default."),
+        Panel("Hot keys by rate", [("topk(10, sum by (db, key) (sidecar_hot_key_rate{S}))",
+                                    "{{key}} (db {{db}})")], "ops",
+              help="With `hotkeys.metrics`, which is off by default."),
     )),
     Row("Upstream and failover", (
         Panel("Connections", [("sum by (kind) (sidecar_upstream_links{S})", "{{kind}}"),

@@ -82,13 +82,14 @@ class Peer:
         self.link: Link | None = None
         self.error = ""  # what is wrong now, empty when nothing is
         self.id = ""  # its own, while connected and if it may be asked
-        self.facts: Mapping[str, str] = {}  # its latest SENTINEL MASTER
+        self.facts: Mapping[str, str] = {}  # its latest SENTINEL MASTER, of the same round as
         self.master: Address | None = None
         self.sees: Mapping[Address, str] = {}  # the others it lists, with their ids
         self._access = access
         self._on_event = on_event
         self._on_change = on_change
         self._task: asyncio.Task[None] | None = None
+        self._told: Mapping[str, str] = {}  # of a round whose address is still to come
         self._answered = False  # on this connection
         self._asking = False
         self._again = False  # one more round when the present one is answered
@@ -192,21 +193,21 @@ class Peer:
             self._on_change(self)
 
     def _described(self, reply: Reply) -> None:
-        self.facts = table_of(reply)
+        self._told = table_of(reply)
         if isinstance(reply, hiredis.ReplyError):
-            self.master = None
+            self.facts, self.master = {}, None
             self._note(str(refusal(reply)))
         elif not self._answered:
             # What was announced before we subscribed.
-            flags = self.facts.get("flags", "").split(",")
+            flags = self._told.get("flags", "").split(",")
             if "failover_in_progress" in flags:
                 self._on_event(FailoverBegun())
             if "o_down" in flags or "s_down" in flags:
                 self._on_event(MasterDown("objective" if "o_down" in flags else "subjective"))
 
     def _named(self, reply: Reply) -> None:
-        if self.facts and (address := address_of(reply)) is not None:
-            self.master = address
+        if self._told and (address := address_of(reply)) is not None:
+            self.facts, self.master = self._told, address
             self._answered = True
             self._note("")
             self._on_event(MasterNamed(address, switched=False, epoch=self.epoch))

@@ -180,6 +180,7 @@ def test_every_expression_on_a_real_prometheus(tmp_path: Path) -> None:
         "warm.key_file": str(keys),
         "cache.mode": "rules",
         "cache.rules": "*",
+        "hotkeys.metrics": 10,
     }
     with ExitStack() as parts:
         cluster = parts.enter_context(Cluster(replicas=1))
