@@ -59,7 +59,8 @@ lint: $(VENV)/.installed-lint ## ruff: rules and format
 types: $(BUILT) $(VENV)/.installed-lint ## mypy, strict; the stubs against the compiled modules
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml --allowlist tests/support/stubtest.txt \
-	  sidecar.core sidecar.proxy.plane sidecar.proxy.reactor sidecar.proxy.tracking
+	  sidecar.core sidecar.proxy.client sidecar.proxy.plane sidecar.proxy.reactor \
+	  sidecar.proxy.tracking sidecar.proxy.upstream
 
 structure: $(BUILT) $(VENV)/.installed-lint ## import-linter: which part may import which
 	$(BIN)/lint-imports

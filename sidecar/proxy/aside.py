@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from sidecar.proxy.client import Client
 from sidecar.proxy.errors import Refused, Unreachable, reply_for
 from sidecar.proxy.greeting import Talk
-from sidecar.proxy.plane import Client
 
 if TYPE_CHECKING:
     from sidecar.proxy.pool import Pool

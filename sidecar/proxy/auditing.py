@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sidecar.policy.auditing import shown
+from sidecar.proxy.client import Client
 from sidecar.proxy.client_list import printable_address
-from sidecar.proxy.plane import Client
 from sidecar.telemetry.audit import Audit
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from sidecar.proxy.errors import Refused, Unreachable
 from sidecar.proxy.identity import Identity
-from sidecar.proxy.plane import NOT_MASTER, Upstream
+from sidecar.proxy.upstream import NOT_MASTER, Upstream
 
 if TYPE_CHECKING:
     from sidecar.proxy.pool import Pool

@@ -15,10 +15,10 @@ from hiredis import pack_command
 
 from sidecar.proxy import client_list
 from sidecar.proxy.aside import put_aside, unchanged
+from sidecar.proxy.client import PINNED_MODE, Client
 from sidecar.proxy.client_list import Line, Listed, printable_address
 from sidecar.proxy.greeting import Talk
 from sidecar.proxy.hello import is_plain_word, server_id, wants_fresh
-from sidecar.proxy.plane import PINNED_MODE, Client
 
 if TYPE_CHECKING:
     from sidecar.proxy.pool import Pool

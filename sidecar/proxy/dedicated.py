@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from hiredis import pack_command
 
+from sidecar.proxy.client import Client
 from sidecar.proxy.errors import Refused, Unreachable, reply_for, unavailable
 from sidecar.proxy.greeting import Talk, is_error
 from sidecar.proxy.identity import Identity
-from sidecar.proxy.plane import Client, Upstream
+from sidecar.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from sidecar.proxy.pool import Pool

@@ -14,7 +14,7 @@ import structlog
 
 from sidecar.config import HotKeys as Settings
 from sidecar.core.sketch import HotKeys
-from sidecar.proxy.plane import Client
+from sidecar.proxy.client import Client
 
 if TYPE_CHECKING:
     from sidecar.proxy.identity import Identity

@@ -11,8 +11,9 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from sidecar.proxy.client import Client
 from sidecar.proxy.greeting import Greeted, Login
-from sidecar.proxy.plane import Client, Upstream
+from sidecar.proxy.upstream import Upstream
 
 Key = tuple[int, bytes | None, int]
 

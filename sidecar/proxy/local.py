@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from sidecar.proxy import hello as hellos
 from sidecar.proxy.aside import put_aside
+from sidecar.proxy.client import PINNED_MODE, Client
 from sidecar.proxy.client_commands import OK, ClientCommands
 from sidecar.proxy.errors import Refused, Unreachable, reply_for
 from sidecar.proxy.greeting import Login, is_error
-from sidecar.proxy.plane import PINNED_MODE, Client
 
 if TYPE_CHECKING:
     from sidecar.proxy.identity import Identity

@@ -22,11 +22,11 @@ from hiredis import pack_command
 from sidecar.cache_rules import parse_rules
 from sidecar.config import Cache
 from sidecar.core.cache import NearCache
+from sidecar.proxy.client import Client
 from sidecar.proxy.errors import Refused, Unreachable
 from sidecar.proxy.greeting import Login, Talk, is_error
 from sidecar.proxy.hello import server_id
 from sidecar.proxy.identity import Identity
-from sidecar.proxy.plane import Client
 from sidecar.proxy.tracking import TrackedLink
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ import structlog
 from sidecar.config import Settings
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.breaker import Breaker, State
-from sidecar.proxy import plane as planes
+from sidecar.proxy import client as wants
 from sidecar.proxy.auditing import AuditTrail
 from sidecar.proxy.caretaker import Caretaker
+from sidecar.proxy.client import PINNED_MODE, Client
 from sidecar.proxy.dedicated import DedicatedLinks
 from sidecar.proxy.errors import NotMaster, Refused, Unreachable, unavailable
 from sidecar.proxy.greeting import Greeted, Login, Talk, Target
@@ -38,8 +39,9 @@ from sidecar.proxy.hotkeys import HotKeyWatch
 from sidecar.proxy.identity import Identity, Key
 from sidecar.proxy.local import LocalCommands
 from sidecar.proxy.nearcache import NearCacheKeeper
-from sidecar.proxy.plane import Client, Plane, Upstream
+from sidecar.proxy.plane import Plane
 from sidecar.proxy.tracing import TraceWatch
+from sidecar.proxy.upstream import NOT_MASTER, Upstream
 
 log = structlog.get_logger()
 
@@ -504,16 +506,16 @@ class Pool:
 
     def wanted(self, client: Client, want: int) -> None:
         """A session can't go on by itself."""
-        if want == planes.LOCAL:
+        if want == wants.LOCAL:
             self.local.run(client)
-        elif want == planes.LINK:
+        elif want == wants.LINK:
             self._link_for(client, client.identity)
-        elif want == planes.HELD:
+        elif want == wants.HELD:
             self._refuse_held(client)
-        elif want == planes.WAIT:
+        elif want == wants.WAIT:
             client.task = self.spawn(self.dedicated.wait(client))
         else:
-            self.dedicated.give_one(client, pinned=want == planes.PIN, spoilt=want == planes.ONCE)
+            self.dedicated.give_one(client, pinned=want == wants.PIN, spoilt=want == wants.ONCE)
 
     def _link_for(self, client: Client, identity: Identity) -> None:
         if not client.is_on(identity.link):
@@ -528,7 +530,7 @@ class Pool:
     @staticmethod
     def _refuse_held(client: Client) -> None:
         """Too much waits already for one more write: an error, where there is room for one."""
-        if client.mode == planes.PINNED_MODE:
+        if client.mode == PINNED_MODE:
             # Replies may be due before it, which nobody counts here.
             client.close("held")
         elif client.in_transaction or client.head() is None:
@@ -568,7 +570,7 @@ class Pool:
                 self._note_breaker(before)
         if self.near is not None:
             self.near.reset("a connection to the server was lost")
-        if self.is_current(up) and (identity is self.default or reason == planes.NOT_MASTER):
+        if self.is_current(up) and (identity is self.default or reason == NOT_MASTER):
             self.on_master_down()
         if identity.clients or identity is self.default:
             self.connect(identity)

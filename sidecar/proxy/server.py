@@ -31,11 +31,12 @@ from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, 
 from sidecar.policy.topology import Address, Event, MasterNamed
 from sidecar.policy.warmup import Phase
 from sidecar.proxy.auditing import AuditTrail
+from sidecar.proxy.client import Client
 from sidecar.proxy.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.greeting import Login, Target, is_error, tune
 from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.master import MasterFollower, Sentinels
-from sidecar.proxy.plane import Client, Plane
+from sidecar.proxy.plane import Plane
 from sidecar.proxy.pool import QUIET, Pool
 from sidecar.proxy.server_facts import ServerFacts
 from sidecar.proxy.tls import client_context, expiry, handshake, server_context

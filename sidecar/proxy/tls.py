@@ -1,6 +1,6 @@
 """TLS contexts from settings, and TLS handshakes on plain non-blocking sockets.
 
-The data path drives `SSLObject`s over memory buffers itself (see plane.pyx), so a handshake
+The data path drives `SSLObject`s over memory buffers itself (see reactor.pyx), so a handshake
 here ends with the triple (SSLObject, incoming, outgoing) that goes with the socket.
 """
 

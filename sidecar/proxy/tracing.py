@@ -21,8 +21,9 @@ from sidecar.config import Tracing as Settings
 from sidecar.core.stats import bucket_of
 from sidecar.core.trace import LOCAL, Traces
 from sidecar.policy import trace_context
+from sidecar.proxy.client import Client
 from sidecar.proxy.hotkeys import shown
-from sidecar.proxy.plane import Client, Upstream
+from sidecar.proxy.upstream import Upstream
 from sidecar.telemetry import spans
 from sidecar.telemetry.span_export import SpanExport
 from sidecar.telemetry.spans import NOBODY, Attributes, Peer, Record, Trace
