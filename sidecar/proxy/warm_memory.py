@@ -184,6 +184,8 @@ class Memory:
 
     def refused(self, error: Refused) -> None:
         """The server does not let the fleet's key be used: do without."""
+        if self.fleet is None:
+            return  # reading and sharing were under way at once, and both were refused
         self.fleet = None
         log.warning("warm.fleet turned off: the server refuses it", reason=str(error))
 

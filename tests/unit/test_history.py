@@ -340,4 +340,5 @@ def test_cost_is_about_linear() -> None:
         assert check(history, LIMITS).violations == []
         return time.process_time() - begin
 
-    assert seconds(40_000) < 12 * seconds(10_000)
+    # The least of several: another process may have had the processor's cache meanwhile.
+    assert min(seconds(40_000) for _ in range(3)) < 12 * min(seconds(10_000) for _ in range(3))
