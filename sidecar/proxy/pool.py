@@ -299,23 +299,24 @@ class Pool:
         return Unreachable(f"{self._last_failure} (circuit breaker open)")
 
     async def _reach(self) -> Talk:
-        """Connect. The breaker is asked first and told of a failure; Unreachable."""
+        """Connect, in its turn. The breaker is asked first and told of a failure; Unreachable."""
         target = self.target
         if target is None:
             raise Unreachable(self.no_master)
-        if not self.breaker.may_connect(time.monotonic()):
-            raise self._broken()
-        try:
-            async with self._until_switched(), self._opening:
+        async with self._until_switched(), self._opening:
+            # Asked now: many may have waited for their turn, and learnt meanwhile that it is open.
+            if not self.breaker.may_connect(time.monotonic()):
+                raise self._broken()
+            try:
                 talk = await Talk.open(target)
-        except Unreachable as error:
-            self._count_failure(target, error)
-            if self.given_up:
-                raise self._broken() from error
-            raise
-        except BaseException:
-            self.breaker.abandoned(time.monotonic())
-            raise
+            except Unreachable as error:
+                self._count_failure(target, error)
+                if self.given_up:
+                    raise self._broken() from error
+                raise
+            except BaseException:
+                self.breaker.abandoned(time.monotonic())
+                raise
         self._must_be_current(talk)
         return talk
 

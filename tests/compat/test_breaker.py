@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.support.faults import FaultProxy
 from tests.support.process import wait_until
 from tests.support.servers import Server, Sidecar, valkey
+from tests.support.tls import TlsTerminator, make_certificates
 from tests.support.wire import Wire, pack
 
 from .test_failover_load import news
@@ -111,6 +114,31 @@ def test_an_upstream_that_hangs(sidecar: Sidecar, proxy: FaultProxy) -> None:
     proxy.heal()
     proxy.cut()
     _recovers(sidecar)
+
+
+def test_a_crowd_that_wants_links_of_its_own(plain_server: Server, tmp_path: Path) -> None:
+    """Few links are made at a time; who waits for a turn gets the error when the breaker opens."""
+    certificates = make_certificates(tmp_path)
+    settings = SETTINGS | {
+        "upstream.tls.ca_file": str(certificates.ca),
+        "upstream.wait": 1,
+        "upstream.silence_timeout": 10,
+    }
+    with (
+        TlsTerminator(plain_server.port, certificates.server_context()) as terminator,
+        FaultProxy(terminator.port) as proxy,
+        Sidecar(f"rediss://localhost:{proxy.port}", settings=settings) as sidecar,
+        ExitStack() as stack,
+    ):
+        crowd = [stack.enter_context(Wire(sidecar.port, deadline=DEADLINE)) for _ in range(100)]
+        proxy.to_client.blackhole = True
+        begun = time.monotonic()
+        for client in crowd:
+            client.send_command("BLPOP", "q", "1")
+        replies = [client.read_reply() for client in crowd]
+        assert time.monotonic() - begun < 2.5
+        assert all(reply.startswith(b"-UNAVAILABLE ") for reply in replies)
+        assert any(reply.endswith(BROKEN) for reply in replies)
 
 
 def test_an_upstream_that_breaks_every_connection(sidecar: Sidecar, proxy: FaultProxy) -> None:
