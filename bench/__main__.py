@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import loadgen, machine, report, runner, verdict
+from bench.arguments import names
 from bench.procs import Unavailable
 from bench.runner import LaneResult, Options, ScenarioResult
 from bench.scenarios import ALL_PEERS, OBSERVED, SCENARIOS, Scenario, choose, tiny
@@ -21,17 +22,13 @@ RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = ("p1", "p16", "tls-p16", "idle")
 
 
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--set", dest="set_name", choices=("core", "full"), default="core")
-    parser.add_argument("--only", type=_names, default=[], metavar="NAME,...", help="or a glob")
+    parser.add_argument("--only", type=names, default=[], metavar="NAME,...", help="or a glob")
     parser.add_argument("--quick", action="store_true", help="a smoke run of under 40 s")
-    parser.add_argument("--peers", type=_names, default=[*ALL_PEERS, *OBSERVED], metavar="A,B,...")
+    parser.add_argument("--peers", type=names, default=[*ALL_PEERS, *OBSERVED], metavar="A,B,...")
     parser.add_argument("--repeat", type=int, help="rounds (5)")
     parser.add_argument("--seconds", type=float, help="length of one measurement (2)")
     parser.add_argument("--warmup", type=float, help="seconds before each measurement (0.3)")

@@ -44,9 +44,10 @@ STYLE: dict[Any, Any] = {
 SWEEPS = {"growth": "busy connections"}
 
 
-def _save(fig: Figure, folder: Path, name: str, note: str) -> None:
+def save(fig: Figure, folder: Path, name: str, note: str, *, top: float = 1.0) -> None:
+    """Write a figure as PNG and SVG, with a note below it; `top`: where its panels end."""
     fig.text(0.01, 0.005, note, fontsize=7, color="#8a8f98")
-    fig.tight_layout(rect=(0, 0.025, 1, 1))
+    fig.tight_layout(rect=(0, 0.025, 1, top))
     for kind in ("png", "svg"):
         fig.savefig(folder / f"{name}.{kind}")
     plt.close(fig)
@@ -88,7 +89,7 @@ def _scenario(folder: Path, result: ScenarioResult, note: str) -> None:
         _bars(axis, lanes, field, stacked=field == "both")
         axis.set_title(title, fontsize=9)
     fig.suptitle(f"{result.scenario.name}: {result.scenario.title}", x=0.01, ha="left")
-    _save(fig, folder, result.scenario.name, note)
+    save(fig, folder, result.scenario.name, note)
 
 
 def _idle(folder: Path, result: ScenarioResult, note: str) -> None:
@@ -96,7 +97,7 @@ def _idle(folder: Path, result: ScenarioResult, note: str) -> None:
     fig, axis = plt.subplots(figsize=(6, 4))
     _bars(axis, lanes, "kib", stacked=False)
     axis.set_title(f"{result.scenario.title}, KiB")
-    _save(fig, folder, result.scenario.name, note)
+    save(fig, folder, result.scenario.name, note)
 
 
 def _sweep(folder: Path, result: ScenarioResult, note: str) -> None:
@@ -117,7 +118,7 @@ def _sweep(folder: Path, result: ScenarioResult, note: str) -> None:
     axis.set_xlabel(SWEEPS[result.scenario.name])
     axis.set_title("CPU per command of the proxy (direct: of the server), µs")
     axis.legend()
-    _save(fig, folder, result.scenario.name, note)
+    save(fig, folder, result.scenario.name, note)
 
 
 def _overview(folder: Path, results: Sequence[ScenarioResult], note: str) -> None:
@@ -141,7 +142,7 @@ def _overview(folder: Path, results: Sequence[ScenarioResult], note: str) -> Non
     axis.set_xticklabels([r.scenario.name for r in wanted])
     axis.set_title("Proxy CPU per command as a multiple of the sidecar's (red line)")
     axis.legend()
-    _save(fig, folder, "overview", note)
+    save(fig, folder, "overview", note)
 
 
 def draw(folder: Path, results: Sequence[ScenarioResult], facts: Mapping[str, Any]) -> None:

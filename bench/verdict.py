@@ -8,12 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, Self
 
 from bench import stats
 from bench.runner import ScenarioResult
 
 Results = Mapping[str, ScenarioResult]
+
+
+class Limit(Protocol):
+    """What every rule says, wherever its figure comes from."""
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def limit(self) -> float: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def at_least(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,20 @@ class Verdict:
     low: float | None = None
     high: float | None = None
     at_least: bool = False
+
+    @classmethod
+    def of(cls, rule: Limit, scenario: str, figure: stats.Spread | None) -> Self:
+        """What a figure, or the want of one, means to a rule."""
+        return cls(
+            rule.target,
+            scenario,
+            rule.limit,
+            rule.unit,
+            measured=figure.median if figure else None,
+            low=figure.low if figure else None,
+            high=figure.high if figure else None,
+            at_least=rule.at_least,
+        )
 
     @property
     def state(self) -> str:
@@ -156,19 +183,11 @@ RULES: tuple[Rule, ...] = (
 
 def judge(results: Results) -> list[Verdict]:
     """One verdict for every rule, in the order of the table of targets."""
-    verdicts = []
-    for rule in RULES:
-        found = rule.figure(results[rule.scenario]) if rule.scenario in results else None
-        verdicts.append(
-            Verdict(
-                rule.target,
-                rule.scenario,
-                rule.limit,
-                rule.unit,
-                measured=found.median if found else None,
-                low=found.low if found else None,
-                high=found.high if found else None,
-                at_least=rule.at_least,
-            )
+    return [
+        Verdict.of(
+            rule,
+            rule.scenario,
+            rule.figure(results[rule.scenario]) if rule.scenario in results else None,
         )
-    return verdicts
+        for rule in RULES
+    ]

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from bench import machine
+from bench.arguments import names
 from bench.drills import page, report, targets
 from bench.drills.catalogue import DRILLS, Drill, choose
 from bench.drills.clients import CLIENT_TIMEOUT
@@ -37,15 +38,11 @@ SMOKE = {"1": ("direct",), "3": ("sidecar",), "9": ("sidecar",)}
 """Drill -> lanes of a smoke run."""
 
 
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.drills", description=__doc__)
-    parser.add_argument("--only", type=_names, default=[], metavar="N,...", help="drills")
-    parser.add_argument("--lanes", type=_names, default=list(LANES), metavar="A,B")
+    parser.add_argument("--only", type=names, default=[], metavar="N,...", help="drills")
+    parser.add_argument("--lanes", type=names, default=list(LANES), metavar="A,B")
     parser.add_argument("--list", action="store_true", help="name the drills and stop")
     parser.add_argument("--server", choices=("valkey", "redis"), default="valkey")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each drill and lane (1)")

@@ -8,10 +8,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from bench.drills.runner import LaneResult, Run
-from bench.plots import COLOURS, STYLE
+from bench.plots import COLOURS, STYLE, save
 
 MARKS = {"fault": "#111111", "step": "#8a8f98", "sentinel": "#2e86ab"}
 ERRORS = "#d62828"
@@ -102,14 +101,6 @@ def _caption(run: Run) -> str:
     )
 
 
-def _save(fig: Figure, folder: Path, name: str, note: str) -> None:
-    fig.text(0.01, 0.005, note, fontsize=7, color="#8a8f98")
-    fig.tight_layout(rect=(0, 0.02, 1, 0.98))
-    for kind in ("png", "svg"):
-        fig.savefig(folder / f"{name}.{kind}")
-    plt.close(fig)
-
-
 def _drill(folder: Path, results: Sequence[LaneResult], note: str) -> None:
     shown = [(result.lane, run) for result in results if (run := _shown(result))]
     if not shown:
@@ -132,7 +123,7 @@ def _drill(folder: Path, results: Sequence[LaneResult], note: str) -> None:
     axes[-1, 0].set_xlabel(_caption(shown[-1][1]) + "\nseconds after the fault", fontsize=9)
     drill = results[0].drill
     fig.suptitle(f"{drill.number} {drill.name}", x=0.01, ha="left", fontweight="bold")
-    _save(fig, folder, f"drill-{drill.number}", note)
+    save(fig, folder, f"drill-{drill.number}", note, top=0.98)
 
 
 def _overview(folder: Path, drills: Sequence[Sequence[LaneResult]], note: str) -> None:
@@ -164,7 +155,7 @@ def _overview(folder: Path, drills: Sequence[Sequence[LaneResult]], note: str) -
     axes[0].set_yticks(range(len(shown)), names)
     axes[0].invert_yaxis()
     fig.suptitle("red: through the sidecar; grey: direct, redis-py's Sentinel client", fontsize=9)
-    _save(fig, folder, "overview", note)
+    save(fig, folder, "overview", note, top=0.98)
 
 
 def draw(folder: Path, drills: Sequence[Sequence[LaneResult]], facts: Mapping[str, Any]) -> None:

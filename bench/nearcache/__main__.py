@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import loadgen, machine, report
+from bench.arguments import names
 from bench.loadgen import LoadFailed
 from bench.nearcache import lanes, probes, python
 from bench.nearcache import report as tables
@@ -42,18 +43,14 @@ class Sizes:
 QUICK_SIZES = Sizes(("95/5",), 100, (16,), 5000, 100)
 
 
-def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.nearcache", description=__doc__)
     parser.add_argument("--set", dest="set_name", choices=("core", "full"), default="core")
-    parser.add_argument("--only", type=_names, default=[], metavar="NAME,...", help="or a glob")
+    parser.add_argument("--only", type=names, default=[], metavar="NAME,...", help="or a glob")
     parser.add_argument("--quick", action="store_true", help="a smoke run of under 30 s")
-    parser.add_argument("--lanes", type=_names, default=list(LANES), metavar="A,B,...")
-    parser.add_argument("--parts", type=_names, metavar="A,B,...", help=", ".join(PARTS))
+    parser.add_argument("--lanes", type=names, default=list(LANES), metavar="A,B,...")
+    parser.add_argument("--parts", type=names, metavar="A,B,...", help=", ".join(PARTS))
     parser.add_argument("--repeat", type=int, help="rounds (5)")
     parser.add_argument("--seconds", type=float, help="length of one measurement (2)")
     parser.add_argument("--server", choices=("redis", "valkey", "redis8"), default="redis")

@@ -12,13 +12,12 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from bench import stats
 from bench.nearcache.cases import Case
 from bench.nearcache.targets import Found
 from bench.plots import COLOURS as PEERS
-from bench.plots import STYLE
+from bench.plots import STYLE, save
 
 COLOURS = {
     "direct": PEERS["direct"],
@@ -59,7 +58,7 @@ def _loopback(folder: Path, found: Found, cases: Sequence[Case], note: str) -> N
     upper.legend(ncols=5, fontsize=8, loc="upper center")
     _groups(lower, found, cases, stacked=True)
     lower.set_title("CPU per command, µs: proxy; server on top, paler", fontsize=9)
-    _save(fig, folder, "loads", note)
+    save(fig, folder, "loads", note)
 
 
 def _trips(folder: Path, found: Found, cases: Sequence[Case], note: str) -> None:
@@ -84,7 +83,7 @@ def _trips(folder: Path, found: Found, cases: Sequence[Case], note: str) -> None
             what = "commands per second" if quantity == "rps" else "p99 of a batch, µs"
             axis.set_title(f"{what}\n{title}", fontsize=8)
     axes[0][0].legend(fontsize=8)
-    _save(fig, folder, "distance", note)
+    save(fig, folder, "distance", note)
 
 
 def _python(folder: Path, found: Found, note: str) -> None:
@@ -106,15 +105,7 @@ def _python(folder: Path, found: Found, note: str) -> None:
     axes[1].set_title("p99, µs", fontsize=9)
     for axis in axes:
         axis.margins(x=0.15)
-    _save(fig, folder, "python", note)
-
-
-def _save(fig: Figure, folder: Path, name: str, note: str) -> None:
-    fig.text(0.01, 0.005, note, fontsize=7, color="#8a8f98")
-    fig.tight_layout(rect=(0, 0.03, 1, 1))
-    for kind in ("png", "svg"):
-        fig.savefig(folder / f"{name}.{kind}")
-    plt.close(fig)
+    save(fig, folder, "python", note)
 
 
 def draw(folder: Path, found: Found, cases: Sequence[Case], facts: Mapping[str, Any]) -> None:

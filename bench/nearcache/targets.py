@@ -108,19 +108,4 @@ RULES: tuple[Rule, ...] = (
 
 def judge(found: Found) -> list[Verdict]:
     """One verdict for every rule."""
-    verdicts = []
-    for rule in RULES:
-        one = rule.figure(found)
-        verdicts.append(
-            Verdict(
-                rule.target,
-                rule.where,
-                rule.limit,
-                rule.unit,
-                measured=one.median if one else None,
-                low=one.low if one else None,
-                high=one.high if one else None,
-                at_least=rule.at_least,
-            )
-        )
-    return verdicts
+    return [Verdict.of(rule, rule.where, rule.figure(found)) for rule in RULES]
