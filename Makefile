@@ -10,11 +10,16 @@ BIN := $(VENV)/bin
 # -qq: errors only, those of the compiler included.
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip -qq --no-input
 BUILT := $(VENV)/.installed-embedded
+NATIVE_BUILD ?= build/native
+NATIVE_FLAGS ?=
+NATIVE := $(NATIVE_BUILD)/.built
 
 # A change of one of these needs a new build. Plain .py files do not: the install is editable. A
 # package that is new does, since the editable install keeps a list of packages.
 SOURCES := pyproject.toml CMakeLists.txt \
   $(shell find sidecar -name '*.pyx' -o -name '*.pxd' -o -name '__init__.py')
+
+NATIVE_SOURCES := $(shell find tests/native -name '*.pyx' -o -name '*.pxd')
 
 # Prints the requirements of one extra, or of the build, as pyproject.toml has them.
 REQUIREMENTS := import sys, tomllib; \
@@ -25,7 +30,7 @@ REQUIREMENTS := import sys, tomllib; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv build run test test-slow check lint types structure format bench bench-smoke \
+.PHONY: help venv build native run test test-slow check lint types structure format bench bench-smoke \
   bench-hotkeys bench-nearcache bench-warm consistency consistency-seeded drill drill-smoke asan fuzz docs \
   docs-screenshots certs clean observe dashboards
 
@@ -37,17 +42,19 @@ venv: $(VENV)/.created ## make the virtual environment .venv
 
 build: $(BUILT) ## compile the data plane and install the project into .venv, editable
 
+native: $(NATIVE) ## compile the native test harness (tests/native)
+
 run: $(BUILT) ## start the sidecar, on an embedded server unless ARGS says otherwise
 	@exec $(BIN)/sidecar run $(ARGS)
 
 # A worker that crashes is not replaced: with loadfile the run would wait for it for ever.
-test: $(BUILT) $(VENV)/.installed-test ## all tests but the slow ones
-	@tests/support/install_peers.sh test
+test: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## all tests but the slow ones
+	@tests/harness/install_peers.sh test
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0 \
 	  -m "not slow" $(ARGS)
 
-test-slow: $(BUILT) $(VENV)/.installed-test ## the slow tests
-	@tests/support/install_peers.sh test
+test-slow: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## the slow tests
+	@tests/harness/install_peers.sh test
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 check: lint types structure ## everything that reads the code without running it
@@ -56,11 +63,11 @@ lint: $(VENV)/.installed-lint ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(BUILT) $(VENV)/.installed-lint ## mypy, strict; the stubs against the compiled modules
+types: $(BUILT) $(NATIVE) $(VENV)/.installed-lint ## mypy, strict; the stubs against the compiled modules
 	$(BIN)/mypy
-	$(BIN)/stubtest --mypy-config-file pyproject.toml --allowlist tests/support/stubtest.txt \
-	  sidecar.core sidecar.proxy.client sidecar.proxy.plane sidecar.proxy.reactor \
-	  sidecar.proxy.tracking sidecar.proxy.upstream
+	$(BIN)/stubtest --mypy-config-file pyproject.toml --allowlist tests/harness/stubtest.txt \
+	  sidecar.core sidecar.proxy.io.client sidecar.proxy.io.plane sidecar.proxy.io.reactor \
+	  sidecar.proxy.io.tracked_link sidecar.proxy.io.upstream
 
 structure: $(BUILT) $(VENV)/.installed-lint ## import-linter: which part may import which
 	$(BIN)/lint-imports
@@ -70,52 +77,52 @@ format: $(VENV)/.installed-lint ## put the Python files into form
 	$(BIN)/ruff format .
 
 bench: $(BUILT) $(VENV)/.installed-bench ## measure beside the peers (bench/README.md)
-	@tests/support/install_peers.sh test bench
+	@tests/harness/install_peers.sh test bench
 	$(BIN)/python -m bench $(ARGS)
 
 bench-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the bench run?
-	@tests/support/install_peers.sh test bench
+	@tests/harness/install_peers.sh test bench
 	$(BIN)/python -m bench --quick $(ARGS)
 
 observe: $(BUILT) $(VENV)/.installed-test ## sidecar, Prometheus and Alertmanager, to look at
-	@tests/support/install_peers.sh test
+	@tests/harness/install_peers.sh test
 	@exec $(BIN)/python -m bench.observe $(ARGS)
 
 drill: $(BUILT) $(VENV)/.installed-bench ## failover drills, beside direct clients: ARGS="--only 3"
-	@tests/support/install_peers.sh test
+	@tests/harness/install_peers.sh test
 	$(BIN)/python -m bench.drills $(ARGS)
 
 drill-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the drills run?
-	@tests/support/install_peers.sh test
+	@tests/harness/install_peers.sh test
 	$(BIN)/python -m bench.drills --smoke $(ARGS)
 
 bench-hotkeys: $(BUILT) $(VENV)/.installed-bench ## accuracy, speed and cost of hot-key detection
 	$(BIN)/python -m bench.hotkeys $(ARGS)
 
 bench-nearcache: $(BUILT) $(VENV)/.installed-bench ## what the near cache is worth: ARGS="--quick"
-	@tests/support/install_peers.sh test
+	@tests/harness/install_peers.sh test
 	$(BIN)/python -m bench.nearcache $(ARGS)
 
 bench-warm: $(BUILT) $(VENV)/.installed-bench ## what a warm start is worth
-	@tests/support/install_peers.sh test
+	@tests/harness/install_peers.sh test
 	$(BIN)/python -m bench.warm $(ARGS)
 
 consistency: $(BUILT) $(VENV)/.installed-bench ## the near cache under faults, every read checked
-	@tests/support/install_peers.sh test
+	@tests/harness/install_peers.sh test
 	$(BIN)/python -m bench.consistency $(ARGS)
 
 consistency-seeded: $(BUILT) $(VENV)/.installed-bench ## the same with deliberate bugs: all noticed?
 	$(BIN)/python -m bench.consistency.seeded $(ARGS)
 
 asan: $(BUILT) $(VENV)/.installed-test ## the core's tests and fuzzer, with sanitizers compiled in
-	$(BIN)/python tests/support/asan.py $(ARGS)
+	$(BIN)/python tests/harness/asan.py $(ARGS)
 
-fuzz: $(BUILT) $(VENV)/.installed-test ## random input for the core: ARGS="--seconds 60"
+fuzz: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## random input for the core: ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz.fuzz_core $(ARGS)
 
 docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics.md anew
-	$(BIN)/python -m sidecar.config toml > build/full.toml
-	$(BIN)/python -m sidecar.config docs > build/configuration.md
+	$(BIN)/python -m sidecar.settings.load toml > build/full.toml
+	$(BIN)/python -m sidecar.settings.load docs > build/configuration.md
 	$(BIN)/python -m sidecar.telemetry.metrics_docs > build/metrics.md
 	@mv build/full.toml config/full.toml
 	@mv build/metrics.md docs/metrics.md
@@ -125,8 +132,8 @@ dashboards: $(VENV)/.installed-test ## write config/grafana/dashboards anew
 	$(BIN)/python config/grafana/generate.py
 
 docs-screenshots: $(BUILT) $(VENV)/.installed-test ## pictures of the web page, in docs/images/
-	@tests/support/install_peers.sh test
-	$(BIN)/python -m tests.support.screenshots
+	@tests/harness/install_peers.sh test
+	$(BIN)/python -m tests.harness.screenshots
 
 certs: $(BUILT) ## certificates for development, in certs/
 	@$(BIN)/sidecar certs dev $(ARGS)
@@ -159,4 +166,16 @@ $(VENV)/.installed-build $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)
 $(BUILT): $(SOURCES) | $(VENV)/.installed-build
 	@echo 'building'
 	@$(PIP) install --no-build-isolation -e '.[embedded]'
+	@touch $@
+
+# A build of its own, since nothing of it belongs into the package.
+$(NATIVE): $(BUILT) $(NATIVE_SOURCES)
+	@echo 'building the native test harness'
+	@mkdir -p $(NATIVE_BUILD)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake -G Ninja -S . -B $(NATIVE_BUILD) $(NATIVE_FLAGS) \
+	  -DCMAKE_BUILD_TYPE=Release -DSIDECAR_TEST_HARNESS=ON \
+	  -DPython_EXECUTABLE="$(CURDIR)/$(BIN)/python" \
+	  -DCMAKE_MODULE_PATH="$$($(BIN)/python -c 'import cython_cmake.cmake as c; print(c.__path__[0])')" \
+	  > $(NATIVE_BUILD)/log
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake --build $(NATIVE_BUILD) >> $(NATIVE_BUILD)/log
 	@touch $@

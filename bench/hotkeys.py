@@ -29,7 +29,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sidecar.core.sketch import HotKeys, name_of
+from sidecar.core.hotkeys.sketch import HotKeys, name_of
 
 RESULTS = Path(__file__).resolve().parent / "results"
 TICK = 0.05

@@ -19,9 +19,9 @@ from types import FrameType
 
 import redis
 
-from tests.support.alerting import MISSING, WITHOUT, Alertmanager, Inbox, Prometheus
-from tests.support.process import free_port
-from tests.support.servers import Sidecar
+from tests.harness.alerting import MISSING, WITHOUT, Alertmanager, Inbox, Prometheus
+from tests.harness.process import free_port
+from tests.harness.servers import Sidecar
 
 PAUSE = 0.02  # between two rounds of traffic
 

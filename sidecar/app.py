@@ -22,19 +22,19 @@ import structlog
 import uvloop
 
 from sidecar import __version__
-from sidecar.admin.audited import audited
+from sidecar.admin.middleware import audited
 from sidecar.admin.server import AdminServer
-from sidecar.config import Settings
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.policy.topology import Address
-from sidecar.proxy.errors import ProxyStartError
+from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.server import Proxy
-from sidecar.proxy.tls import client_context
+from sidecar.settings.schema import Settings
+from sidecar.settings.urls import Endpoint
 from sidecar.telemetry import logs, progress
 from sidecar.telemetry.audit import Audit, AuditError
 from sidecar.telemetry.looplag import LoopLag
-from sidecar.urls import Endpoint
+from sidecar.tls import client_context
 from sidecar.view import View
 
 log = structlog.get_logger()

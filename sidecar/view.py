@@ -15,10 +15,10 @@ from typing import Any
 from sidecar.admin.certificates import Certificates
 from sidecar.admin.redacted import shown
 from sidecar.admin.sources import Actions, Later, RefusedError, Sources
-from sidecar.config import Settings
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.proxy.server import Proxy
-from sidecar.urls import join_host_port
+from sidecar.settings.schema import Settings
+from sidecar.settings.urls import join_host_port
 
 Facts = Mapping[str, Any]
 

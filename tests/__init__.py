@@ -1,1 +1,1 @@
-"""Tests of redis-sidecar; helpers live in `tests.support`."""
+"""Tests of redis-sidecar; helpers live in `tests.harness`."""

@@ -13,9 +13,9 @@ import pytest
 
 from tests.compat.farm import Farm
 from tests.compat.harness import Pair
-from tests.support.process import RUNNING
-from tests.support.servers import HAVE_REDIS7, Server
-from tests.support.wire import Wire
+from tests.harness.process import RUNNING
+from tests.harness.servers import HAVE_REDIS7, Server
+from tests.harness.wire import Wire
 
 ABSENT = "Debian's redis-server is absent"
 LOG_TAIL = 8000

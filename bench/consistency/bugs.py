@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CACHE = "sidecar/core/cache.pyx"
-STORE = "sidecar/core/store.pyx"
-FILLS = "sidecar/core/fills.pyx"
-BARS = "sidecar/core/bars.pyx"
-LOOSE = "sidecar/core/bars.pxd"
-TRACKED = "sidecar/core/tracked.pyx"
-SESSION = "sidecar/core/session.pyx"
-KEEPER = "sidecar/proxy/nearcache.py"
+CACHE = "sidecar/core/cache/serve.pyx"
+STORE = "sidecar/core/cache/store.pyx"
+FILLS = "sidecar/core/cache/fill.pyx"
+BARS = "sidecar/core/link/barrier.pyx"
+LOOSE = "sidecar/core/link/barrier.pxd"
+TRACKED = "sidecar/core/cache/tracked.pyx"
+SESSION = "sidecar/core/session/dispatch.pyx"
+KEEPER = "sidecar/proxy/nearcache/keeper.py"
 
 CROSSED = ("requests delayed, and values on their way back",)
 SLOW = ("tracked delayed", "tracked delayed more than shared", "shared delayed")

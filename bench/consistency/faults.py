@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from bench.consistency.world import Fault, World, blocking
-from tests.support.checker_wires import OTHERS, TRACKED
+from tests.harness.checker_wires import OTHERS, TRACKED
 
 Act = Callable[[World, random.Random], Awaitable[object]]
 

@@ -2,7 +2,7 @@
 
 A value names its key and version, `reg7:12`, so whoever reads it knows what has been seen. A
 *register* is written by one client at a time (`busy`); a *counter* by anybody. Their versions are
-those of `tests.support.history`. A register whose last write was not acknowledged is *retired*:
+those of `tests.harness.history`. A register whose last write was not acknowledged is *retired*:
 it is still read for a while, and never written again, so nothing can overtake that write.
 """
 
@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from tests.support.history import (
+from tests.harness.history import (
     ABSENT,
     GARBLED,
     NEVER,

@@ -27,7 +27,7 @@ import uvloop
 from bench.consistency.keys import Keys
 from bench.consistency.operations import EXCHANGES, READING, WRITING, Who
 from bench.consistency.wire import Conn, Lost, Step, is_error
-from tests.support.history import DIRECT
+from tests.harness.history import DIRECT
 
 STILL_DEADLINE = 20.0
 STYLES: Sequence[tuple[int, float]] = ((1, 0.01), (1, 0.1), (4, 0.03), (16, 0.01), (1, 0.0))

@@ -21,7 +21,7 @@ from bench.consistency.keys import (
     Register,
 )
 from bench.consistency.wire import Conn, Step, is_error, pack
-from tests.support.history import DIRECT, NEVER, Kind
+from tests.harness.history import DIRECT, NEVER, Kind
 
 BIG = 300 * 1024
 """More than `limits.request_buffer`: streamed on a link of its own."""

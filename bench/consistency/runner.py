@@ -15,8 +15,8 @@ from typing import Any
 from bench.consistency.faults import FAULTS, storm
 from bench.consistency.load import Spec
 from bench.consistency.world import ClusterWorld, Fault, World, blocking, sidecar_settings
-from tests.support.checker import Limits, Verdict, check, explain, quantiles
-from tests.support.history import History
+from tests.harness.checker import Limits, Verdict, check, explain, quantiles
+from tests.harness.history import History
 
 MILLISECOND = 1_000_000
 SHARES = (0.5, 0.9, 0.99, 1.0)

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.consistency.load import FIGURES, Spec
-from tests.support.checker_wires import Wires
-from tests.support.process import wait_until
-from tests.support.sentinels import Cluster, Flavour
-from tests.support.servers import Server, Sidecar, redis7, valkey
-from tests.support.wire import ClosedError, DeadlineError, Wire
+from tests.harness.checker_wires import Wires
+from tests.harness.process import wait_until
+from tests.harness.sentinels import Cluster, Flavour
+from tests.harness.servers import Server, Sidecar, redis7, valkey
+from tests.harness.wire import ClosedError, DeadlineError, Wire
 
 T = TypeVar("T")
 

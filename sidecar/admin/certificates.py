@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography import x509
 
-from sidecar.config import Settings
+from sidecar.settings.schema import Settings
 
 
 class Certificates:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sidecar.config import Settings, describe
+from sidecar.settings.load import describe
+from sidecar.settings.schema import Settings
 
 HIDDEN = "***"
 

@@ -23,8 +23,8 @@ from sidecar.admin.page import Page
 from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import ROUTES
 from sidecar.admin.sources import Actions, Sources
-from sidecar.config import Admin, AdminTls
-from sidecar.urls import is_loopback, join_host_port, parse_host_port
+from sidecar.settings.schema import Admin, AdminTls
+from sidecar.settings.urls import is_loopback, join_host_port, parse_host_port
 
 STOP_PATIENCE = 1.0  # seconds a request under way may take when the server stops
 BODY_MAX = 4096

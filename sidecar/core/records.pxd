@@ -6,31 +6,31 @@
 A Session is one client connection, a Link one logical upstream connection. Both are plain C
 records: they are followed by pointer on the data path, and a session's record outlives its
 client until the last reply that is still due to it has passed. Structures only: what is done with
-them is in link.pyx, loss.pyx, acks.pyx, bars.pyx and session.pyx.
+them is in pending.pyx, recovery.pyx, replica_acks.pyx, barrier.pyx and dispatch.pyx.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from sidecar.core.commands cimport Command
+from sidecar.core.protocol.commands cimport Command
 from sidecar.core.memory cimport Buffer
-from sidecar.core.reply cimport Framer
-from sidecar.core.request cimport Limits, Scanner
+from sidecar.core.protocol.reply cimport Framer
+from sidecar.core.protocol.request cimport Limits, Scanner
 from sidecar.core.stats cimport Stats
 
-cdef enum Want:
+cdef enum Stall:
     """Why a session's parsing stands still, and whom it waits for."""
-    WANT_NOTHING = 0
-    WANT_LINK = 1           # its shared link is not up
-    WANT_DEDICATED = 2      # a dedicated link, given back once the state that needs it is over
-    WANT_ONCE = 3           # a dedicated link, closed afterwards
-    WANT_PIN = 4            # a dedicated link for good
-    WANT_LOCAL = 5          # the command at the head of `in` is for the sidecar itself
-    WANT_WAIT = 6           # WAIT or WAITAOF on a link of its own
-    WANT_ERROR = 7          # protocol error: answer and close
-    WANT_HANG_UP = 8        # close without a word
-    WANT_ROOM = 9           # its link has too much unsent, or it too much unread
-    WANT_SHELL = 10         # the shell is busy with what the session asked for
-    WANT_HELD = 11          # a write, while the master is about to change
-    WANT_FILL = 12          # the near cache is about to have what it asks for
+    STALL_NONE = 0
+    STALL_LINK = 1           # its shared link is not up
+    STALL_DEDICATED = 2      # a dedicated link, given back once the state that needs it is over
+    STALL_ONCE = 3           # a dedicated link, closed afterwards
+    STALL_PIN = 4            # a dedicated link for good
+    STALL_SESSION_COMMAND = 5          # the command at the head of `in` is for the sidecar itself
+    STALL_WAIT_COMMAND = 6           # WAIT or WAITAOF on a link of its own
+    STALL_PROTOCOL_ERROR = 7          # protocol error: answer and close
+    STALL_HANG_UP = 8        # close without a word
+    STALL_ROOM = 9           # its link has too much unsent, or it too much unread
+    STALL_SHELL = 10         # the shell is busy with what the session asked for
+    STALL_HELD = 11          # a write, while the master is about to change
+    STALL_FILL = 12          # the near cache is about to have what it asks for
 
 cdef enum:
     # Unread or unsent bytes at which a client with a link of its own, and that link, slow down.
@@ -52,38 +52,38 @@ cdef enum EntryFlag:
     ENTRY_SHORT = 128       # too few of them did, in time
 
 cdef enum:
-    # Sets of keys, by hash, for which it is known whether a command is under way (see bars.pyx).
+    # Sets of keys, by hash, for which it is known whether a command is under way (see barrier.pyx).
     BUCKETS_OF_KEYS = 16384
-    BARS_ALL = 255
+    BARRIERS_ALL = 255
 
 cdef struct Entry:
     Session* session        # NULL: nobody waits, the reply is dropped
     uint32_t size           # request bytes
     uint32_t at             # when it was read, microseconds, wraps
-    uint32_t reply          # bytes of its withheld reply (see acks.pyx)
+    uint32_t reply          # bytes of its withheld reply (see replica_acks.pyx)
     uint16_t command
     uint8_t family
     uint8_t flags
-    uint16_t bucket         # with one bar: which
-    uint8_t bars            # sets of keys barred from the near cache until it is answered
+    uint16_t bucket         # with one barrier: which
+    uint8_t barriers            # sets of keys barrier_buckets from the near cache until it is answered
     uint8_t writes          # it may change them
     uint8_t opaque          # its error replies may say anything
     uint8_t local           # its reply is ready and lies in Link.local: it only waits its turn
-    uint8_t loose           # its keys are not barred, but counted in Bars.loose[loose - 1]
-    uint8_t trace           # number of its record, plus one (see trace.pyx); 0: none
+    uint8_t loose           # its keys are not barrier_buckets, but counted in Barriers.loose[loose - 1]
+    uint8_t trace           # number of its record, plus one (see trace_records.pyx); 0: none
 
-# What is under way past the near cache, by sets of keys (see bars.pyx).
-cdef struct Bar:
+# What is under way past the near cache, by sets of keys (see barrier.pyx).
+cdef struct Barrier:
     uint32_t pending        # commands that are not over
     uint32_t writing        # of those, the ones that may write
     uint32_t begun          # commands ever
 
-cdef struct Bars:
+cdef struct Barriers:
     uint8_t known[BUCKETS_OF_KEYS]  # keys of each set that the cache knows; 255: that or more
-    Bar sets[BUCKETS_OF_KEYS]
+    Barrier sets[BUCKETS_OF_KEYS]
     uint32_t pending_all
     uint32_t begun_all
-    uint32_t loose[2]       # commands under way that bar nothing: of even epochs, of odd ones
+    uint32_t loose[2]       # commands under way that barrier nothing: of even epochs, of odd ones
     uint32_t epoch          # the present one; loose commands of it and the one before may be there
 
 cdef struct Core:
@@ -95,19 +95,19 @@ cdef struct Core:
     size_t output_pause     # a session with more than this unread takes no more for now
     uint32_t now            # microseconds, wraps
     uint32_t seconds
-    bint follows            # the upstream's master may change: see link_turn
+    bint follows            # the upstream's master may change: see link_demote
     bint hold_writes        # it is about to: what may change data waits
     uint64_t clock          # microseconds, does not wrap
-    Bars* bars              # NULL: no near cache
-    void* cache             # the Cache of cache.pyx; NULL: none
+    Barriers* barriers              # NULL: no near cache
+    void* cache             # the Cache of serve.pyx; NULL: none
     void* sketch            # the Sketch of sketch.pyx; NULL: hot keys are not looked for
-    void* audit             # the Notes of audit.pyx; NULL: nothing is recorded
+    void* audit             # the Notes of audit_notes.pyx; NULL: nothing is recorded
     uint64_t hash           # of the only key of the command being dispatched,
     bint hashed             # if it is known by now
     bint more               # and whether more requests of the client lie behind it
     uint32_t trace_skip     # commands until the next that is sampled, itself included
     uint32_t slow           # microseconds from which a command is slow
-    void* tracer            # the Tracer of trace.pyx; NULL: nothing is recorded
+    void* tracer            # the Tracer of trace_records.pyx; NULL: nothing is recorded
     int acks                # replicas that must have a write before it is answered; 0: none
     const char* ack_request # the WAIT for that; borrowed from the shell
     size_t ack_request_len
@@ -129,8 +129,8 @@ cdef struct Session:
     uint32_t outstanding    # replies due
     uint32_t heard          # core.seconds when the client last sent or got something
     uint8_t mode
-    uint8_t want
-    uint8_t traced          # what there is to record of its commands: see trace.pxd
+    uint8_t stall
+    uint8_t traced          # what there is to record of its commands: see trace_records.pxd
     uint8_t proto           # 2 or 3: which form cached replies have for it
     uint16_t space          # of the near cache; 0: none
     uint16_t tenant         # number of its (user, database)
@@ -174,22 +174,22 @@ cdef struct Link:
     bint retired            # shared, and replaced: its last replies are awaited
     bint partial            # the head reply has been delivered in part
     bint in_piece           # the head entry is in a MULTI ... EXEC piece that was answered in part
-    bint spoilt             # carries state of its client: closed after use, never reused
+    bint tainted             # carries state of its client: closed after use, never reused
     bint blind              # raw, and not framed any more (replication streams)
     bint saw_reset          # the reply to RESET has passed (raw links)
-    char beginning[16]      # first bytes of a reply: raw, to see +RESET; turned, to judge it
+    char beginning[16]      # first bytes of a reply: raw, to see +RESET; demoted, to judge it
     int begun
     uint64_t received       # bytes, to notice silence
     Buffer line             # an error line that has come in part (a link that follows a master)
     bint line_used
-    bint turned             # the server has stopped being the master: nothing more is sent to it
-    bint in_pieces          # turned: the reply being read has come in more than one piece
-    uint32_t seen           # turned, or with acks: one past the last entry whose reply has come
-    size_t judged           # turned: request bytes of the entries before `seen`
+    bint demoted             # the server has stopped being the master: nothing more is sent to it
+    bint in_pieces          # demoted: the reply being read has come in more than one piece
+    uint32_t seen           # demoted, or with acks: one past the last entry whose reply has come
+    size_t judged           # demoted: request bytes of the entries before `seen`
     Buffer held             # with acks: replies withheld
     size_t held_whole       # of those, bytes of replies that are whole
     Buffer local            # replies made here that wait for their turn, one after the other
-    Buffer barred           # buckets of entries with more than one bar, in the ring's order
+    Buffer barrier_buckets           # buckets of entries with more than one barrier, in the ring's order
     Buffer deferred         # buckets of a transaction that is not over
     bint unsealed           # with acks: writes have been queued since the last WAIT
     bint tracing            # a command with a record has been queued since all was sent
@@ -211,12 +211,12 @@ cdef inline Entry* link_unjudged(Link* l) noexcept nogil:
     l.seen = i
     return l.ring + (i & l.mask)
 
-cdef inline bint link_turn_over(Link* l) noexcept nogil:
-    """Whether everything that was sent before the link turned has been judged.
+cdef inline bint link_demotion_over(Link* l) noexcept nogil:
+    """Whether everything that was sent before the link demoted has been judged.
 
     Of a request that was sent in part the rest will not follow, so no reply to it will come.
     """
-    return l.turned and link_unjudged(l) == NULL
+    return l.demoted and link_unjudged(l) == NULL
 
 cdef inline void link_took(Link* l, const Entry* e) noexcept nogil:
     """The head entry leaves the ring."""

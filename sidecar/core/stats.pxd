@@ -1,6 +1,6 @@
 """Counters and latency histograms of the data path (see stats.pyx)."""
 from libc.stdint cimport uint32_t, uint64_t
-from sidecar.core.commands cimport MAX_COMMANDS
+from sidecar.core.protocol.commands cimport MAX_COMMANDS
 
 cdef enum:
     BUCKETS = 48

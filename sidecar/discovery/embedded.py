@@ -34,7 +34,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sidecar.urls import Endpoint
+from sidecar.settings.urls import Endpoint
 
 LOG_LINES = 20  # kept for the message when it fails; Valkey's banner has about as many
 POLL = 0.005  # seconds between two attempts to reach it while it starts; it takes about 20 ms

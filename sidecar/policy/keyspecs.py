@@ -3,7 +3,8 @@
 Since Redis 7, COMMAND says of each command and subcommand where its keys are, as a list of
 specifications: where to begin (an argument, or behind a word), which arguments from there on (a
 range, or as many as a count says), and what is done with them. `rule_of` makes of them what the
-command table takes (`Rule`; `core/keys.pyx` follows it). Wherever the server admits that they
+command table takes (`Rule`; `core/protocol/keys.pyx` follows it). Wherever the server admits that
+they
 don't tell everything, the rule is "unknown" and any key has to be taken for touched:
 
 * a specification is marked incomplete or its kind is unknown, and the command is not in OWN;
@@ -23,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from sidecar.core.commands import (
+from sidecar.core.protocol.commands import (
     FINDS,
     FORMS,
     LONGEST_KEYWORD,

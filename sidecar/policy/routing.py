@@ -6,7 +6,7 @@ can't tell is named here, command by command, with the reason. Where a command's
 by `keyspecs`. Pure: rows in, rows out.
 
 The snapshot, `commands.json`, is what `snapshot` makes of the replies of Valkey 9 and Redis 8, in
-this order; `python -m tests.unit.test_policy` writes it anew.
+this order; `python -m tests.policy.test_routing` writes it anew.
 """
 
 from __future__ import annotations
@@ -15,8 +15,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from sidecar.core.commands import AUDITED, CACHEABLE, CACHEABLE_EACH, OPAQUE, READ, ROUTES, WRITES
-from sidecar.policy.auditing import audited
+from sidecar.core.protocol.commands import (
+    AUDITED,
+    CACHEABLE,
+    CACHEABLE_EACH,
+    OPAQUE,
+    READ,
+    ROUTES,
+    WRITES,
+)
+from sidecar.policy.audited_commands import audited
 from sidecar.policy.keyspecs import KEY_FLAGS, NONE, Described, Rule, describe, rule_of
 
 # Route, effects and cacheability, family, arity, where the keys are.
@@ -30,7 +38,7 @@ FAMILIES = (
 )  # fmt: skip
 
 # Session state that the sidecar keeps itself.
-LOCAL = ("auth", "hello", "select", "client")
+SESSION = ("auth", "hello", "select", "client")
 
 # After these, replies no longer match requests one to one, or the connection's state outlives
 # the command in a way only the server can tell.
@@ -95,8 +103,8 @@ def route_of(name: str, flags: Iterable[str]) -> str:
     """The route of one command, by its name and the server's flags for it."""
     if name in OWN_ROUTE:
         return OWN_ROUTE[name]
-    if name in LOCAL:
-        return "local"
+    if name in SESSION:
+        return "session"
     if name in PINNING:
         return "pin"
     if name in ONCE:

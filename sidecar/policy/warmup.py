@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sidecar.policy.warm import Entry, Place
+from sidecar.policy.warm_set import Entry, Place
 
 
 class Phase(Enum):

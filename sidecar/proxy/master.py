@@ -5,7 +5,8 @@ plane, which holds writes back. What Sentinels say comes in by `on_event`, from 
 the composition root joins to this; what links show comes from the pool.
 
 Whether a node is the master is asked of the node itself, here before the links go over to it
-and once more on every connection made (Talk.greet). The present one is asked all the time: when an
+and once more on every connection made (ServerConnection.greet). The present one is asked all the
+time: when an
 operator or another master changes it without the Sentinels, they take half a minute to see it, and
 traffic shows it only on shared links, outside of transactions.
 """
@@ -39,12 +40,12 @@ from sidecar.policy.failover import (
     WatchRole,
 )
 from sidecar.policy.topology import Address
-from sidecar.proxy import errors
-from sidecar.proxy.errors import Refused, Unreachable
-from sidecar.proxy.greeting import Talk, Target
-from sidecar.proxy.hello import server_id
 from sidecar.proxy.interruptions import Interruptions
-from sidecar.proxy.pool import Pool
+from sidecar.proxy.links import errors
+from sidecar.proxy.links.errors import Refused, Unreachable
+from sidecar.proxy.links.greeting import ServerConnection, Target
+from sidecar.proxy.links.pool import Pool
+from sidecar.proxy.session.hello import server_id
 
 log = structlog.get_logger()
 
@@ -90,7 +91,7 @@ class MasterFollower:
         pool.on_master_up = self._master_up
         pool.on_master_down = self._master_down
         pool.on_not_master = self._not_master
-        pool.caretaker.also.append(lambda now: self.on_event(Tick()))
+        pool.maintenance.on_tick.append(lambda now: self.on_event(Tick()))
 
     def on_event(self, event: Observed) -> None:
         """Take in what was said or seen, and do what follows from it."""
@@ -148,24 +149,24 @@ class MasterFollower:
     async def _verify(self, address: Address, eager: bool) -> None:
         """Ask this node for its role until it is the master."""
         target = self.target_for(address)
-        talk: Talk | None = None
+        connection: ServerConnection | None = None
         complained = False
         try:
             while True:
                 try:
-                    if talk is None:
-                        talk = await Talk.open(target)
-                        await talk.greet(self.pool.login, self.pool.version, as_master=True)
+                    if connection is None:
+                        connection = await ServerConnection.open(target)
+                        await connection.greet(self.pool.login, self.pool.version, as_master=True)
                     else:
-                        await talk.check_master()
+                        await connection.check_master()
                     self.on_event(Verified(address))
                     return
                 except errors.NotMaster as error:
-                    talk = None
+                    connection = None
                     self.pool.no_master = f"no master is known yet: {error}"
                     self.on_event(NotMaster(address, error.follows))
                 except (Refused, Unreachable) as error:
-                    talk = None
+                    connection = None
                     why = f"upstream {target} says {error}" if isinstance(error, Refused) else error
                     self.pool.no_master = f"no master is known yet: {why}"
                     if not complained:
@@ -173,8 +174,8 @@ class MasterFollower:
                         complained = True
                 await asyncio.sleep(EAGER if eager else PATIENT)
         finally:
-            if talk is not None:
-                talk.close()
+            if connection is not None:
+                connection.close()
 
     async def _attend(self, address: Address) -> None:
         """Ask the present master for its role, on connection after connection."""
@@ -184,16 +185,16 @@ class MasterFollower:
 
     async def _watch_role(self, address: Address, pause: float) -> None:
         """Ask the present master for its role until it has given it up, or can't be asked."""
-        talk: Talk | None = None
+        connection: ServerConnection | None = None
         number = 0
         try:
-            talk = await Talk.open(self.target_for(address))
-            await talk.greet(self.pool.login, self.pool.version, as_master=True)
-            number = server_id(talk.hello)
+            connection = await ServerConnection.open(self.target_for(address))
+            await connection.greet(self.pool.login, self.pool.version, as_master=True)
+            number = server_id(connection.hello)
             self.pool.own_ids.add(number)
             while True:
                 await asyncio.sleep(pause)
-                await talk.check_master()
+                await connection.check_master()
         except errors.NotMaster as error:
             if self.machine.early or not self.machine.begun:
                 self.on_event(NotMaster(address, error.follows))
@@ -201,8 +202,8 @@ class MasterFollower:
             return  # its links will show it
         finally:
             self.pool.own_ids.discard(number)
-            if talk is not None:
-                talk.close()
+            if connection is not None:
+                connection.close()
 
     # What links show
 

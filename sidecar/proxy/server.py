@@ -24,26 +24,26 @@ import hiredis
 import structlog
 
 from sidecar import __version__
-from sidecar.config import Settings
-from sidecar.core.commands import CommandTable
+from sidecar.core.protocol.commands import CommandTable
 from sidecar.policy.breaker import State
 from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
 from sidecar.policy.topology import Address, Event, MasterNamed
 from sidecar.policy.warmup import Phase
-from sidecar.proxy.auditing import AuditTrail
-from sidecar.proxy.client import Client
-from sidecar.proxy.errors import ProxyStartError, Refused, Unreachable
-from sidecar.proxy.greeting import Login, Target, is_error, tune
 from sidecar.proxy.interruptions import Interruptions
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
+from sidecar.proxy.links.greeting import Login, Target, is_error, tune
+from sidecar.proxy.links.pool import QUIET, Pool
 from sidecar.proxy.master import MasterFollower, Sentinels
-from sidecar.proxy.plane import Plane
-from sidecar.proxy.pool import QUIET, Pool
-from sidecar.proxy.server_facts import ServerFacts
-from sidecar.proxy.tls import client_context, expiry, handshake, server_context
-from sidecar.proxy.warmup import Show, Warmup
+from sidecar.proxy.nearcache.warmup import Show, Warmup
+from sidecar.proxy.server_info import ServerInfo
+from sidecar.proxy.session.audit_trail import AuditTrail
+from sidecar.settings.schema import Settings
+from sidecar.settings.urls import Endpoint, parse_listen
 from sidecar.telemetry.audit import Audit
 from sidecar.telemetry.span_export import ExportError
-from sidecar.urls import Endpoint, parse_listen
+from sidecar.tls import client_context, expiry, handshake, server_context
 
 log = structlog.get_logger()
 
@@ -68,7 +68,7 @@ class Proxy:
         self.sentinels: Sentinels | None = None
         self.audit: Audit | None = None
         self.interruptions = Interruptions()
-        self.facts: ServerFacts
+        self.facts: ServerInfo
         self.warm: Warmup | None = None
         self.show_warming: Show | None = None
         self._context: ssl.SSLContext | None = None
@@ -113,7 +113,7 @@ class Proxy:
         self.pool.begin(self.plane, lambda: self._setinfo)
         self._begun = True
         self.warm = Warmup.of(self.pool, self.settings, self.show_warming)
-        self.facts = ServerFacts(self.pool)
+        self.facts = ServerInfo(self.pool)
         if follows:
             self._follow(master)
         else:
@@ -279,9 +279,9 @@ class Proxy:
 
     def _begin(self, sock: socket.socket, layer: Any, address: object) -> None:
         self.clients_total += 1
-        number = self.pool.local.new_id()
+        number = self.pool.commands.new_id()
         client = Client(self.plane, sock, layer, number, None, address)
-        self.pool.local.by_id[number] = client
+        self.pool.commands.by_id[number] = client
         self.pool.join(client, self.pool.default)
         if self.settings.upstream.pooling == "session":
             client.pin_at_once()
@@ -326,7 +326,7 @@ class Proxy:
         self._certificates = {name: expiry(path) for name, path in used.items() if path}
 
     def _gone(self, client: Client) -> None:
-        self.pool.local.by_id.pop(client.id, None)
+        self.pool.commands.by_id.pop(client.id, None)
 
     # The upstream
 
@@ -361,14 +361,14 @@ class Proxy:
 
     async def _learn_commands(self) -> None:
         """Lay the server's own command table and limits over the shipped ones."""
-        talk = await self.pool.open(self.pool.default)
+        connection = await self.pool.open(self.pool.default)
         try:
-            commands, max_bulk = await talk.ask(
+            commands, max_bulk = await connection.ask(
                 hiredis.pack_command((b"COMMAND",)),
                 hiredis.pack_command((b"CONFIG", b"GET", b"proto-max-bulk-len")),
             )
         finally:
-            talk.close()
+            connection.close()
         reply = parse(commands)
         if isinstance(reply, list):
             self.table.update(rows_from_command(reply))

@@ -3,7 +3,7 @@
 prometheus_client takes some 6 µs a line, most of it to escape and format names and labels that are
 the same each time: 5 ms on the event loop for the 800 lines of a busy sidecar, in which no client
 is served. Here everything of a line but its number is made once and kept; see docs/admin.md for
-what is left. tests/unit/test_exposition.py holds that both say the same.
+what is left. tests/telemetry/test_exposition.py holds that both say the same.
 
 The differences between the formats: OpenMetrics names a counter without `_total` in its heading,
 ends with `# EOF`, and has exemplars. Those come with the snapshot as EXEMPLARS_KEY: by the

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from sidecar.core import trace
+from sidecar.core.observe import trace_records as trace
 
 Attributes = Mapping[str, str | int | bool]
 Kind = Literal["server", "client", "internal"]

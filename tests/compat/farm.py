@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.servers import Server, Sidecar, redis7, valkey
+from tests.harness.servers import Server, Sidecar, redis7, valkey
 
 from .harness import Pair
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.load import Load
-from tests.support.process import free_port, wait_until
-from tests.support.sentinels import Cluster
-from tests.support.servers import Server, Sidecar
-from tests.support.tls import make_certificates
-from tests.support.wire import Wire
+from tests.harness.load import Load
+from tests.harness.process import free_port, wait_until
+from tests.harness.sentinels import Cluster
+from tests.harness.servers import Server, Sidecar
+from tests.harness.tls import make_certificates
+from tests.harness.wire import Wire
 
 PASSWORD = "pa55-of-the-server"
 TOKEN = "token-of-the-admin-port"

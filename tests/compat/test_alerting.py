@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.alerting import MISSING, WITHOUT, Alertmanager, Inbox, Prometheus
-from tests.support.process import free_port, wait_until
-from tests.support.servers import Server, Sidecar, valkey
+from tests.harness.alerting import MISSING, WITHOUT, Alertmanager, Inbox, Prometheus
+from tests.harness.process import free_port, wait_until
+from tests.harness.servers import Server, Sidecar, valkey
 
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=WITHOUT),

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.process import free_port, wait_until
-from tests.support.servers import Server, Sidecar, valkey
-from tests.support.wire import Wire, pack
+from tests.harness.process import free_port, wait_until
+from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.wire import Wire, pack
 
 Facts = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.wire import Wire, pack
+from tests.harness.wire import Wire, pack
 
 from .harness import Pair, Session, masked
 

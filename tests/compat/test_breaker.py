@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import FaultProxy
-from tests.support.process import wait_until
-from tests.support.servers import Server, Sidecar, valkey
-from tests.support.tls import TlsTerminator, make_certificates
-from tests.support.wire import Wire, pack
+from tests.harness.faults import FaultProxy
+from tests.harness.process import wait_until
+from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.tls import TlsTerminator, make_certificates
+from tests.harness.wire import Wire, pack
 
 from .test_failover_load import news
 

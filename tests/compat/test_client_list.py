@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.support.wire import Wire
+from tests.harness.wire import Wire
 
 from .harness import Pair
 

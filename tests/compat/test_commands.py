@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.wire import pack
+from tests.harness.wire import pack
 
 from .commands import GROUPS, UNORDERED, lines
 from .harness import Mask, Pair, Session, masked, pipeline, unordered, words

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.process import wait_until
-from tests.support.wire import Wire, pack
+from tests.harness.process import wait_until
+from tests.harness.wire import Wire, pack
 
 from .harness import Pair, Session, masked, pipeline
 

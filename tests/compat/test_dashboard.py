@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import chromium, watch, why_not
-from tests.support.load import Load
-from tests.support.process import free_port, wait_until
-from tests.support.sentinels import Cluster
-from tests.support.servers import Server, Sidecar
-from tests.support.wire import Wire
+from tests.harness.browser import chromium, watch, why_not
+from tests.harness.load import Load
+from tests.harness.process import free_port, wait_until
+from tests.harness.sentinels import Cluster
+from tests.harness.servers import Server, Sidecar
+from tests.harness.wire import Wire
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -16,8 +16,8 @@ import pytest
 
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
-from sidecar.config import Admin
-from tests.support.browser import chromium, watch, why_not
+from sidecar.settings.schema import Admin
+from tests.harness.browser import chromium, watch, why_not
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"NO BROWSER: {why_not()}")
 

@@ -24,13 +24,13 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from config.grafana import generate
 from sidecar.telemetry.metrics import METRICS
-from tests.support import npm
-from tests.support.alerting import CONFIG, MISSING, WITHOUT, Prometheus
-from tests.support.process import free_port, wait_until
-from tests.support.sentinels import Cluster
-from tests.support.servers import Server, Sidecar
-from tests.support.tls import Authority
-from tests.support.wire import ClosedError, DeadlineError, Wire
+from tests.harness import npm
+from tests.harness.alerting import CONFIG, MISSING, WITHOUT, Prometheus
+from tests.harness.process import free_port, wait_until
+from tests.harness.sentinels import Cluster
+from tests.harness.servers import Server, Sidecar
+from tests.harness.tls import Authority
+from tests.harness.wire import ClosedError, DeadlineError, Wire
 
 register_default_plugins()
 

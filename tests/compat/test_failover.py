@@ -12,10 +12,10 @@ from datetime import datetime
 
 import pytest
 
-from tests.support.process import wait_until
-from tests.support.sentinels import SERVICE, Cluster
-from tests.support.servers import Sidecar
-from tests.support.wire import Wire
+from tests.harness.process import wait_until
+from tests.harness.sentinels import SERVICE, Cluster
+from tests.harness.servers import Sidecar
+from tests.harness.wire import Wire
 
 from .test_failover_load import PATIENT, Load, followed, hand_over, news, repaired, settled
 

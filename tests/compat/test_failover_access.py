@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.process import free_port, wait_until
-from tests.support.sentinels import Cluster
-from tests.support.servers import Server, Sidecar
-from tests.support.tls import Certificates, TlsTerminator, make_certificates
-from tests.support.wire import Wire
+from tests.harness.process import free_port, wait_until
+from tests.harness.sentinels import Cluster
+from tests.harness.servers import Server, Sidecar
+from tests.harness.tls import Certificates, TlsTerminator, make_certificates
+from tests.harness.wire import Wire
 
 from .test_failover_load import PATIENT, Load, followed, news, repaired, settled
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import hiredis
 import pytest
 
-from tests.support.accepting import Accepting
-from tests.support.process import free_port, wait_until
-from tests.support.scrape import metric
-from tests.support.sentinels import SERVICE, Cluster, Node
-from tests.support.servers import Sidecar
-from tests.support.wire import Wire, pack
+from tests.harness.accepting import Accepting
+from tests.harness.process import free_port, wait_until
+from tests.harness.scrape import metric
+from tests.harness.sentinels import SERVICE, Cluster, Node
+from tests.harness.servers import Sidecar
+from tests.harness.wire import Wire, pack
 
 from .test_failover_load import (
     PATIENT,

@@ -27,11 +27,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from tests.support.accepting import LoopThread
-from tests.support.process import wait_until
-from tests.support.sentinels import SERVICE, Cluster
-from tests.support.servers import Server, Sidecar
-from tests.support.wire import Wire
+from tests.harness.accepting import LoopThread
+from tests.harness.process import wait_until
+from tests.harness.sentinels import SERVICE, Cluster
+from tests.harness.servers import Server, Sidecar
+from tests.harness.wire import Wire
 
 NOT_EXECUTED = ("UNAVAILABLE",)
 SERVED_DEADLINE = 20.0

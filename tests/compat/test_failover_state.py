@@ -18,12 +18,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from tests.support.accepting import LoopThread
-from tests.support.closing import Closing
-from tests.support.process import wait_until
-from tests.support.sentinels import Cluster
-from tests.support.servers import Sidecar
-from tests.support.wire import ClosedError, Wire, pack
+from tests.harness.accepting import LoopThread
+from tests.harness.closing import Closing
+from tests.harness.process import wait_until
+from tests.harness.sentinels import Cluster
+from tests.harness.servers import Sidecar
+from tests.harness.wire import ClosedError, Wire, pack
 
 from .test_failover_load import PATIENT, followed, hand_over, news, repaired, settled, undecided
 

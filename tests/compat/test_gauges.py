@@ -13,13 +13,13 @@ import pytest
 from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.alerting import MISSING, WITHOUT
-from tests.support.process import free_port, wait_until
-from tests.support.scrape import scrape
-from tests.support.sentinels import Cluster
-from tests.support.servers import Server, Sidecar
-from tests.support.tls import Authority
-from tests.support.wire import Wire, pack
+from tests.harness.alerting import MISSING, WITHOUT
+from tests.harness.process import free_port, wait_until
+from tests.harness.scrape import scrape
+from tests.harness.sentinels import Cluster
+from tests.harness.servers import Server, Sidecar
+from tests.harness.tls import Authority
+from tests.harness.wire import Wire, pack
 
 
 def metrics(sidecar: Sidecar) -> dict[str, float]:

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.process import wait_until
-from tests.support.servers import Sidecar
-from tests.support.wire import Wire, pack
+from tests.harness.process import wait_until
+from tests.harness.servers import Sidecar
+from tests.harness.wire import Wire, pack
 
 from .harness import Pair
 

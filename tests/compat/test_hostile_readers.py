@@ -7,9 +7,9 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from tests.support.process import wait_until
-from tests.support.servers import Sidecar
-from tests.support.wire import DeadlineError, Wire, pack
+from tests.harness.process import wait_until
+from tests.harness.servers import Sidecar
+from tests.harness.wire import DeadlineError, Wire, pack
 
 from .farm import Farm
 

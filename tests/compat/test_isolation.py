@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from tests.support.process import wait_until
-from tests.support.wire import Wire, pack
+from tests.harness.process import wait_until
+from tests.harness.wire import Wire, pack
 
 from .harness import Pair, Session, pipeline
 

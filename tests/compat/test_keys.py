@@ -19,11 +19,11 @@ from typing import Any
 import hiredis
 import pytest
 
-from sidecar.core.commands import CommandTable
-from sidecar.core.keys import ANY, UNDECLARED, UNKNOWN, found_keys
+from sidecar.core.protocol.commands import CommandTable
+from sidecar.core.protocol.keys import ANY, UNDECLARED, UNKNOWN, found_keys
 from sidecar.policy.routing import FAMILIES, rows_from_command
-from tests.support.servers import HAVE_REDIS8, redis8
-from tests.support.wire import Wire, pack
+from tests.harness.servers import HAVE_REDIS8, redis8
+from tests.harness.wire import Wire, pack
 
 from .farm import Farm
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 
-from tests.support.process import free_port, ping, wait_until
-from tests.support.servers import Server
+from tests.harness.process import free_port, ping, wait_until
+from tests.harness.servers import Server
 
 
 def full_pipe() -> tuple[int, int]:

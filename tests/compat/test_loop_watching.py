@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import uvloop
 
-from sidecar.config import load
 from sidecar.proxy import server as proxy_server
-from sidecar.proxy.plane import Plane
-from sidecar.urls import parse_listen
-from tests.support.accepting import LoopThread
-from tests.support.process import wait_until
-from tests.support.servers import Server
-from tests.support.tls import Certificates, TlsTerminator, make_certificates
-from tests.support.wire import Wire, pack
+from sidecar.proxy.io.plane import Plane
+from sidecar.settings.load import load
+from sidecar.settings.urls import parse_listen
+from tests.harness.accepting import LoopThread
+from tests.harness.process import wait_until
+from tests.harness.servers import Server
+from tests.harness.tls import Certificates, TlsTerminator, make_certificates
+from tests.harness.wire import Wire, pack
 
 from .harness import Pair, Session, compare, pipeline
 from .test_pipelines import INLINE, MIB, SHORT

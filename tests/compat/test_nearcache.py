@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.checker_cached import MAX_STALENESS, RULES, Cached, metrics
-from tests.support.checker_wires import OTHERS, TRACKED, ThreadedWires
-from tests.support.process import free_port, wait_until
-from tests.support.servers import Server
-from tests.support.wire import DeadlineError, Wire, pack
+from tests.harness.checker_cached import MAX_STALENESS, RULES, Cached, metrics
+from tests.harness.checker_wires import OTHERS, TRACKED, ThreadedWires
+from tests.harness.process import free_port, wait_until
+from tests.harness.servers import Server
+from tests.harness.wire import DeadlineError, Wire, pack
 
 from .farm import BINARIES
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.checker_cached import MAX_STALENESS, Cached
-from tests.support.process import wait_until
-from tests.support.servers import Server
-from tests.support.wire import ClosedError, Wire, pack
+from tests.harness.checker_cached import MAX_STALENESS, Cached
+from tests.harness.process import wait_until
+from tests.harness.servers import Server
+from tests.harness.wire import ClosedError, Wire, pack
 
 from .farm import BINARIES
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.checker_cached import MAX_STALENESS, Cached, metrics
-from tests.support.checker_wires import TRACKED, ThreadedWires
-from tests.support.process import free_port, wait_until
-from tests.support.servers import Server, valkey
-from tests.support.wire import DeadlineError, pack
+from tests.harness.checker_cached import MAX_STALENESS, Cached, metrics
+from tests.harness.checker_wires import TRACKED, ThreadedWires
+from tests.harness.process import free_port, wait_until
+from tests.harness.servers import Server, valkey
+from tests.harness.wire import DeadlineError, pack
 
 SLACK = 0.25
 
@@ -29,7 +29,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def empty(server: Server) -> None:
     """Nothing is left of the test before."""
-    from tests.support.wire import Wire
+    from tests.harness.wire import Wire
 
     with Wire(server.port) as wire:
         assert wire.cmd("FLUSHALL") == b"+OK\r\n"

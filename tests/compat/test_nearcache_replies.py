@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.policy.routing import CACHED, CACHED_EACH
-from tests.support.checker_cached import Cached
-from tests.support.servers import Server
+from tests.harness.checker_cached import Cached
+from tests.harness.servers import Server
 
 from .farm import BINARIES
 from .harness import words

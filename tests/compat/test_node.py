@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import npm
+from tests.harness import npm
 
 from .harness import Pair
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import free_port, wait_until
-from tests.support.servers import Server, Sidecar, valkey
-from tests.support.tls import Authority, Pem
-from tests.support.wire import ClosedError, DeadlineError, Wire, pack
+from tests.harness.process import free_port, wait_until
+from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.tls import Authority, Pem
+from tests.harness.wire import ClosedError, DeadlineError, Wire, pack
 
 from .harness import Pair
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.refdecoder import ProtocolError, replies, reply_end, requests, split_args
-from tests.support.wire import pack
+from tests.harness.refdecoder import ProtocolError, replies, reply_end, requests, split_args
+from tests.harness.wire import pack
 
 FRAMES = [
     b"+OK\r\n",

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tests.support.wire import Wire, pack
+from tests.harness.wire import Wire, pack
 
 from .harness import Pair, Session, pipeline
 

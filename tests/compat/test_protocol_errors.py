@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.refdecoder import requests
-from tests.support.servers import Server
-from tests.support.wire import Wire, pack
+from tests.harness.refdecoder import requests
+from tests.harness.servers import Server
+from tests.harness.wire import Wire, pack
 
 from .farm import Farm
 from .harness import Pair, Session

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.process import wait_until
-from tests.support.wire import pack
+from tests.harness.process import wait_until
+from tests.harness.wire import pack
 
 from .harness import Pair, Session, masked, pipeline
 

@@ -18,7 +18,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from tests.support.process import wait_until
+from tests.harness.process import wait_until
 
 from .harness import Pair
 

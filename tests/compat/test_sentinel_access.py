@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
-from sidecar.settings import Sentinel
-from sidecar.urls import parse_upstream
+from sidecar.settings.schema import Sentinel
+from sidecar.settings.urls import parse_upstream
 from tests.conftest import KINDS
-from tests.support.process import free_port
-from tests.support.sentinels import Cluster
-from tests.support.servers import Server
-from tests.support.tls import Certificates, make_certificates
-from tests.support.watching import HOST, failure, find, watching
+from tests.harness.process import free_port
+from tests.harness.sentinels import Cluster
+from tests.harness.servers import Server
+from tests.harness.tls import Certificates, make_certificates
+from tests.harness.watching import HOST, failure, find, watching
 
 
 async def test_nobody_there(plain_server: Server) -> None:

@@ -18,8 +18,8 @@ from sidecar.policy.topology import (
     ReplicasChanged,
 )
 from tests.conftest import KINDS
-from tests.support.sentinels import Cluster
-from tests.support.watching import HOST, Watch, failure, find, watching
+from tests.harness.sentinels import Cluster
+from tests.harness.watching import HOST, Watch, failure, find, watching
 
 
 @pytest.fixture(scope="module", params=KINDS)

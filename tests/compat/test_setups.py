@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import free_port, wait_until
-from tests.support.servers import Server, Sidecar, valkey
-from tests.support.wire import DeadlineError, Wire, pack
+from tests.harness.process import free_port, wait_until
+from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.wire import DeadlineError, Wire, pack
 
 from .commands import GROUPS, lines
 from .farm import Farm

@@ -6,9 +6,9 @@ import ssl
 
 import pytest
 
-from tests.support.servers import Server, Sidecar, redis7
-from tests.support.tls import Certificates, Pem, TlsTerminator, make_certificates
-from tests.support.wire import Wire, pack
+from tests.harness.servers import Server, Sidecar, redis7
+from tests.harness.tls import Certificates, Pem, TlsTerminator, make_certificates
+from tests.harness.wire import Wire, pack
 
 from .harness import pipeline
 from .test_pipelines import INLINE, SHORT

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.wire import Wire, pack
+from tests.harness.wire import Wire, pack
 
 from .harness import Pair
 

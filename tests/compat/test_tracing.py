@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 import redis
 
-from tests.support.collector import Collector, Received, needs_collector
-from tests.support.process import free_port, wait_until
-from tests.support.scrape import metric
-from tests.support.sentinels import Cluster
-from tests.support.servers import Server, Sidecar, valkey
-from tests.support.tls import Certificates, make_certificates
-from tests.support.wire import Wire, pack
+from tests.harness.collector import Collector, Received, needs_collector
+from tests.harness.process import free_port, wait_until
+from tests.harness.scrape import metric
+from tests.harness.sentinels import Cluster
+from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.tls import Certificates, make_certificates
+from tests.harness.wire import Wire, pack
 
 from .test_node import node_modules
 

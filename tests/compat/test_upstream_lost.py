@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.faults import FaultProxy
-from tests.support.process import wait_until
-from tests.support.servers import Server, Sidecar
-from tests.support.wire import Wire, pack
+from tests.harness.faults import FaultProxy
+from tests.harness.process import wait_until
+from tests.harness.servers import Server, Sidecar
+from tests.harness.wire import Wire, pack
 
 UNCERTAIN = (
     b"-UNCERTAIN the connection to the server was lost before it answered; "

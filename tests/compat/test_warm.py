@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.policy.warm import decode, from_member
-from tests.support.process import free_port, wait_until
-from tests.support.servers import Server, Sidecar
-from tests.support.warm import (
+from sidecar.policy.warm_set import decode, from_member
+from tests.harness.process import free_port, wait_until
+from tests.harness.servers import Server, Sidecar
+from tests.harness.warm import (
     ask,
     calls,
     checks,
@@ -21,7 +21,7 @@ from tests.support.warm import (
     wait_ready,
     warm_sidecar,
 )
-from tests.support.wire import Wire
+from tests.harness.wire import Wire
 
 MANY = 10_000
 FLEET_KEY = "__redis-sidecar__:warm"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import FaultProxy
-from tests.support.process import wait_until
-from tests.support.servers import Server, Sidecar
-from tests.support.warm import (
+from tests.harness.faults import FaultProxy
+from tests.harness.process import wait_until
+from tests.harness.servers import Server, Sidecar
+from tests.harness.warm import (
     ask,
     calls,
     checks,
@@ -22,7 +22,7 @@ from tests.support.warm import (
     wait_ready,
     warm_sidecar,
 )
-from tests.support.wire import Wire
+from tests.harness.wire import Wire
 
 Request = tuple[str | bytes, ...]
 

@@ -1,6 +1,7 @@
 """Drive the core with random inputs for a while: `python -m tests.fuzz.fuzz_core --seconds 60`.
 
-Three fuzzers take turns, all native loops with a generator of their own (sidecar.core.fuzzing and
+Three fuzzers take turns, all native loops with a generator of their own
+(tests.native.fuzz_decoders and
 fuzzworld): damaged requests, damaged replies, and worlds of clients and servers, with and without
 broken links, masters that lose their role, replicas to wait for, and writes that are held back.
 The first broken promise ends the run with status 1 and the seed that repeats it.
@@ -15,9 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from sidecar.core.fuzzing import fuzz_replies, fuzz_requests
-from sidecar.core.fuzzworld import fuzz_world
-from tests.support.exchange import table
+from tests.harness.exchange import table
+from tests.native.fuzz_decoders import fuzz_replies, fuzz_requests
+from tests.native.fuzz_world import fuzz_world
 
 BATCH = 100_000
 STEPS = 3000

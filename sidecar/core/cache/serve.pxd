@@ -1,0 +1,24 @@
+"""The near cache: what is answered from it, and what goes past (see serve.pyx)."""
+from libc.stddef cimport size_t
+from sidecar.core.protocol.commands cimport Command
+from sidecar.core.protocol.request cimport Scanner
+from sidecar.core.records cimport Core, Entry, Link, Session
+from sidecar.core.cache.store cimport Cache, Value
+
+cdef enum Served:
+    SERVED = 0              # answered, now or in its turn
+    FILLING = 1             # it waits for a value that is being read
+    ASK = 2                 # likewise, and the value must be asked for first
+    PUT_OFF = 3             # it goes past, and the value is to be asked for soon
+    PASS = 4                # not from here
+
+cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
+                     Value** ask, int* count) noexcept nogil
+cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, size_t n,
+                      const Scanner* scan) noexcept nogil
+cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
+                     const Scanner* scan) noexcept nogil
+cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil
+
+cdef class NearCache:
+    cdef Cache* cache

@@ -1,0 +1,555 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The near cache's store: what is served from here, and when it no longer may be.
+
+    request --> value by (space, command, arguments) --> here, and its space's lease runs: SERVED
+                  | not here: is its key wanted?       --> no: PASS, past the cache
+                  v
+                a value without bytes (`fill`), asked for on the space's tracked link; who asks for
+                the same meanwhile waits for the same reading: single flight
+
+A *space* is one (user, database): nobody is served what another user's connection has read. Its
+tracked link (tracked.pyx) reads values, and gets the server's invalidations in the same stream
+of bytes. A value may be served until its own deadline (the key's TTL when it was read, or less),
+and for `staleness` microseconds from the sending of the newest request that the tracked link has
+answered (`proved`). All invalidations from before that moment have been received then, so a value
+is never older than that: the bound is proved by each answer, and ends by itself without any.
+
+Own commands: see barrier.pyx. Every command that goes past the cache drops its keys' values, and
+while it is under way none is stored.
+
+Invalidations name keys without their database, so a key's record holds its values in all spaces
+(`sibling`), and dropping a key drops them all. Replies are kept in RESP3's form, as the tracked
+link speaks it, and in RESP2's where it differs.
+
+Memory is bounded by `budget`: beyond it, of a few values looked at by chance the one that was
+used least goes; each look halves what is known of a value's use, so old fame fades. Hashes are seeded, since keys are a client's bytes.
+"""
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+from sidecar.core.link.barrier cimport barriers_count_loose, barriers_raise, barriers_raise_all
+from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE_EACH, Command, FORM_MASK, FORM_ONE
+from sidecar.core.cache.fill cimport (begin_fill, being_written, draw_check, has_time,
+    put_off, wait_for)
+from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
+from sidecar.core.link.pending cimport link_local, session_say
+from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
+from sidecar.core.records cimport Core, ENTRY_IN_MULTI, Entry, Link, Session
+from sidecar.core.protocol.request cimport Scanner
+from sidecar.core.protocol.resp2 cimport put_header
+from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
+    NO_FORM, RULES_MAX, Rule, SPACES, Value, argument, arguments, cache_drop_all, cache_drop_key,
+    cache_drop_space, drop_value, drop_values, fill_of, find_key, find_value, free_value, knows,
+    make_key, now_ms, rule_for, settled, sidecar_hash, unlink_value, value_bytes, value_hash, wanted)
+
+cdef enum:
+    KEYS_MOST = 64
+    MANY_MOST = 128         # keys of an MGET that may be served from here
+    SLOTS_LEAST = 1024      # chains of the tables, to begin with
+
+
+cdef bint fresh(Cache* k, Value* v) noexcept nogil:
+    """Whether a value that is here may be served; one that is too old goes."""
+    if <int32_t>(v.until - now_ms(k)) <= 0:
+        k.counts.expired += 1
+        drop_value(k, v)
+        return False
+    return True
+
+
+cdef int give(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
+    """A reply for the session, now or behind those it waits for."""
+    s.core.stats.calls[c.id] += 1
+    if s.outstanding == 0:
+        session_say(s, p, n)
+    elif link_local(s.link, s, p, n) < 0:
+        return PASS
+    return SERVED
+
+
+cdef inline const char* form(Value* v, uint8_t proto, size_t* n) noexcept nogil:
+    """The reply in the form of this protocol; NULL when there is none."""
+    cdef const char* p = value_bytes(v) + v.args
+    if proto != 2 or v.reply2 == 0:
+        n[0] = v.reply
+        return p
+    if v.reply2 == NO_FORM:
+        return NULL
+    n[0] = v.reply2
+    return p + v.reply
+
+
+cdef inline bint lease_runs(Cache* k, uint16_t space, const char* key, size_t n) noexcept nogil:
+    """Whether the space has proved, recently enough, that it has all invalidations."""
+    cdef uint64_t bound = k.staleness
+    cdef const Rule* rule
+    if k.rule_count:
+        rule = rule_for(k, key, n)
+        if rule != NULL and rule.staleness and rule.staleness < bound:
+            bound = rule.staleness
+    return k.core.clock < k.spaces[space].proved + bound
+
+
+cdef int look(Session* s, Command* c, const char* args, size_t n, const char* key,
+              size_t key_size, uint64_t key_hash, Value** found) noexcept nogil:
+    """Find the value that answers: SERVED; FILLING: it is being read; ASK: it may be (`begin`).
+    """
+    cdef Cache* k = <Cache*>s.core.cache
+    cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
+    cdef Value* v = NULL
+    cdef KeyRecord* r
+    if k.mode == CACHE_HOT and not knows(k, key_hash):
+        return PASS
+    if knows(k, key_hash):
+        v = find_value(k, hash_for(s, id, args, n, key, key_size, key_hash), s.space, id, args, n)
+    found[0] = v
+    if v != NULL and v.reading:
+        k.counts.miss_filling += 1
+        return PASS if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING
+    if v != NULL and fresh(k, v):
+        if lease_runs(k, s.space, key, key_size):
+            v.used += v.used < 255
+            v.served += v.served < 65535
+            return SERVED
+        k.counts.miss_lease += 1
+        return PASS
+    if not wanted(k, key_hash, key, key_size):
+        return PASS
+    if k.spaces[s.space].link == NULL:
+        k.counts.miss_lease += 1
+        return PASS
+    r = find_key(k, key_hash, key, key_size)
+    if being_written(k, key_hash) or (r != NULL and not settled(k, r)):
+        k.counts.miss_barred += 1
+        return PASS             # a value read now could not be stored
+    return ASK
+
+
+cdef inline uint64_t hash_for(Session* s, uint16_t id, const char* args, size_t n,
+                              const char* key, size_t key_size, uint64_t key_hash) noexcept nogil:
+    cdef size_t head = <size_t>(key - args) + key_size + 2
+    return value_hash(<Cache*>s.core.cache, s.space, id, key_hash, args + head, n - head)
+
+
+cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* key,
+               size_t key_size, uint64_t key_hash, Value** chain) noexcept nogil:
+    """After ASK: begin to read it, at once or, in the middle of a pipeline, soon. PUT_OFF, ASK with
+    the value put before `chain`, or PASS."""
+    cdef Cache* k = <Cache*>s.core.cache
+    cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
+    cdef Value* v = begin_fill(k, hash_for(s, id, args, n, key, key_size, key_hash), key_hash,
+                               s.space, id, args, n, key, key_size)
+    if v == NULL:
+        return PASS
+    k.counts.miss_cold += 1
+    if not has_time(s):
+        put_off(k, v)
+        chain[0] = v
+        return PUT_OFF
+    fill_of(v).after = chain[0]
+    chain[0] = v
+    return ASK
+
+
+cdef int observe(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
+    """Count whether the key's value would have been here, as far as this process can know."""
+    cdef KeyRecord* r = find_key(k, hash, key, n)
+    if r != NULL and r.wanted:
+        if r.ghost:
+            k.counts.ghost_hits += 1
+        else:
+            k.counts.miss_cold += 1
+            r.ghost = 2         # the command that passes now drops it, and this is its trace
+    return PASS
+
+
+cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
+                     Value** ask, int* count) noexcept nogil:
+    """Answer a cacheable read from here, or say what it has to wait for.
+
+    ASK and PUT_OFF: `ask` is the first of `count` values (by `fill.after`) whose reading is to be
+    prepared, and with ASK begun; the session waits for one of them. SERVED: `ask` is the value, if
+    it is one.
+    """
+    cdef Cache* k = <Cache*>s.core.cache
+    cdef Value* v = NULL
+    cdef KeySpan key
+    cdef size_t at = 0
+    cdef size_t size = 0
+    cdef int r
+    cdef const char* reply
+    if s.bypass:
+        s.bypass = False
+        k.counts.bypassed += 1
+        return PASS
+    if c.flags & COMMAND_CACHEABLE_EACH:
+        return serve_many(s, c, p, n, at, ask, count) if arguments(p, n, &at) else PASS
+    if not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
+        return PASS             # EXISTS and the like, of several keys
+    s.core.hash = sidecar_hash(k.seed, key.p, key.n)
+    s.core.hashed = True
+    if k.mode == CACHE_OBSERVE:
+        return observe(k, s.core.hash, key.p, key.n)
+    if k.mode == CACHE_HOT and not knows(k, s.core.hash):
+        return PASS             # most reads
+    if not arguments(p, n, &at):
+        return PASS
+    r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, &v)
+    if r == ASK:
+        r = begin(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
+        count[0] = r != PASS
+        v = ask[0]
+    if r == SERVED:
+        reply = form(v, s.proto, &size)
+        if reply == NULL:
+            return PASS
+        k.counts.hits += 1
+        ask[0] = v
+        return give(s, c, reply, size)
+    if r == FILLING or r == ASK:
+        wait_for(s, v)
+    return r
+
+
+cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
+                    Value** ask, int* count) noexcept nogil:
+    """MGET: all of its keys from here, or none. Those that are not are read all at once."""
+    cdef Cache* k = <Cache*>s.core.cache
+    cdef Buffer out
+    cdef Value* v = NULL
+    cdef Value* filling = NULL
+    cdef size_t i = at
+    cdef size_t size = 0
+    cdef size_t head
+    cdef int keys = 0
+    cdef int cold = 0
+    cdef int r = SERVED
+    cdef const char* reply
+    if k.mode == CACHE_OBSERVE:
+        return PASS
+    out.data = NULL
+    out.start = out.end = out.cap = 0
+    while i < n and r != PASS:
+        head = argument(p + i, &size)
+        r = look(s, c, p + i, head + size + 2, p + i + head, size,
+                 sidecar_hash(k.seed, p + i + head, size), &v)
+        i += head + size + 2
+        keys += 1
+        if keys > MANY_MOST:
+            r = PASS
+        elif r == ASK:
+            cold += 1
+        elif r == FILLING:
+            filling = v
+        elif r == SERVED:
+            reply = form(v, s.proto, &size)
+            if reply == NULL or buffer_append(&out, reply, size) < 0:
+                r = PASS
+    if r == PASS:
+        pass
+    elif cold:
+        r = begin_many(s, c, p, n, at, ask, count)
+    elif filling != NULL:
+        wait_for(s, filling)
+        r = FILLING
+    else:
+        k.counts.hits += 1
+        r = give_many(s, c, &out, keys)
+    buffer_release(&out)
+    return r
+
+
+cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t at,
+                    Value** ask, int* count) noexcept nogil:
+    """Begin to read the values of an MGET that are not here."""
+    cdef Cache* k = <Cache*>s.core.cache
+    cdef Value* v = NULL
+    cdef size_t i = at
+    cdef size_t size = 0
+    cdef size_t head
+    cdef uint64_t hash
+    cdef int r = PASS
+    while i < n:
+        head = argument(p + i, &size)
+        hash = sidecar_hash(k.seed, p + i + head, size)
+        if look(s, c, p + i, head + size + 2, p + i + head, size, hash, &v) == ASK:
+            r = begin(s, c, p + i, head + size + 2, p + i + head, size, hash, ask)
+            count[0] += r != PASS
+        i += head + size + 2
+    if count[0] == 0:
+        return PASS
+    if not has_time(s):
+        return PUT_OFF
+    wait_for(s, ask[0])
+    return ASK
+
+
+cdef int give_many(Session* s, Command* c, Buffer* values, int count) noexcept nogil:
+    cdef Buffer out
+    cdef int r = PASS
+    out.data = NULL
+    out.start = out.end = out.cap = 0
+    if put_header(&out, c'*', count) == 0 \
+            and buffer_append(&out, buffer_head(values), buffer_size(values)) == 0:
+        r = give(s, c, buffer_head(&out), buffer_size(&out))
+    buffer_release(&out)
+    return r
+
+
+# What goes past.
+
+cdef void pass_key(Cache* k, Link* l, Entry* e, uint64_t hash, const char* key,
+                   size_t n) noexcept nogil:
+    cdef KeyRecord* r
+    if not knows(k, hash):
+        if e == NULL:
+            return
+        if l.shared and not e.flags & ENTRY_IN_MULTI \
+                and (k.mode != CACHE_RULES or not wanted(k, hash, key, n)):
+            barriers_count_loose(k.core.barriers, e)
+        else:
+            barriers_raise(l, e, hash)
+        return
+    r = find_key(k, hash, key, n)
+    if r != NULL:
+        if r.ghost == 2:
+            r.ghost = 1
+        else:
+            k.counts.dropped_here += drop_values(k, r)
+    if e != NULL:
+        barriers_raise(l, e, hash)
+
+
+cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, size_t n,
+                      const Scanner* scan) noexcept nogil:
+    """A command goes past the cache: drop its keys' values, and barrier them for entry `e` of `l`.
+
+    With `e` NULL there is none: a pinned link, whose replies are not matched. `scan` has just
+    found the request whole.
+    """
+    cdef Cache* k = <Cache*>core.cache
+    cdef KeySpan spans[KEYS_MOST]
+    cdef int count, i
+    if first_key(c, p, scan.name_at, scan.name_len, scan.argc, spans):
+        if not core.hashed:
+            core.hash = sidecar_hash(k.seed, spans[0].p, spans[0].n)
+        pass_key(k, l, e, core.hash, spans[0].p, spans[0].n)
+        return
+    count = find_keys(c, p, n, spans, KEYS_MOST)
+    if count < 0 or c.id == k.acl_id:       # who may read what may be about to change
+        cache_drop_all(k)
+        if e != NULL:
+            barriers_raise_all(l, e)
+        return
+    for i in range(count):
+        pass_key(k, l, e, sidecar_hash(k.seed, spans[i].p, spans[i].n), spans[i].p, spans[i].n)
+
+
+cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil:
+    """The beginning of a large command has just been queued on `l`: p[0:n], its name included."""
+    cdef Cache* k = <Cache*>l.core.cache
+    cdef Entry* e = l.ring + ((l.tail - 1) & l.mask)
+    cdef size_t at = 0
+    cdef size_t size = 0
+    cdef size_t head
+    if c.keys & FORM_MASK == FORM_ONE and arguments(p, n, &at) and at + 24 < n:
+        head = argument(p + at, &size)
+        if at + head + size <= n:
+            cache_drop_key(k, p + at + head, size, False)
+            barriers_raise(l, e, sidecar_hash(k.seed, p + at + head, size))
+            return
+    cache_drop_all(k)
+    barriers_raise_all(l, e)
+
+
+cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
+                     const Scanner* scan) noexcept nogil:
+    """The command has just been queued on `l`."""
+    cache_touch(l.core, l, l.ring + ((l.tail - 1) & l.mask), c, p, n, scan)
+
+
+# For the shell.
+
+def by_use(found):
+    """Sorts what `dump` has found."""
+    return found[:2]
+
+
+cdef class NearCache:
+    """The near cache of one plane, as the control plane sees it.
+
+    NearCache(seed, *, mode, budget, value_max, staleness, ttl_max, ttl_missing): `mode` is
+    "observe", "hot" or "rules"; sizes in bytes, times in seconds; `check` is the share of answers
+    that are compared with the server's, from 1e-9 to 1, or 0.
+    """
+
+    def __cinit__(self, uint64_t seed, *, str mode, size_t budget, size_t value_max,
+                  double staleness, double ttl_max, double ttl_missing, double check=0.0):
+        cdef uint32_t slots = SLOTS_LEAST
+        cdef Cache* k = <Cache*>calloc(1, sizeof(Cache))
+        if k == NULL:
+            raise MemoryError
+        self.cache = k
+        while slots < budget // 512 and slots < 1 << 24:
+            slots *= 2
+        k.keys = <KeyRecord**>calloc(slots, sizeof(KeyRecord*))
+        k.values = <Value**>calloc(slots, sizeof(Value*))
+        if k.keys == NULL or k.values == NULL:
+            raise MemoryError
+        k.slots, k.slots_max, k.mask = SLOTS_LEAST, slots, SLOTS_LEAST - 1
+        k.seed = seed
+        k.chance = seed | 1
+        if check > 0:
+            k.check_every = <uint32_t>(1 / check)
+            draw_check(k)
+        k.mode = {"observe": CACHE_OBSERVE, "hot": CACHE_HOT, "rules": CACHE_RULES}[mode]
+        k.budget, k.value_max = budget, value_max
+        k.staleness = <uint64_t>(staleness * 1e6)
+        k.ttl_max, k.ttl_missing = <uint64_t>(ttl_max * 1e6), <uint64_t>(ttl_missing * 1e6)
+        k.spaces[0].used = True         # 0 is "none"
+
+    def __dealloc__(self):
+        cdef int i
+        cdef uint32_t slot
+        cdef KeyRecord* r
+        cdef Value* v
+        cdef Cache* k = self.cache
+        if k == NULL:
+            return
+        if k.keys != NULL and k.values != NULL:
+            for slot in range(k.slots):
+                while k.values[slot] != NULL:
+                    v = k.values[slot]
+                    unlink_value(k, v)
+                    free_value(v)
+                while k.keys[slot] != NULL:
+                    r = k.keys[slot]
+                    k.keys[slot] = r.next
+                    free(r)
+        for i in range(k.rule_count):
+            free(k.rules[i].prefix)
+        free(k.keys)
+        free(k.values)
+        free(k)
+
+
+    def rule(self, bytes prefix, *, bint never=False, double ttl=0.0, double staleness=0.0):
+        """Add a rule for keys that begin with `prefix`; the first that fits counts.
+
+        `ttl` and `staleness` in seconds, 0 for the cache's own; they can only be shorter.
+        """
+        cdef Rule* rule
+        if self.cache.rule_count == RULES_MAX:
+            raise ValueError(f"more than {RULES_MAX} rules")
+        rule = &self.cache.rules[self.cache.rule_count]
+        rule.size = len(prefix)
+        rule.prefix = <char*>malloc(len(prefix) + 1)
+        if rule.prefix == NULL:
+            raise MemoryError
+        memcpy(rule.prefix, <const char*>prefix, len(prefix))
+        rule.never, rule.ttl = never, <uint64_t>(ttl * 1e6)
+        rule.staleness = <uint64_t>(staleness * 1e6)
+        self.cache.rule_count += 1
+
+    def want(self, bytes key, bint yes):
+        """Whether this key is one to be cached (hot, or to be warmed), where no rules say so."""
+        cdef Cache* k = self.cache
+        cdef const char* p = key
+        if k.core == NULL:
+            raise ValueError("no plane uses this near cache yet")
+        cdef uint64_t hash = sidecar_hash(k.seed, p, len(key))
+        cdef KeyRecord* r
+        if k.mode == CACHE_RULES:
+            return
+        if yes:
+            r = make_key(k, hash, p, len(key))
+            if r != NULL:
+                r.wanted = True
+            return
+        r = find_key(k, hash, p, len(key))
+        if r != NULL:
+            r.wanted = False
+            k.counts.dropped_here += drop_values(k, r)
+
+    def dump(self, table, size_t most):
+        """What is here, the most used first: (space, command's name, its arguments' bytes), at
+        most so many."""
+        cdef Cache* k = self.cache
+        cdef uint32_t i
+        cdef Value* v
+        found = []
+        for i in range(k.slots):
+            v = k.values[i]
+            while v != NULL:
+                if not v.reading:
+                    found.append((v.used, v.served, v.space, table.name(v.command),
+                                  value_bytes(v)[:v.args]))
+                v = v.next
+        found.sort(key=by_use, reverse=True)
+        return [(space, name, args) for _, _, space, name, args in found[:most]]
+
+    def holds(self, bytes key):
+        """How many values of this key are here."""
+        cdef Cache* k = self.cache
+        cdef KeyRecord* r = find_key(k, sidecar_hash(k.seed, key, len(key)), key, len(key))
+        cdef Value* v
+        cdef int count = 0
+        if r != NULL:
+            v = r.values
+            while v != NULL:
+                count += not v.reading
+                v = v.sibling
+        return count
+
+    def open_space(self):
+        """A new space: its number, 0 when there are no more."""
+        cdef int i
+        for i in range(1, SPACES):
+            if not self.cache.spaces[i].used:
+                self.cache.spaces[i].used = True
+                self.cache.spaces[i].proved = 0
+                self.cache.spaces[i].link = NULL
+                return i
+        return 0
+
+    def close_space(self, uint16_t space):
+        """Nobody uses this space any more."""
+        cache_drop_space(self.cache, space)
+        self.cache.spaces[space].used = False
+
+    def drop_all(self):
+        """Drop every value."""
+        cache_drop_all(self.cache)
+
+    def drop_space(self, uint16_t space):
+        """Drop every value of a space; nothing is proved of it any more."""
+        cache_drop_space(self.cache, space)
+
+    def drop(self, bytes key):
+        """Drop a key's values."""
+        cache_drop_key(self.cache, key, len(key), False)
+
+    def proof_age(self, uint16_t space, double now):
+        """Seconds since the newest proof that the space has all invalidations; None without one."""
+        cdef uint64_t proved = self.cache.spaces[space].proved
+        return None if proved == 0 else now - <double>proved / 1e6
+
+    @property
+    def mismatches(self):
+        """Values that were here and not what the server had, as far as it was asked."""
+        return self.cache.counts.mismatched
+
+    def snapshot(self):
+        """Counters since the start, and what is here now."""
+        cdef Counts* n = &self.cache.counts
+        return {
+            "entries": self.cache.count, "bytes": self.cache.bytes, "budget": self.cache.budget,
+            "hits": n.hits, "observed_hits": n.ghost_hits, "fills": n.fills,
+            "stored": n.stored, "evicted": n.evicted, "expired": n.expired,
+            "flushed": n.flushed, "invalidated_here": n.dropped_here,
+            "invalidated_pushed": n.dropped_pushed,
+            "misses": {"cold": n.miss_cold, "lease": n.miss_lease, "barred": n.miss_barred,
+                       "filling": n.miss_filling, "size": n.miss_size, "error": n.miss_error,
+                       "bypassed": n.bypassed},
+            "checks": {"same": n.checked - n.mismatched, "different": n.mismatched},
+        }

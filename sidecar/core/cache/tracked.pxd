@@ -1,0 +1,51 @@
+"""The connection that reads values for the near cache (see tracked.pyx)."""
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from sidecar.core.cache.store cimport Cache, Value
+from sidecar.core.protocol.commands cimport Command
+from sidecar.core.memory cimport Buffer
+from sidecar.core.records cimport Session
+from sidecar.core.protocol.reply cimport Framer
+
+cdef struct Check:
+    uint64_t hash           # of the value
+    uint32_t args           # its arguments' bytes, which follow the record
+    uint16_t command
+
+cdef struct Asked:
+    Value* value            # NULL: a heartbeat
+    uint64_t at             # when it was queued, microseconds of Core.clock
+    Check* check            # or a value that is here and is read again, to compare
+
+cdef enum:
+    NOT_ALLOWED = -2
+
+cdef struct Tracked:
+    Cache* cache
+    void* owner             # the shell's connection
+    Asked* ring
+    uint32_t mask
+    uint32_t head
+    uint32_t tail
+    uint16_t space
+    bint no_ttl             # the server refused to tell the TTL; and why:
+    bint not_allowed
+    bint told_ttl           # of the two replies to the oldest piece, the first has come:
+    long long ttl           # this was it
+    bint due                # something was queued since the shell last looked
+    Framer framer
+    Buffer out              # not sent yet
+    Buffer got              # of the reply being read, what came in earlier pieces
+    uint64_t received
+    uint64_t pushes
+
+cdef Tracked* tracked_new(Cache* cache, void* owner, uint16_t space) noexcept nogil
+cdef void tracked_free(Tracked* t) noexcept nogil
+cdef void tracked_begin(Tracked* t) noexcept nogil
+cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
+cdef void tracked_ask(Value* v, Cache* k) noexcept nogil
+cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
+cdef void tracked_ask_due(Cache* k) noexcept nogil
+cdef int tracked_beat(Tracked* t) noexcept nogil
+cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil
+cdef void tracked_end(Tracked* t) noexcept nogil

@@ -1,0 +1,293 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The connection that reads values for the near cache, and receives their invalidations.
+
+RESP3, `CLIENT TRACKING ON`; one for each space. Everything read on it is tracked, and nothing is
+read on it but what is to be stored:
+
+    PTTL key    <the read>      2 replies
+    heartbeat: PING             1 reply
+    a check: the read           1 reply     (a share of what was answered from the cache)
+
+The server writes invalidations into the same stream: one that was sent before the value was read
+arrives before its reply, one sent after it arrives later and drops it. So the order of bytes is
+the order of events. The key is tracked from PTTL on: if it changes before the value is read, the
+invalidation arrives between the two replies and what is read then is not stored, so TTL and value
+are of one moment without a transaction (which would be five commands instead of two).
+
+Each reply proves that the space is up to date as of the moment its request was queued: whatever
+the server had to say before that has been received.
+
+A piece that is refused (the user may not read that key) is nothing to keep, and no more. Anything
+unexpected ends the connection, and with it every value of the space: a value without a TTL, since
+the user may read but not use PTTL, a reply that nobody asked for, a push that tells of lost
+tracking.
+"""
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy, strlen
+from sidecar.core.cache.fill cimport cache_compare, cache_filled, cache_may_ask, cache_not_filled
+from sidecar.core.cache.store cimport (Cache, Value, argument, cache_drop_all, cache_drop_key,
+    cache_drop_space, fill_of, hash_of, value_bytes)
+from sidecar.core.memory cimport (Buffer, buffer_append, buffer_head, buffer_release, buffer_size)
+from sidecar.core.records cimport Session
+from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
+
+cdef enum:
+    FIRST = 64
+
+cdef const char* BEFORE = b"*2\r\n$4\r\nPTTL\r\n"
+cdef size_t BEFORE_LEN = strlen(BEFORE)
+cdef const char* PING = b"*1\r\n$4\r\nPING\r\n"
+cdef size_t PING_LEN = strlen(PING)
+
+
+cdef Tracked* tracked_new(Cache* cache, void* owner, uint16_t space) noexcept nogil:
+    """A tracked link without a connection, or NULL when memory is out."""
+    cdef Tracked* t = <Tracked*>calloc(1, sizeof(Tracked))
+    if t == NULL:
+        return NULL
+    t.ring = <Asked*>malloc(FIRST * sizeof(Asked))
+    if t.ring == NULL:
+        free(t)
+        return NULL
+    t.mask = FIRST - 1
+    t.cache, t.owner, t.space = cache, owner, space
+    framer_reset(&t.framer)
+    return t
+
+
+cdef void tracked_free(Tracked* t) noexcept nogil:
+    """Free it; tracked_end first."""
+    buffer_release(&t.out)
+    buffer_release(&t.got)
+    free(t.ring)
+    free(t)
+
+
+cdef void tracked_begin(Tracked* t) noexcept nogil:
+    """Its connection is there, and tracks."""
+    framer_reset(&t.framer)
+    t.cache.spaces[t.space].link = t
+
+
+cdef int grow(Tracked* t) noexcept nogil:
+    cdef uint32_t size = t.mask + 1
+    cdef uint32_t first = size - (t.head & t.mask)
+    cdef Asked* ring = <Asked*>malloc(2 * size * sizeof(Asked))
+    if ring == NULL:
+        return -1
+    memcpy(ring, t.ring + (t.head & t.mask), first * sizeof(Asked))
+    memcpy(ring + first, t.ring, (size - first) * sizeof(Asked))
+    free(t.ring)
+    t.ring, t.mask, t.head, t.tail = ring, 2 * size - 1, 0, size
+    return 0
+
+
+cdef int put(Tracked* t, Value* v, const char* p, size_t n) noexcept nogil:
+    """Queue one piece."""
+    if t.tail - t.head > t.mask and grow(t) < 0:
+        return -1
+    if buffer_append(&t.out, p, n) < 0:
+        return -1
+    t.ring[t.tail & t.mask].value = v
+    t.ring[t.tail & t.mask].check = NULL
+    t.ring[t.tail & t.mask].at = t.cache.core.clock
+    t.tail += 1
+    t.due = t.cache.due = True
+    return 0
+
+
+cdef int tracked_beat(Tracked* t) noexcept nogil:
+    """Queue a heartbeat: 0, or -1 without memory."""
+    return put(t, NULL, PING, PING_LEN)
+
+
+cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept nogil:
+    """Write down how a value is read: p[0:n] is the request that is to be answered with it.
+
+    Its key is the first argument in the value's own bytes. For one key of an MGET, the read is
+    a GET of that key.
+    """
+    cdef Buffer* b = &fill_of(v).request
+    cdef const char* args = value_bytes(v)
+    cdef size_t size = 0
+    cdef size_t key = argument(args, &size) + size + 2
+    cdef int r = buffer_append(b, BEFORE, BEFORE_LEN)
+    r |= buffer_append(b, args, key)
+    if v.command == k.get_id:
+        r |= buffer_append(b, b"*2\r\n$3\r\nGET\r\n", 13)
+        r |= buffer_append(b, args, key)
+    else:
+        r |= buffer_append(b, p, n)
+    if r < 0:
+        buffer_release(b)
+
+
+cdef void tracked_ask(Value* v, Cache* k) noexcept nogil:
+    """Read a value that has been prepared."""
+    cdef Tracked* t = <Tracked*>k.spaces[v.space].link
+    if t == NULL or buffer_size(&fill_of(v).request) == 0 \
+            or put(t, v, buffer_head(&fill_of(v).request), buffer_size(&fill_of(v).request)) < 0:
+        cache_not_filled(k, v)
+
+
+cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept nogil:
+    """Read what is here once more, to compare: p[0:n] is a request that was answered with it."""
+    cdef Tracked* t = <Tracked*>k.spaces[v.space].link
+    cdef Check* check
+    if t == NULL:
+        return
+    check = <Check*>malloc(sizeof(Check) + v.args)
+    if check == NULL:
+        return
+    check.hash, check.args, check.command = hash_of(k, v), v.args, v.command
+    memcpy(<char*>check + sizeof(Check), value_bytes(v), v.args)
+    if put(t, NULL, p, n) < 0:
+        free(check)
+        return
+    t.ring[(t.tail - 1) & t.mask].check = check
+
+
+cdef void compare(Tracked* t, Asked* asked, const char* p, size_t n) noexcept nogil:
+    cdef Check* check = asked.check
+    if p[0] != c'-':
+        cache_compare(t.cache, check.hash, t.space, check.command, <char*>check + sizeof(Check),
+                      check.args, p, n)
+    free(check)
+
+
+cdef void tracked_ask_due(Cache* k) noexcept nogil:
+    """Read those of the values put off whose time has come."""
+    cdef Value* v = k.put_off
+    cdef Value* after
+    k.put_off = NULL
+    while v != NULL:
+        after = fill_of(v).after
+        if cache_may_ask(k, v):
+            tracked_ask(v, k)
+        v = after
+
+
+cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil:
+    """Take bytes from upstream: 0, or when the connection must be closed, -1 or NOT_ALLOWED: its
+    user may not do what the cache needs."""
+    cdef size_t i = 0
+    cdef size_t at = 0
+    cdef int r
+    t.received += n
+    while i < n:
+        r = frame_reply(&t.framer, p, n, &i)
+        if r == FRAME_ERROR:
+            return -1
+        if r == FRAME_MORE:
+            break
+        t.framer.first = 0
+        if buffer_size(&t.got):
+            if buffer_append(&t.got, p + at, i - at) < 0:
+                return -1
+            r = take(t, r, buffer_head(&t.got), buffer_size(&t.got))
+            buffer_release(&t.got)
+        else:
+            r = take(t, r, p + at, i - at)
+        if r < 0:
+            return r
+        at = i
+    if at < n and buffer_append(&t.got, p + at, n - at) < 0:
+        return -1
+    return 0
+
+
+cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
+    """One whole push or reply."""
+    cdef Asked* asked
+    if kind == FRAME_PUSH:
+        return take_push(t, p, n)
+    if t.head == t.tail:
+        return -1
+    asked = t.ring + (t.head & t.mask)
+    if asked.value == NULL:
+        t.head += 1
+        prove(t, asked.at)
+        if asked.check != NULL:
+            compare(t, asked, p, n)
+            return 0
+        return 0 if p[0] == c'+' else -1
+    if not t.told_ttl:
+        t.no_ttl = p[0] == c'-'
+        t.not_allowed = n > 7 and memcmp(p, b"-NOPERM", 7) == 0
+        if p[0] == c':':
+            t.ttl = number(p + 1)
+        elif not t.no_ttl:
+            return -1
+        t.told_ttl = True
+        return 0
+    t.told_ttl = False
+    t.head += 1
+    prove(t, asked.at)
+    if t.no_ttl:
+        cache_not_filled(t.cache, asked.value)
+        return NOT_ALLOWED if t.not_allowed and p[0] != c'-' else 0
+    if cache_filled(t.cache, asked.value, t.ttl, p, n):
+        return ask_again(t, asked.value)
+    return 0
+
+
+cdef int ask_again(Tracked* t, Value* v) noexcept nogil:
+    if put(t, v, buffer_head(&fill_of(v).request), buffer_size(&fill_of(v).request)) < 0:
+        cache_not_filled(t.cache, v)
+    return 0
+
+
+cdef long long number(const char* p) noexcept nogil:
+    cdef long long v = 0
+    cdef bint negative = p[0] == c'-'
+    p += negative
+    while p[0] != 13:
+        v = v * 10 + (p[0] - 48)
+        p += 1
+    return -v if negative else v
+
+
+cdef void prove(Tracked* t, uint64_t at) noexcept nogil:
+    t.cache.spaces[t.space].proved = at
+
+
+cdef int take_push(Tracked* t, const char* p, size_t n) noexcept nogil:
+    """An invalidation: of some keys, or of everything."""
+    cdef size_t i
+    cdef size_t size = 0
+    t.pushes += 1
+    if n < 24 or memcmp(p, b">2\r\n$10\r\ninvalidate\r\n", 21) != 0:
+        return -1
+    i = 21
+    if p[i] == c'_' or (p[i] == c'*' and p[i + 1] == c'-'):
+        cache_drop_all(t.cache)
+        return 0
+    if p[i] != c'*':
+        return -1
+    while p[i] != 10:
+        i += 1
+    i += 1
+    while i < n:
+        if p[i] != c'$':
+            return -1
+        i += argument(p + i, &size)
+        cache_drop_key(t.cache, p + i, size, True)
+        i += size + 2
+    return 0
+
+
+cdef void tracked_end(Tracked* t) noexcept nogil:
+    """Its connection is gone: who waits goes past the cache, and the space's values go."""
+    cdef Asked* asked
+    t.cache.spaces[t.space].link = NULL
+    while t.head != t.tail:
+        asked = t.ring + (t.head & t.mask)
+        t.head += 1
+        free(asked.check)
+        if asked.value != NULL:
+            cache_not_filled(t.cache, asked.value)
+    t.told_ttl = t.due = False
+    buffer_release(&t.out)
+    buffer_release(&t.got)
+    cache_drop_space(t.cache, t.space)

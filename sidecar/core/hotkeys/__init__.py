@@ -1,0 +1,1 @@
+"""Hot-key detection: a sampled count-min sketch."""

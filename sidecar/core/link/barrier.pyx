@@ -1,0 +1,176 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Barriers: while a command on a key is under way past the near cache, no value of it is stored.
+
+The near cache reads on a connection of its own, and the server does not order connections. So a
+value read there may be older than what a client has already been told by a reply on another
+connection. What rules that out:
+
+1. A command that goes past the cache drops the values of its keys when it is dispatched, and
+   barriers the keys until it is answered (or will not be any more).
+2. A value is stored only if, since its reading was asked for, no command on its key has been
+   begun, and none was under way then.
+
+So of any two, a command on a key and the reading of a value that is stored, one was answered
+before the other was sent. If the command came first, the value is at least as new as its reply;
+if the reading came first, the value was dropped when the command was dispatched.
+
+Keys of which the cache has no record need no barrier, only proof that no command on them is under way
+when one is made: their commands are *loose*, and counted by epochs. A record made in an epoch may
+be filled once no loose command of that epoch or before is left (`loose_commands_over`, which begins a new
+epoch whenever the one before the present is empty: so two counts suffice). Where only the hottest
+keys have records, a command costs one byte looked up instead of a line of the table, twice.
+Only commands on shared links may be loose: one that blocks on a dedicated link would hold an epoch
+for as long as it blocks.
+
+Keys are told apart by a hash only, in BUCKETS_OF_KEYS buckets: two keys in one bucket barrier each
+other, which costs a reading and is never wrong. A command whose keys are not known, or that may
+touch any, barriers all.
+
+A command inside MULTI takes effect when EXEC does: what it barrier_buckets stays barrier_buckets until the reply
+to EXEC or DISCARD (`Link.deferred`). The buckets of entries with several barriers lie in
+`Link.barrier_buckets` in the order of the ring.
+"""
+from libc.string cimport memcpy
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from sidecar.core.records cimport BARRIERS_ALL, Barrier, Barriers, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link
+from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_reserve,
+    buffer_size, buffer_truncate)
+
+cdef enum:
+    SEVERAL_MAX = 254
+    ALL = 0x7fff            # in the place of a bucket
+    WRITES = 0x8000         # in `deferred`: the command may write
+
+
+cdef inline void begin(Barriers* b, uint16_t bucket, bint writes) noexcept nogil:
+    cdef Barrier* barrier = &b.sets[bucket]
+    barrier.pending += 1
+    barrier.writing += writes
+    barrier.begun += 1
+
+
+cdef inline void end(Barriers* b, uint16_t bucket, bint writes) noexcept nogil:
+    if bucket == ALL:
+        b.pending_all -= 1
+    else:
+        b.sets[bucket].pending -= 1
+        b.sets[bucket].writing -= writes
+
+
+cdef int barriers_raise(Link* l, Entry* e, uint64_t hash) noexcept nogil:
+    """Barrier one more key for the newest entry. Without memory for that, all are barrier_buckets."""
+    cdef uint16_t bucket = bucket_of(hash)
+    if e.barriers == BARRIERS_ALL:
+        return 0
+    if e.barriers == 0:
+        e.bucket = bucket
+        e.barriers = 1
+        begin(l.core.barriers, bucket, e.writes)
+        return 0
+    # Room first, so that the buckets of an entry are all there or none.
+    if e.barriers == SEVERAL_MAX or buffer_reserve(&l.barrier_buckets, 2 * sizeof(uint16_t)) < 0:
+        barriers_raise_all(l, e)
+        return 0
+    if e.barriers == 1:
+        buffer_append(&l.barrier_buckets, <char*>&e.bucket, sizeof(uint16_t))
+    buffer_append(&l.barrier_buckets, <char*>&bucket, sizeof(uint16_t))
+    e.barriers += 1
+    begin(l.core.barriers, bucket, e.writes)
+    return 0
+
+
+cdef void barriers_raise_all(Link* l, Entry* e) noexcept nogil:
+    """Barrier all keys for the newest entry, in the place of those it has barrier_buckets."""
+    cdef Barriers* b = l.core.barriers
+    if e.barriers == BARRIERS_ALL:
+        return
+    drop_newest(l, e)
+    e.barriers = BARRIERS_ALL
+    b.pending_all += 1
+    b.begun_all += 1
+
+
+cdef void drop_newest(Link* l, Entry* e) noexcept nogil:
+    """Take back the barriers of an entry that is the newest of its link."""
+    cdef Barriers* b = l.core.barriers
+    cdef uint16_t bucket
+    cdef size_t size
+    cdef int i
+    if e.loose:
+        b.loose[e.loose - 1] -= 1
+        e.loose = 0
+    if e.barriers == BARRIERS_ALL:
+        b.pending_all -= 1
+    elif e.barriers == 1:
+        end(b, e.bucket, e.writes)
+    elif e.barriers:
+        size = buffer_size(&l.barrier_buckets) - e.barriers * sizeof(uint16_t)
+        for i in range(e.barriers):
+            memcpy(&bucket, buffer_head(&l.barrier_buckets) + size + i * sizeof(uint16_t), sizeof(uint16_t))
+            end(b, bucket, e.writes)
+        buffer_truncate(&l.barrier_buckets, size)
+    e.barriers = 0
+
+
+cdef void barriers_lower(Link* l, Entry* e) noexcept nogil:
+    """The entry, the oldest of its link, is answered, or will not be. What was loose is known to be
+    over before (`entry_finished`)."""
+    cdef Barriers* b = l.core.barriers
+    cdef bint later = e.flags & ENTRY_IN_MULTI and not e.flags & ENTRY_LAST
+    cdef uint16_t bucket = ALL
+    cdef int i
+    if e.barriers == 1:
+        settle(l, e.bucket, e.writes, later)
+    elif e.barriers == BARRIERS_ALL:
+        settle(l, ALL, e.writes, later)
+    else:
+        for i in range(e.barriers):
+            memcpy(&bucket, buffer_head(&l.barrier_buckets), sizeof(uint16_t))
+            buffer_drop(&l.barrier_buckets, sizeof(uint16_t))
+            settle(l, bucket, e.writes, later)
+    e.barriers = 0
+    if e.flags & ENTRY_LAST:
+        end_deferred(l)
+
+
+cdef void settle(Link* l, uint16_t bucket, bint writes, bint later) noexcept nogil:
+    """End one barrier, now or with the transaction. Without memory to remember it, it stays: keys of
+    that bucket are not cached any more, which is slow and right."""
+    cdef uint16_t mark = bucket | (WRITES if writes else 0)
+    if later:
+        buffer_append(&l.deferred, <char*>&mark, sizeof(uint16_t))
+    else:
+        end(l.core.barriers, bucket, writes)
+
+
+cdef void end_deferred(Link* l) noexcept nogil:
+    cdef uint16_t mark
+    while buffer_size(&l.deferred):
+        memcpy(&mark, buffer_head(&l.deferred), sizeof(uint16_t))
+        buffer_drop(&l.deferred, sizeof(uint16_t))
+        end(l.core.barriers, mark & ALL, mark & WRITES != 0)
+
+
+cdef void barriers_abandon(Link* l, uint32_t head, uint32_t tail) noexcept nogil:
+    """The entries [head, tail), the oldest of the link, are dropped without an answer.
+
+    With none left, its transactions are over as well.
+    """
+    cdef uint32_t i = head
+    if l.core.barriers == NULL:
+        return
+    while i != tail:
+        entry_finished(l, l.ring + (i & l.mask))
+        i += 1
+    if tail == l.tail:
+        end_deferred(l)
+
+
+cdef void barriers_undo(Link* l, uint32_t from_) noexcept nogil:
+    """The newest entries, [from_, tail), are taken back: nothing of them has been sent."""
+    cdef uint32_t i = l.tail
+    if l.core.barriers == NULL:
+        return
+    while i != from_:
+        i -= 1
+        drop_newest(l, l.ring + (i & l.mask))

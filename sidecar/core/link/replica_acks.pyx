@@ -1,0 +1,159 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Replies to writes, withheld until replicas have the writes (`failover.min_replicas_ack`).
+
+Behind everything gathered for one flush that contains a write goes one WAIT of the sidecar's
+own (`link_seal`), so its cost is shared by all commands of that flush:
+
+    out      SET a  GET b  SET c  WAIT 1 1000 | SET d  WAIT 1 1000
+    replies  +OK    $1..   +OK    :1          |
+    held     +OK withheld, and all behind it, until :1 has come; then all three are given out
+
+The ring's entries from `head` to `seen` have replies that lie in `held`, one behind the other,
+`reply` bytes each. An entry leaves the ring when its reply is given out, so a link that is lost
+before the WAIT was answered judges a withheld write as any other that was sent: uncertain.
+
+The server holds back what stands behind a WAIT on the same connection until it is answered, so
+the commands of other clients wait with it, for about one round trip to a replica.
+"""
+from libc.stdint cimport UINT32_MAX, uint32_t
+from libc.string cimport strlen
+from sidecar.core.link.pending cimport (answer, answer_ready, link_count, link_push, link_receive,
+    link_demote, not_executed)
+from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_NEEDS_ACK,
+    ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
+from sidecar.core.link.barrier cimport entry_finished
+from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
+from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply
+
+cdef const char* SHORT = (
+    b"-UNREPLICATED the command was executed, but too few replicas acknowledged it in time; "
+    b"its effect may be lost in a failover\r\n")
+cdef size_t SHORT_LEN = strlen(SHORT)
+
+
+cdef int link_seal(Link* l) noexcept nogil:
+    """Before a flush: ask for the replicas' acknowledgement of the writes queued. 0, or -1."""
+    if not l.unsealed:
+        return 0
+    if link_push(l, NULL, l.core.ack_command, l.core.ack_request, l.core.ack_request_len,
+                 ENTRY_ACK) < 0:
+        return -1
+    l.unsealed = False
+    return 0
+
+
+cdef int acknowledged(const char* p, size_t n) noexcept nogil:
+    """How many replicas a reply to WAIT names; -1 for an error reply."""
+    cdef int k = 0
+    cdef size_t i = 1
+    if n < 4 or p[0] != c':':
+        return -1
+    while i < n and p[i] >= c'0' and p[i] <= c'9' and k < 100000:
+        k = 10 * k + (p[i] - c'0')
+        i += 1
+    return k
+
+
+cdef void settle_writes(Link* l, bint enough) noexcept nogil:
+    """A WAIT is answered: what it says of the writes before it."""
+    cdef uint32_t i = l.head
+    cdef Entry* e
+    while i != l.seen:
+        e = l.ring + (i & l.mask)
+        if e.flags & ENTRY_NEEDS_ACK:
+            e.flags &= 0xff ^ ENTRY_NEEDS_ACK
+            if not enough:
+                e.flags |= ENTRY_SHORT
+        i += 1
+
+
+cdef void give_out(Link* l) noexcept nogil:
+    """Give out the replies at the head that wait for nothing."""
+    cdef Entry* e
+    cdef Session* s
+    cdef size_t answered = 0
+    while l.head != l.seen:
+        e = l.ring + (l.head & l.mask)
+        if e.flags & ENTRY_NEEDS_ACK and not is_ready(e):
+            break
+        link_took(l, e)
+        entry_finished(l, e)
+        answered += e.size
+        if is_ready(e):
+            answer_ready(l, e)
+            continue
+        s = e.session
+        if s != NULL:
+            s.outstanding -= 1
+            if e.flags & ENTRY_SHORT and buffer_head(&l.held)[0] != c'-':
+                answer(s, SHORT, SHORT_LEN)     # an error has promised nothing
+            else:
+                answer(s, buffer_head(&l.held), e.reply)
+        buffer_drop(&l.held, e.reply)
+        l.held_whole -= e.reply
+    if l.shared and answered:
+        buffer_drop(&l.out, answered)
+        l.sent -= answered
+        l.judged -= answered
+
+
+cdef void skip_ready(Link* l) noexcept nogil:
+    """Entries that wait for their turn only: no reply will come for them."""
+    while l.seen != l.tail and is_ready(l.ring + (l.seen & l.mask)):
+        l.seen += 1
+
+
+cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
+    """`link_receive` for a link whose writes are to be acknowledged: 0, or -1 to close it."""
+    cdef size_t i = 0
+    cdef size_t at = 0
+    cdef size_t size
+    cdef int r
+    cdef Entry* e
+    if l.raw or l.demoted:
+        return link_receive(l, p, n)
+    l.received += n
+    skip_ready(l)
+    while i < n:
+        r = frame_reply(&l.framer, p, n, &i)
+        if r == FRAME_ERROR:
+            return -1
+        if r == FRAME_MORE:
+            break
+        if r == FRAME_PUSH:
+            # Nobody on a link with entries has asked for one; what came of it before is dropped.
+            l.held.end = l.held.start + l.held_whole
+            l.framer.first = 0
+            at = i
+            continue
+        if l.seen == l.tail:
+            return -1
+        e = l.ring + (l.seen & l.mask)
+        if l.shared and l.judged + e.size > l.sent:
+            return -1
+        if buffer_append(&l.held, p + at, i - at) < 0:
+            return -1
+        at = i
+        size = buffer_size(&l.held) - l.held_whole
+        if size > UINT32_MAX:
+            return -1
+        l.seen += 1
+        if l.shared:
+            l.judged += e.size
+        e.reply = <uint32_t>size
+        if l.core.follows and l.shared and not e.flags & (ENTRY_ACK | ENTRY_IN_MULTI) \
+                and not e.opaque and not_executed(buffer_head(&l.held) + l.held_whole, size):
+            e.flags |= ENTRY_AGAIN
+            return link_demote(l, p + i, n - i)
+        if not e.flags & ENTRY_ACK:
+            link_count(l, e, buffer_head(&l.held) + l.held_whole, size, size)
+        l.framer.first = 0
+        l.held_whole += size
+        if e.flags & ENTRY_ACK:
+            settle_writes(l, acknowledged(
+                buffer_head(&l.held) + l.held_whole - size, size) >= l.core.acks)
+        skip_ready(l)
+        give_out(l)
+    if at < n and buffer_append(&l.held, p + at, n - at) < 0:
+        return -1
+    return 0

@@ -1,0 +1,1 @@
+"""What is noted of single commands: audit notes and trace records."""

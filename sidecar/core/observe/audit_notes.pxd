@@ -1,0 +1,30 @@
+"""Notes for the audit stream (see audit_notes.pyx)."""
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from sidecar.core.protocol.commands cimport SUBCOMMAND_MAX, Command
+from sidecar.core.records cimport Entry, Session
+
+cdef enum:
+    MOST_NOTES = 1024       # what fits into one read, unless the commands are tiny
+
+cdef enum NoteKind:
+    NOTE_COMMAND = 0        # passed on
+    NOTE_NOPERM = 1         # refused by the server
+    NOTE_NOAUTH = 2
+
+cdef struct Note:
+    void* owner             # the shell's connection, which is alive: see audit_notes.pyx
+    uint16_t command
+    uint8_t kind
+    uint8_t second_len
+    char second[SUBCOMMAND_MAX]
+
+cdef struct Notes:
+    int count
+    int mark                # how many there were before an open MULTI
+    uint64_t lost
+    Note notes[MOST_NOTES]
+
+cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) noexcept nogil
+cdef void audit_reply(const Entry* e, const char* p, size_t n) noexcept nogil
+cdef void audit_begin(Session* s) noexcept nogil
+cdef void audit_take_back(Session* s) noexcept nogil

@@ -1,0 +1,72 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Notes of commands that the audit stream is to record, taken where they are passed on.
+
+Ordinary commands cost one test of a flag. The shell empties the notes right after each call that
+may have taken some, before any connection can go: so a note holds its client by a plain pointer.
+Of the arguments only the second word is kept, where it can be a subcommand; the shell decides
+whether it may be shown.
+"""
+from libc.string cimport memcmp, memcpy
+from sidecar.core.protocol.commands cimport ROUTE_SESSION, lower
+from sidecar.core.protocol.request cimport next_argument
+
+
+cdef Note* add(Session* s, int kind, uint16_t command) noexcept nogil:
+    cdef Notes* notes = <Notes*>s.core.audit
+    cdef Note* note
+    if s.owner == NULL:
+        return NULL
+    if notes.count == MOST_NOTES:
+        notes.lost += 1
+        return NULL
+    note = notes.notes + notes.count
+    notes.count += 1
+    note.owner = s.owner
+    note.kind = <uint8_t>kind
+    note.command = command
+    note.second_len = 0
+    return note
+
+
+cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
+    """The request p[0:n] is passed on; it may be the beginning of a large one."""
+    cdef Note* note
+    cdef size_t at = 0
+    cdef size_t size = 0
+    cdef size_t i
+    cdef const char* arg = NULL
+    if s.core.audit == NULL:
+        return
+    if c.route == ROUTE_SESSION and s.scan.name_len == 5 and s.scan.argc < 5:
+        return                          # HELLO without credentials
+    note = add(s, NOTE_COMMAND, c.id)
+    if note == NULL or s.scan.argc < 2:
+        return
+    if next_argument(p, n, &at, &arg, &size) and next_argument(p, n, &at, &arg, &size) \
+            and size <= SUBCOMMAND_MAX:
+        for i in range(size):
+            note.second[i] = lower(arg[i])
+        note.second_len = <uint8_t>size
+
+
+cdef void audit_reply(const Entry* e, const char* p, size_t n) noexcept nogil:
+    """An error reply p[0:n] to this entry: was it refused for want of a permission?"""
+    cdef Session* s = e.session
+    if s == NULL or s.core.audit == NULL or n < 8:
+        return
+    if memcmp(p, b"-NOPERM ", 8) == 0:
+        add(s, NOTE_NOPERM, e.command)
+    elif memcmp(p, b"-NOAUTH ", 8) == 0:
+        add(s, NOTE_NOAUTH, e.command)
+
+
+cdef void audit_begin(Session* s) noexcept nogil:
+    """A MULTI on a shared link: what follows may be taken back."""
+    if s.core.audit != NULL:
+        (<Notes*>s.core.audit).mark = (<Notes*>s.core.audit).count
+
+
+cdef void audit_take_back(Session* s) noexcept nogil:
+    """It is: all notes since are of its commands, since one parse serves one session."""
+    if s.core.audit != NULL:
+        (<Notes*>s.core.audit).count = (<Notes*>s.core.audit).mark

@@ -1,0 +1,105 @@
+"""The command table (see commands.pyx)."""
+from libc.stddef cimport size_t
+from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t
+
+cdef enum Route:
+    ROUTE_SHARED = 0        # ordinary: one request, one reply, no state of the connection
+    ROUTE_BLOCKING = 1      # may block: dedicated link until it has answered
+    ROUTE_MAYBE_BLOCKING = 2  # blocks only with a BLOCK argument (XREAD, XREADGROUP)
+    ROUTE_MULTI = 3
+    ROUTE_EXEC = 4
+    ROUTE_DISCARD = 5
+    ROUTE_WATCH = 6
+    ROUTE_UNWATCH = 7
+    ROUTE_PIN = 8           # replies no longer match requests one to one
+    ROUTE_ONCE = 9          # dedicated link, thrown away afterwards (DEBUG, unknown commands)
+    ROUTE_SESSION = 10        # session state the sidecar keeps: AUTH, HELLO, SELECT, CLIENT
+    ROUTE_RESET = 11
+    ROUTE_QUIT = 12
+    ROUTE_WAIT = 13         # about the writes this client made before
+    ROUTE_HANG_UP = 14      # "POST" and "Host:": somebody's browser is being abused
+
+cdef enum CommandFlag:
+    COMMAND_READ = 1        # the server flags it readonly: may be sent again
+    COMMAND_WRITES = 2      # may change data: held back in a failover, acknowledged by replicas
+    COMMAND_CACHEABLE = 4   # a pure function of its arguments and of one key's value
+    COMMAND_CACHEABLE_EACH = 8  # the same for each of its keys: MGET
+    COMMAND_OPAQUE = 16     # a script's or module's: its error may say anything, whatever was done
+    COMMAND_AUDITED = 32    # the audit stream records it (see audit_notes.pyx)
+
+cdef enum KeyForm:          # where a command's keys are (the low bits of Command.keys)
+    FORM_UNKNOWN = 0        # can't be known
+    FORM_NONE = 1
+    FORM_ONE = 2            # argument 1
+    FORM_REST = 3           # argument 1 and all that follow
+    FORM_SPECS = 4          # rules.specs say
+    FORM_CONTAINER = 5      # the subcommand's rules say
+    FORM_ANY = 6            # none named, any meant: FLUSHALL
+    FORM_MASK = 15
+    FORM_WRITES = 16        # of FORM_ONE and FORM_REST: the keys may change
+
+cdef enum KeyFind:          # what follows the place that a specification names
+    FIND_RANGE = 0
+    FIND_KEYNUM = 1
+    FIND_SORT_STORE = 2     # see keys.pyx for these three
+    FIND_GEO_STORE = 3
+    FIND_MIGRATE = 4
+
+cdef enum KeyFlag:
+    KEY_WRITES = 1          # these keys may change
+    KEY_OPTIONAL = 2        # FIND_KEYNUM: a count of 0 is allowed (scripts)
+
+cdef enum:
+    NAME_MAX = 48
+    MAX_COMMANDS = 2048
+    SLOTS = 8192
+    MAX_SPECS = 4           # servers have 3 at most
+    KEYWORD_MAX = 12        # longest: "storedist"
+    SUBCOMMAND_MAX = 28     # longest: "set-config-epoch"
+
+cdef struct KeySpec:
+    char keyword[KEYWORD_MAX]   # search for this word from `at` on; none: `at` is the place
+    uint8_t keyword_len
+    uint8_t find
+    uint8_t flags
+    int16_t at
+    int16_t last            # range: the last key, from the first or (negative) from the end
+    int16_t step            #   and every how many arguments there is one
+    int16_t limit           #   and into how many parts the arguments are split (XREAD: 2)
+    int16_t count_at        # keynum: where the count stands
+    int16_t first           #   and where the first key does
+
+cdef struct KeyRules:
+    char name[SUBCOMMAND_MAX]   # of a subcommand
+    uint8_t name_len
+    uint8_t keys            # KeyForm
+    uint8_t specs_len
+    uint8_t subs_len
+    KeySpec specs[MAX_SPECS]
+    KeyRules* subs
+
+# 64 bytes: a cache line. What only some commands have lies behind `rules`.
+cdef struct Command:
+    char name[NAME_MAX - 1]
+    uint8_t name_len
+    uint8_t route
+    uint8_t flags
+    uint8_t family
+    uint8_t keys            # KeyForm
+    uint16_t id
+    int16_t arity
+    KeyRules* rules         # NULL unless FORM_SPECS or FORM_CONTAINER
+
+cdef inline char lower(char c) noexcept nogil:
+    return c + 32 if c >= c'A' and c <= c'Z' else c
+
+cdef class CommandTable:
+    cdef void* block
+    cdef Command* commands
+    cdef uint16_t* slots
+    cdef uint32_t seed
+    cdef readonly int count
+    cdef readonly list families
+    cdef Command* find(self, const char* name, size_t n) noexcept nogil
+    cdef uint32_t hash(self, const char* name, size_t n) noexcept nogil
+    cdef int put(self, bytes name, tuple row) except -1

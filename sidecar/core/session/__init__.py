@@ -1,0 +1,1 @@
+"""Sessions: reading a client's requests and deciding where each goes."""

@@ -1,0 +1,29 @@
+"""A client on its socket (see client.pyx)."""
+from sidecar.proxy.io.plane cimport PlaneConnection
+
+cdef class Client(PlaneConnection):
+    cdef readonly long long id
+    cdef readonly bint finishing
+    cdef bint retiring
+    cdef bint parsed            # requests have just been parsed, and nothing of theirs sent since
+    cdef public object identity
+    cdef public object name
+    cdef public object lib_name
+    cdef public object lib_version
+    cdef public object task
+    cdef public object peer
+    cdef readonly double since
+    cdef bint exact             # session pooling: ids are the server's own
+    cdef readonly object local
+
+    cdef bint more_to_come(self, bint parsed) noexcept
+    cdef int keep(self) except -1
+    cdef int sent_to_link(self) except -1
+    cdef int give_back(self) except -1
+    cdef int next_reading(self) except -1
+    cdef int go_on(self) except -1
+    cdef int record_refusal(self, bytes reply) except -1
+    cdef bint never_answered(self) noexcept
+    cdef bint gave_up(self) noexcept
+    cdef int end_of_input(self) except -1
+    cdef int protocol_error(self) except -1

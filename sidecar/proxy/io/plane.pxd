@@ -1,0 +1,51 @@
+"""The connections of one event loop (see plane.pyx)."""
+from libc.stddef cimport size_t
+from sidecar.core.observe.audit_notes cimport Notes
+from sidecar.core.cache.serve cimport NearCache
+from sidecar.core.protocol.commands cimport CommandTable
+from sidecar.core.records cimport Barriers, Core, Session
+from sidecar.core.hotkeys.sketch cimport HotKeys
+from sidecar.core.stats cimport Stats
+from sidecar.core.observe.trace_records cimport Traces
+from sidecar.proxy.io.reactor cimport Connection, Reactor
+
+cdef class Plane(Reactor):
+    cdef Core core
+    cdef Stats* stats
+    cdef readonly CommandTable table
+    cdef readonly object handler
+    cdef readonly set clients
+    cdef readonly set upstreams
+    cdef list unflushed
+    cdef set waiting_for_room
+    cdef set held               # clients whose next command waits for release_writes
+    cdef bytes ack_request
+    cdef readonly NearCache near_cache
+    cdef readonly HotKeys hot_keys
+    cdef readonly Traces traces
+    cdef Barriers* barriers
+    cdef Notes* notes           # for the audit stream; NULL: there is none
+    cdef readonly list tracked  # the connections that read for the near cache
+    cdef bint flush_due
+    cdef bint settling
+    cdef size_t output_max
+    cdef object flush_callback
+    cdef public dict closed_for
+
+    cdef void stamp(self) noexcept
+    cdef int settle(self) except -1
+    cdef int serve_flush(self, PlaneConnection up) noexcept
+    cdef int serve_session(self, PlaneConnection c) noexcept
+    cdef int later(self, PlaneConnection up) except -1
+    cdef int schedule(self) except -1
+    cdef int push_out(self) except -1
+    cdef int room(self) except -1
+    cdef int tell_notes(self) except -1
+
+cdef class PlaneConnection(Connection):
+    cdef readonly Plane plane
+    cdef Session* s             # a client's; NULL: a server's
+    cdef bint queued            # a server's: its link is flushed at the end of this iteration
+
+    cdef int attend(self) except -1
+    cdef int flush(self) except -1

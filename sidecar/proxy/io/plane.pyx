@@ -1,0 +1,311 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The connections of one event loop: what they share, and in which order they are seen to.
+
+Everything that follows from one event is done before the next is looked at, but for the flush of
+the links:
+
+    recv -> session_feed -> requests lie in Link.out -> one flush for all links at the end
+    recv -> link_receive -> replies lie in the receive buffer -> settle: one send per client
+
+What the core remembers as a `run` points into the reactor's receive buffer, so it is sent or
+copied before anybody reads again: `settle` and Client.sent_to_link see to it. A send that the
+socket does not take whole is finished when the socket is writable.
+
+What is rare (sessions that want something, links that are lost) goes to the handler, in Python;
+see sidecar.proxy.links.pool. The handler may call back at once: `settle` is not entered twice, the
+outer call takes up what the inner one has marked.
+"""
+from libc.stdint cimport UINT32_MAX, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from sidecar.core.observe.audit_notes cimport NOTE_COMMAND, NOTE_NOPERM, Note
+from sidecar.core.link.pending cimport session_drop, session_mark
+from sidecar.core.stats cimport BUCKETS
+from sidecar.core.stats import bucket_bounds
+from sidecar.core.observe.trace_records cimport trace_draw
+from sidecar.core.cache.tracked cimport tracked_ask_due
+
+
+cdef class PlaneConnection(Connection):
+    """One side of the traffic: a client or a server. Not used by itself."""
+
+    cdef int attend(self) except -1:
+        """Its session was marked: see to it."""
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send what lies ready for it."""
+        return 0
+
+
+cdef class Plane(Reactor):
+    """All connections of one event loop, and the settings and counters they share.
+
+    `handler` has stalled(client, stall), client_closed(client), upstream_lost(upstream, reason),
+    released(client, upstream), was_reset(client), may_hold(client), end_when_quiet(client)
+    failed(connection, error) and audited(client, kind, command, second); all are called on the loop and return at once.
+    """
+
+    def __cinit__(self, loop, handler, CommandTable table, *, size_t request_buffer,
+                  size_t link_pause, size_t output_pause, size_t output_max, bint own_poller=True):
+        self.stats = <Stats*>calloc(1, sizeof(Stats))
+        if self.stats == NULL:
+            raise MemoryError
+        self.handler, self.table = handler, table
+        self.clients, self.upstreams = set(), set()
+        self.unflushed, self.waiting_for_room, self.held = [], set(), set()
+        self.flush_callback = self.flush_links
+        self.closed_for = {}
+        self.tracked = []
+        self.output_max = output_max
+        self.core.stats = self.stats
+        self.core.request_buffer = request_buffer
+        self.core.link_pause = link_pause
+        self.core.output_pause = output_pause
+        self.core.slow = UINT32_MAX
+        self.core.limits.bulk = 512 * 1024 * 1024
+        self.core.limits.count = 2147483647
+        self.core.limits.unauth_bulk = 16384
+        self.core.limits.unauth_count = 10
+
+    def __dealloc__(self):
+        free(self.stats)
+        free(self.barriers)
+        free(self.notes)
+
+    cdef void before_events(self) noexcept:
+        self.stamp()
+
+    cdef int after_events(self) except -1:
+        if self.unflushed or (self.near_cache is not None and self.near_cache.cache.due):
+            self.flush_links()
+        return 0
+
+    cdef int failed(self, Connection c, error) except -1:
+        self.handler.failed(c, error)
+        return 0
+
+    def follow_master(self):
+        """READONLY, LOADING and MASTERDOWN mean that the server is not the master: see pending.pyx."""
+        self.core.follows = True
+
+    def require_acks(self, int replicas, bytes wait):
+        """Answer writes once this many replicas have them; `wait` is the WAIT request for it."""
+        self.ack_request = wait
+        self.core.ack_request = <const char*>self.ack_request
+        self.core.ack_request_len = len(wait)
+        self.core.ack_command = self.table.find(b"wait", 4)
+        self.core.acks = replicas
+
+    def use_cache(self, NearCache cache):
+        """Serve cacheable reads of clients that have a space from this near cache."""
+        if cache is None or self.near_cache is not None:
+            raise ValueError("one near cache, once")
+        self.barriers = <Barriers*>calloc(1, sizeof(Barriers))
+        if self.barriers == NULL:
+            raise MemoryError
+        self.stamp()
+        cache.cache.core = &self.core
+        cache.cache.start = self.core.clock
+        cache.cache.get_id = self.table.find(b"get", 3).id
+        cache.cache.geopos_id = self.table.find(b"geopos", 6).id
+        cache.cache.zrank_id = self.table.find(b"zrank", 5).id
+        cache.cache.zrevrank_id = self.table.find(b"zrevrank", 8).id
+        cache.cache.acl_id = self.table.find(b"acl", 3).id
+        self.near_cache = cache
+        self.core.barriers = self.barriers
+        self.core.cache = <void*>cache.cache
+
+    def use_hot_keys(self, HotKeys hot_keys):
+        """Count keys in this detector."""
+        self.hot_keys = hot_keys
+        self.core.sketch = <void*>hot_keys.sketch
+
+    def use_audit(self):
+        """Tell the handler of audited commands and of refused ones: audited(client, kind, command,
+        second word); kind is "command", "NOPERM", "NOAUTH" or, without a client, "lost"."""
+        if self.notes == NULL:
+            self.notes = <Notes*>calloc(1, sizeof(Notes))
+            if self.notes == NULL:
+                raise MemoryError
+        self.core.audit = self.notes
+
+    cdef int tell_notes(self) except -1:
+        """Hand over the notes, while the clients they are about are surely there."""
+        cdef Note* note
+        cdef int i
+        cdef list told = []
+        for i in range(self.notes.count):
+            note = self.notes.notes + i
+            kind = "command" if note.kind == NOTE_COMMAND else (
+                "NOPERM" if note.kind == NOTE_NOPERM else "NOAUTH")
+            told.append((<object>note.owner, kind, self.table.name(note.command),
+                         note.second[:note.second_len]))
+        if self.notes.lost:
+            told.append((None, "lost", str(self.notes.lost), b""))
+        self.notes.count = 0
+        self.notes.lost = 0
+        for client, kind, command, second in told:
+            self.handler.audited(client, kind, command, second)
+        return 0
+
+    def use_traces(self, Traces traces, uint32_t slow):
+        """Record commands here; those that take `slow` microseconds or more are slow."""
+        self.traces = traces
+        self.core.tracer = <void*>traces.tracer
+        self.core.slow = slow
+        trace_draw(&self.core)
+
+    @property
+    def clock(self):
+        """The present time, in microseconds of the core's clock: that of records."""
+        self.stamp()
+        return self.core.clock
+
+    def hold_writes(self):
+        """Keep back what may change data, until `release_writes`."""
+        self.core.hold_writes = True
+
+    def release_writes(self):
+        """Let the writes that were kept back go on."""
+        cdef set held = self.held
+        cdef PlaneConnection c
+        self.held = set()
+        self.core.hold_writes = False
+        for c in held:
+            if not c.closed:
+                session_mark(c.s)
+        self.settle()
+
+    @property
+    def held_clients(self):
+        """The clients `writes_held` counts."""
+        return [c for c in self.held if not c.closed]
+
+    @property
+    def writes_held(self):
+        """Clients whose next command is a write that is kept back."""
+        return len(self.held)
+
+    def set_max_bulk(self, long long size):
+        """Longest argument a request may have (the server's proto-max-bulk-len), in bytes."""
+        self.core.limits.bulk = size
+
+    cdef void stamp(self) noexcept:
+        cdef timespec t
+        clock_gettime(CLOCK_MONOTONIC, &t)
+        self.core.clock = <uint64_t>t.tv_sec * 1000000 + <uint64_t>t.tv_nsec // 1000
+        self.core.now = <uint32_t>self.core.clock
+        self.core.seconds = <uint32_t>t.tv_sec
+
+    cdef int later(self, PlaneConnection up) except -1:
+        """Flush this link once the events of this iteration have been seen."""
+        up.queued = True
+        self.unflushed.append(up)
+        return self.schedule()
+
+    cdef int schedule(self) except -1:
+        if not self.flush_due and not self.polling:
+            self.flush_due = True
+            self.loop.call_soon(self.flush_callback)
+        return 0
+
+    def flush_links(self):
+        """Send what the links have gathered. Called by the loop, and at the end of a poll."""
+        cdef list links = self.unflushed
+        cdef PlaneConnection up
+        self.unflushed = []
+        self.flush_due = False
+        if self.near_cache is not None and self.near_cache.cache.due:
+            self.push_out()
+        for up in links:
+            up.queued = False
+            if not up.closed:
+                self.serve_flush(up)
+        if self.waiting_for_room:
+            self.room()
+        elif self.core.dirty != NULL:
+            self.settle()
+
+    cdef int push_out(self) except -1:
+        """Send what the near cache asks for."""
+        cdef Connection c
+        self.near_cache.cache.due = False
+        tracked_ask_due(self.near_cache.cache)
+        for c in list(self.tracked):
+            try:
+                c.push_out()
+            except Exception as error:
+                self.failed(c, error)
+        return 0
+
+    cdef int serve_flush(self, PlaneConnection up) noexcept:
+        try:
+            up.flush()
+        except Exception as error:
+            self.failed(up, error)
+        return 0
+
+    cdef int settle(self) except -1:
+        """Let every marked session send, and act on what it wants."""
+        cdef Session* s
+        if self.settling:
+            return 0
+        self.settling = True
+        try:
+            while self.core.dirty != NULL:
+                s = self.core.dirty
+                self.core.dirty = s.next_dirty
+                s.dirty = False
+                if s.owner == NULL:
+                    if s.outstanding == 0:
+                        session_drop(s)
+                    continue
+                self.serve_session(<PlaneConnection>s.owner)
+        finally:
+            self.settling = False
+        return 0
+
+    cdef int serve_session(self, PlaneConnection c) noexcept:
+        try:
+            c.attend()
+        except Exception as error:
+            self.failed(c, error)
+        return 0
+
+    cdef int room(self) except -1:
+        """A link or a client has sent something: those who wait for that look again."""
+        cdef set waiting = self.waiting_for_room
+        cdef PlaneConnection c
+        self.waiting_for_room = set()
+        for c in waiting:
+            if not c.closed:
+                session_mark(c.s)
+        self.settle()
+        return 0
+
+    def snapshot(self):
+        """Counters as plain Python values: totals since the start, latencies in seconds."""
+        cdef int i, b
+        cdef Stats* st = self.stats
+        families = self.table.families
+        commands = {}
+        for i in range(self.table.count):
+            if st.calls[i]:
+                commands[self.table.name(i)] = st.calls[i]
+        latency = {}
+        for i in range(len(families)):
+            counts = [st.latency[i].counts[b] for b in range(BUCKETS)]
+            if any(counts):
+                latency[families[i]] = (counts, st.latency[i].sum_us * 1e-6)
+        return {
+            "client_bytes_in": st.client_bytes_in, "client_bytes_out": st.client_bytes_out,
+            "upstream_bytes_in": st.upstream_bytes_in, "upstream_bytes_out": st.upstream_bytes_out,
+            "protocol_errors": st.protocol_errors, "errors_local": st.errors_local,
+            "uncertain": st.uncertain, "commands": commands, "latency": latency,
+            "latency_bounds": bucket_bounds(),
+            "replies_error": {families[i]: st.errors[i] for i in range(len(families))
+                              if st.errors[i]},
+            "clients_closed": dict(self.closed_for), "clients_active": len(self.clients),
+        }

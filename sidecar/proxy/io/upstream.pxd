@@ -1,0 +1,18 @@
+"""A link on its socket (see upstream.pyx)."""
+from sidecar.core.records cimport Link
+from sidecar.proxy.io.plane cimport PlaneConnection
+
+cdef class Upstream(PlaneConnection):
+    cdef Link* link
+    cdef readonly bint shared
+    cdef readonly object identity
+    cdef readonly PlaneConnection client
+    cdef public object target   # where its connection leads, or led
+    cdef public object hello
+    cdef public long long server_id
+    cdef public double idle_since
+    cdef object refusal_text
+    cdef bint shut
+
+    cdef bint in_the_middle(self) noexcept
+    cdef int lost(self, str reason) except -1

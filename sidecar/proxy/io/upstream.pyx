@@ -1,0 +1,261 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""A link on its socket: sends what sessions have queued, and hands replies to the core.
+
+A shared link outlives its sockets; one that a client has to itself ends with it. What a lost link
+means is recovery.pyx's business, and who connects it again the handler's.
+"""
+from libc.stdint cimport uint32_t
+
+from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
+from sidecar.core.link.pending cimport link_free, link_new, link_push, link_receive, link_sent
+from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
+from sidecar.core.memory cimport buffer_append, buffer_head, buffer_size
+from sidecar.core.records cimport (Link, MODE_PINNED, Session, link_outstanding, link_demotion_over,
+    link_unsent)
+from sidecar.core.protocol.reply cimport framer_reset
+from sidecar.core.observe.trace_records cimport trace_sent
+from sidecar.proxy.io.plane cimport PlaneConnection, Plane
+from sidecar.proxy.io.reactor cimport ENDED, PURSUE
+
+cdef extern from "sys/socket.h" nogil:
+    int shutdown(int fd, int how)
+    int SHUT_WR
+
+NOT_MASTER = "the server says that it is not the master"
+
+
+cdef class Upstream(PlaneConnection):
+    """A link and, while it is up, its socket. A shared link outlives its sockets."""
+
+    def __init__(self, Plane plane, identity, bint shared):
+        self.plane = self.reactor = plane
+        self.identity, self.shared = identity, shared
+        self.link = link_new(&plane.core, <void*>self, shared)
+        if self.link == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.link != NULL:
+            link_free(self.link)
+            self.link = NULL
+
+    def attach(self, sock, tls, hello, long long server_id):
+        """The link has a connection: authenticated, on the right protocol and database."""
+        self.open(sock, tls)
+        self.hello, self.server_id = hello, server_id
+        self.link.up = True
+        self.link.refusal = NULL
+        self.refusal_text = None
+        self.shut = False
+        framer_reset(&self.link.framer)
+        self.plane.upstreams.add(self)
+        self.watch_reading(True)
+        if link_unsent(self.link):
+            self.flush()
+
+    def known_as(self, uint32_t server):
+        """The number that records are to say for the server this link leads to."""
+        self.link.server = server
+
+    def refuse(self, bytes error):
+        """The connection will not be there in time: what waits, and what comes, gets this error.
+
+        True when it was not refusing before.
+        """
+        cdef const char* p = error
+        cdef bint first = self.link.refusal == NULL
+        self.refusal_text = error
+        self.link.refusal = p
+        self.link.refusal_len = len(error)
+        link_fail(self.link, p, len(error))
+        self.plane.settle()
+        return first
+
+    cdef int readable(self) except -1:
+        cdef Py_ssize_t n = self.fill()
+        if n == PURSUE:
+            return 0
+        if n == ENDED:
+            self.lost("the server closed the connection")
+            return 0
+        self.plane.stats.upstream_bytes_in += n
+        self.plane.stamp()
+        if self.plane.core.acks:
+            n = link_receive_acked(self.link, self.plane.received, n)
+        else:
+            n = link_receive(self.link, self.plane.received, n)
+        if self.plane.notes != NULL and self.plane.notes.count:
+            self.plane.tell_notes()
+        self.plane.settle()
+        if n < 0:
+            self.lost("the server sent what nobody asked for")
+        elif self.link.demoted and link_demotion_over(self.link):
+            self.lost(NOT_MASTER)
+        return 0
+
+    cdef int writable(self) except -1:
+        self.watch_writing(False)
+        if self.tls is not None:
+            self.flush_sealed()
+        self.flush()
+        self.plane.room()
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send requests; a run that the socket does not take whole is copied."""
+        cdef Link* l = self.link
+        cdef Py_ssize_t k = 0
+        cdef size_t n
+        if l.demoted:
+            return 0
+        if l.unsealed and not self.in_the_middle() and link_seal(l) < 0:
+            self.lost("memory is out")
+            return 0
+        if l.run_len:
+            if not self.writing:
+                k = self.send_now(l.run, l.run_len)
+            if k >= 0:
+                self.plane.stats.upstream_bytes_out += k
+                if <size_t>k < l.run_len:
+                    buffer_append(&l.out, l.run + k, l.run_len - k)
+            l.run = NULL
+            l.run_len = 0
+        n = link_unsent(l)
+        if k >= 0 and n and not self.writing:
+            k = self.send_now(buffer_head(&l.out) + l.sent, n)
+            if k > 0:
+                self.plane.stats.upstream_bytes_out += k
+                link_sent(l, k)
+                n -= k
+        if k < 0:
+            self.lost("the connection broke")
+            return 0
+        if l.tracing and not n:
+            self.plane.stamp()
+            trace_sent(l)
+        if n:
+            self.watch_writing(True)
+        elif self.shut == 1:
+            self.shut = 2
+            shutdown(self.fd, SHUT_WR)
+        return 0
+
+    cdef bint in_the_middle(self) noexcept:
+        """Whether a request of the sidecar's own may not follow yet."""
+        cdef Session* s = self.link.client
+        return self.link.raw or (s != NULL and (s.in_multi or s.streaming))
+
+    def end_of_requests(self):
+        """The pinned client will send no more: tell the server so, after what is still unsent.
+
+        TLS has no half-closed state that servers know: there the client ends once its link has
+        been quiet.
+        """
+        if self.tls is not None:
+            if self.client is not None:
+                self.plane.handler.end_when_quiet(self.client)
+            return
+        if not self.shut:
+            self.shut = True
+            if link_unsent(self.link) == 0:
+                shutdown(self.fd, SHUT_WR)
+                return
+            self.flush()
+
+    cdef int lost(self, str reason) except -1:
+        """The connection is gone without our doing."""
+        cdef PlaneConnection client = self.client
+        if self.closed:
+            return 0
+        self.detach()
+        self.plane.upstreams.discard(self)
+        self.link.up = False
+        if self.shared:
+            link_lost(self.link, True)
+        elif client is not None:
+            if client.s.mode == MODE_PINNED:
+                client.flush()
+                if not client.closed:
+                    client.drop_link()
+                    client.finish()
+            else:
+                link_lost(self.link, False)
+                client.s.outstanding = 0
+                client.drop_link()
+                client.finish()
+        self.plane.settle()
+        self.plane.handler.upstream_lost(self, reason)
+        return 0
+
+    def close(self):
+        """Close the connection on purpose."""
+        cdef bytes error = b"-UNAVAILABLE the link was closed\r\n"
+        if not self.closed:
+            self.detach()
+            self.plane.upstreams.discard(self)
+            self.link.up = False
+        if self.shared:
+            link_fail(self.link, error, len(error))
+
+    def divert_to(self, Upstream other):
+        """Retire this shared link, which is held up; who waits for reads only goes to `other`."""
+        if link_divert(self.link, other.link) < 0:
+            raise MemoryError
+        other.flush()
+
+    def move_to(self, Upstream other):
+        """This shared link was lost: let what may be sent again wait on `other` instead."""
+        if link_move(self.link, other.link) < 0:
+            raise MemoryError
+        if other.link.up:
+            other.flush()
+
+    def break_off(self, str reason):
+        """Treat the connection as lost (it is silent, or talks to the wrong server)."""
+        self.lost(reason)
+
+    def ask_first(self, bytes request):
+        """Queue a request of the sidecar's own before the first of a client's; its reply is
+        dropped."""
+        if link_push(self.link, NULL, self.plane.table.commands, request, len(request), 0) < 0:
+            raise MemoryError
+
+    @property
+    def demoted(self):
+        """Whether its server has said that it is not the master (any more)."""
+        return self.link.demoted
+
+    @property
+    def retained(self):
+        """Bytes of requests that wait here for a connection or an answer."""
+        return buffer_size(&self.link.out)
+
+    @property
+    def refusing(self):
+        """Whether commands get an error at once because there is no connection."""
+        return self.link.refusal != NULL
+
+    @property
+    def refusal(self):
+        """The error reply that commands get while it refuses, or None."""
+        return self.refusal_text
+
+    @property
+    def outstanding(self):
+        """Replies due on this link."""
+        return link_outstanding(self.link)
+
+    @property
+    def received(self):
+        """Bytes received since the start: whether it moves tells silence."""
+        return self.link.received
+
+    @property
+    def up(self):
+        """Whether it has a connection."""
+        return self.link.up
+
+    @property
+    def tainted(self):
+        """Whether it carries a former client's state."""
+        return self.link.tainted

@@ -1,0 +1,312 @@
+"""Opening a connection to the upstream: connect, TLS, and the first requests on it.
+
+A `ServerConnection` is a connection that the control plane still talks on by itself, one round
+trip at a
+time, before it is handed to the data path. It is also used for the odd request that must not
+touch a shared link (proving a password, asking for a command's error text).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from dataclasses import dataclass, field
+
+import hiredis
+from hiredis import pack_command
+
+from sidecar.core.protocol.reply import ReplyDecoder
+from sidecar.proxy.links.errors import NotMaster, Refused, Unreachable
+from sidecar.settings.urls import Endpoint
+from sidecar.tls import Layer, Resumption, handshake
+
+NAME = b"redis-sidecar"
+CHUNK = 65536
+# PING, since a node that loads its data or waits for its master's is asked in vain.
+AM_I_MASTER = (pack_command((b"ROLE",)), pack_command((b"PING",)))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the upstream is and how to connect to it. Times in seconds."""
+
+    endpoint: Endpoint
+    context: ssl.SSLContext | None
+    server_name: str
+    connect_timeout: float
+    keepalive: int
+    resumption: Resumption = field(default_factory=Resumption, compare=False)
+
+    def __str__(self) -> str:
+        e = self.endpoint
+        return e.path if e.kind == "unix" else f"{e.host}:{e.port}"
+
+
+@dataclass(frozen=True)
+class Login:
+    """How a connection becomes some identity's: protocol, credentials, database.
+
+    `user` None: nobody logs in. `user` b"": the one-argument AUTH, for the default user.
+    """
+
+    proto: int
+    user: bytes | None
+    password: bytes
+    db: int
+
+    def requests(self, version: bytes) -> list[bytes]:
+        """The greeting, request by request."""
+        out = []
+        if self.user is not None:
+            auth = (b"AUTH", self.user, self.password) if self.user else (b"AUTH", self.password)
+            out.append(pack_command(auth))
+        out.append(pack_command((b"HELLO", str(self.proto))))
+        out.append(pack_command((b"CLIENT", b"SETNAME", NAME)))
+        out.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-NAME", NAME)))
+        out.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-VER", version)))
+        if self.db:
+            out.append(pack_command((b"SELECT", str(self.db))))
+        return out
+
+
+@dataclass(frozen=True)
+class Greeted:
+    """What the server said: its HELLO (None when it refused it), and whether it wants AUTH."""
+
+    hello: bytes | None
+    unauthenticated: bool
+    refused_name: bytes | None
+
+
+def is_error(reply: bytes, code: bytes = b"") -> bool:
+    """Whether a raw reply is an error (of this code)."""
+    return reply.startswith(b"-" + code)
+
+
+class ServerConnection:
+    """A connection to the upstream in the hands of the control plane."""
+
+    def __init__(self, sock: socket.socket, tls: Layer | None, target: Target) -> None:
+        self.sock = sock
+        self.tls = tls
+        self.target = target
+        self.hello: bytes | None = None
+        self._decoder = ReplyDecoder()
+        self._replies: list[bytes] = []
+
+    @classmethod
+    async def open(cls, target: Target) -> ServerConnection:
+        """Connect within the target's timeout, TLS included. Raises Unreachable."""
+        sock: socket.socket | None = None
+        try:
+            async with asyncio.timeout(target.connect_timeout):
+                sock = await _connect(target)
+                tls = None
+                if target.context is not None:
+                    tls = await handshake(
+                        sock,
+                        target.context,
+                        server_side=False,
+                        server_name=target.server_name,
+                        resumption=target.resumption,
+                    )
+                return cls(sock, tls, target)
+        except TimeoutError:
+            _close(sock)
+            raise Unreachable(
+                f"upstream {target} did not answer within {target.connect_timeout:g} s"
+            ) from None
+        except ssl.SSLError as error:
+            _close(sock)
+            raise Unreachable(f"upstream {target}: TLS: {_ssl_reason(error)}") from error
+        except OSError as error:
+            _close(sock)
+            raise Unreachable(f"upstream {target}: {_reason(error)}") from error
+        except BaseException:
+            _close(sock)
+            raise
+
+    async def ask(self, *requests: bytes, within: float | None = None) -> list[bytes]:
+        """Send requests in one write and collect one raw reply each. Raises Unreachable.
+
+        Pushes that arrive in between are dropped. Within so many seconds; None: the target's.
+        """
+        seconds = self.target.connect_timeout if within is None else within
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._send(loop, b"".join(requests))
+                while len(self._replies) < len(requests):
+                    self._take(await self._receive(loop))
+        except TimeoutError:
+            self.close()
+            raise Unreachable(
+                f"upstream {self.target} did not reply within {seconds:g} s"
+            ) from None
+        except (OSError, ValueError) as error:
+            said = b"".join(self._replies[:1])
+            self.close()
+            if is_error(said):
+                raise Refused(said) from error
+            raise Unreachable(f"upstream {self.target}: {error}") from error
+        except BaseException:
+            self.close()
+            raise
+        replies, self._replies = self._replies[: len(requests)], self._replies[len(requests) :]
+        return replies
+
+    async def greet(self, login: Login, version: bytes, *, as_master: bool = False) -> Greeted:
+        """Make this connection the login's. Raises Refused with the server's words.
+
+        With `as_master`, raises NotMaster unless the server says that it is one and executes
+        commands.
+        """
+        requests = login.requests(version)
+        replies = await self.ask(*requests, *(AM_I_MASTER if as_master else ()))
+        if self.tls is not None:
+            self.target.resumption.keep(self.tls[0])
+        if as_master:
+            role, ping = replies[-2:]
+            del replies[-2:]
+            self._must_be_master(role, ping)
+        if login.user is not None:
+            self._must(replies.pop(0))
+        hello, name = replies[0], replies[1]
+        unauthenticated = is_error(hello, b"NOAUTH")
+        if login.proto != 2:
+            self._must(hello)
+        if login.db:
+            selected = replies[-1]
+            if not is_error(selected, b"NOAUTH"):
+                self._must(selected)
+        # Only for good: a server that is busy or loading refuses today what it allows tomorrow.
+        refused_name = name if is_error(name, b"NOPERM") or is_error(name, b"ERR") else None
+        self.hello = None if is_error(hello) else hello
+        return Greeted(self.hello, unauthenticated, refused_name)
+
+    def _must(self, reply: bytes) -> None:
+        if is_error(reply):
+            self.close()
+            raise Refused(reply)
+
+    async def check_master(self) -> None:
+        """Ask once more: raises NotMaster unless it is the master and executes commands."""
+        self._must_be_master(*await self.ask(*AM_I_MASTER))
+
+    def _must_be_master(self, role: bytes, ping: bytes) -> None:
+        for reply in (role, ping):
+            if is_error(reply, b"LOADING") or is_error(reply, b"MASTERDOWN"):
+                self.close()
+                raise NotMaster(f"upstream {self.target}: {reply[1:].decode().strip()}")
+        reader = hiredis.Reader()
+        reader.feed(role)
+        said = reader.gets()
+        if not isinstance(said, list) or said[:1] == [b"master"]:
+            return  # it may not be asked (NOAUTH, NOPERM): the Sentinels' word must do
+        follows = None
+        if said[:1] == [b"slave"] and len(said) > 2:
+            follows = (said[1].decode(), int(said[2]))
+        self.close()
+        raise NotMaster(f"upstream {self.target} is not a master", follows)
+
+    def _take(self, data: bytes) -> None:
+        for kind, raw in self._decoder.feed(data):
+            if kind == "reply":
+                self._replies.append(raw)
+
+    async def _send(self, loop: asyncio.AbstractEventLoop, data: bytes) -> None:
+        if self.tls is None:
+            await loop.sock_sendall(self.sock, data)
+            return
+        layer, _, outgoing = self.tls
+        layer.write(data)
+        await loop.sock_sendall(self.sock, outgoing.read())
+
+    async def _receive(self, loop: asyncio.AbstractEventLoop) -> bytes:
+        while True:
+            if self.tls is not None:
+                try:
+                    data = self.tls[0].read(CHUNK)
+                    if data:
+                        return data
+                    raise ConnectionResetError("the server closed the connection")
+                except ssl.SSLWantReadError:
+                    pass
+            data = await loop.sock_recv(self.sock, CHUNK)
+            if not data:
+                raise ConnectionResetError("the server closed the connection")
+            if self.tls is None:
+                return data
+            self.tls[1].write(data)
+
+    def close(self) -> None:
+        """Close the connection, unless it has been handed over."""
+        self.sock.close()
+
+
+async def _connect(target: Target) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    e = target.endpoint
+    if e.kind == "unix":
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, e.path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    last: OSError | None = None
+    for family, kind, proto, _, address in await loop.getaddrinfo(
+        e.host, e.port, type=socket.SOCK_STREAM
+    ):
+        sock = socket.socket(family, kind, proto)
+        sock.setblocking(False)
+        try:
+            await loop.sock_connect(sock, address)
+        except OSError as error:
+            sock.close()
+            last = error
+            continue
+        except BaseException:
+            sock.close()
+            raise
+        tune(sock, target.keepalive)
+        return sock
+    raise last or OSError(f"no address for {e.host}")
+
+
+def tune(sock: socket.socket, keepalive: float) -> None:
+    """No delays for small writes; probes after `keepalive` idle seconds (0: none)."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if keepalive:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
+        if idle is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, idle, max(1, int(keepalive)))
+        if hasattr(socket, "TCP_KEEPINTVL"):
+            step = max(1, int(keepalive) // 3)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, step)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+def _close(sock: socket.socket | None) -> None:
+    if sock is not None:
+        sock.close()
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, without the "Connect call failed" around it."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)
+
+
+def _ssl_reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {error.verify_message}"
+    return error.reason or str(error)

@@ -1,0 +1,1 @@
+"""The near cache's connections, hot keys and warm start."""

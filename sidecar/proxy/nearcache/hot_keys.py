@@ -1,0 +1,165 @@
+"""Hot keys: the detector's shell. Ticks, names of tenants, events, what is shown.
+
+Counting is the core's (core/hotkeys/sketch.pyx). A *tenant* is one (user, database), as a number
+in the
+core. What becomes hot is named in the log, and made known to the near cache.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from sidecar.core.hotkeys.sketch import HotKeys
+from sidecar.proxy.io.client import Client
+from sidecar.settings.schema import HotKeys as Settings
+
+if TYPE_CHECKING:
+    from sidecar.proxy.links.identity import Identity
+    from sidecar.proxy.links.pool import Pool
+
+log = structlog.get_logger()
+
+# Longer keys are ranked, and shown by their beginning; they are not cached for being hot.
+KEY_MAX = 512
+MOST_TENANTS = 65535
+# A key that is written more often than read is not worth a copy.
+READS_AT_LEAST = 0.5
+
+Tenant = tuple[bytes | None, int]
+
+
+class HotKeyDetector:
+    """Watches the keys of one pool's clients."""
+
+    def __init__(self, pool: Pool, settings: Settings) -> None:
+        self.pool = pool
+        self.settings = settings
+        self.detector = HotKeys(
+            random.getrandbits(64),
+            width=settings.width,
+            top=settings.top,
+            window=settings.window,
+            samples_per_second=settings.samples_per_second,
+            hot_share=settings.hot_share,
+            cool_share=settings.cool_share,
+            key_max=KEY_MAX,
+        )
+        self.hot: set[bytes] = set()
+        self.events = 0
+        self.on_hot: Callable[[bytes, bool], None] = lambda key, hot: None
+        self._numbers: dict[Tenant, int] = {}
+        self._tenants: list[Tenant] = []
+        self._named: set[tuple[int, bytes]] = set()
+
+    def begin(self) -> None:
+        """The plane exists now."""
+        self.pool.plane.use_hot_keys(self.detector)
+        self.pool.maintenance.on_tick.append(self.tick)
+
+    def join(self, client: Client, identity: Identity) -> None:
+        """A client is this identity's from now on."""
+        tenant = (identity.login.user, identity.login.db)
+        number = self._numbers.get(tenant)
+        if number is None:
+            number = min(len(self._tenants), MOST_TENANTS)
+            self._numbers[tenant] = number
+            self._tenants.append(tenant)
+        client.use_tenant(number)
+
+    def tick(self, now: float) -> None:
+        """Look what has become hot, and what has cooled."""
+        self.detector.tick(now)
+        events = self.detector.take_events()
+        if not events:
+            return
+        for kind, tenant, key, share in events:
+            self.events += 1
+            self._name(kind == "hot", tenant, key, share)
+            if len(key) >= KEY_MAX:
+                continue
+            if kind == "hot":
+                self.hot.add(key)
+            else:
+                self.hot.discard(key)
+            self.on_hot(key, kind == "hot" and self._mostly_read(tenant, key))
+
+    def _mostly_read(self, tenant: int, key: bytes) -> bool:
+        for place, name, _, rate, reads, _, _ in self.detector.top(self.settings.top):
+            if place == tenant and name == key:
+                return reads >= READS_AT_LEAST * rate
+        return True
+
+    def _name(self, hot: bool, tenant: int, key: bytes, share: float) -> None:
+        """Say in the log that a key gets much of the traffic, and when it does no more."""
+        known = (tenant, key) in self._named
+        if hot and share >= self.settings.log > 0 and not known:
+            self._named.add((tenant, key))
+            log.info("hot key", key=shown(key), db=self._db(tenant), share=round(share, 4))
+        elif not hot and known:
+            self._named.discard((tenant, key))
+            log.info("hot key cooled", key=shown(key), db=self._db(tenant))
+
+    def _db(self, tenant: int) -> int:
+        return self._tenants[tenant][1] if tenant < len(self._tenants) else 0
+
+    def _user(self, tenant: int) -> str:
+        user = self._tenants[tenant][0] if tenant < len(self._tenants) else None
+        return (user or b"default").decode("utf-8", "replace")
+
+    def top(self, most: int) -> Sequence[Mapping[str, Any]]:
+        """The hottest keys first. Rates per second; binary keys as redis-cli shows them."""
+        near = self.pool.near
+        return [
+            {
+                "key": shown(key),
+                "db": self._db(tenant),
+                "user": self._user(tenant),
+                "share": round(share, 6),
+                "rate": round(rate, 1),
+                "reads": round(reads, 1),
+                "writes": round(writes, 1),
+                "hot": hot,
+                "cached": near is not None and near.cache.holds(key) > 0,
+            }
+            for tenant, key, share, rate, reads, writes, hot in self.detector.top(most)
+        ]
+
+    def top_share(self) -> float:
+        """The share that the hottest key has of the traffic; 0 without any."""
+        rows = self.detector.top(1)
+        return float(rows[0][2]) if rows else 0.0
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Counters and gauges."""
+        found = {**self.detector.stats(), "events": self.events, "window_s": self.settings.window}
+        found["top_share"] = self.top_share()
+        if self.settings.metrics:
+            rows = [
+                ((self._user(tenant), str(self._db(tenant)), shown(key)), share, rate)
+                for tenant, key, share, rate, *_ in self.detector.top(self.settings.metrics)
+            ]
+            found["shares"] = {labels: share for labels, share, _ in rows}
+            found["rates"] = {labels: rate for labels, _, rate in rows}
+        return found
+
+
+_ESCAPES = {
+    ord("\\"): r"\\",
+    ord('"'): r"\"",
+    ord("\n"): r"\n",
+    ord("\r"): r"\r",
+    ord("\t"): r"\t",
+    ord("\a"): r"\a",
+    ord("\b"): r"\b",
+}
+
+
+def shown(key: bytes) -> str:
+    """A key as text the way redis-cli prints it, without the quotes."""
+    return "".join(
+        _ESCAPES.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}") for byte in key
+    )

@@ -1,0 +1,306 @@
+"""The near cache's shell: a tracked connection for each (user, database) that is in use.
+
+The store and what is served from it are the core's (core/cache/serve.pyx, core/cache/tracked.pyx).
+Here
+connections are opened and given up, heartbeats are sent, and the end of everything that was
+cached is declared whenever the server may be another one: values of one connection's time are
+never served after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+import structlog
+from hiredis import pack_command
+
+from sidecar.core.cache.serve import NearCache
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.tracked_link import TrackedLink
+from sidecar.proxy.links.errors import Refused, Unreachable
+from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
+from sidecar.proxy.links.identity import Identity
+from sidecar.proxy.session.hello import server_id
+from sidecar.settings.cache_rules import parse_rules
+from sidecar.settings.schema import Cache
+
+if TYPE_CHECKING:
+    from sidecar.proxy.links.pool import Pool
+
+log = structlog.get_logger()
+
+TRACKING = pack_command((b"CLIENT", b"TRACKING", b"ON"))
+# Before this, pushes may come inside of other replies.
+OLDEST_REDIS = 7
+# Heartbeats within one max_staleness: one may be late without the cache noticing.
+BEATS = 5
+# A user who may not do what the cache needs is not asked again for this long.
+REFUSED_FOR = 60.0
+
+SpaceKey = tuple[bytes | None, int]
+
+
+@dataclass(eq=False)
+class Space:
+    """One (user, database): its number in the core, its clients, its tracked connection.
+
+    `held` says how many want it kept without clients; `refused` that its user may not track.
+    """
+
+    number: int
+    login: Login
+    clients: set[Client] = field(default_factory=set)
+    held: int = 0
+    refused: bool = False
+    link: TrackedLink | None = None
+    server_id: int = 0
+    task: asyncio.Task[None] | None = None
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+    heard: tuple[int, float] = (0, 0.0)
+
+    @property
+    def needed(self) -> bool:
+        """Whether anybody is served from it, or will be."""
+        return bool(self.clients) or self.held > 0
+
+
+class NearCacheKeeper:
+    """Keeps the near cache of one pool."""
+
+    def __init__(self, pool: Pool, settings: Cache, seed: int) -> None:
+        self.pool = pool
+        self.settings = settings
+        self.cache = NearCache(
+            seed,
+            mode=settings.mode,
+            budget=settings.memory,
+            value_max=settings.max_value,
+            staleness=settings.max_staleness,
+            ttl_max=settings.max_ttl,
+            ttl_missing=settings.negative_ttl,
+            check=settings.check,
+        )
+        for rule in parse_rules(settings.rules):
+            self.cache.rule(
+                rule.prefix, never=rule.never, ttl=rule.max_ttl, staleness=rule.max_staleness
+            )
+        self.spaces: dict[SpaceKey, Space] = {}
+        self.on_space: Callable[[SpaceKey], None] = lambda key: None
+        self.usable = True
+        self.lost = 0
+        shortest = min(
+            [settings.max_staleness]
+            + [rule.max_staleness for rule in parse_rules(settings.rules) if rule.max_staleness]
+        )
+        self.beat_every = shortest / BEATS
+
+    def begin(self) -> None:
+        """The plane exists now."""
+        self.pool.plane.use_cache(self.cache)
+        if self.pool.hot is not None and self.settings.mode in ("hot", "observe"):
+            self.pool.hot.on_hot = self._on_hot
+        self.pool.spawn(self._beat())
+
+    def _on_hot(self, key: bytes, worth: bool) -> None:
+        """A key has become hot, and is worth a copy, or it has cooled."""
+        self.cache.want(key, worth)
+
+    @property
+    def hot(self) -> set[bytes]:
+        """Keys that are hot now."""
+        return self.pool.hot.hot if self.pool.hot is not None else set()
+
+    # Clients
+
+    def join(self, client: Client, identity: Identity) -> None:
+        """A client is this identity's from now on."""
+        self.leave(client)
+        space = self._space(identity.login)
+        if space is None:
+            return
+        if identity.own_login:
+            space.login = replace(identity.login, proto=3)
+        was_needed = space.needed
+        space.clients.add(client)
+        client.use_space(space.number, identity.login.proto)
+        self._connect(space)
+        if space.link is not None and not was_needed:
+            space.link.beat()
+
+    def hold(self, login: Login) -> Space | None:
+        """This login's space, kept without clients until it is let go; None when there is none."""
+        space = self._space(login)
+        if space is not None:
+            space.held += 1
+            self._connect(space)
+        return space
+
+    def let_go(self, space: Space) -> None:
+        """The end of one `hold`."""
+        space.held -= 1
+
+    def _space(self, login: Login) -> Space | None:
+        """The space of a login, made if it is new; None when the cache has no room for it."""
+        key = (login.user, login.db)
+        space = self.spaces.get(key)
+        if space is None and self.usable and (number := self.cache.open_space()):
+            space = self.spaces[key] = Space(number, replace(login, proto=3))
+            self.on_space(key)
+        return space if self.usable else None
+
+    def leave(self, client: Client) -> None:
+        """A client is nobody's for the moment."""
+        self.forget(client)
+        client.use_space(0, 2)
+
+    def forget(self, client: Client) -> None:
+        """A client has gone."""
+        for space in self.spaces.values():
+            space.clients.discard(client)
+
+    # Connections
+
+    def reset(self, reason: str) -> None:
+        """The server is, or may be, another one: nothing that was read counts any more."""
+        for space in self.spaces.values():
+            if space.link is not None:
+                space.link.lose(reason)
+
+    def _connect(self, space: Space) -> None:
+        if space.task is None or space.task.done():
+            space.task = self.pool.spawn(self._keep(space))
+
+    async def _keep(self, space: Space) -> None:
+        """Have a tracked connection for as long as the space has clients."""
+        attempt = 0
+        while space.needed and self.usable and not self.pool.closing:
+            try:
+                connection = await self._open(space.login)
+            except Refused as error:
+                space.refused = True
+                log.warning("near cache not available", user=_shown(space.login), error=str(error))
+                await asyncio.sleep(REFUSED_FOR)
+            except Unreachable:
+                await asyncio.sleep(self.pool.backoff.delay(attempt, random.random()))
+                attempt += 1
+            else:
+                if connection is None:
+                    return
+                attempt = 0
+                space.refused = False
+                space.lost.clear()
+                space.heard = (-1, time.monotonic())
+                space.link = TrackedLink(
+                    self.pool.plane,
+                    space.number,
+                    connection.sock,
+                    connection.tls,
+                    space,
+                    self._lost,
+                )
+                space.server_id = server_id(connection.hello)
+                space.link.beat()
+                await space.lost.wait()
+                if space.refused:
+                    await asyncio.sleep(REFUSED_FOR)
+        if space.link is not None:
+            space.link.end()
+            space.link = None
+
+    async def _open(self, login: Login) -> ServerConnection | None:
+        """A connection that tracks; None when the server is too old."""
+        connection = await self.pool.reach()
+        await connection.greet(login, self.pool.version, as_master=self.pool.follows)
+        if not _new_enough(connection.hello):
+            self.usable = False
+            connection.close()
+            log.warning("near cache off: it needs Redis 7 or later, or Valkey")
+            return None
+        reply = (await connection.ask(TRACKING))[0]
+        if is_error(reply):
+            connection.close()
+            raise Refused(reply)
+        if connection.target is not self.pool.target:
+            connection.close()
+            raise Unreachable("the master has changed")
+        return connection
+
+    def _lost(self, link: TrackedLink, reason: str) -> None:
+        space: Space = link.owner
+        if space.link is link:
+            space.link = None
+        self.lost += 1
+        space.refused = link.refused
+        log.info("near cache emptied", user=_shown(space.login), db=space.login.db, reason=reason)
+        space.lost.set()
+
+    async def _beat(self) -> None:
+        silence = 2 * self.settings.max_staleness
+        mismatches = 0
+        while not self.pool.closing:
+            await asyncio.sleep(self.beat_every)
+            now = time.monotonic()
+            found = self.cache.mismatches
+            if found != mismatches:
+                log.error("near cache differed from the server", values=found - mismatches)
+                mismatches = found
+            for space in list(self.spaces.values()):
+                link = space.link
+                if link is None or not space.needed:
+                    continue
+                if link.received != space.heard[0]:
+                    space.heard = (link.received, now)
+                elif link.pending and now - space.heard[1] > silence:
+                    link.lose(f"silent for {silence:g} s")
+                    continue
+                link.beat()
+
+    def server_ids(self) -> set[int]:
+        """The server's ids of the tracked connections."""
+        return {space.server_id for space in self.spaces.values() if space.link is not None}
+
+    async def close(self) -> None:
+        """End every connection."""
+        for space in self.spaces.values():
+            if space.link is not None:
+                space.link.end()
+                space.link = None
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Counters and gauges, for metrics and the admin page; ages in seconds."""
+        now = time.monotonic()
+        ages = [self.cache.proof_age(space.number, now) for space in self.spaces.values()]
+        known = [age for age in ages if age is not None]
+        return {
+            **self.cache.snapshot(),
+            "mode": self.settings.mode if self.usable else "unavailable",
+            "spaces": len(self.spaces),
+            "spaces_tracked": sum(1 for space in self.spaces.values() if space.link is not None),
+            "generations_lost": self.lost,
+            "proof_age": max(known, default=None),
+        }
+
+
+def _shown(login: Login) -> str:
+    return (login.user or b"default").decode("utf-8", "replace")
+
+
+def _new_enough(hello: bytes | None) -> bool:
+    """Whether the server's HELLO says that it is Redis 7 or Valkey."""
+    reader = hiredis.Reader()
+    reader.feed(hello or b"_\r\n")
+    said = reader.gets()
+    if isinstance(said, list):
+        said = dict(zip(said[::2], said[1::2], strict=False))
+    if not isinstance(said, dict):
+        return False
+    if said.get(b"server") != b"redis":
+        return True
+    major = said.get(b"version", b"0").split(b".")[0]
+    return major.isdigit() and int(major) >= OLDEST_REDIS

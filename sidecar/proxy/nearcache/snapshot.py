@@ -1,0 +1,247 @@
+"""What a warm start is made of, kept for the next one: in a file of our own, and in a sorted set on
+the server that a fleet of sidecars shares. Names of keys and reads, never values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hiredis
+import structlog
+from hiredis import pack_command
+
+from sidecar.policy.warm_set import (
+    Entry,
+    HotSet,
+    SnapshotError,
+    decode,
+    encode,
+    from_member,
+    member,
+    score,
+)
+from sidecar.proxy.io.tracked_link import in_use
+from sidecar.proxy.links.errors import Refused, Unreachable
+from sidecar.proxy.links.greeting import is_error
+from sidecar.settings.schema import Warm
+
+if TYPE_CHECKING:
+    from sidecar.proxy.links.pool import Pool
+    from sidecar.proxy.nearcache.keeper import NearCacheKeeper
+
+log = structlog.get_logger()
+
+# Longer files are not ours: a million entries of 256 bytes.
+FILE_MOST = 256 << 20
+# Members in one request, so that none of them holds the server for more than a moment.
+CHUNK = 500
+# A hot set that nobody has added to for so long is of no use.
+FLEET_TTL = 86400
+# Slots of the cache, and entries, handled without letting others have a turn.
+SLOTS = 512
+TURN = 200
+# How long sharing may take when the sidecar stops.
+LAST_TIME = 1.0
+
+
+class SnapshotFile:
+    """The file in which names are kept from one run to the next."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).absolute()
+
+    def read(self) -> list[tuple[Entry, float]]:
+        """What was saved. Raises SnapshotError, or OSError when it can't be read."""
+        if self.path.exists() and not self.path.is_file():
+            raise SnapshotError("not a file")
+        with self.path.open("rb") as file:
+            data = file.read(FILE_MOST + 1)
+        if len(data) > FILE_MOST:
+            raise SnapshotError("too large for a snapshot")
+        return decode(data)
+
+    def write(self, data: bytes) -> None:
+        """Put `data` in its place: all of it, or nothing when that fails. Raises OSError."""
+        folder = self.path.parent
+        descriptor, fresh = tempfile.mkstemp(".tmp", f".{self.path.name}.", folder)  # mode 0600
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, self.path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(fresh)
+            raise
+        place = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(place)
+        finally:
+            os.close(place)
+
+
+class Fleet:
+    """The sorted set that sidecars share: reads of their own user, by `score` of the server's time.
+
+    `ZADD GT` keeps the best sighting of each, so sidecars need not know of each other.
+    """
+
+    def __init__(self, pool: Pool, key: str, most: int) -> None:
+        self.pool = pool
+        self.key = key.encode()
+        self.most = most
+
+    async def read(self) -> list[Entry]:
+        """What the fleet uses most. Raises Refused and Unreachable."""
+        request = pack_command((b"ZRANGE", self.key, b"0", str(self.most - 1), b"REV"))
+        connection = await self.pool.open(self.pool.default)
+        try:
+            found = parsed(await connection.ask(request))[0]
+        finally:
+            connection.close()
+        return [entry for data in found if (entry := from_member(data)) is not None]
+
+    async def share(self, entries: Sequence[Entry]) -> None:
+        """Add what is in use here, the most used first. Raises Refused and Unreachable."""
+        connection = await self.pool.open(self.pool.default)
+        try:
+            seconds, _ = parsed(await connection.ask(pack_command((b"TIME",))))[0]
+            for request in self._requests(entries, float(seconds)):
+                parsed(await connection.ask(request))
+        finally:
+            connection.close()
+
+    def _requests(self, entries: Sequence[Entry], now: float) -> Iterator[bytes]:
+        for at in range(0, len(entries), CHUNK):
+            words: list[bytes | str] = [b"ZADD", self.key, b"GT"]
+            for rank, entry in enumerate(entries[at : at + CHUNK], at):
+                words += (repr(score(rank, now)), member(entry))
+            yield pack_command(tuple(words))
+        yield pack_command((b"ZREMRANGEBYRANK", self.key, b"0", str(-self.most - 1)))
+        yield pack_command((b"EXPIRE", self.key, str(FLEET_TTL)))
+
+
+class Memory:
+    """Remembers what the near cache has in use."""
+
+    def __init__(self, pool: Pool, near: NearCacheKeeper, settings: Warm) -> None:
+        self.pool = pool
+        self.near = near
+        self.interval = settings.interval
+        self.most = settings.keys
+        self.file = SnapshotFile(settings.snapshot) if settings.snapshot else None
+        self.fleet = Fleet(pool, settings.fleet_key, settings.keys) if settings.fleet else None
+        self._hot_set = HotSet(settings.keys)
+        self._restored = False
+        self._saving = asyncio.Lock()
+        self._failed = False
+
+    async def restore(self) -> list[Entry]:
+        """What was in use before, the most used first; a file that is no good is reported."""
+        try:
+            weights = await asyncio.to_thread(self.file.read) if self.file else []
+        except FileNotFoundError:
+            weights = []
+        except (SnapshotError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            log.warning("snapshot ignored", reason=reason)
+            weights = []
+        self._hot_set.restore(weights, time.monotonic())
+        self._restored = True
+        return [entry for entry, _ in weights]
+
+    async def keep(self) -> None:
+        """Save every now and then, for ever."""
+        while self.file is not None or self.fleet is not None:
+            await asyncio.sleep(self.interval * random.uniform(0.9, 1.1))
+            await self.save()
+
+    async def save(self, *, last: bool = False) -> None:
+        """Remember what is in use now; `last`: the sidecar stops, so be quick."""
+        in_use = await self._in_use()
+        if self.file is not None:
+            async with self._saving:
+                await self._write(self.file, in_use)
+        if self.fleet is not None:
+            own = [entry for entry in in_use if entry.user is None]
+            try:
+                async with asyncio.timeout(LAST_TIME if last else self.interval):
+                    await self.fleet.share(own)
+            except Refused as error:
+                self.refused(error)
+            except (Unreachable, TimeoutError) as error:
+                log.debug("hot set not shared", reason=str(error))
+
+    def refused(self, error: Refused) -> None:
+        """The server does not let the fleet's key be used: do without."""
+        if self.fleet is None:
+            return  # reading and sharing were under way at once, and both were refused
+        self.fleet = None
+        log.warning("warm.fleet turned off: the server refuses it", reason=str(error))
+
+    async def _in_use(self) -> list[Entry]:
+        """What the near cache holds, the most used first. Others have turns in between."""
+        found: list[tuple[int, int, str, bytes]] = []
+        table = self.pool.plane.table
+        first = least = 0
+        while (part := in_use(self.near.cache, table, first, SLOTS, least)) is not None:
+            found += part
+            if len(found) > self.most + TURN:
+                least = 1 + _keep_best(found, self.most)
+            first += SLOTS
+            await asyncio.sleep(0)
+        _keep_best(found, self.most)
+        places = {space.number: key for key, space in self.near.spaces.items()}
+        own = self.pool.login.user
+        entries = []
+        for _, space, command, arguments in found:
+            user, db = places[space]
+            user = None if user == own else user
+            entries.append(Entry(user, db, command.encode(), arguments))
+            if len(entries) % TURN == 0:
+                await asyncio.sleep(0)
+        return entries
+
+    async def _write(self, file: SnapshotFile, in_use: Sequence[Entry]) -> None:
+        now = time.monotonic()
+        for at in range(0, len(in_use), TURN):
+            self._hot_set.seen(in_use[at : at + TURN], now, at)
+            await asyncio.sleep(0)
+        weights = self._hot_set.weights(now)
+        if not self._restored or not weights:
+            return  # what is there is better than nothing
+        try:
+            await asyncio.to_thread(lambda: file.write(encode(weights)))
+        except OSError as error:
+            if not self._failed:
+                log.error("snapshot not saved", reason=error.strerror or str(error))
+            self._failed = True
+        else:
+            self._failed = False
+
+
+def _keep_best(found: list[tuple[int, int, str, bytes]], most: int) -> int:
+    """Leave so many, the most used first; how often the last of them has been."""
+    found.sort(key=itemgetter(0), reverse=True)
+    del found[most:]
+    return found[-1][0] if found else 0
+
+
+def parsed(replies: Sequence[bytes]) -> list[Any]:
+    """Replies as Python values. Raises Refused for the first error among them."""
+    reader = hiredis.Reader()
+    for reply in replies:
+        if is_error(reply):
+            raise Refused(reply)
+        reader.feed(reply)
+    return [reader.gets() for _ in replies]

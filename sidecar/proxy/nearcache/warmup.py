@@ -1,0 +1,233 @@
+"""Warm start: the near cache is filled with what was in use before.
+
+`policy.warmup` decides what to load next; names come from `sources`, and `snapshot` keeps them.
+The reads are sent on the near cache's tracked connections, exactly as if clients had asked, so
+everything that the cache promises holds for them too.
+
+The sidecar's own user can be served from the start. What other users have read is loaded when the
+first client of theirs has logged in: only then is there a password to read it with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from sidecar.policy.warm_set import Entry, Place
+from sidecar.policy.warmup import Phase, WarmUp
+from sidecar.proxy.io.tracked_link import TrackedLink
+from sidecar.proxy.nearcache.keeper import NearCacheKeeper, Space, SpaceKey
+from sidecar.proxy.nearcache.snapshot import Memory
+from sidecar.proxy.nearcache.sources import Sources
+from sidecar.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from sidecar.proxy.links.pool import Pool
+
+log = structlog.get_logger()
+
+# How often answers are looked for while loading.
+PAUSE = 0.001
+# Databases that are warmed: each takes a connection.
+PLACES = 64
+# The cache is full enough: what is loaded further would push out what is used more.
+FULL = 0.95
+# Keys handled without letting others have a turn.
+TURN = 200
+
+Show = Callable[[int, int], None]
+"""Told of (done, total) as loading goes on."""
+
+
+class Warmup:
+    """The warm start of one pool. `show`, if set, is told of its progress instead of the log."""
+
+    def __init__(
+        self, pool: Pool, near: NearCacheKeeper, settings: Settings, show: Show | None = None
+    ) -> None:
+        self.pool = pool
+        self.near = near
+        self.settings = settings.warm
+        self.show = show
+        self.memory = Memory(pool, near, settings.warm)
+        self._sources = Sources(pool, self.memory, settings.warm, settings.cache)
+        self._counts: dict[str, int] = {}
+        self._machine: WarmUp | None = None
+        self._later: dict[SpaceKey, list[Entry]] = {}
+        self._told = 0
+
+    @classmethod
+    def of(cls, pool: Pool, settings: Settings, show: Show | None) -> Warmup | None:
+        """The warm start that is configured; None when there is none."""
+        warm = settings.warm
+        if pool.near is None or not (warm.snapshot or warm.fleet or warm.key_file or warm.scan):
+            return None
+        return cls(pool, pool.near, settings, show)
+
+    def begin(self) -> None:
+        """Warm up beside, as soon as there is an upstream."""
+        self.near.on_space = self._on_space
+        self.pool.spawn(self._run())
+        self.pool.spawn(self.memory.keep())
+
+    def ready(self) -> bool:
+        """Whether clients need not wait for it."""
+        return self._machine is not None and self._machine.ready(time.monotonic())
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Counters and gauges; the duration in seconds."""
+        machine = self._machine or self._new()
+        return {
+            "state": machine.phase.value,
+            "total": machine.total,
+            "loaded": machine.loaded,
+            "failed": machine.failed,
+            "duration": machine.duration(time.monotonic()),
+            "sources": dict(self._counts),
+        }
+
+    def _new(self) -> WarmUp:
+        settings = self.settings
+        return WarmUp(time.monotonic(), settings.deadline, settings.concurrency, settings.rate)
+
+    async def _run(self) -> None:
+        restored = await self.memory.restore()
+        await self._upstream()
+        machine = self._machine = self._new()
+        try:
+            entries, self._counts = await self._sources.gather(restored)
+        except BaseException:
+            machine.stop(time.monotonic())
+            raise
+        own = [entry for entry in entries if entry.user is None]
+        for entry in entries:
+            if entry.user is not None:
+                self._later.setdefault(entry.place, []).append(entry)
+        for key in [key for key in self._later if key in self.near.spaces]:
+            self._on_space(key)
+        log.info("warming up", keys=len(own), **self._counts)
+        await self._warm(machine, own, self._progress)
+
+    async def _upstream(self) -> None:
+        """Wait until there is one."""
+        while True:
+            if await self.pool.bring_up(self.pool.default) is None:
+                return
+            await asyncio.sleep(0.1)
+
+    def _on_space(self, key: SpaceKey) -> None:
+        """A user's first client is here: what other clients of theirs have read can be loaded."""
+        if entries := self._later.pop(key, None):
+            self.pool.spawn(self._warm(self._new(), entries, lambda machine: None))
+
+    async def _warm(
+        self, machine: WarmUp, entries: Sequence[Entry], progress: Callable[[WarmUp], None]
+    ) -> None:
+        """Load these, and have them cached for a while."""
+        held: dict[Place, Space] = {}
+        try:
+            machine.found(entries, time.monotonic())
+            for place in machine.places:
+                space = self._hold(place) if len(held) < PLACES else None
+                if space is None:
+                    machine.give_up(place, time.monotonic())
+                else:
+                    held[place] = space
+            try:
+                async with asyncio.timeout(self.settings.deadline + self.settings.hold):
+                    await self._load(machine, held, progress)
+            except TimeoutError:
+                pass
+            machine.stop(time.monotonic())
+            progress(machine)
+            await asyncio.sleep(self.settings.hold)
+        finally:
+            machine.stop(time.monotonic())
+            for space in held.values():
+                self.near.let_go(space)
+        await self._release(entries)
+
+    def _hold(self, place: Place) -> Space | None:
+        user, db = place
+        if user is None:
+            return self.near.hold(replace(self.pool.login, db=db))
+        return self.near.hold(self.near.spaces[place].login)
+
+    async def _load(
+        self,
+        machine: WarmUp,
+        held: Mapping[Place, Space],
+        progress: Callable[[WarmUp], None],
+    ) -> None:
+        links: dict[Place, TrackedLink | None] = {}
+        while machine.phase is Phase.LOADING:
+            now = time.monotonic()
+            for place in machine.places:
+                self._look(machine, place, held[place], links, now)
+            up = {place: link for place, link in links.items() if link is not None}
+            for entry in machine.due(up, now):
+                if up[entry.place].load(entry.request):
+                    machine.asked(entry)
+                else:
+                    machine.passed(entry, self._is_here(entry), now)
+            for link in up.values():
+                link.flush()
+            counts = self.near.cache.snapshot()
+            if counts["bytes"] > FULL * counts["budget"]:
+                return
+            if machine.phase is Phase.LOADING:
+                progress(machine)
+                await asyncio.sleep(PAUSE)
+
+    def _look(
+        self,
+        machine: WarmUp,
+        place: Place,
+        space: Space,
+        links: dict[Place, TrackedLink | None],
+        now: float,
+    ) -> None:
+        """See what has become of a place and its connection."""
+        link = space.link
+        if links.get(place) not in (None, link):
+            machine.lost(place, now)
+        links[place] = link
+        if link is not None:
+            machine.answered(place, link.pending, self._is_here, now)
+        elif space.refused or not self.near.usable:
+            machine.give_up(place, now)
+
+    def _is_here(self, entry: Entry) -> bool:
+        return self.near.cache.holds(entry.key) > 0
+
+    async def _release(self, entries: Sequence[Entry]) -> None:
+        """What has not become hot meanwhile is to be cached no more."""
+        if self.near.settings.mode != "hot":
+            return
+        for number, entry in enumerate(entries):
+            if entry.key not in self.near.hot:
+                self.near.cache.want(entry.key, False)
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)
+
+    def _progress(self, machine: WarmUp) -> None:
+        done, total = machine.loaded + machine.failed, machine.total
+        if self.show is not None:
+            self.show(done, total)
+        if machine.phase is Phase.DONE:
+            if self.pool.tracing is not None:
+                counts = {"sidecar.loaded": machine.loaded, "sidecar.failed": machine.failed}
+                began = time.monotonic() - machine.duration(time.monotonic())
+                self.pool.tracing.note("warm up", began, counts)
+            seconds = round(machine.duration(time.monotonic()), 3)
+            log.info(
+                "warmed up", loaded=machine.loaded, failed=total - machine.loaded, seconds=seconds
+            )
+        elif self.show is None and 10 * done // max(total, 1) > self._told:
+            self._told = 10 * done // total
+            log.info("warming up", done=done, of=total)

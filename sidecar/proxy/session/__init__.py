@@ -1,0 +1,1 @@
+"""Commands about the session itself, which the sidecar serves."""

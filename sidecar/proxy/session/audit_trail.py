@@ -1,0 +1,39 @@
+"""From clients to the audit stream: who did it, in words."""
+
+from __future__ import annotations
+
+from sidecar.policy.audited_commands import shown
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.session.client_list import printable_address
+from sidecar.telemetry.audit import Audit
+
+
+class AuditTrail:
+    """Tells `stream` what clients do."""
+
+    def __init__(self, stream: Audit) -> None:
+        self.stream = stream
+
+    def noted(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
+        """What the plane has noted: see Plane.use_audit."""
+        if client is None:
+            self.stream.note(kind, detail=command)
+            return
+        login = client.identity.login
+        who = (_text(login.user), login.db, client.id, _address(client))
+        if kind != "command":
+            self.stream.denied(kind, command, *who)
+        elif (subcommand := shown(command, second.decode("latin-1"))) is not None:
+            self.stream.command(command, subcommand, *who)
+
+    def login(self, client: Client, user: bytes | None, accepted: bool) -> None:
+        """The server has judged a client's credentials."""
+        self.stream.login(accepted, _text(user), client.id, _address(client))
+
+
+def _text(user: bytes | None) -> str:
+    return (user or b"default").decode("utf-8", "replace")
+
+
+def _address(client: Client) -> str:
+    return printable_address(client.peer).decode() or "unix"

@@ -1,0 +1,271 @@
+"""The CLIENT command: names, ids, the list of clients, and what is aimed at other clients.
+
+The ids and addresses that clients see are the sidecar's, since the server knows only its links.
+So a command that names a client of ours is served here, or put to the server with the id of the
+link which that client has to itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hiredis import pack_command
+
+from sidecar.proxy.io.client import PINNED_MODE, Client
+from sidecar.proxy.links.greeting import ServerConnection
+from sidecar.proxy.session import client_list
+from sidecar.proxy.session.client_list import Line, Listed, printable_address
+from sidecar.proxy.session.hello import is_plain_word, server_id, wants_fresh
+from sidecar.proxy.session.passthrough import pass_through, unchanged
+
+if TYPE_CHECKING:
+    from sidecar.proxy.links.pool import Pool
+
+OK = b"+OK\r\n"
+# State that only a connection of one's own can carry.
+PINNING = frozenset({b"TRACKING", b"REPLY", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA",
+                     b"IMPORT-SOURCE"})  # fmt: skip
+# Put to the server on a connection made for it.
+PASSED_THROUGH = frozenset({b"KILL", b"UNBLOCK", b"PAUSE", b"UNPAUSE"})
+
+
+class ClientCommands:
+    """Serves CLIENT. `by_id` are all clients there are, by the id they were given here."""
+
+    def __init__(
+        self, pool: Pool, by_id: Mapping[int, Client], setinfo_known: Callable[[], bool]
+    ) -> None:
+        self.pool = pool
+        self.by_id = by_id
+        self.setinfo_known = setinfo_known
+
+    def run(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        """Serve a CLIENT command of a client on a shared link."""
+        sub = args[1].upper() if len(args) > 1 else b""
+        greeted = client.identity.greeted
+        if greeted is None or greeted.unauthenticated or greeted.refused_name is not None:
+            self._when_up(client, client.forward)
+        elif sub == b"ID" and len(args) == 2:
+            client.answer(b":%d\r\n" % client.id)
+        elif sub == b"GETNAME" and len(args) == 2:
+            client.answer(_name_of(client))
+        elif sub == b"SETNAME" and len(args) == 3 and is_plain_word(args[2]):
+            client.name = args[2]
+            client.fresh = wants_fresh(args[2])
+            if self.pool.tracing is not None:
+                self.pool.tracing.named(client, args[2])
+            client.answer(OK)
+        elif sub == b"SETINFO" and len(args) == 4 and self._set_info(client, args[2], args[3]):
+            client.answer(OK)
+        elif sub == b"LIST":
+            self._list(client, args, raw)
+        elif sub == b"INFO" and len(args) == 2:
+            self._info(client, raw)
+        elif sub == b"TRACKING" and (at := _place_of_redirect(args)):
+            client.task = self.pool.spawn(self._redirect(client, args, at))
+        elif sub in PINNING and not (sub == b"REPLY" and args[2:3] == [b"ON"]):
+            self.pool.dedicated.give_one(client, pinned=True)
+        elif sub in PASSED_THROUGH:
+            self._pass_through(client, args)
+        else:
+            client.forward()
+
+    def run_pinned(self, client: Client, args: Sequence[bytes]) -> None:
+        """A CLIENT command of a pinned client: ids that we have given out are put right."""
+        if args[1].upper() == b"TRACKING" and (at := _place_of_redirect(args)):
+            client.task = self.pool.spawn(self._redirect(client, args, at))
+        else:
+            client.pass_on(pack_command(tuple(self._translate(args))))
+
+    # Names
+
+    def _when_up(self, client: Client, act: Callable[[], None]) -> None:
+        """Do something that needs the shared link, now or when it is there."""
+        if client.identity.link.up or client.identity.link.refusing:
+            act()
+        else:
+            client.identity.waiting.add(client)
+            self.pool.connect(client.identity)
+
+    def _set_info(self, client: Client, attribute: bytes, value: bytes) -> bool:
+        if not self.setinfo_known() or not is_plain_word(value):
+            return False
+        if attribute.upper() == b"LIB-NAME":
+            client.lib_name = value
+        elif attribute.upper() == b"LIB-VER":
+            client.lib_version = value
+        else:
+            return False
+        return True
+
+    def introduction(self, client: Client) -> list[bytes]:
+        """Requests that make a pinned link look like its client to CLIENT LIST."""
+        requests = []
+        if client.name:
+            requests.append(pack_command((b"CLIENT", b"SETNAME", client.name)))
+        if client.lib_name and self.setinfo_known():
+            requests.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-NAME", client.lib_name)))
+        if client.lib_version and self.setinfo_known():
+            requests.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-VER", client.lib_version)))
+        return requests
+
+    # Other clients
+
+    def _pass_through(self, client: Client, args: Sequence[bytes]) -> None:
+        """CLIENT KILL and UNBLOCK may name one of our clients, by an id or address we gave out."""
+        change: Callable[[bytes, ServerConnection], bytes] = unchanged
+        if args[1].upper() == b"KILL":
+            other = self._named(args)
+            if other is not None:
+                _kill(client, other, skip_me=len(args) > 3)
+                return
+            if b"USER" in (words := [a.upper() for a in args[:-1]]):
+                user = args[words.index(b"USER") + 1]
+
+                def change(reply: bytes, _: ServerConnection) -> bytes:
+                    self._close_clients_of(user, client)
+                    return reply
+
+        request = pack_command(tuple(self._translate(args)))
+        client.task = self.pool.spawn(pass_through(self.pool, client, request, change))
+
+    def _close_clients_of(self, user: bytes, asking: Client) -> None:
+        """The server has closed this user's links: so end the clients behind them."""
+        for other in list(self.by_id.values()):
+            if other is not asking and (other.identity.login.user or b"default") == user:
+                other.close("killed")
+
+    def _named(self, args: Sequence[bytes]) -> Client | None:
+        """The client of ours that a CLIENT KILL with just one filter means."""
+        if len(args) == 3:
+            kind, value = b"ADDR", args[2]
+        elif len(args) == 4:
+            kind, value = args[2].upper(), args[3]
+        else:
+            return None
+        if kind == b"ID":
+            return self._client_of(value)
+        if kind == b"ADDR":
+            own = self.by_id.values()
+            return next((c for c in own if printable_address(c.peer) == value), None)
+        return None
+
+    def _client_of(self, number: bytes) -> Client | None:
+        """The client with this id; None when it is not one of ours, or no id at all."""
+        return self.by_id.get(int(number)) if number.isdigit() and len(number) < 19 else None
+
+    def _translate(self, args: Sequence[bytes]) -> list[bytes]:
+        """Arguments of a CLIENT command with our ids replaced by the server's.
+
+        An id of ours whose client has no connection of its own becomes 0, which no server uses.
+        """
+        changed = list(args)
+        words = [a.upper() for a in args]
+        at = None
+        if words[1] == b"UNBLOCK" and len(args) > 2:
+            at = 2
+        else:
+            mark = {b"KILL": b"ID", b"TRACKING": b"REDIRECT"}.get(words[1], b"")
+            if mark in words[2:-1]:
+                at = words.index(mark, 2) + 1
+        if at is not None and (other := self._client_of(args[at])) is not None:
+            up = other.dedicated
+            changed[at] = b"%d" % (up.server_id if up is not None else 0)
+        return changed
+
+    async def _redirect(self, client: Client, args: Sequence[bytes], at: int) -> None:
+        """CLIENT TRACKING ... REDIRECT names a client, at `at`, by an id that we have given out.
+
+        The server must know it, so the named client gets a connection of its own first.
+        """
+        other = self._client_of(args[at])
+        if other is not None and other is not client and other.dedicated is None:
+            await self.pool.dedicated.pin(other)
+        client.task = None
+        if client.closed:
+            return
+        if client.mode == PINNED_MODE:
+            client.pass_on(pack_command(tuple(self._translate(args))))
+        else:
+            # Pinned, it meets the same command again, and the id is put right there.
+            self.pool.dedicated.give_one(client, pinned=True)
+
+    # The list of clients
+
+    def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        """CLIENT LIST, with this sidecar's clients in the place of its links."""
+        words = [a.upper() for a in args[2:4]]
+        wanted: set[int] | None = None
+        if words[:1] == [b"ID"] and len(args) > 3 and all(a.isdigit() for a in args[3:]):
+            wanted = {int(a) for a in args[3:]}
+            raw = pack_command((b"CLIENT", b"LIST"))
+        normal = words[:1] != [b"TYPE"] or words[1:] == [b"NORMAL"]
+
+        def ours(reply: bytes, connection: ServerConnection) -> bytes:
+            asker = server_id(connection.hello)
+            return client_list.rewrite(reply, lambda lines: with_ours(lines, asker))
+
+        def with_ours(lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
+            links = {up.server_id for up in self.pool.plane.upstreams}
+            links |= self.pool.own_ids
+            if self.pool.near is not None:
+                links |= self.pool.near.server_ids()
+            listed = [_listed(c, c is client) for c in self.by_id.values()] if normal else []
+            for line in client_list.merge(lines, links, listed, asker):
+                if wanted is None or int(line[b"id"]) in wanted:
+                    yield line
+
+        client.task = self.pool.spawn(pass_through(self.pool, client, raw, ours))
+
+    def _info(self, client: Client, raw: bytes) -> None:
+        """CLIENT INFO: the line of a connection like this client's, with what is its own."""
+
+        def own(lines: Mapping[int, Line]) -> list[Line]:
+            return [client_list.own_line(line, _listed(client, False)) for line in lines.values()]
+
+        def change(reply: bytes, _: ServerConnection) -> bytes:
+            return client_list.rewrite(reply, own)
+
+        client.task = self.pool.spawn(pass_through(self.pool, client, raw, change))
+
+
+def _place_of_redirect(args: Sequence[bytes]) -> int:
+    """Where the id after REDIRECT stands; 0 when there is none."""
+    words = [a.upper() for a in args[:-1]]
+    return words.index(b"REDIRECT") + 1 if b"REDIRECT" in words else 0
+
+
+def _name_of(client: Client) -> bytes:
+    if client.name:
+        return b"$%d\r\n%b\r\n" % (len(client.name), client.name)
+    return b"_\r\n" if client.identity.login.proto == 3 else b"$-1\r\n"
+
+
+def _kill(client: Client, other: Client, *, skip_me: bool) -> None:
+    """Kill a client of ours. The old form (an address alone) answers OK, the new a count."""
+    if other is not client:
+        other.close("killed")
+        client.answer(b":1\r\n" if skip_me else OK)
+    elif skip_me:
+        client.answer(b":0\r\n")
+    else:
+        client.skip()
+        client.say(OK)
+        client.finish()
+
+
+def _listed(client: Client, asking: bool) -> Listed:
+    """The facts of a client's line. `asking`: it is the one that asks for the list."""
+    up = client.dedicated or client.identity.link
+    return Listed(
+        client.id,
+        up.server_id,
+        printable_address(client.peer),
+        client.name,
+        client.lib_name,
+        client.lib_version,
+        int(time.monotonic() - client.since),
+        asking,
+    )

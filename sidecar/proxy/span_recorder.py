@@ -1,0 +1,240 @@
+"""Traces: the shell of what the core records (core/observe/trace_records.pyx).
+
+At each tick the records made since the last are taken, turned into spans, kept for who asks
+(`recent`), and given to the exporter, if there is one; slow commands are logged. What the sidecar
+does by itself (following a master, warming up) becomes a span with `note`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import socket
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from sidecar.core.observe.trace_records import LOCAL, Traces
+from sidecar.core.stats import bucket_of
+from sidecar.policy import trace_context
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.upstream import Upstream
+from sidecar.proxy.nearcache.hot_keys import shown
+from sidecar.settings.schema import Tracing as Settings
+from sidecar.telemetry import spans
+from sidecar.telemetry.span_export import SpanExport
+from sidecar.telemetry.spans import NOBODY, Attributes, Peer, Record, Trace
+
+if TYPE_CHECKING:
+    from sidecar.proxy.links.greeting import Target
+    from sidecar.proxy.links.pool import Pool
+
+log = structlog.get_logger()
+
+# Of what may be recorded, the share that sampled commands leave to slow and failed ones.
+RESERVE = 0.25
+NEVER = 0xFFFF_FFFF
+# Servers told apart; of a fleet that has seen more masters than this, the newest share a number.
+SERVERS = 1000
+LAST_WORDS = 2.0  # seconds for the last spans when the sidecar ends
+
+
+class SpanRecorder:
+    """Makes traces of one pool's commands. Raises ExportError if they can't be sent."""
+
+    def __init__(self, pool: Pool, settings: Settings) -> None:
+        self.pool = pool
+        self.settings = settings
+        self.export: SpanExport | None = None
+        if settings.endpoint:
+            version = pool.version.decode()
+            self.export = SpanExport(settings.endpoint, settings.service, version)
+        self.exemplars: dict[str, dict[int, tuple[str, str, float, float]]] = {}
+        self._recent: dict[str, deque[Trace]] = {
+            why: deque(maxlen=settings.recent) for why in ("sampled", "slow", "failed", "internal")
+        }
+        self._servers: list[Peer] = [NOBODY]
+        self._traces: Traces
+        self._reserve = RESERVE
+        self._allowed = 0.0
+        self._granted = 0
+        self._broken = False
+        self._ticked = time.monotonic()
+
+    @classmethod
+    def of(cls, pool: Pool, settings: Settings) -> SpanRecorder | None:
+        """The one that is configured; None when nobody would see a trace."""
+        return cls(pool, settings) if settings.endpoint or settings.recent else None
+
+    def begin(self) -> None:
+        """The plane exists now."""
+        settings, plane = self.settings, self.pool.plane
+        follows = settings.endpoint or settings.context
+        self._traces = Traces(
+            plane.table,
+            random.getrandbits(64),
+            share=settings.sample if settings.endpoint else 0.0,
+            failed=settings.failed,
+            keys=settings.keys != "none",
+        )
+        self._reserve = RESERVE if follows else 1.0
+        self._allow(settings.max_per_second)
+        slow = settings.slow * 1e6
+        plane.use_traces(self._traces, min(int(slow), NEVER) if slow else NEVER)
+        self.pool.maintenance.on_tick.append(self.tick)
+
+    # What the core needs to know
+
+    def join(self, client: Client, db: int) -> None:
+        """A client is on this database from now on."""
+        client.use_db(db)
+
+    def named(self, client: Client, name: bytes) -> None:
+        """A client has given itself a name: it may be the trace it wants its commands in."""
+        if self.settings.context:
+            context = trace_context.of_name(name)
+            if context is None:
+                client.join_trace(b"", False)
+            else:
+                client.join_trace(context.trace_id + context.span_id, context.sampled)
+
+    def attached(self, up: Upstream, target: Target, sock: socket.socket) -> None:
+        """A link leads to this server now."""
+        endpoint = target.endpoint
+        if endpoint.kind == "unix":
+            server = Peer(endpoint.path, 0)
+        else:
+            server = Peer(endpoint.host, endpoint.port, *_ends(sock))
+        if server not in self._servers and len(self._servers) < SERVERS:
+            self._servers.append(server)
+        up.known_as(self._servers.index(server) if server in self._servers else 0)
+
+    # Records become traces
+
+    def tick(self, now: float) -> None:
+        """Take what has been recorded, and allow more. An error ends tracing, and nothing else."""
+        if self._broken:
+            return
+        try:
+            self._take()
+            self._allow_more(now)
+        except Exception as error:
+            self._broken = True
+            self._traces.allow(0)
+            log.error("tracing has failed, and is off now", error=repr(error), exc_info=error)
+
+    def _take(self) -> None:
+        # Both clocks are read together: what they say is some microseconds apart, no more.
+        zero = time.time_ns() - self.pool.plane.clock * 1000
+        for taken in self._traces.take():
+            record = Record._make(taken)
+            key = self._key(record.key, record.key_size)
+            trace = spans.of_command(
+                record, zero, self._client(record.client), self._servers[record.server], key
+            )
+            if "slow" in trace.why:
+                _tell_slow(record, trace, key)
+            if self._keep(trace):
+                self._note_exemplar(record, trace)
+
+    def _allow_more(self, now: float) -> None:
+        # At most as much as in one second, so that what comes after a quiet time is not cut.
+        limit = self.settings.max_per_second
+        spent = self._granted - self._traces.allowed
+        self._allow(min(self._allowed - spent + (now - self._ticked) * limit, limit))
+        self._ticked = now
+
+    def _allow(self, records: float) -> None:
+        self._allowed = max(records, 0.0)
+        self._granted = int(self._allowed)
+        self._traces.allow(self._granted, int(self._reserve * self.settings.max_per_second))
+
+    def note(self, name: str, began: float, attributes: Attributes, error: str = "") -> None:
+        """Something that the sidecar did by itself is over; it began at this time.monotonic()."""
+        end = time.time_ns()
+        start = end - int((time.monotonic() - began) * 1e9)
+        self._keep(spans.of_work(name, start, end, attributes, error))
+
+    def _keep(self, trace: Trace) -> bool:
+        """Keep it for who asks, and have it sent; whether it will be."""
+        for why in trace.why:
+            self._recent[why].append(trace)
+        return self.export is not None and self.export.give(trace.spans)
+
+    def _note_exemplar(self, record: Record, trace: Trace) -> None:
+        """This is the newest trace for a bucket of a latency histogram."""
+        row = self.pool.plane.table.lookup(record.command.encode())
+        if row is None or not record.queued or record.flags & LOCAL:
+            return
+        took = record.end - record.queued
+        root = trace.spans[0]
+        newest = (f"{root.trace_id:032x}", f"{root.span_id:016x}", took / 1e6, root.end / 1e9)
+        self.exemplars.setdefault(row["family"], {})[bucket_of(took)] = newest
+
+    def _client(self, number: int) -> Peer:
+        client = self.pool.commands.by_id.get(number)
+        if client is None or not isinstance(client.peer, tuple):
+            return NOBODY
+        host, port = client.peer[:2]
+        return Peer(host, port, host, port)
+
+    def _key(self, key: bytes, size: int) -> str:
+        if not size or self.settings.keys == "none":
+            return ""
+        if self.settings.keys == "hash":
+            whole = key if size == len(key) else key + b"%d" % size
+            return "#" + hashlib.sha256(whole).hexdigest()[:16]
+        return shown(key) + ("…" if size > len(key) else "")
+
+    # For who asks
+
+    def recent(self, most: int, why: str = "") -> list[dict[str, object]]:
+        """The newest traces, newest first: all, or those of one kind."""
+        kinds = [why] if why else list(self._recent)
+        found = {id(trace): trace for kind in kinds for trace in self._recent.get(kind, ())}
+        newest = sorted(found.values(), key=lambda trace: trace.spans[0].end)[::-1]
+        return [trace.as_dict() for trace in newest[:most]]
+
+    def snapshot(self) -> Mapping[str, Any]:
+        """Counters, and the exemplars of latency histograms: {family: {bucket: (trace id,
+        span id, seconds, time)}}."""
+        counts = self._traces.stats()
+        sent = self.export.snapshot() if self.export is not None else {}
+        dropped: Any = sent.get("dropped", {})
+        return {
+            "commands": {why: counts[why] for why in ("sampled", "slow", "failed")},
+            "unrecorded": counts["dropped"],
+            "spans_exported": sent.get("exported", 0),
+            "spans_dropped": {"queue": 0, "export": 0, **dropped},
+            "exemplars": self.exemplars,
+        }
+
+    async def close(self) -> None:
+        """Send what is left."""
+        self.tick(time.monotonic())
+        if self.export is not None:
+            await self.export.close(LAST_WORDS)
+
+
+def _tell_slow(record: Record, trace: Trace, key: str) -> None:
+    facts = {"key": key, "error": record.error}
+    log.warning(
+        "slow command",
+        command=record.command,
+        ms=(record.end - record.start) / 1000,
+        client=record.client,
+        db=record.db,
+        trace_id=f"{trace.spans[0].trace_id:032x}",
+        **{name: fact for name, fact in facts.items() if fact},
+    )
+
+
+def _ends(sock: socket.socket) -> tuple[str, int]:
+    try:
+        host, port = sock.getpeername()[:2]
+    except (OSError, ValueError):
+        return "", 0
+    return host, port

@@ -1,0 +1,55 @@
+"""The rules of the near cache: prefixes of keys, and what holds for keys that begin with them.
+
+Written `prefix option …`, the options `never`, `max_ttl=TIME` and `max_staleness=TIME`. A rule
+whose prefix is `*` fits every key. Text in, values or ValueError out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sidecar.settings.fields import parse_duration
+
+MOST = 64
+
+
+@dataclass(frozen=True)
+class CacheRule:
+    """What holds for keys that begin with `prefix`. Times in seconds, 0: the cache's own."""
+
+    prefix: bytes
+    never: bool = False
+    max_ttl: float = 0.0
+    max_staleness: float = 0.0
+
+
+def parse_rules(texts: Iterable[str]) -> tuple[CacheRule, ...]:
+    """All rules, in their order. Raises ValueError with what is wrong and what would be right."""
+    rules = tuple(parse_rule(text) for text in texts)
+    if len(rules) > MOST:
+        raise ValueError(f"{len(rules)} rules; {MOST} at most")
+    return rules
+
+
+def parse_rule(text: str) -> CacheRule:
+    """One rule. Raises ValueError."""
+    words = text.split()
+    if not words:
+        raise ValueError('an empty rule; write a prefix, or "*" for every key')
+    prefix = b"" if words[0] == "*" else words[0].encode()
+    never = False
+    times = {"max_ttl": 0.0, "max_staleness": 0.0}
+    for word in words[1:]:
+        name, equals, value = word.partition("=")
+        if word == "never":
+            never = True
+        elif name in times and equals:
+            times[name] = parse_duration(value)
+        else:
+            raise ValueError(
+                f"{word!r} in {text!r}; write never, max_ttl=10s or max_staleness=100ms"
+            )
+    if never and any(times.values()):
+        raise ValueError(f"{text!r} is never cached and has times as well; keep one of them")
+    return CacheRule(prefix, never, times["max_ttl"], times["max_staleness"])

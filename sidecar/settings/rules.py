@@ -1,0 +1,208 @@
+"""The rules between settings: values that are right by themselves and wrong together.
+
+Each rule yields a line with the path of the key, what is wrong and what would be right. Apart
+from looking whether named files exist, nothing outside the settings is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from sidecar.settings.cache_rules import parse_rules
+from sidecar.settings.schema import Settings
+from sidecar.settings.urls import (
+    Endpoint,
+    is_loopback,
+    parse_host_port,
+    parse_listen,
+    parse_upstream,
+)
+
+# What a header can carry, and nobody guesses.
+_TOKEN = re.compile(r"[!-~]{16,512}")
+# What each of these needs: at least one of the others.
+_WARM_KEPT = {"snapshot", "fleet"}
+_WARM_SOURCES = {*_WARM_KEPT, "key_file", "scan"}
+_WARM_NEEDS = {
+    "fleet_key": {"fleet"},
+    "scan_count": {"scan"},
+    "interval": _WARM_KEPT,
+    **dict.fromkeys(("keys", "concurrency", "rate", "deadline", "hold"), _WARM_SOURCES),
+}
+# Acknowledgements by replicas are asked of any server; the rest is about changing masters.
+_WITHOUT_SENTINEL = ("failover.min_replicas_ack", "failover.ack_timeout")
+
+
+def combinations(settings: Settings) -> Iterator[str]:
+    """Each reason why `settings` cannot be used; none when they can."""
+    listeners = []
+    for url in settings.listen.urls:
+        try:
+            listeners.append(parse_listen(url))
+        except ValueError as error:
+            yield f"listen.urls: {error}"
+    if not settings.listen.urls:
+        yield "listen.urls: empty; name at least one, such as redis://127.0.0.1:6380"
+    taken = [(each.host, each.port, each.path) for each in listeners if each.path or each.port]
+    for host, port, path in sorted({place for place in taken if taken.count(place) > 1}):
+        yield f"listen.urls: {path or f'{host}:{port}'} stands there twice; remove one"
+    yield from _listen_tls(settings, listeners)
+    try:
+        yield from _upstream(settings, parse_upstream(settings.upstream.url))
+    except ValueError as error:
+        yield f"upstream.url: {error}"
+    yield from _admin(settings)
+    yield from _cache(settings)
+    yield from _warm(settings)
+    if settings.limits.client_output_pause > settings.limits.client_output_max:
+        yield (
+            "limits.client_output_pause: above limits.client_output_max, so a slow client would "
+            "be closed before it is ever paused; make it smaller"
+        )
+
+
+def _listen_tls(settings: Settings, listeners: Sequence[Endpoint]) -> Iterator[str]:
+    tls = settings.listen.tls
+    if any(listener.tls for listener in listeners):
+        if not tls.cert_file:
+            yield (
+                "listen.tls.cert_file: empty, but a rediss:// listener needs a certificate; "
+                "`sidecar certs dev` makes one for development"
+            )
+        elif tls.client_auth != "none" and not tls.ca_file:
+            yield (
+                f'listen.tls.client_auth: "{tls.client_auth}", but listen.tls.ca_file is empty; '
+                "set it to the CA that signs the clients' certificates"
+            )
+        elif tls.client_auth == "none" and tls.ca_file:
+            yield (
+                'listen.tls.ca_file: set, but listen.tls.client_auth is "none", so no client is '
+                'checked; set client_auth to "optional" or "required", or remove ca_file'
+            )
+    else:
+        for name in _changed(tls):
+            yield f"listen.tls.{name}: set, but no listener is rediss://; add one or remove it"
+    yield from _key_pair("listen.tls", tls.cert_file, tls.key_file)
+    yield from _files("listen.tls", tls)
+
+
+def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
+    upstream, tls = settings.upstream, settings.upstream.tls
+    yield from _sentinel(settings, endpoint)
+    if not endpoint.tls and not (endpoint.kind == "sentinel" and settings.sentinel.tls == "on"):
+        for name in _changed(tls):
+            yield (
+                f"upstream.tls.{name}: set, but upstream.url ({endpoint}) is not rediss://; "
+                "write rediss:// or remove it"
+            )
+    yield from _key_pair("upstream.tls", tls.cert_file, tls.key_file)
+    yield from _files("upstream.tls", tls)
+    if upstream.backoff_min > upstream.backoff_max:
+        yield "upstream.backoff_min: above upstream.backoff_max; make it smaller"
+
+
+def _admin(settings: Settings) -> Iterator[str]:
+    admin = settings.admin
+    if not admin.listen:
+        return
+    try:
+        host, _ = parse_host_port(admin.listen)
+    except ValueError as error:
+        yield f"admin.listen: {error}"
+        return
+    if not admin.token and not is_loopback(host):
+        yield (
+            f"admin.listen: {admin.listen} can be reached from other hosts, and admin.token is "
+            "empty; set SIDECAR_ADMIN__TOKEN_FILE to a file with a token, or listen on "
+            "127.0.0.1:6381"
+        )
+    if admin.token and not _TOKEN.fullmatch(admin.token):
+        yield (
+            "admin.token: too short, or not printable ASCII without blanks; write 16 to 512 "
+            "characters, for example those of `openssl rand -hex 32`"
+        )
+    if admin.failover and "sentinel" not in settings.upstream.url.partition("://")[0]:
+        yield (
+            "admin.failover: set, but upstream.url is not redis+sentinel://; write the Sentinels' "
+            "URL or remove it"
+        )
+    yield from _key_pair("admin.tls", admin.tls.cert_file, admin.tls.key_file)
+    yield from _files("admin.tls", admin.tls)
+
+
+def _cache(settings: Settings) -> Iterator[str]:
+    hot, cache = settings.hotkeys, settings.cache
+    if hot.width & (hot.width - 1):
+        yield f"hotkeys.width: {hot.width} is not a power of two; write 16384"
+    if hot.cool_share > hot.hot_share:
+        yield "hotkeys.cool_share: above hotkeys.hot_share; make it smaller"
+    if cache.mode in ("hot", "observe") and not hot.enabled:
+        yield f'cache.mode: "{cache.mode}" needs hotkeys.enabled; turn it on, or set mode = "off"'
+    if cache.mode == "rules" and not cache.rules:
+        yield 'cache.rules: empty, but cache.mode is "rules"; name prefixes, "*" for every key'
+    if cache.mode not in ("off", "hot") and settings.upstream.pooling == "session":
+        yield 'cache.mode: upstream.pooling = "session" reads past the cache; set mode = "off"'
+    try:
+        parse_rules(cache.rules)
+    except ValueError as error:
+        yield f"cache.rules: {error}"
+
+
+def _warm(settings: Settings) -> Iterator[str]:
+    warm, changed = settings.warm, set(_changed(settings.warm))
+    off = None
+    if settings.cache.mode in ("off", "observe"):
+        off = f'cache.mode is "{settings.cache.mode}"'
+    elif settings.upstream.pooling == "session":
+        off = 'upstream.pooling is "session"'
+    if changed and off:
+        yield f"warm.{min(changed)}: set, but {off}, so nothing is cached; remove it"
+        return
+    for name, needs in _WARM_NEEDS.items():
+        if name in changed and not changed & needs:
+            others = " or ".join(f"warm.{other}" for other in sorted(needs))
+            yield f"warm.{name}: set without {others}; set that as well, or remove it"
+    folder = os.path.dirname(os.path.abspath(warm.snapshot))
+    if warm.snapshot and (os.path.isdir(warm.snapshot) or not os.path.isdir(folder)):
+        yield f"warm.snapshot: {warm.snapshot!r} cannot be a file; name one in a folder that exists"
+    if warm.key_file and not os.path.isfile(warm.key_file):
+        yield f"warm.key_file: no file {warm.key_file!r}; give the path of a list of keys"
+    if warm.fleet and not warm.fleet_key:
+        yield "warm.fleet_key: empty, but warm.fleet is set; name a key"
+
+
+def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
+    if endpoint.kind != "sentinel":
+        for section in ("sentinel", "failover"):
+            for name in _changed(getattr(settings, section)):
+                if f"{section}.{name}" not in _WITHOUT_SENTINEL:
+                    yield (
+                        f"{section}.{name}: set, but upstream.url ({endpoint}) is not "
+                        "redis+sentinel://; write the Sentinels' URL or remove it"
+                    )
+    if settings.sentinel.username and not settings.sentinel.password:
+        yield "sentinel.username: set, but sentinel.password is empty; set it as well"
+    if settings.breaker.open_for > settings.breaker.open_max:
+        yield "breaker.open_for: above breaker.open_max; make it smaller"
+
+
+def _changed(section: msgspec.Struct) -> Iterator[str]:
+    for field in msgspec.structs.fields(section):
+        if getattr(section, field.name) != field.default:
+            yield field.name
+
+
+def _key_pair(path: str, cert_file: str, key_file: str) -> Iterator[str]:
+    if key_file and not cert_file:
+        yield f"{path}.key_file: set, but {path}.cert_file is empty; name the key's certificate"
+
+
+def _files(path: str, section: msgspec.Struct) -> Iterator[str]:
+    for name in ("cert_file", "key_file", "ca_file"):
+        file = getattr(section, name, "")
+        if file and not os.path.isfile(file):
+            yield f"{path}.{name}: no file {file!r}; give the path of a PEM file"

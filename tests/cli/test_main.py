@@ -1,0 +1,265 @@
+"""The command line as users meet it: real processes, exit codes, one line for each error."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+import sidecar
+
+WAIT = 30.0  # seconds for anything a child is waited for
+
+ANY = ("--listen", "redis://127.0.0.1:0", "--admin", "127.0.0.1:0")
+
+Start = Callable[..., "Running"]
+
+
+def environment(**extra: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+    return {**kept, **extra}
+
+
+def cli(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run to the end."""
+    return subprocess.run(
+        [sys.executable, "-m", "sidecar", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        env=environment(**extra),
+    )
+
+
+class Running:
+    """`sidecar run` in a child, with its log as parsed lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "sidecar", "run", *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+
+    def event(self, name: str) -> dict[str, Any]:
+        """Read log lines up to the one about `name`."""
+        assert self.process.stderr is not None
+        seen = []
+        for line in self.process.stderr:
+            seen.append(line)
+            if line.startswith("{"):
+                entry: dict[str, Any] = json.loads(line)
+                if entry["event"] == name:
+                    return entry
+        raise AssertionError(f"no {name!r} in {seen}")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[Running] = []
+
+    def launch(*arguments: str) -> Running:
+        started.append(Running(*arguments))
+        return started[-1]
+
+    yield launch
+    for each in started:
+        each.close()
+
+
+def exchange(url: str, request: bytes) -> bytes:
+    """Send `request` and read one reply line."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=WAIT) as sock:
+        sock.sendall(request)
+        return sock.makefile("rb").readline()
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=WAIT) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+# -- without serving
+
+
+def test_version() -> None:
+    done = cli("--version")
+    assert (done.returncode, done.stdout) == (0, f"sidecar {sidecar.__version__}\n")
+
+
+def test_version_and_check_do_not_load_the_data_plane() -> None:
+    program = (
+        "import sys; from sidecar.cli.main import main; main(['check'])\n"
+        "heavy = {'aiohttp', 'uvloop', 'structlog', 'prometheus_client', 'cryptography'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        env=environment(),
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("run", "--nonsense"), ("certs",)])
+def test_wrong_arguments(arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert "usage: sidecar" in done.stderr
+
+
+def test_check_sums_up(tmp_path: Path) -> None:
+    toml = tmp_path / "sidecar.toml"
+    toml.write_text('[upstream]\nurl = "redis://u:hunter2@db:7000/1"\n')
+    done = cli("check", "-c", str(toml), "--admin", "", SIDECAR_LISTEN__URLS="unix:///run/x")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "unix:///run/x" in done.stdout
+    assert "redis://u:***@db:7000/1" in done.stdout
+    assert "off" in done.stdout
+    assert "hunter2" not in done.stdout
+
+
+def test_check_lists_every_fault() -> None:
+    done = cli("check", "--set", "a.b=1", "--set", "listen.backlog=x", "--set", "c.d=2")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("sidecar: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--set", "listen.backlog=x"), "listen.backlog: found"),
+        (("--set", "listen.backlog"), "write --set listen.backlog=VALUE"),
+        (("--set", "a.b=1", "--set", "c.d=2"), "(and 1 more: `sidecar check` lists them)"),
+        (("-c", "/nowhere.toml"), "/nowhere.toml: cannot read the file"),
+        (("--upstream", "http://x"), "upstream.url: unknown URL scheme"),
+    ],
+)
+def test_run_refuses_wrong_settings_in_one_line(arguments: tuple[str, ...], says: str) -> None:
+    done = cli("run", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("sidecar: ")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_certs_dev(tmp_path: Path) -> None:
+    done = cli("certs", "dev", "--dir", str(tmp_path), "--host", "redis.internal")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "server.key").exists()
+    again = cli("certs", "dev", "--dir", str(tmp_path))
+    assert again.returncode == 1
+    assert "--force" in again.stderr
+    assert again.stderr.count("\n") == 1
+    assert cli("certs", "dev", "--dir", str(tmp_path), "--force").returncode == 0
+    assert cli("certs", "dev", "--dir", str(tmp_path / "b"), "--host", "a b").returncode == 1
+
+
+# -- serving
+
+
+def test_run_serves_and_stops_in_order(start: Start) -> None:
+    running = start(*ANY)
+    listening = running.event("listening")
+    assert exchange(listening["urls"][0], b"PING\r\n") == b"+PONG\r\n"
+    assert get(listening["admin"] + "/readyz?verbose").endswith("ok\n")
+    assert "sidecar_build_info" in get(listening["admin"] + "/metrics")
+    embedded = listening["upstream"].removeprefix("embedded server at ")
+    assert exchange(embedded, b"PING\r\n") == b"+PONG\r\n"
+    running.process.send_signal(signal.SIGTERM)
+    assert running.event("stopping")["signal"] == "SIGTERM"
+    running.event("stopped")
+    assert running.process.wait(WAIT) == 0
+    for url in (listening["urls"][0], listening["admin"], embedded):
+        with pytest.raises(ConnectionRefusedError):
+            exchange(url, b"")
+
+
+def test_a_second_signal_ends_at_once(start: Start) -> None:
+    running = start(*ANY, "--set", "drain.timeout=1h")
+    listening = running.event("listening")
+    parts = urlsplit(listening["urls"][0])
+    with socket.create_connection((parts.hostname or "", parts.port or 0)) as waiting:
+        waiting.sendall(b"PING\r\nBLPOP nothing 0\r\n")
+        assert waiting.recv(7) == b"+PONG\r\n"
+        running.process.send_signal(signal.SIGTERM)
+        running.event("stopping")
+        running.process.send_signal(signal.SIGTERM)
+        running.event("ending at once")
+        assert running.process.wait(WAIT) == 128 + signal.SIGTERM
+
+
+def test_a_taken_admin_port_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = cli("run", "--listen", "redis://127.0.0.1:0", "--admin", address)
+    assert done.returncode == 1
+    assert f"cannot listen on admin address {address}: address already in use" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_taken_listener_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = cli("run", "--listen", f"redis://127.0.0.1:{port}", "--admin", "")
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert "in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_embedded_server_is_one_line() -> None:
+    done = cli("run", *ANY, "--set", "embedded.args=--nonsense")
+    assert done.returncode == 1
+    assert "the embedded Valkey server could not start" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_losing_the_embedded_server_ends_the_sidecar(start: Start) -> None:
+    running = start(*ANY)
+    listening = running.event("listening")
+    embedded = listening["upstream"].removeprefix("embedded server at ")
+    assert exchange(embedded, b"SHUTDOWN NOSAVE\r\n") == b""
+    assert running.process.wait(WAIT) == 1
+
+
+def test_a_terminal_gets_a_banner() -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sidecar", "run", *ANY], stderr=theirs, env=environment()
+    )
+    os.close(theirs)
+    shown = ""
+    try:
+        while "stop      Ctrl-C" not in shown:
+            shown += os.read(ours, 4096).decode()
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(WAIT)
+        os.close(ours)
+    assert status == 0
+    assert "redis-sidecar is ready: point your application at  redis://127.0.0.1:" in shown
+    assert "http://127.0.0.1:" in shown

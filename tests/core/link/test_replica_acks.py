@@ -1,0 +1,674 @@
+"""Writes that are answered once replicas have them: one WAIT of the sidecar's own per flush."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.harness.exchange import request, table
+from tests.native.loopback import WAIT, LinkError, Loopback
+
+LOTS = 1 << 30
+LOST = (
+    b"-UNCERTAIN the connection to the server was lost before it answered; "
+    b"the command may or may not have been executed\r\n"
+)
+SHORT = (
+    b"-UNREPLICATED the command was executed, but too few replicas acknowledged it in time; "
+    b"its effect may be lost in a failover\r\n"
+)
+GET, SET, PUBLISH = request("GET", "k"), request("SET", "k", "v"), request("PUBLISH", "c", "m")
+MULTI, EXEC = request("MULTI"), request("EXEC")
+BLPOP, WATCH = request("BLPOP", "k", "0"), request("WATCH", "k")
+READONLY = b"-READONLY You can't write against a read only replica.\r\n"
+ABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+NO_WAIT = b"-ERR WAIT cannot be used with replica instances.\r\n"
+PUSH = b">2\r\n+message\r\n$3\r\n:1\r\r\n"
+
+
+@pytest.fixture
+def core() -> Loopback:
+    return Loopback(table(), acks=1)
+
+
+@pytest.fixture
+def link(core: Loopback) -> int:
+    return core.add_link()
+
+
+def flush(core: Loopback, link: int) -> bytes:
+    """What the link's next flush gives the server."""
+    core.seal(link)
+    return core.link_output(link, LOTS)
+
+
+def send(core: Loopback, link: int, *parts: tuple[int, bytes]) -> None:
+    """Clients send, in this order; then one flush."""
+    for session, data in parts:
+        core.feed(session, data)
+    flush(core, link)
+
+
+def again(core: Loopback, link: int) -> bytes:
+    """The connection is dropped: what the next one is given."""
+    core.link_lost(link)
+    core.link_up(link)
+    return flush(core, link)
+
+
+class TestSealing:
+    """Behind the writes of one flush goes one WAIT."""
+
+    def test_one_for_all_of_a_flush(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        core.feed(ann, SET + GET)
+        core.feed(bob, GET + SET + PUBLISH)
+        assert flush(core, link) == SET + GET + GET + SET + PUBLISH + WAIT
+        assert flush(core, link) == b""
+        core.feed(ann, SET)
+        assert flush(core, link) == SET + WAIT
+
+    @pytest.mark.parametrize("command", [GET, request("CONFIG", "GET", "x"), request("PING")])
+    def test_none_where_nothing_is_written(self, core: Loopback, link: int, command: bytes) -> None:
+        core.feed(core.add_session(link), command)
+        assert flush(core, link) == command
+
+    def test_none_without_acks(self) -> None:
+        core = Loopback(table())
+        link = core.add_link()
+        ann = core.add_session(link)
+        core.feed(ann, SET)
+        assert flush(core, link) == SET
+        core.link_receive(link, b"+OK\r\n")
+        assert core.take(ann) == b"+OK\r\n"
+
+    def test_a_transaction_counts_with_its_end(self, core: Loopback, link: int) -> None:
+        core.feed(core.add_session(link), MULTI + SET + EXEC + GET)
+        assert flush(core, link) == MULTI + SET + EXEC + GET + WAIT
+
+    def test_a_block_taken_back_asks_for_nothing(self, core: Loopback, link: int) -> None:
+        core.feed(core.add_session(link), MULTI + SET + SET)
+        assert flush(core, link) == b""
+
+    def test_its_reply_may_come_at_once_or_later(self, core: Loopback, link: int) -> None:
+        """Two flushes before the first reply: each WAIT speaks for the writes before it."""
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET))
+        send(core, link, (bob, SET))
+        core.link_receive(link, b"+1\r\n")
+        assert core.take(ann) == b""
+        core.link_receive(link, b":1\r\n+2\r\n")
+        assert core.take(ann) == b"+1\r\n"
+        assert core.take(bob) == b""
+        core.link_receive(link, b":0\r\n")
+        assert core.take(bob) == SHORT
+
+
+class TestWithholding:
+    """A write's reply, and all replies behind it, wait for the WAIT."""
+
+    def test_what_is_before_a_write_does_not_wait(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, GET), (bob, SET + GET), (ann, GET))
+        core.link_receive(link, b"$1\r\na\r\n+OK\r\n$1\r\nb\r\n")
+        assert core.take(ann) == b"$1\r\na\r\n"
+        assert core.take(bob) == b""
+        core.link_receive(link, b"$1\r\nc\r\n")
+        assert core.take(ann) == b""
+        assert core.outstanding(ann) == 1
+        core.link_receive(link, b":1\r\n")
+        assert core.take(ann) == b"$1\r\nc\r\n"
+        assert core.take(bob) == b"+OK\r\n$1\r\nb\r\n"
+        assert core.link_outstanding(link) == 0
+
+    @pytest.mark.parametrize(
+        ("needed", "reply", "enough"),
+        [
+            (1, b":0\r\n", False),
+            (1, b":1\r\n", True),
+            (1, b":2\r\n", True),
+            (2, b":1\r\n", False),
+            (2, b":2\r\n", True),
+            (2, b":10\r\n", True),
+            (11, b":10\r\n", False),
+            (1, b":99999999999999999999\r\n", True),
+            (1, b":-1\r\n", False),
+            (1, b"+1\r\n", False),
+            (1, NO_WAIT, False),
+            (1, b"-UNBLOCKED force unblock from blocking operation\r\n", False),
+            (1, b"-LOADING x\r\n", False),
+        ],
+    )
+    def test_too_few_is_said(self, needed: int, reply: bytes, enough: bool) -> None:
+        core = Loopback(table(), acks=needed, follows=True)
+        link = core.add_link()
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, GET + SET + GET), (bob, SET))
+        core.link_receive(link, b"+1\r\n+2\r\n+3\r\n+4\r\n" + reply)
+        assert core.take(ann) == b"+1\r\n" + (b"+2\r\n" if enough else SHORT) + b"+3\r\n"
+        assert core.take(bob) == (b"+4\r\n" if enough else SHORT)
+        assert not core.demoted(link)
+        assert core.link_outstanding(link) == 0
+
+    def test_an_error_stays_what_it_is(self, core: Loopback, link: int) -> None:
+        """It was not executed, so "executed, but" would be a lie."""
+        ann = core.add_session(link)
+        send(core, link, (ann, SET + SET + MULTI + SET + EXEC))
+        error = b"-WRONGTYPE x\r\n"
+        core.link_receive(link, error + b"+OK\r\n+OK\r\n+QUEUED\r\n" + ABORT + b":0\r\n")
+        assert core.take(ann) == error + SHORT + b"+OK\r\n+QUEUED\r\n" + ABORT
+
+    def test_a_transaction_s_end_waits_and_its_beginning_does_not(
+        self, core: Loopback, link: int
+    ) -> None:
+        ann = core.add_session(link)
+        send(core, link, (ann, MULTI + SET + EXEC))
+        core.link_receive(link, b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n")
+        assert core.take(ann) == b"+OK\r\n+QUEUED\r\n"
+        core.link_receive(link, b":1\r\n")
+        assert core.take(ann) == b"*1\r\n+OK\r\n"
+
+    def test_split_anywhere(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        data = b"+1\r\n" + PUSH + b"$2\r\nab\r\n-E x\r\n" + PUSH + b"*2\r\n:1\r\n$-1\r\n:1\r\n"
+        for cut in range(1, len(data)):
+            send(core, link, (ann, GET + SET), (bob, SET + GET))
+            core.link_receive(link, data[:cut])
+            before = core.take(ann)
+            assert before == (b"+1\r\n" if cut >= 4 else b"")
+            assert core.take(bob) == b""
+            core.link_receive(link, data[cut:])
+            assert before + core.take(ann) == b"+1\r\n$2\r\nab\r\n"
+            assert core.take(bob) == b"-E x\r\n*2\r\n:1\r\n$-1\r\n"
+
+    def test_byte_by_byte(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        send(core, link, (ann, SET + SET))
+        for byte in b"+a\r\n" + PUSH + b"$3\r\nabc\r\n:1":
+            core.link_receive(link, bytes([byte]))
+            assert core.take(ann) == b""
+        core.link_receive(link, b"\r\n")
+        assert core.take(ann) == b"+a\r\n$3\r\nabc\r\n"
+
+    def test_a_dead_client_holds_nobody_up(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET), (bob, SET))
+        core.link_receive(link, b"+1\r\n+2")
+        core.drop(ann)
+        core.link_receive(link, b"\r\n:1\r\n")
+        assert core.take(bob) == b"+2\r\n"
+        assert core.link_outstanding(link) == 0
+
+    def test_all_clients_are_dead(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET + GET), (bob, SET))
+        core.drop(ann)
+        core.link_receive(link, b"+1\r\n$1\r\na\r\n+2\r\n")
+        core.drop(bob)
+        core.link_receive(link, b":0\r\n")
+        assert core.link_outstanding(link) == 0
+
+    @pytest.mark.parametrize("answered", [0, 5, 15, 16])
+    def test_the_ring_grows_while_replies_are_withheld(
+        self, core: Loopback, link: int, answered: int
+    ) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, GET * answered))
+        core.link_receive(link, b"+x\r\n" * answered)
+        core.take(ann)
+        send(core, link, (ann, SET * 10))
+        core.link_receive(link, b"".join(b":%d\r\n" % i for i in range(10)))
+        send(core, link, (bob, GET * 30 + SET))
+        core.link_receive(link, b":1\r\n" + b"".join(b":%d\r\n" % i for i in range(31)))
+        assert core.take(ann) == b"".join(b":%d\r\n" % i for i in range(10))
+        assert core.take(bob) == b"".join(b":%d\r\n" % i for i in range(30))
+        core.link_receive(link, b":1\r\n")
+        assert core.take(bob) == b":30\r\n"
+
+    @pytest.mark.parametrize("data", [b"+1\r\n:1\r\n+2\r\n", b"junk", b"+1\r\n:1\r\n-ERR x\r\n"])
+    def test_what_nobody_asked_for_ends_the_link(
+        self, core: Loopback, link: int, data: bytes
+    ) -> None:
+        send(core, link, (core.add_session(link), SET))
+        with pytest.raises(LinkError):
+            core.link_receive(link, data)
+
+    @pytest.mark.parametrize("part", [0, 1, len(WAIT) - 1])
+    def test_an_answer_to_what_was_not_sent_ends_the_link(
+        self, core: Loopback, link: int, part: int
+    ) -> None:
+        core.feed(core.add_session(link), SET)
+        core.seal(link)
+        core.link_output(link, len(SET) + part)
+        with pytest.raises(LinkError):
+            core.link_receive(link, b"+OK\r\n:1\r\n")
+
+    def test_replies_made_here_wait_too(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        core.feed(ann, SET)
+        core.say_behind(ann, b"+ann\r\n")
+        core.feed(bob, GET)
+        core.say_behind(bob, b"+bob\r\n")
+        flush(core, link)
+        core.link_receive(link, b"+1\r\n+2\r\n")
+        core.say_behind(ann, b"+late\r\n")
+        assert core.take(ann) == core.take(bob) == b""
+        core.link_receive(link, b":1\r\n")
+        assert core.take(ann) == b"+1\r\n+ann\r\n+late\r\n"
+        assert core.take(bob) == b"+2\r\n+bob\r\n"
+        assert core.link_outstanding(link) == 0
+
+    def test_what_is_counted(self, core: Loopback, link: int) -> None:
+        send(core, link, (core.add_session(link), SET + GET + SET))
+        core.link_receive(link, b"+OK\r\n$-1\r\n-ERR x\r\n:1\r\n")
+        assert core.counters()["calls"] == {"set": 2, "get": 1}
+        assert core.counters()["errors"] == {"string": 1}
+
+
+class TestLoss:
+    """Lost before the WAIT was answered: the write's answer is not known to hold."""
+
+    @pytest.mark.parametrize("come", [0, 2, 4, 9, 11, 12])
+    def test_a_withheld_write_is_uncertain(self, core: Loopback, link: int, come: int) -> None:
+        ann = core.add_session(link)
+        send(core, link, (ann, SET + GET))
+        core.link_receive(link, b"+1\r\n$1\r\na\r\n:"[:come])
+        assert again(core, link) == GET
+        assert core.take(ann) == LOST
+        core.link_receive(link, b"$1\r\nb\r\n")
+        assert core.take(ann) == b"$1\r\nb\r\n"
+        assert core.counters()["uncertain"] == 1
+
+    def test_what_was_given_out_is_not_lost(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET))
+        send(core, link, (bob, SET))
+        core.link_receive(link, b"+1\r\n:1\r\n+2\r\n")
+        assert again(core, link) == b""
+        assert core.take(ann) == b"+1\r\n"
+        assert core.take(bob) == LOST
+
+    def test_a_write_that_was_not_sent_gets_its_wait(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        send(core, link, (ann, GET))
+        core.feed(ann, SET)
+        assert again(core, link) == GET + SET + WAIT
+        core.link_receive(link, b"+1\r\n+2\r\n")
+        assert core.take(ann) == b"+1\r\n"
+        core.link_receive(link, b":1\r\n")
+        assert core.take(ann) == b"+2\r\n"
+
+    def test_nor_does_a_wait_that_was_not_sent_go_twice(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, SET)
+        core.seal(link)
+        assert again(core, link) == SET + WAIT
+
+    def test_a_wait_that_was_sent_in_part(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, SET)
+        core.seal(link)
+        core.link_output(link, len(SET) + 3)
+        assert again(core, link) == b""
+        assert core.take(ann) == LOST
+        core.feed(ann, SET)
+        assert flush(core, link) == SET + WAIT
+
+    def test_writes_that_are_all_lost_need_no_wait(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, SET)
+        core.link_output(link, LOTS)
+        assert again(core, link) == b""
+        core.feed(ann, GET)
+        assert flush(core, link) == GET
+
+    def test_a_refusal_of_the_sidecar(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        send(core, link, (ann, SET + GET))
+        core.link_receive(link, b"+1\r\n$1\r\na")
+        core.link_lost(link)
+        core.refuse(link, b"-ERR down\r\n")
+        assert core.take(ann) == LOST + b"-ERR down\r\n"
+        core.link_up(link)
+        core.feed(ann, SET)
+        assert flush(core, link) == SET + WAIT
+        core.link_receive(link, b"+2\r\n:1\r\n")
+        assert core.take(ann) == b"+2\r\n"
+
+    def test_uncertain_ones_between_withheld_ones(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, GET + SET), (bob, GET))
+        assert again(core, link) == GET + GET
+        send(core, link, (bob, SET), (ann, SET))
+        core.link_receive(link, b"+1\r\n+2\r\n+3\r\n")
+        assert core.take(ann) == b"+1\r\n" + LOST
+        assert core.take(bob) == b"+2\r\n"
+        core.link_receive(link, b"+4\r\n:1\r\n")
+        assert core.take(ann) == b"+4\r\n"
+        assert core.take(bob) == b"+3\r\n"
+
+    def test_led_past_a_wait_that_takes_long(self, core: Loopback, link: int) -> None:
+        """Readers behind somebody's withheld write go on elsewhere, and are answered once."""
+        ann, bob, cy = (core.add_session(link) for _ in range(3))
+        send(core, link, (ann, SET), (bob, GET), (cy, SET + GET))
+        core.link_receive(link, b"+1\r\n$3\r\nold\r\n")
+        other = core.add_link()
+        core.divert(link, other)
+        assert flush(core, other) == GET
+        core.link_receive(other, b"$3\r\nnew\r\n")
+        assert core.take(bob) == b"$3\r\nnew\r\n"
+        core.link_receive(link, b"+2\r\n$1\r\nc\r\n:1\r\n")
+        assert core.take(ann) == b"+1\r\n"
+        assert core.take(bob) == b""
+        assert core.take(cy) == b"+2\r\n$1\r\nc\r\n"
+        assert core.link_outstanding(link) == 0
+
+
+class TestFollowing:
+    """Together with a master that changes."""
+
+    @pytest.fixture
+    def core(self) -> Loopback:
+        return Loopback(table(), acks=1, follows=True)
+
+    @pytest.mark.parametrize("cut", range(1, len(READONLY)))
+    def test_a_refused_write_is_sent_again_with_a_wait(
+        self, core: Loopback, link: int, cut: int
+    ) -> None:
+        ann = core.add_session(link)
+        send(core, link, (ann, SET))
+        core.link_receive(link, READONLY[:cut])
+        assert not core.demoted(link)
+        core.link_receive(link, READONLY[cut:])
+        assert core.demoted(link)
+        assert not core.turn_over(link)
+        core.link_receive(link, NO_WAIT)
+        assert core.turn_over(link)
+        assert core.take(ann) == b""
+        assert again(core, link) == SET + WAIT
+        core.link_receive(link, b"+OK\r\n")
+        assert core.take(ann) == b""
+        core.link_receive(link, b":1\r\n")
+        assert core.take(ann) == b"+OK\r\n"
+        assert core.counters()["uncertain"] == 0
+        assert core.counters()["calls"] == {"set": 1}
+
+    def test_a_wait_that_was_refused_too_goes_once(self, core: Loopback, link: int) -> None:
+        send(core, link, (core.add_session(link), SET))
+        core.link_receive(link, b"-LOADING x\r\n" * 2)
+        assert again(core, link) == SET + WAIT
+
+    def test_a_withheld_write_is_uncertain(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET + GET))
+        send(core, link, (bob, SET))
+        core.link_receive(link, b"+1\r\n$1\r\na\r\n" + NO_WAIT[:5])
+        assert core.take(ann) == b""
+        core.link_receive(link, NO_WAIT[5:] + READONLY + NO_WAIT)
+        assert core.take(ann) == SHORT + b"$1\r\na\r\n"
+        assert core.turn_over(link)
+        assert again(core, link) == SET + WAIT
+
+    def test_withheld_when_it_turns(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET + GET), (bob, SET))
+        core.link_receive(link, b"+1\r\n$1\r\na\r\n" + READONLY)
+        assert not core.turn_over(link)
+        core.link_receive(link, NO_WAIT)
+        assert core.turn_over(link)
+        assert core.take(ann) == b""
+        assert again(core, link) == GET + SET + WAIT
+        core.link_receive(link, b"$1\r\nb\r\n+2\r\n:1\r\n")
+        assert core.take(ann) == LOST + b"$1\r\nb\r\n"
+        assert core.take(bob) == b"+2\r\n"
+
+    def test_executed_after_the_turn_but_not_acknowledged(self, core: Loopback, link: int) -> None:
+        """It may not be answered as if replicas had it, and the WAIT behind it was not heard."""
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET), (bob, SET))
+        core.link_receive(link, b"-LOADING x\r\n+OK\r\n")
+        assert core.take(bob) == b""
+        core.link_receive(link, b":1\r\n")
+        assert core.turn_over(link)
+        assert again(core, link) == SET + WAIT
+        core.link_receive(link, b"+1\r\n:1\r\n")
+        assert core.take(ann) == b"+1\r\n"
+        assert core.take(bob) == LOST
+
+    def test_what_needs_no_acknowledgement_is_answered_after_the_turn(
+        self, core: Loopback, link: int
+    ) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET), (bob, request("CONFIG", "GET", "x")))
+        core.link_receive(link, READONLY + b"*0\r\n")
+        assert core.take(bob) == b"*0\r\n"
+
+    def test_a_transaction_after_the_turn(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET), (bob, MULTI + SET + EXEC))
+        core.link_receive(link, READONLY + b"+OK\r\n" + READONLY + ABORT + NO_WAIT)
+        assert core.turn_over(link)
+        assert again(core, link) == SET + MULTI + SET + EXEC + WAIT
+        core.link_receive(link, b"+1\r\n+OK\r\n+QUEUED\r\n*1\r\n+2\r\n")
+        assert core.take(bob) == b""
+        core.link_receive(link, b":1\r\n")
+        assert core.take(ann) == b"+1\r\n"
+        assert core.take(bob) == b"+OK\r\n+QUEUED\r\n*1\r\n+2\r\n"
+
+    def test_a_transaction_in_which_it_would_turn(self, core: Loopback, link: int) -> None:
+        """Passed through as it is: nothing was executed, and nothing says otherwise."""
+        ann = core.add_session(link)
+        send(core, link, (ann, MULTI + SET + EXEC))
+        core.link_receive(link, b"+OK\r\n" + READONLY + ABORT + NO_WAIT)
+        assert not core.demoted(link)
+        assert core.take(ann) == b"+OK\r\n" + READONLY + ABORT
+
+    def test_a_reader_that_was_led_past_turns_the_old_link(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET), (bob, GET))
+        other = core.add_link()
+        core.divert(link, other)
+        core.link_receive(link, b"+1\r\n-MASTERDOWN x\r\n" + NO_WAIT)
+        assert core.turn_over(link)
+        core.link_lost(link)
+        core.link_move(link, other)
+        assert core.take(ann) == LOST
+        assert flush(core, other) == GET * 2
+
+    def test_moved_with_its_wait_to_come(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        send(core, link, (ann, SET))
+        other = core.add_link()
+        core.divert(link, other)
+        core.use_shared(bob, other)
+        send(core, other, (bob, GET))
+        core.link_receive(link, READONLY + NO_WAIT)
+        core.link_lost(link)
+        core.link_move(link, other)
+        assert flush(core, other) == SET + WAIT
+        core.link_receive(other, b"+b\r\n+a\r\n:1\r\n")
+        assert core.take(ann) == b"+a\r\n"
+        assert core.take(bob) == b"+b\r\n"
+
+
+class TestDedicated:
+    """A link of its own has its own WAITs."""
+
+    def own(self, core: Loopback, link: int, data: bytes) -> tuple[int, int]:
+        """A client that has sent this and got a link of its own for it."""
+        ann = core.add_session(link)
+        core.feed(ann, data)
+        own = core.add_link(shared=False)
+        core.use_dedicated(ann, own)
+        core.resume(ann)
+        return ann, own
+
+    def test_one_write(self, core: Loopback, link: int) -> None:
+        ann, own = self.own(core, link, BLPOP)
+        assert flush(core, own) == BLPOP + WAIT
+        core.link_receive(own, b"*2\r\n$1\r\nk\r\n$1\r\nv\r\n")
+        assert core.take(ann) == b""
+        assert not core.may_give_back(ann)
+        core.link_receive(own, b":1\r\n")
+        assert core.take(ann) == b"*2\r\n$1\r\nk\r\n$1\r\nv\r\n"
+        assert core.may_give_back(ann)
+        core.give_back(ann)
+        core.close_link(own)
+
+    def test_a_transaction_command_by_command(self, core: Loopback, link: int) -> None:
+        ann, own = self.own(core, link, WATCH)
+        for data, reply in ((WATCH, b"+OK\r\n"), (MULTI, b"+OK\r\n"), (SET, b"+QUEUED\r\n")):
+            if data != WATCH:
+                core.feed(ann, data)
+            assert flush(core, own) == data
+            core.link_receive(own, reply)
+            assert core.take(ann) == reply
+        core.feed(ann, EXEC + GET)
+        assert flush(core, own) == EXEC + GET + WAIT
+        core.link_receive(own, b"*-1\r\n$-1\r\n")
+        assert core.take(ann) == b""
+        core.link_receive(own, b":0\r\n")
+        assert core.take(ann) == SHORT + b"$-1\r\n"
+        assert core.may_give_back(ann)
+
+    def test_a_write_before_multi_does_not_wait_for_exec(self, core: Loopback, link: int) -> None:
+        """Between MULTI and EXEC no WAIT can go: it goes before MULTI."""
+        ann, own = self.own(core, link, BLPOP + SET + MULTI + SET)
+        assert flush(core, own) == BLPOP + SET + WAIT + MULTI + SET
+        core.link_receive(own, b"*-1\r\n+1\r\n:1\r\n+OK\r\n+QUEUED\r\n")
+        assert core.take(ann) == b"*-1\r\n+1\r\n+OK\r\n+QUEUED\r\n"
+        core.feed(ann, EXEC)
+        assert flush(core, own) == EXEC + WAIT
+        core.link_receive(own, b"*1\r\n+2\r\n:1\r\n")
+        assert core.take(ann) == b"*1\r\n+2\r\n"
+
+    def test_multi_with_an_argument_begins_nothing(self, core: Loopback, link: int) -> None:
+        bad = request("MULTI", "x")
+        ann, own = self.own(core, link, WATCH + bad + SET)
+        assert flush(core, own) == WATCH + bad + SET + WAIT
+        core.link_receive(own, b"+OK\r\n-ERR args\r\n+OK\r\n:1\r\n")
+        assert core.take(ann) == b"+OK\r\n-ERR args\r\n+OK\r\n"
+
+    def test_before_a_large_request(self) -> None:
+        """The WAIT for what is before it does not have to wait for its end."""
+        core = Loopback(table(), acks=1, request_buffer=1000)
+        large = request("SET", "k", b"x" * 5000)
+        ann, own = self.own(core, core.add_link(), BLPOP + SET + large[:2000])
+        assert flush(core, own) == BLPOP + SET + WAIT + large[:2000]
+        core.link_receive(own, b"*-1\r\n+1\r\n:1\r\n")
+        assert core.take(ann) == b"*-1\r\n+1\r\n"
+        core.feed(ann, large[2000:] + GET)
+        assert flush(core, own) == large[2000:] + GET + WAIT
+        core.link_receive(own, b"+2\r\n$1\r\na\r\n")
+        assert core.take(ann) == b""
+        core.link_receive(own, b":1\r\n")
+        assert core.take(ann) == b"+2\r\n$1\r\na\r\n"
+        assert core.may_give_back(ann)
+
+    def test_refusals_are_passed_on(self) -> None:
+        core = Loopback(table(), acks=1, follows=True)
+        ann, own = self.own(core, core.add_link(), BLPOP)
+        flush(core, own)
+        core.link_receive(own, READONLY + NO_WAIT)
+        assert core.take(ann) == READONLY
+        assert not core.demoted(own)
+        assert core.may_give_back(ann)
+
+    def test_pinned_in_a_transaction_once_all_is_given_out(self, core: Loopback, link: int) -> None:
+        subscribe = request("SUBSCRIBE", "c")
+        ann, own = self.own(core, link, BLPOP + MULTI + subscribe)
+        assert core.stall(ann) == "held"
+        assert flush(core, own) == BLPOP + WAIT + MULTI
+        core.link_receive(own, b"*-1\r\n")
+        assert not core.ready(ann)
+        core.link_receive(own, b":1\r\n+OK\r\n")
+        assert core.ready(ann)
+        core.resume(ann)
+        assert core.mode(ann) == "pinned"
+        assert flush(core, own) == subscribe
+        core.link_receive(own, b"+QUEUED\r\n")
+        assert core.take(ann) == b"*-1\r\n+OK\r\n+QUEUED\r\n"
+
+    def test_the_link_is_lost(self, core: Loopback, link: int) -> None:
+        ann, own = self.own(core, link, BLPOP + GET)
+        flush(core, own)
+        core.link_receive(own, b"*-1\r\n$1\r\na\r\n")
+        core.link_lost(own, False)
+        assert core.take(ann) == LOST * 2
+
+    def test_a_push_is_dropped(self, core: Loopback, link: int) -> None:
+        ann, own = self.own(core, link, BLPOP)
+        flush(core, own)
+        core.link_receive(own, PUSH[:7])
+        core.link_receive(own, PUSH[7:] + b"*-1\r\n" + PUSH + b":1\r\n")
+        assert core.take(ann) == b"*-1\r\n"
+
+
+# Any split of the server's bytes has the same outcome.
+
+COMMANDS = {
+    "get": (GET, [b"$5\r\nvalue\r\n", b"-ERR x\r\n", b"-MASTERDOWN x\r\n"]),
+    "set": (SET, [b"+OK\r\n", READONLY, b"-WRONGTYPE x\r\n"]),
+    "config": (request("CONFIG", "GET", "x"), [b"*2\r\n+a\r\n+b\r\n", b"-LOADING x\r\n"]),
+    "piece": (
+        MULTI + SET + EXEC,
+        [b"+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n", b"+OK\r\n" + READONLY + ABORT],
+    ),
+    "flush": (b"", [b":0\r\n", b":1\r\n", NO_WAIT]),
+}
+Step = tuple[int, str, int, bool]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Step], bool, list[int]]:
+    """Commands of three clients with the choice of their replies, and flushes between them."""
+    steps = st.tuples(
+        st.integers(0, 2), st.sampled_from(sorted(COMMANDS)), st.integers(0, 2), st.booleans()
+    )
+    plan = draw(st.lists(steps, min_size=1, max_size=24))
+    return plan, draw(st.booleans()), draw(st.lists(st.integers(1, 60), max_size=40))
+
+
+def outcome(plan: list[Step], follows: bool, pieces: list[int]) -> tuple[list[bytes], bool, bytes]:
+    """Play a history: what each client has got, whether the link turned, what is sent again."""
+    core = Loopback(table(), follows=follows, acks=1)
+    link = core.add_link()
+    clients = [core.add_session(link) for _ in range(3)]
+    data = b""
+    for who, kind, which, push in plan:
+        command, replies = COMMANDS[kind]
+        if kind == "flush":
+            if not flush(core, link).endswith(WAIT):
+                continue
+        else:
+            core.feed(clients[who], command)
+            core.link_output(link, LOTS)
+        data += PUSH * push + replies[which % len(replies)]
+    got = [b""] * 3
+    for size in [*pieces, LOTS]:
+        core.link_receive(link, data[:size])
+        data = data[size:]
+        got = [old + core.take(client) for old, client in zip(got, clients, strict=True)]
+    turned = core.demoted(link)
+    assert not turned or core.turn_over(link)
+    rest = again(core, link)
+    core.refuse(link, b"-ERR down\r\n")
+    got = [old + core.take(client) for old, client in zip(got, clients, strict=True)]
+    assert core.link_outstanding(link) == 0
+    return got, turned, rest
+
+
+@given(histories())
+@settings(max_examples=400, deadline=None)
+def test_any_split_has_the_same_outcome(history: tuple[list[Step], bool, list[int]]) -> None:
+    plan, follows, pieces = history
+    at_once = outcome(plan, follows, [])
+    in_pieces = outcome(plan, follows, pieces)
+    if at_once[1]:
+        # On a turned link an answer that came in pieces is uncertain instead of given out.
+        assert in_pieces[1:] == at_once[1:]
+        for one, other in zip(in_pieces[0], at_once[0], strict=True):
+            assert one == other or LOST in one
+    else:
+        assert in_pieces == at_once

