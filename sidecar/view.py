@@ -78,31 +78,31 @@ class View:
     def ready(self) -> Mapping[str, bool]:
         checks = {"serving": self.serving}
         if self._serving is not None:
-            checks.update(self._serving.ready())
+            checks.update(self._serving.report.ready())
         return checks
 
     def snapshot(self) -> Mapping[str, object]:
         values = dict(self._counts())
         if self._serving is not None:
-            values.update(self._serving.snapshot())
+            values.update(self._serving.report.snapshot())
             if self.watcher is not None:
                 values.update(self.watcher.counts())
         return values
 
     def recent(self, most: int, why: str = "") -> Sequence[Facts]:
         """The newest traces."""
-        return self._serving.recent_traces(most, why) if self._serving is not None else ()
+        return self._serving.report.recent_traces(most, why) if self._serving is not None else ()
 
     def hot_keys(self, count: int) -> Facts:
         if self._serving is None:
             return {"window_s": self.settings.hotkeys.window, "keys": []}
-        return self._serving.hot_keys(count)
+        return self._serving.report.hot_keys(count)
 
     async def server(self) -> Facts:
         return await self._serving.facts.get() if self._serving is not None else {}
 
     async def topology(self) -> Facts:
-        known = self._serving.topology() if self._serving is not None else _NOWHERE
+        known = self._serving.report.topology() if self._serving is not None else _NOWHERE
         if self.watcher is not None:
             replicas, sentinels = await self._replicas_seen(self.watcher), self.watcher.snapshot()
             return {

@@ -14,7 +14,6 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files
@@ -25,10 +24,8 @@ import structlog
 
 from sidecar import __version__
 from sidecar.core.protocol.commands import CommandTable
-from sidecar.policy.breaker import State
 from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
 from sidecar.policy.topology import Address, Event, MasterNamed
-from sidecar.policy.warmup import Phase
 from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
@@ -37,6 +34,7 @@ from sidecar.proxy.links.greeting import Login, Target, is_error, tune
 from sidecar.proxy.links.pool import QUIET, Pool
 from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.nearcache.warmup import Show, Warmup
+from sidecar.proxy.report import Parts, Report
 from sidecar.proxy.server_info import ServerInfo
 from sidecar.proxy.session.audit_trail import AuditTrail
 from sidecar.settings.schema import Settings
@@ -69,15 +67,16 @@ class Proxy:
         self.audit: Audit | None = None
         self.interruptions = Interruptions()
         self.facts: ServerInfo
+        self.report: Report
         self.warm: Warmup | None = None
         self.show_warming: Show | None = None
         self._context: ssl.SSLContext | None = None
         self._listeners: list[socket.socket] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._server_context: ssl.SSLContext | None = None
-        self._certificates: dict[str, float] = {}
+        self.certificates: dict[str, float] = {}
         self._setinfo = True
-        self._draining = False
+        self.draining = False
         self._begun = False
         self._loop: asyncio.AbstractEventLoop
 
@@ -119,6 +118,7 @@ class Proxy:
         else:
             self._note_interruptions()
         self._require_acks()
+        self.report = Report(self._parts())
         self.pool.on_client_closed = lambda client: self._gone(client)
         listen = [parse_listen(url) for url in self.settings.listen.urls]
         if any(endpoint.tls for endpoint in listen):
@@ -137,6 +137,18 @@ class Proxy:
             self.pool.spawn(self._end_idle_clients(self.settings.listen.idle_timeout))
         for sock, endpoint in zip(self._listeners, listen, strict=True):
             self._loop.add_reader(sock.fileno(), self._accept, sock, endpoint)
+
+    def _parts(self) -> Parts:
+        return Parts(
+            self.settings,
+            self.upstream,
+            self.plane,
+            self.pool,
+            self,
+            self.interruptions,
+            self.master,
+            self.warm,
+        )
 
     def _follow(self, master: Address | None) -> None:
         self.plane.follow_master()
@@ -253,7 +265,7 @@ class Proxy:
                 self._begin(sock, None, address)
 
     def _accept_again(self, listener: socket.socket, endpoint: Endpoint) -> None:
-        if listener.fileno() >= 0 and not self._draining:
+        if listener.fileno() >= 0 and not self.draining:
             self._loop.add_reader(listener.fileno(), self._accept, listener, endpoint)
 
     def _reject(self, sock: socket.socket, endpoint: Endpoint) -> None:
@@ -323,7 +335,7 @@ class Proxy:
             "listen": self._server_context and self.settings.listen.tls.cert_file,
             "upstream": self._context and self.settings.upstream.tls.cert_file,
         }
-        self._certificates = {name: expiry(path) for name, path in used.items() if path}
+        self.certificates = {name: expiry(path) for name, path in used.items() if path}
 
     def _gone(self, client: Client) -> None:
         self.pool.commands.by_id.pop(client.id, None)
@@ -379,77 +391,6 @@ class Proxy:
 
     # For the composition root
 
-    def ready(self) -> dict[str, bool]:
-        """What readiness consists of."""
-        checks = {"upstream": self.pool.default.link.up, "accepting": not self._draining}
-        if self.warm is not None:
-            checks["warm"] = self.warm.ready()
-        return checks
-
-    def snapshot(self) -> Mapping[str, object]:
-        """Counters and gauges as plain values; see sidecar.telemetry.metrics."""
-        values = dict(self.plane.snapshot())
-        identities = list(self.pool.identities.values())
-        idle = sum(len(i.idle) for i in identities)
-        shared = sum(1 for i in identities if i.link.up)
-        values.update(
-            clients_total=self.clients_total,
-            clients_rejected=self.clients_rejected,
-            links_shared=shared,
-            links_idle=idle,
-            links_dedicated=len(self.plane.upstreams) - shared - idle,
-            reconnects=self.pool.reconnects,
-            upstream_up=int(self.pool.default.link.up),
-            held_clients=self.plane.writes_held + sum(len(i.waiting) for i in identities),
-            held_bytes=self.pool.held_bytes,
-            breaker={state.value: int(self.pool.breaker.state is state) for state in State},
-            breaker_opened=self.pool.breaker.opened,
-        )
-        if self.pool.hot is not None:
-            values.update({f"hotkeys_{k}": v for k, v in self.pool.hot.snapshot().items()})
-        if self.pool.near is not None:
-            near = {k: v for k, v in self.pool.near.snapshot().items() if v is not None}
-            values.update({f"cache_{k}": v for k, v in near.items()})
-        if self.pool.tracing is not None:
-            values.update({f"traces_{k}": v for k, v in self.pool.tracing.snapshot().items()})
-        if self.warm is not None:
-            values["warm"] = warm = self.warm.snapshot()
-            values.update({f"warm_{k}": warm[k] for k in ("total", "loaded", "failed", "duration")})
-            values["warm_state"] = {p.value: int(p.value == warm["state"]) for p in Phase}
-        if self._certificates:
-            values["certificates"] = self._certificates
-        if self.master is not None:
-            values["failover"] = self.master.snapshot()
-            values["switches"] = self.master.switches
-            values["last_interruption"] = self.master.last_pause
-            if self.master.last_switch is not None:
-                values["last_switch"] = self.master.last_switch
-        return values
-
-    def hot_keys(self, most: int) -> Mapping[str, object]:
-        """The hottest keys, hottest first; none when hotkeys.enabled is off."""
-        keys = self.pool.hot.top(most) if self.pool.hot is not None else []
-        return {"window_s": self.settings.hotkeys.window, "keys": keys}
-
-    def recent_traces(self, most: int, why: str = "") -> list[dict[str, object]]:
-        """The newest traces of commands that were sampled, slow or failed, and of what the sidecar
-        did by itself ("internal"); newest first. `why` picks one kind."""
-        return self.pool.tracing.recent(most, why) if self.pool.tracing is not None else []
-
-    def topology(self) -> Mapping[str, object]:
-        """Where the upstream is, and its interruptions and changes, the newest first."""
-        follows = self.master is not None
-        known = self.pool.target is not None
-        return {
-            "upstream": str(self.upstream),
-            "follows_sentinels": follows,
-            "phase": self.master.machine.phase.value if self.master is not None else None,
-            "master": self.pool.where if known else None,
-            "up": self.pool.default.link.up,
-            "switches": self.master.switches if self.master is not None else 0,
-            "history": self.interruptions.snapshot(),
-        }
-
     def flush_cache(self) -> int:
         """Drop everything in the near cache; returns how many values there were."""
         if self.pool.near is None:
@@ -465,7 +406,7 @@ class Proxy:
         Each client is closed once its requests are answered. One whose replies can't be counted
         (subscribers, session pooling) is closed when its link has been quiet for QUIET seconds.
         """
-        self._draining = True
+        self.draining = True
         self._stop_listening()
         saving = set()
         if self.warm is not None:
@@ -503,7 +444,7 @@ class Proxy:
 
     async def close(self) -> None:
         """End everything now. May be called before `start`, and twice."""
-        self._draining = True
+        self.draining = True
         if not self._begun:
             return
         self._stop_listening()
