@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.compat.farm import Farm
-from tests.compat.harness import Pair
+from tests.harness.farm import Farm
+from tests.harness.pair import Pair
 from tests.harness.process import RUNNING
 from tests.harness.servers import HAVE_REDIS7, Server
 from tests.harness.wire import Wire

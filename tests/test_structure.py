@@ -1,7 +1,8 @@
 """The layers, where import-linter can't look: `import` and `cimport` in the Cython files.
 
 The order of the layers is read from import-linter's contract in pyproject.toml, so it stands in
-one place. Also here: every extension module has a stub, and the stubs tell the truth.
+one place. Also here: every extension module has a stub, and the stubs tell the truth; and the unit
+tests mirror the tree.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ PURE = next(c for c in CONTRACTS if c["type"] == "forbidden")
 IMPURE_C = ("posix", "libc.time", "libc.stdio", "cpython.time", "cpython.datetime")
 # snprintf only: writing text into memory.
 ALLOWED_C = {("libc.stdio", "snprintf")}
+
+MIRRORED = [path for path in (ROOT / "tests").iterdir() if (PACKAGE / path.name).is_dir()]
+# Tests of a unit that is cut by subject, not yet named after it.
+CUT_BY_SUBJECT = {
+    "core/link/test_demoted.py",
+    "core/protocol/test_key_rules.py",
+    "core/session/test_hold.py",
+}
 
 STATEMENT = re.compile(
     r"^[ \t]*(?:from[ \t]+(?P<source>[\w.]+)[ \t]+c?import[ \t]*(?P<names>\([^)]*\)|[^\n#]+)"
@@ -148,3 +157,20 @@ def test_the_stubs_tell_the_truth() -> None:
     command += ["--allowlist", str(ROOT / "tests/harness/stubtest.txt")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def has_a_source(test: Path) -> bool:
+    """Whether test_x.py, or test_x_subject.py, lies where x lies in the package."""
+    folder = PACKAGE / test.relative_to(ROOT / "tests").parent
+    words = test.stem.removeprefix("test_").split("_")
+    names = ("_".join(words[:count]) for count in range(len(words), 0, -1))
+    return any((folder / f"{n}{end}").exists() for n in names for end in (".py", ".pyx", ".pxd"))
+
+
+def test_tests_mirror_the_tree() -> None:
+    tests = [test for folder in MIRRORED for test in folder.rglob("test_*.py")]
+    assert len(tests) > 30
+    strays = {str(t.relative_to(ROOT / "tests")) for t in tests if not has_a_source(t)}
+    assert strays == CUT_BY_SUBJECT
+    assert not has_a_source(ROOT / "tests/policy/test_nothing.py")
+    assert has_a_source(ROOT / "tests/policy/test_failover_world.py")

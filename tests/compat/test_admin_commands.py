@@ -6,10 +6,9 @@ import re
 
 import pytest
 
+from tests.harness.pair import Client, Pair, Session, pipeline
 from tests.harness.process import wait_until
 from tests.harness.wire import Wire, pack
-
-from .harness import Client, Pair, Session, pipeline
 
 _STAMP = re.compile(rb"^\+\d+\.\d+ \[(\d+) [^\]]+\]")
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.pair import Pair, Session, masked
 from tests.harness.wire import Wire, pack
-
-from .harness import Pair, Session, masked
 
 _ID = masked(rb"id\r\n:\d+")
 

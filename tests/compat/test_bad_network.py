@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.farm import Farm
 from tests.harness.faults import FaultProxy
+from tests.harness.pair import pipeline
 from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire, pack
 
-from .farm import Farm
-from .harness import pipeline
 from .test_pipelines import INLINE, SHORT
 from .test_transactions import BLOCKS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .harness import Pair, Session, masked, pipeline, words
+from tests.harness.pair import Pair, Session, masked, pipeline, words
 
 _NUMBER = masked(rb":\d+")
 

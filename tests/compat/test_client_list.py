@@ -6,9 +6,8 @@ import re
 
 import pytest
 
+from tests.harness.pair import Pair
 from tests.harness.wire import Wire
-
-from .harness import Pair
 
 
 def _lines(wire: Wire, *args: str) -> list[dict[str, str]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.pair import Mask, Pair, Session, masked, pipeline, unordered, words
 from tests.harness.wire import pack
 
 from .commands import GROUPS, UNORDERED, lines
-from .harness import Mask, Pair, Session, masked, pipeline, unordered, words
 
 
 def mask_for(line: str) -> Mask | None:

@@ -7,10 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.harness.pair import Pair, Session, masked, pipeline
 from tests.harness.process import wait_until
 from tests.harness.wire import Wire, pack
-
-from .harness import Pair, Session, masked, pipeline
 
 _ID = masked(rb"id\r\n:\d+")
 _NUMBER = masked(rb":\d+")

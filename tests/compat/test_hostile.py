@@ -7,11 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.harness.pair import Pair
 from tests.harness.process import wait_until
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire, pack
-
-from .harness import Pair
 
 MIB = 1 << 20
 

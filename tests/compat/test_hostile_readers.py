@@ -7,11 +7,10 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from tests.harness.farm import Farm
 from tests.harness.process import wait_until
 from tests.harness.servers import Sidecar
 from tests.harness.wire import DeadlineError, Wire, pack
-
-from .farm import Farm
 
 MIB = 1 << 20
 OUTPUT_MAX = 16 * MIB

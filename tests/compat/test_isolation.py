@@ -6,10 +6,9 @@ import random
 
 import pytest
 
+from tests.harness.pair import Pair, Session, pipeline
 from tests.harness.process import wait_until
 from tests.harness.wire import Wire, pack
-
-from .harness import Pair, Session, pipeline
 
 
 def test_dies_with_outstanding_replies(valkey_pair: Pair) -> None:

@@ -22,10 +22,9 @@ import pytest
 from sidecar.core.protocol.commands import CommandTable
 from sidecar.core.protocol.keys import ANY, UNDECLARED, UNKNOWN, found_keys
 from sidecar.policy.routing import FAMILIES, rows_from_command
+from tests.harness.farm import Farm
 from tests.harness.servers import HAVE_REDIS8, redis8
 from tests.harness.wire import Wire, pack
-
-from .farm import Farm
 
 EACH = 60
 AT_ONCE = 500

@@ -13,11 +13,10 @@ import pytest
 
 from tests.harness.checker_cached import MAX_STALENESS, RULES, Cached, metrics
 from tests.harness.checker_wires import OTHERS, TRACKED, ThreadedWires
+from tests.harness.farm import BINARIES
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server
 from tests.harness.wire import DeadlineError, Wire, pack
-
-from .farm import BINARIES
 
 SLACK = 0.25
 """A machine under load looks late at its clock, and later at its sockets."""

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.checker_cached import MAX_STALENESS, Cached
+from tests.harness.farm import BINARIES
 from tests.harness.process import wait_until
 from tests.harness.servers import Server
 from tests.harness.wire import ClosedError, Wire, pack
-
-from .farm import BINARIES
 
 KINDS = ["valkey", pytest.param("redis7", marks=pytest.mark.redis)]
 

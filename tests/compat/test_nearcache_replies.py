@@ -9,10 +9,9 @@ import pytest
 
 from sidecar.policy.routing import CACHED, CACHED_EACH
 from tests.harness.checker_cached import Cached
+from tests.harness.farm import BINARIES
+from tests.harness.pair import words
 from tests.harness.servers import Server
-
-from .farm import BINARIES
-from .harness import words
 
 KINDS = ["valkey", pytest.param("redis7", marks=pytest.mark.redis)]
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import npm
-
-from .harness import Pair
+from tests.harness.pair import Pair
 
 HERE = Path(__file__).parent / "node"
 

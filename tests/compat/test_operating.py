@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.pair import Pair
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.tls import Authority, Pem
 from tests.harness.wire import ClosedError, DeadlineError, Wire, pack
-
-from .harness import Pair
 
 BATCH = 20
 BUSY_LOOP = "while true do end"

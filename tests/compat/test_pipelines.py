@@ -6,9 +6,8 @@ import threading
 
 import pytest
 
+from tests.harness.pair import Pair, Session, pipeline
 from tests.harness.wire import Wire, pack
-
-from .harness import Pair, Session, pipeline
 
 DEEP = 10_000
 MIB = 1 << 20

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.farm import Farm
+from tests.harness.pair import Pair, Session
 from tests.harness.refdecoder import requests
 from tests.harness.servers import Server
 from tests.harness.wire import Wire, pack
-
-from .farm import Farm
-from .harness import Pair, Session
 
 ERROR_CASES = {
     "count-not-a-number": b"*x\r\n",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.pair import Pair, Session, masked, pipeline
 from tests.harness.process import wait_until
 from tests.harness.wire import pack
-
-from .harness import Pair, Session, masked, pipeline
 
 FAMILIES = {
     "SUBSCRIBE": ("UNSUBSCRIBE", "PUBLISH"),

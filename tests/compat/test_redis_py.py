@@ -18,9 +18,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from tests.harness.pair import Pair
 from tests.harness.process import wait_until
-
-from .harness import Pair
 
 ONCE = Retry(NoBackoff(), 0)
 """No second attempts: they would hide what the first one met."""

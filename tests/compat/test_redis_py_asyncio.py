@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError, WatchError
 
-from .harness import Pair
+from tests.harness.pair import Pair
 
 
 @pytest_asyncio.fixture(params=[2, 3], ids=["resp2", "resp3"])

@@ -6,10 +6,9 @@ import hashlib
 
 import pytest
 
+from tests.harness.pair import Pair, Session, pipeline
 from tests.harness.process import wait_until
 from tests.harness.wire import pack
-
-from .harness import Pair, Session, pipeline
 
 LIBRARY = """#!lua name=lib
 redis.register_function('put', function(keys, args) return redis.call('SET', keys[1], args[1]) end)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.farm import Farm
+from tests.harness.pair import Pair, Session, pipeline
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import DeadlineError, Wire, pack
 
 from .commands import GROUPS, lines
-from .farm import Farm
-from .harness import Pair, Session, pipeline
 from .test_commands import mask_for
 from .test_pipelines import INLINE, SHORT
 from .test_transactions import BLOCKS

@@ -6,11 +6,11 @@ import ssl
 
 import pytest
 
+from tests.harness.pair import pipeline
 from tests.harness.servers import Server, Sidecar, redis7
 from tests.harness.tls import Certificates, Pem, TlsTerminator, make_certificates
 from tests.harness.wire import Wire, pack
 
-from .harness import pipeline
 from .test_pipelines import INLINE, SHORT
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.pair import Pair
 from tests.harness.wire import Wire, pack
-
-from .harness import Pair
 
 pytestmark = pytest.mark.redis
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .harness import Pair, Session, masked, pipeline, unordered
+from tests.harness.pair import Pair, Session, masked, pipeline, unordered
 
 _NUMBER = masked(rb":\d+")
 

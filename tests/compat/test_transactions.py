@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.harness.pair import Pair, Session, pipeline
 from tests.harness.wire import Wire, pack
-
-from .harness import Pair, Session, pipeline
 
 BLOCKS = {
     "plain": ["MULTI", "SET k 1", "INCR k", "GET k", "EXEC", "GET k"],

@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from tests.harness.process import wait_until
-from tests.harness.refreplies import reply_end
-from tests.harness.servers import Server, Sidecar
-from tests.harness.wire import Wire, pack
+from .process import wait_until
+from .refreplies import reply_end
+from .servers import Server, Sidecar
+from .wire import Wire, pack
 
 Arg: TypeAlias = bytes | str | int | float
 Mask: TypeAlias = Callable[[bytes], bytes]

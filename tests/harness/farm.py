@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.harness.servers import Server, Sidecar, redis7, valkey
-
-from .harness import Pair
+from .pair import Pair
+from .servers import Server, Sidecar, redis7, valkey
 
 BINARIES: dict[str, Callable[..., Server]] = {"valkey": valkey, "redis7": redis7}
 
