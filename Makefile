@@ -121,8 +121,8 @@ fuzz: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## random input for the core: A
 	$(BIN)/python -m tests.fuzz.fuzz_core $(ARGS)
 
 docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics.md anew
-	$(BIN)/python -m sidecar.settings.load toml > build/full.toml
-	$(BIN)/python -m sidecar.settings.load docs > build/configuration.md
+	$(BIN)/python -m sidecar.settings.docs toml > build/full.toml
+	$(BIN)/python -m sidecar.settings.docs markdown > build/configuration.md
 	$(BIN)/python -m sidecar.telemetry.metrics_docs > build/metrics.md
 	@mv build/full.toml config/full.toml
 	@mv build/metrics.md docs/metrics.md

@@ -34,7 +34,7 @@ from sidecar.settings.urls import Endpoint
 from sidecar.telemetry import logs, progress
 from sidecar.telemetry.audit import Audit, AuditError
 from sidecar.telemetry.looplag import LoopLag
-from sidecar.tls import client_context
+from sidecar.tls import sentinel_context
 from sidecar.view import View
 
 log = structlog.get_logger()
@@ -260,11 +260,10 @@ class _Sidecar:
 
     def _watcher(self, upstream: Endpoint, proxy: Proxy) -> SentinelWatcher:
         settings = self.settings.sentinel
-        tls = settings.tls == "on" or (settings.tls == "as-upstream" and upstream.tls)
         return SentinelWatcher(
             upstream,
             settings,
-            client_context(self.settings.upstream.tls) if tls else None,
+            sentinel_context(settings, self.settings.upstream.tls, upstream.tls),
             proxy.on_sentinel_event,
             server_name=self.settings.upstream.tls.server_name,
         )

@@ -1,7 +1,11 @@
-"""TLS contexts from settings, and TLS handshakes on plain non-blocking sockets.
+"""Everything about TLS: contexts from settings, handshakes, and when certificates expire.
 
-The data path drives `SSLObject`s over memory buffers itself (see reactor.pyx), so a handshake
-here ends with the triple (SSLObject, incoming, outgoing) that goes with the socket.
+All SSL contexts are made here: of the listeners, of the upstream, of the Sentinels and of the
+admin endpoint. A context is made completely or not at all: a bad file raises an error that names
+the setting.
+
+The data path drives `SSLObject`s over memory buffers itself (see proxy/io/reactor.pyx), so
+`handshake` returns the triple (SSLObject, incoming, outgoing) that belongs to the socket.
 """
 
 from __future__ import annotations
@@ -10,20 +14,26 @@ import asyncio
 import socket
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sidecar.settings.schema import ListenTls, UpstreamTls
+from sidecar.settings.sections.clients import ListenTls
+from sidecar.settings.sections.operations import AdminTls
+from sidecar.settings.sections.upstream import Sentinel, UpstreamTls
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 Layer = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 CHUNK = 16384
 
+# Contexts. All of these raise ssl.SSLError or OSError, which name the setting, for a bad file.
 
-def server_context(settings: ListenTls) -> ssl.SSLContext:
-    """The context for clients. ssl.SSLError or OSError when a file is missing or bad."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = VERSIONS[settings.min_version]
-    _load_chain(context, settings.cert_file, settings.key_file, "listen.tls")
+
+def listener_context(settings: ListenTls) -> ssl.SSLContext:
+    """The context of `rediss://` listeners."""
+    context = _server("listen.tls", settings)
     if settings.ca_file:
         _load_ca(context, settings.ca_file, "listen.tls.ca_file")
     context.verify_mode = {
@@ -34,8 +44,8 @@ def server_context(settings: ListenTls) -> ssl.SSLContext:
     return context
 
 
-def client_context(settings: UpstreamTls) -> ssl.SSLContext:
-    """The context for upstream connections."""
+def upstream_context(settings: UpstreamTls) -> ssl.SSLContext:
+    """The context of connections to the upstream."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = VERSIONS[settings.min_version]
     context.check_hostname = settings.verify == "full"
@@ -46,6 +56,33 @@ def client_context(settings: UpstreamTls) -> ssl.SSLContext:
         context.load_default_certs()
     if settings.cert_file:
         _load_chain(context, settings.cert_file, settings.key_file, "upstream.tls")
+    return context
+
+
+def sentinel_context(
+    settings: Sentinel, upstream: UpstreamTls, upstream_uses_tls: bool
+) -> ssl.SSLContext | None:
+    """The context of connections to Sentinels, with the files of the upstream; None without TLS."""
+    if settings.tls == "on" or (settings.tls == "as-upstream" and upstream_uses_tls):
+        return upstream_context(upstream)
+    return None
+
+
+def admin_context(settings: AdminTls) -> ssl.SSLContext | None:
+    """The context of the admin endpoint; None without TLS."""
+    return _server("admin.tls", settings) if settings.cert_file else None
+
+
+def reload_admin(context: ssl.SSLContext, settings: AdminTls) -> None:
+    """Load the certificate files again into the context in use; bad files leave it as it is."""
+    admin_context(settings)  # raises before a bad pair gets half into the context in use
+    _load_chain(context, settings.cert_file, settings.key_file, "admin.tls")
+
+
+def _server(section: str, settings: ListenTls | AdminTls) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = VERSIONS[settings.min_version]
+    _load_chain(context, settings.cert_file, settings.key_file, section)
     return context
 
 
@@ -64,16 +101,34 @@ def _load_ca(context: ssl.SSLContext, path: str, key: str) -> None:
         raise ssl.SSLError(f"cannot load {key} {path!r}: {error}") from error
 
 
-def expiry(path: str) -> float:
-    """When the first certificate in a PEM file, the one that is shown to peers, ends: Unix time."""
-    from cryptography import x509  # half the start's time, and only needed with TLS
+# Certificates
 
-    certificate = x509.load_pem_x509_certificates(Path(path).read_bytes())[0]
-    return certificate.not_valid_after_utc.timestamp()
+
+def expiry(path: str) -> float:
+    """When the certificate that is shown to peers, the first of a PEM file, ends (Unix time)."""
+    return _certificates(path)[0].not_valid_after_utc.timestamp()
+
+
+def first_to_expire(path: str) -> tuple[str, float]:
+    """Of all certificates in a PEM file the one that ends first: its subject, and its end.
+
+    Raises OSError, and ValueError if the file is not PEM.
+    """
+    first = min(_certificates(path), key=lambda certificate: certificate.not_valid_after_utc)
+    return first.subject.rfc4514_string(), first.not_valid_after_utc.timestamp()
+
+
+def _certificates(path: str) -> list[Certificate]:
+    from cryptography import x509  # here: it takes half of the start time, and only TLS needs it
+
+    return x509.load_pem_x509_certificates(Path(path).read_bytes())
+
+
+# Handshakes
 
 
 class Resumption:
-    """The latest TLS session with one server: connections that come back resume it."""
+    """The latest TLS session with one server: later connections resume it."""
 
     def __init__(self) -> None:
         self.session: ssl.SSLSession | None = None

@@ -17,8 +17,8 @@ from sidecar.admin.redacted import shown
 from sidecar.admin.sources import Actions, Later, RefusedError, Sources
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.proxy.server import Proxy
+from sidecar.settings.addresses import join_host_port
 from sidecar.settings.schema import Settings
-from sidecar.settings.urls import join_host_port
 
 Facts = Mapping[str, Any]
 

@@ -1,6 +1,6 @@
 """The written pages against the files and tables that they talk about.
 
-`test_config.py` holds that docs/configuration.md and config/full.toml are those of the settings.
+`settings/test_load.py` checks docs/configuration.md and config/full.toml against the settings.
 """
 
 from __future__ import annotations

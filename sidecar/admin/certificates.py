@@ -10,9 +10,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cryptography import x509
-
 from sidecar.settings.schema import Settings
+from sidecar.tls import first_to_expire
 
 
 class Certificates:
@@ -51,12 +50,5 @@ class Certificates:
 
 
 def _facts(file: str) -> Mapping[str, Any]:
-    """Of several in one file, the one that ends first."""
-    with open(file, "rb") as opened:
-        found = x509.load_pem_x509_certificates(opened.read())
-    first = min(found, key=lambda certificate: certificate.not_valid_after_utc)
-    return {
-        "subject": first.subject.rfc4514_string(),
-        "not_after": first.not_valid_after_utc.timestamp(),
-        "error": None,
-    }
+    subject, not_after = first_to_expire(file)
+    return {"subject": subject, "not_after": not_after, "error": None}

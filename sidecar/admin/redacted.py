@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sidecar.settings.load import describe
-from sidecar.settings.schema import Settings
+from sidecar.settings.schema import Settings, describe
 
 HIDDEN = "***"
 

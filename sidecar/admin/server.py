@@ -8,7 +8,6 @@ is decided in guard.py. docs/admin.md describes it for those who use it.
 from __future__ import annotations
 
 import secrets
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 
@@ -23,13 +22,12 @@ from sidecar.admin.page import Page
 from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import ROUTES
 from sidecar.admin.sources import Actions, Sources
-from sidecar.settings.schema import Admin, AdminTls
-from sidecar.settings.urls import is_loopback, join_host_port, parse_host_port
+from sidecar.settings.addresses import is_loopback, join_host_port, parse_host_port
+from sidecar.settings.sections.operations import Admin
+from sidecar.tls import admin_context, reload_admin
 
 STOP_PATIENCE = 1.0  # seconds a request under way may take when the server stops
 BODY_MAX = 4096
-
-_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
 class AdminServer:
@@ -70,7 +68,7 @@ class AdminServer:
         )
         self._page = Page()
         self._guard = Guard(settings.token, self._page.paths)
-        self._context = tls_context(settings.tls) if settings.tls.cert_file else None
+        self._context = admin_context(settings.tls)
         self._runner: web.AppRunner | None = None
 
     @property
@@ -114,10 +112,7 @@ class AdminServer:
         """
         if self._context is None:
             return False
-        tls_context(self._settings.tls)  # a bad pair must not get half into the one in use
-        self._context.load_cert_chain(
-            self._settings.tls.cert_file, self._settings.tls.key_file or None
-        )
+        reload_admin(self._context, self._settings.tls)
         return True
 
     @web.middleware
@@ -138,15 +133,3 @@ def add(headers: Mapping[str, str], response: web.StreamResponse) -> None:
     """Add what the response does not say itself."""
     for name, value in headers.items():
         response.headers.setdefault(name, value)
-
-
-def tls_context(settings: AdminTls) -> ssl.SSLContext:
-    """The context for who connects. Raises ssl.SSLError or OSError when a file is bad."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = _VERSIONS[settings.min_version]
-    try:
-        context.load_cert_chain(settings.cert_file, settings.key_file or None)
-    except (OSError, ssl.SSLError) as error:
-        file = settings.cert_file
-        raise ssl.SSLError(f"cannot load admin.tls.cert_file {file!r}: {error}") from error
-    return context

@@ -31,8 +31,9 @@ import structlog
 from sidecar.discovery.sentinel_link import Fault, Kind, Link, rows_of, table_of
 from sidecar.discovery.sentinel_peer import Access, Peer, number
 from sidecar.policy.topology import Address, Event, MasterNamed, address_of
-from sidecar.settings.schema import Sentinel
-from sidecar.settings.urls import Endpoint, join_host_port
+from sidecar.settings.addresses import join_host_port
+from sidecar.settings.sections.upstream import Sentinel
+from sidecar.settings.urls import Endpoint
 
 MAX_SENTINELS = 64  # learnt ones included; a service has 3 to 7, more come from a mistake
 

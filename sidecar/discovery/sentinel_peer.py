@@ -28,8 +28,8 @@ from sidecar.policy.topology import (
     address_of,
     event_of,
 )
-from sidecar.settings.schema import Sentinel
-from sidecar.settings.urls import join_host_port
+from sidecar.settings.addresses import join_host_port
+from sidecar.settings.sections.upstream import Sentinel
 
 BACKOFF = Backoff(0.1, 2.0)
 HEARTBEAT = 1.0  # seconds; a Sentinel that was asked nothing for so long gets a PING

@@ -41,7 +41,7 @@ from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint, parse_listen
 from sidecar.telemetry.audit import Audit
 from sidecar.telemetry.span_export import ExportError
-from sidecar.tls import client_context, expiry, handshake, server_context
+from sidecar.tls import expiry, handshake, listener_context, upstream_context
 
 log = structlog.get_logger()
 
@@ -122,7 +122,7 @@ class Proxy:
         self.pool.on_client_closed = lambda client: self._gone(client)
         listen = [parse_listen(url) for url in self.settings.listen.urls]
         if any(endpoint.tls for endpoint in listen):
-            self._server_context = server_context(self.settings.listen.tls)
+            self._server_context = listener_context(self.settings.listen.tls)
         self._note_certificates()
         try:
             for endpoint in listen:
@@ -178,7 +178,7 @@ class Proxy:
             )
 
     def _client_context(self) -> ssl.SSLContext | None:
-        return client_context(self.settings.upstream.tls) if self.upstream.tls else None
+        return upstream_context(self.settings.upstream.tls) if self.upstream.tls else None
 
     def _target_of_master(self, address: Address) -> Target:
         host, port = address
@@ -322,7 +322,7 @@ class Proxy:
 
     def _reload_certificates(self) -> None:
         if self._server_context is not None:
-            self._server_context = server_context(self.settings.listen.tls)
+            self._server_context = listener_context(self.settings.listen.tls)
         if self._context is not None:
             self._context = self._client_context()
             if self.pool.target is not None:

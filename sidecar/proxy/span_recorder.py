@@ -23,7 +23,7 @@ from sidecar.policy import trace_context
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.nearcache.hot_keys import shown
-from sidecar.settings.schema import Tracing as Settings
+from sidecar.settings.sections.operations import Tracing as Settings
 from sidecar.telemetry import spans
 from sidecar.telemetry.span_export import SpanExport
 from sidecar.telemetry.spans import NOBODY, Attributes, Peer, Record, Trace

@@ -1,7 +1,7 @@
-"""The rules of the near cache: prefixes of keys, and what holds for keys that begin with them.
+"""The rules of the near cache (`cache.rules`): key prefixes with their options.
 
-Written `prefix option …`, the options `never`, `max_ttl=TIME` and `max_staleness=TIME`. A rule
-whose prefix is `*` fits every key. Text in, values or ValueError out.
+A rule is written `prefix option …`, with the options `never`, `max_ttl=TIME` and
+`max_staleness=TIME`. The prefix `*` matches every key. Text in, values or ValueError out.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sidecar.settings.fields import parse_duration
+from sidecar.settings.units import parse_duration
 
 MOST = 64
 
 
 @dataclass(frozen=True)
 class CacheRule:
-    """What holds for keys that begin with `prefix`. Times in seconds, 0: the cache's own."""
+    """The options of keys that begin with `prefix`. Times in seconds; 0: as the cache has it."""
 
     prefix: bytes
     never: bool = False
@@ -25,10 +25,10 @@ class CacheRule:
 
 
 def parse_rules(texts: Iterable[str]) -> tuple[CacheRule, ...]:
-    """All rules, in their order. Raises ValueError with what is wrong and what would be right."""
+    """All rules, in order. Raises ValueError with what is wrong and what would be right."""
     rules = tuple(parse_rule(text) for text in texts)
     if len(rules) > MOST:
-        raise ValueError(f"{len(rules)} rules; {MOST} at most")
+        raise ValueError(f"{len(rules)} rules; at most {MOST} are allowed")
     return rules
 
 
@@ -51,5 +51,5 @@ def parse_rule(text: str) -> CacheRule:
                 f"{word!r} in {text!r}; write never, max_ttl=10s or max_staleness=100ms"
             )
     if never and any(times.values()):
-        raise ValueError(f"{text!r} is never cached and has times as well; keep one of them")
+        raise ValueError(f"{text!r} has both never and times; keep one of them")
     return CacheRule(prefix, never, times["max_ttl"], times["max_staleness"])

@@ -1,68 +1,25 @@
 """Reading the settings: command line over environment over file over defaults.
 
-`load` gathers what each source says about each setting, reads and checks every value, and then
-checks the values against each other, so that one `ConfigError` names every fault at once with
-the path of the key, what was found and what would be right. Nothing here opens a connection or
-keeps state: `load` is a function of its arguments, of the file and of the files that `_FILE`
-variables name. `python -m sidecar.settings.load toml|docs` prints the generated files.
+`load` collects what each source says about each setting, checks every value, and then checks the
+values against each other. One `ConfigError` reports every fault at once: the path of the key, what
+was found, and what would be right. Nothing here opens a connection or keeps state: the result
+depends only on the arguments, on the file, and on the files that `_FILE` variables name.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from sidecar.settings.fields import Row, check, from_text, rows
+from sidecar.settings.fields import Row, check, from_text
 from sidecar.settings.rules import combinations
-from sidecar.settings.schema import (
-    Admin,
-    AdminTls,
-    Audit,
-    Cache,
-    Drain,
-    Embedded,
-    HotKeys,
-    Limits,
-    Listen,
-    ListenTls,
-    Log,
-    Settings,
-    Tracing,
-    Upstream,
-    UpstreamTls,
-    Warm,
-)
-
-__all__ = [
-    "Admin",
-    "AdminTls",
-    "Audit",
-    "Cache",
-    "ConfigError",
-    "Drain",
-    "Embedded",
-    "HotKeys",
-    "Limits",
-    "Listen",
-    "ListenTls",
-    "Log",
-    "Settings",
-    "Tracing",
-    "Upstream",
-    "UpstreamTls",
-    "Warm",
-    "describe",
-    "docs_page",
-    "full_toml",
-    "load",
-]
+from sidecar.settings.schema import Settings, describe
 
 PREFIX = "SIDECAR_"
 _SECRET_FILE_LIMIT = 1 << 20  # a setting is never longer; protects against /dev/zero and the like
@@ -81,11 +38,6 @@ class ConfigError(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(self.problems))
-
-
-def describe() -> Iterator[Row]:
-    """A row for every setting: path, type, default, unit, help, reloadable."""
-    return rows(Settings)
 
 
 def load(
@@ -116,7 +68,7 @@ def load(
 
 
 class _Gathered:
-    """What the sources said so far, later ones replacing earlier ones, and what was wrong."""
+    """The values of all sources so far (later ones replace earlier ones), and the faults found."""
 
     def __init__(self, table: Mapping[str, Row]) -> None:
         self.table = table
@@ -221,24 +173,3 @@ def _build(section: type[msgspec.Struct], prefix: str, values: Mapping[str, obje
         elif path in values:
             arguments[field.name] = values[path]
     return section(**arguments)
-
-
-def full_toml() -> str:
-    """The text of `config/full.toml`: every setting with its default."""
-    from sidecar.settings.docs import render_toml
-
-    return render_toml(tuple(describe()), Settings)
-
-
-def docs_page() -> str:
-    """The text of `docs/configuration.md`."""
-    from sidecar.settings.docs import render_docs
-
-    return render_docs(tuple(describe()), Settings)
-
-
-if __name__ == "__main__":
-    pages = {"toml": full_toml, "docs": docs_page}
-    if len(sys.argv) != 2 or sys.argv[1] not in pages:
-        sys.exit("usage: python -m sidecar.settings.load toml|docs")
-    sys.stdout.write(pages[sys.argv[1]]())

@@ -1,7 +1,7 @@
-"""The rules between settings: values that are right by themselves and wrong together.
+"""Checks between settings: values that are valid alone and wrong together.
 
-Each rule yields a line with the path of the key, what is wrong and what would be right. Apart
-from looking whether named files exist, nothing outside the settings is asked.
+Each check yields a line with the path of the key, what is wrong and what would be right. Except
+for checking whether named files exist, nothing outside the settings is looked at.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from sidecar.settings.addresses import is_loopback, parse_host_port
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.schema import Settings
-from sidecar.settings.urls import (
-    Endpoint,
-    is_loopback,
-    parse_host_port,
-    parse_listen,
-    parse_upstream,
-)
+from sidecar.settings.urls import Endpoint, parse_listen, parse_upstream
 
-# What a header can carry, and nobody guesses.
+# Fits into an HTTP header, and is too long to guess.
 _TOKEN = re.compile(r"[!-~]{16,512}")
-# What each of these needs: at least one of the others.
+# Each of these settings needs at least one of the settings beside it.
 _WARM_KEPT = {"snapshot", "fleet"}
 _WARM_SOURCES = {*_WARM_KEPT, "key_file", "scan"}
 _WARM_NEEDS = {
@@ -33,24 +28,13 @@ _WARM_NEEDS = {
     "interval": _WARM_KEPT,
     **dict.fromkeys(("keys", "concurrency", "rate", "deadline", "hold"), _WARM_SOURCES),
 }
-# Acknowledgements by replicas are asked of any server; the rest is about changing masters.
+# These work with any upstream; the other settings of [failover] need Sentinels.
 _WITHOUT_SENTINEL = ("failover.min_replicas_ack", "failover.ack_timeout")
 
 
 def combinations(settings: Settings) -> Iterator[str]:
     """Each reason why `settings` cannot be used; none when they can."""
-    listeners = []
-    for url in settings.listen.urls:
-        try:
-            listeners.append(parse_listen(url))
-        except ValueError as error:
-            yield f"listen.urls: {error}"
-    if not settings.listen.urls:
-        yield "listen.urls: empty; name at least one, such as redis://127.0.0.1:6380"
-    taken = [(each.host, each.port, each.path) for each in listeners if each.path or each.port]
-    for host, port, path in sorted({place for place in taken if taken.count(place) > 1}):
-        yield f"listen.urls: {path or f'{host}:{port}'} stands there twice; remove one"
-    yield from _listen_tls(settings, listeners)
+    yield from _listen(settings)
     try:
         yield from _upstream(settings, parse_upstream(settings.upstream.url))
     except ValueError as error:
@@ -63,6 +47,21 @@ def combinations(settings: Settings) -> Iterator[str]:
             "limits.client_output_pause: above limits.client_output_max, so a slow client would "
             "be closed before it is ever paused; make it smaller"
         )
+
+
+def _listen(settings: Settings) -> Iterator[str]:
+    listeners = []
+    for url in settings.listen.urls:
+        try:
+            listeners.append(parse_listen(url))
+        except ValueError as error:
+            yield f"listen.urls: {error}"
+    if not settings.listen.urls:
+        yield "listen.urls: empty; name at least one, such as redis://127.0.0.1:6380"
+    taken = [(each.host, each.port, each.path) for each in listeners if each.path or each.port]
+    for host, port, path in sorted({place for place in taken if taken.count(place) > 1}):
+        yield f"listen.urls: {path or f'{host}:{port}'} is listed twice; remove one"
+    yield from _listen_tls(settings, listeners)
 
 
 def _listen_tls(settings: Settings, listeners: Sequence[Endpoint]) -> Iterator[str]:
@@ -127,8 +126,8 @@ def _admin(settings: Settings) -> Iterator[str]:
         )
     if admin.failover and "sentinel" not in settings.upstream.url.partition("://")[0]:
         yield (
-            "admin.failover: set, but upstream.url is not redis+sentinel://; write the Sentinels' "
-            "URL or remove it"
+            "admin.failover: set, but upstream.url is not redis+sentinel://; write the URL of the "
+            "Sentinels or remove it"
         )
     yield from _key_pair("admin.tls", admin.tls.cert_file, admin.tls.key_file)
     yield from _files("admin.tls", admin.tls)
@@ -145,7 +144,7 @@ def _cache(settings: Settings) -> Iterator[str]:
     if cache.mode == "rules" and not cache.rules:
         yield 'cache.rules: empty, but cache.mode is "rules"; name prefixes, "*" for every key'
     if cache.mode not in ("off", "hot") and settings.upstream.pooling == "session":
-        yield 'cache.mode: upstream.pooling = "session" reads past the cache; set mode = "off"'
+        yield 'cache.mode: upstream.pooling = "session" bypasses the cache; set mode = "off"'
     try:
         parse_rules(cache.rules)
     except ValueError as error:
@@ -165,10 +164,12 @@ def _warm(settings: Settings) -> Iterator[str]:
     for name, needs in _WARM_NEEDS.items():
         if name in changed and not changed & needs:
             others = " or ".join(f"warm.{other}" for other in sorted(needs))
-            yield f"warm.{name}: set without {others}; set that as well, or remove it"
+            yield f"warm.{name}: set without {others}; set that too, or remove it"
     folder = os.path.dirname(os.path.abspath(warm.snapshot))
     if warm.snapshot and (os.path.isdir(warm.snapshot) or not os.path.isdir(folder)):
-        yield f"warm.snapshot: {warm.snapshot!r} cannot be a file; name one in a folder that exists"
+        yield (
+            f"warm.snapshot: {warm.snapshot!r} cannot be a file; name a file in an existing folder"
+        )
     if warm.key_file and not os.path.isfile(warm.key_file):
         yield f"warm.key_file: no file {warm.key_file!r}; give the path of a list of keys"
     if warm.fleet and not warm.fleet_key:
@@ -182,10 +183,10 @@ def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
                 if f"{section}.{name}" not in _WITHOUT_SENTINEL:
                     yield (
                         f"{section}.{name}: set, but upstream.url ({endpoint}) is not "
-                        "redis+sentinel://; write the Sentinels' URL or remove it"
+                        "redis+sentinel://; write the URL of the Sentinels or remove it"
                     )
     if settings.sentinel.username and not settings.sentinel.password:
-        yield "sentinel.username: set, but sentinel.password is empty; set it as well"
+        yield "sentinel.username: set, but sentinel.password is empty; set it too"
     if settings.breaker.open_for > settings.breaker.open_max:
         yield "breaker.open_for: above breaker.open_max; make it smaller"
 

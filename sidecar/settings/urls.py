@@ -1,13 +1,13 @@
-"""The URLs people write, turned into one value the rest of the program can trust.
+"""URLs of listeners and of the upstream, parsed into an `Endpoint`.
 
-`parse_listen` reads where clients connect to, `parse_upstream` where the server is, and
-`parse_host_port` a bare address. Parsing only: nothing is resolved, opened or looked up here.
-The network part is taken apart by hand, because `urllib.parse.urlsplit` knows neither several
-members in one URL nor brackets in more than one place.
+`parse_listen` reads where clients connect, `parse_upstream` where the server is. Parsing only:
+nothing is resolved or opened here. The network part is split by hand, because
+`urllib.parse.urlsplit` supports neither several members in one URL nor brackets in more than one
+place.
 
-A URL may hold a password, so no message quotes anything before the last `@`, and an `@` after
-the network part is refused first: it means an unescaped `/`, `?` or `#` inside the password,
-and every part found later could then be a piece of it.
+A URL may contain a password, so no message quotes anything before the last `@`. An `@` after the
+network part is refused first: it means that the password contains an unescaped `/`, `?` or `#`,
+and any part found after that could be a piece of the password.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 from urllib.parse import quote, unquote
+
+from sidecar.settings.addresses import join_host_port, parse_host_port
 
 Kind = Literal["tcp", "unix", "embedded", "sentinel"]
 
@@ -55,7 +57,6 @@ _UPSTREAM_FORMS = "redis://host:port/db, rediss://, unix:///path or embedded://"
 _LISTEN_FORMS = "redis://address:port, rediss://address:port or unix:///path"
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,65 +97,6 @@ class Endpoint:
         return f"redis{s}://{who}{join_host_port(self.host, self.port)}{db}"
 
 
-def join_host_port(host: str, port: int) -> str:
-    """`host:port`, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this host can connect to an address bound to `host`; unsure means no."""
-    from ipaddress import ip_address  # here: most callers of this module never need it
-
-    try:
-        return ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host.lower().rstrip(".") == "localhost"
-
-
-def parse_host_port(
-    text: str, default_port: int | None = None, *, lowest: int = 0
-) -> tuple[str, int]:
-    """Take `host:port` or `[ipv6]:port` apart.
-
-    `default_port` stands in for a missing port; without it the port is required. `lowest` is
-    the smallest port allowed: 0 where the system may choose one, 1 where not. Raises
-    ValueError with what was wrong and what would be right. It quotes nothing of `text`: where
-    `@host` was forgotten, what stands in the port's place is a password.
-    """
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        host = host.replace("%25", "%")  # a zone (fe80::1%eth0), as URLs must write it
-        if not bracket or not _is_ipv6(host) or (rest and not rest.startswith(":")):
-            raise ValueError("bad IPv6 address; write it as [::1]:6379")
-        port = rest[1:] if rest else None
-    else:
-        if text.count(":") > 1:
-            raise ValueError("too many colons; write host:port, an IPv6 address as [::1]:6379")
-        host, colon, tail = text.partition(":")
-        port = tail if colon else None
-        if not host:
-            raise ValueError("no host; write host:port, for example 127.0.0.1:6379")
-        if not _NAME.fullmatch(host):
-            raise ValueError("bad host; write a name, an IPv4 address or [IPv6]")
-    if port is None:
-        if default_port is None:
-            raise ValueError("no port; write host:port, for example 127.0.0.1:6379")
-        return host, default_port
-    if not (port.isascii() and port.isdigit() and len(port) < 6 and lowest <= int(port) < 65536):
-        raise ValueError(f"bad port; write host:port with a number from {lowest} to 65535")
-    return host, int(port)
-
-
-def _is_ipv6(host: str) -> bool:
-    from ipaddress import IPv6Address  # here: most configurations never need it
-
-    try:
-        IPv6Address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def parse_listen(url: str) -> Endpoint:
     """Read the URL of a listener: `redis://`, `rediss://` (and valkey aliases) or `unix://`.
 
@@ -163,7 +105,7 @@ def parse_listen(url: str) -> Endpoint:
     """
     parts = _split(url, _LISTEN_FORMS)
     if parts.kind in ("embedded", "sentinel"):
-        raise ValueError(f"{parts.scheme}:// cannot be listened on; write {_LISTEN_FORMS}")
+        raise ValueError(f"the sidecar cannot listen on {parts.scheme}://; write {_LISTEN_FORMS}")
     if parts.userinfo is not None:
         raise ValueError(
             "a listener takes no user or password: clients authenticate with the upstream's; "
@@ -289,7 +231,7 @@ def _options(parts: _Parts) -> dict[str, str]:
         if name not in known:
             choices = ", ".join(sorted(known))
             raise ValueError(
-                f"unknown option {name!r} after '?'; {parts.scheme}:// knows: {choices} "
+                f"unknown option {name!r} after '?'; {parts.scheme}:// supports: {choices} "
                 "(everything else is a setting, such as upstream.tls.ca_file)"
             )
         if name in options:

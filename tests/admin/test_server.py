@@ -16,7 +16,7 @@ from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import ROUTES
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Actions, RefusedError, Sources
-from sidecar.settings.schema import Admin, AdminTls
+from sidecar.settings.sections.operations import Admin, AdminTls
 from tests.harness.tls import Certificates, make_certificates
 
 TOKEN = "a-token-of-twenty-ch"

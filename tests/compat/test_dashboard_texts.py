@@ -16,7 +16,7 @@ import pytest
 
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
-from sidecar.settings.schema import Admin
+from sidecar.settings.sections.operations import Admin
 from tests.harness.browser import chromium, watch, why_not
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"NO BROWSER: {why_not()}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
-from sidecar.settings.schema import Sentinel
+from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import parse_upstream
 from tests.conftest import KINDS
 from tests.harness.process import free_port

@@ -31,7 +31,7 @@ from sidecar.policy.topology import (
     address_of,
     event_of,
 )
-from sidecar.settings.schema import Sentinel
+from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import parse_upstream
 
 ID = "9d7b8b0f4fa79497e40171264e48cc175c220745"

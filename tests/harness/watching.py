@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.policy.topology import Event, MasterNamed
-from sidecar.settings.schema import Sentinel
+from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import Endpoint, parse_upstream
 
 from .sentinels import SentinelProcess

@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sidecar.settings.fields import format_duration, format_size, parse_duration, parse_size
-from sidecar.settings.load import ConfigError, describe, docs_page, full_toml, load
-from sidecar.settings.schema import Settings
+from sidecar.settings.docs import docs_page, full_toml
+from sidecar.settings.load import ConfigError, load
+from sidecar.settings.schema import Settings, describe
+from sidecar.settings.units import format_duration, format_size, parse_duration, parse_size
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,8 +145,8 @@ def test_the_result_cannot_be_changed() -> None:
         ({"limits.request_buffer": "1.5B"}, "not a whole number of bytes"),
         ({"listen.urls": ""}, "listen.urls: empty"),
         ({"listen.urls": "http://x"}, "listen.urls: unknown URL scheme"),
-        ({"listen.urls": "redis://h:1,redis://h:1"}, "h:1 stands there twice"),
-        ({"listen.urls": "unix:///a,unix:///a"}, "/a stands there twice"),
+        ({"listen.urls": "redis://h:1,redis://h:1"}, "h:1 is listed twice"),
+        ({"listen.urls": "unix:///a,unix:///a"}, "/a is listed twice"),
         ({"listen.urls": "rediss://h:1"}, "listen.tls.cert_file: empty, but a rediss://"),
         ({"listen.tls.cert_file": "x"}, "no listener is rediss://"),
         ({"listen.tls.key_file": "x"}, "listen.tls.cert_file is empty"),

@@ -2,13 +2,7 @@
 
 import pytest
 
-from sidecar.settings.urls import (
-    Endpoint,
-    join_host_port,
-    parse_host_port,
-    parse_listen,
-    parse_upstream,
-)
+from sidecar.settings.urls import Endpoint, parse_listen, parse_upstream
 
 
 @pytest.mark.parametrize(
@@ -136,8 +130,8 @@ def test_bad_upstreams_say_what_is_wrong(url: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("embedded://", "cannot be listened on"),
-        ("redis+sentinel://h/m", "cannot be listened on"),
+        ("embedded://", "cannot listen on embedded://"),
+        ("redis+sentinel://h/m", r"cannot listen on redis\+sentinel://"),
         ("redis://:pw@127.0.0.1:6380", "takes no user or password"),
         ("redis://127.0.0.1:6380/1", "takes no database"),
         ("redis://127.0.0.1:6380?db=1", "takes no options"),
@@ -200,10 +194,3 @@ def test_an_endpoint_never_shows_its_password(url: str, shown: str) -> None:
 
 def test_endpoints_can_be_keys() -> None:
     assert len({parse_upstream("redis://a"), parse_upstream("redis://a:6379")}) == 1
-
-
-def test_host_and_port_round_trip() -> None:
-    for text in ("127.0.0.1:6381", "[::1]:6381", "localhost:0"):
-        assert join_host_port(*parse_host_port(text)) == text
-    with pytest.raises(ValueError, match="no port"):
-        parse_host_port("127.0.0.1")

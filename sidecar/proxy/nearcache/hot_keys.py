@@ -15,7 +15,7 @@ import structlog
 
 from sidecar.core.hotkeys.sketch import HotKeys
 from sidecar.proxy.io.client import Client
-from sidecar.settings.schema import HotKeys as Settings
+from sidecar.settings.sections.cache import HotKeys as Settings
 
 if TYPE_CHECKING:
     from sidecar.proxy.links.identity import Identity

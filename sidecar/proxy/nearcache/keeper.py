@@ -28,7 +28,7 @@ from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
 from sidecar.proxy.links.identity import Identity
 from sidecar.proxy.session.hello import server_id
 from sidecar.settings.cache_rules import parse_rules
-from sidecar.settings.schema import Cache
+from sidecar.settings.sections.cache import Cache
 
 if TYPE_CHECKING:
     from sidecar.proxy.links.pool import Pool

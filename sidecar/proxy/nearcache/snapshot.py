@@ -32,7 +32,7 @@ from sidecar.policy.warm_set import (
 from sidecar.proxy.io.tracked_link import in_use
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import is_error
-from sidecar.settings.schema import Warm
+from sidecar.settings.sections.cache import Warm
 
 if TYPE_CHECKING:
     from sidecar.proxy.links.pool import Pool

@@ -18,7 +18,7 @@ from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import ServerConnection, is_error
 from sidecar.proxy.nearcache.snapshot import Memory, parsed
 from sidecar.settings.cache_rules import parse_rules
-from sidecar.settings.schema import Cache, Warm
+from sidecar.settings.sections.cache import Cache, Warm
 
 if TYPE_CHECKING:
     from sidecar.proxy.links.pool import Pool

@@ -1,0 +1,92 @@
+"""Settings towards clients: listeners and their TLS, memory limits, shutdown."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from sidecar.settings.fields import KiB, MiB, Section, TlsVersion, seconds, setting, size
+
+
+class ListenTls(Section, frozen=True):
+    """TLS of `rediss://` listeners."""
+
+    cert_file: Annotated[str, setting("Certificate chain (PEM) shown to clients.")] = ""
+    key_file: Annotated[
+        str, setting("Private key (PEM); empty if cert_file contains the key too.")
+    ] = ""
+    ca_file: Annotated[
+        str, setting("CA certificates (PEM) that client certificates are checked against.")
+    ] = ""
+    client_auth: Annotated[
+        Literal["none", "optional", "required"],
+        setting(
+            "Client certificates. none: clients are not asked for one. optional: a certificate is "
+            "checked if the client sends one. required: clients without one are refused."
+        ),
+    ] = "none"
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+
+
+class Listen(Section, frozen=True):
+    """Where clients connect."""
+
+    urls: Annotated[
+        tuple[str, ...],
+        setting(
+            "Addresses: redis://address:port, rediss://address:port (TLS) or unix:///path. "
+            "Port 0 takes any free port.",
+        ),
+    ] = ("redis://127.0.0.1:6380",)
+    backlog: Annotated[
+        int,
+        setting("Connections that the system queues until they are accepted.", ge=1, le=65535),
+    ] = 1024
+    max_clients: Annotated[
+        int,
+        setting("Clients connected at once; more clients get an error.", ge=1, le=1_000_000),
+    ] = 10_000
+    idle_timeout: Annotated[
+        float, seconds("A client that sends nothing for this long is closed; 0 means never.")
+    ] = 0.0
+    tcp_keepalive: Annotated[
+        float,
+        seconds(
+            "After this much silence TCP probes whether the client is still there; 0 is off.",
+            le=32767,
+        ),
+    ] = 300.0
+    unix_mode: Annotated[
+        str, setting("File mode of unix:// sockets.", unit="octal", pattern="^0?[0-7]{3}$")
+    ] = "0600"
+    tls: ListenTls = msgspec.field(default_factory=ListenTls)
+
+
+class Limits(Section, frozen=True):
+    """How much memory one client or link may take."""
+
+    request_buffer: Annotated[
+        int,
+        size("Larger requests are streamed over a dedicated link.", ge=KiB, le=1 << 30),
+    ] = 256 * KiB
+    client_output_pause: Annotated[
+        int,
+        size("The sidecar stops reading from a client with more unsent replies than this.", ge=KiB),
+    ] = 16 * MiB
+    client_output_max: Annotated[
+        int, size("A client with more unsent replies than this is closed.", ge=KiB)
+    ] = 512 * MiB
+    link_output_pause: Annotated[
+        int,
+        size(
+            "The sidecar stops reading from clients while a link has more than this to send.",
+            ge=KiB,
+        ),
+    ] = 16 * MiB
+
+
+class Drain(Section, frozen=True):
+    """Shutting down."""
+
+    timeout: Annotated[
+        float, seconds("After SIGTERM, clients get this long to receive their outstanding replies.")
+    ] = 10.0

@@ -1,0 +1,128 @@
+"""Settings for those who operate a sidecar: traces, embedded server, admin endpoint, logs."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from sidecar.settings.fields import Section, TlsVersion, seconds, setting
+
+
+class Tracing(Section, frozen=True):
+    """Traces of single commands: kept in memory for the admin page, and sent to a collector."""
+
+    endpoint: Annotated[
+        str,
+        setting(
+            "Where spans are sent, with OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; "
+            "empty: nowhere. Needs the extra otlp.",
+            pattern="^(https?://.+)?$",
+        ),
+    ] = ""
+    sample: Annotated[
+        float,
+        setting("Share of commands that is traced if endpoint is set.", ge=0, le=1),
+    ] = 0.001
+    slow: Annotated[
+        float,
+        seconds("A command that takes at least this long is traced too; 0 is off.", le=4000),
+    ] = 0.1
+    failed: Annotated[bool, setting("Trace commands that get an error, too.")] = True
+    max_per_second: Annotated[
+        int,
+        setting("Most commands traced each second, for whatever reason.", ge=1, le=10_000),
+    ] = 100
+    keys: Annotated[
+        Literal["none", "hash", "plain"],
+        setting("How traces show the first key of a command: not at all, as a hash, or as it is."),
+    ] = "none"
+    context: Annotated[
+        bool,
+        setting(
+            "The commands of a client that names itself tp:<traceparent> become part of that trace."
+        ),
+    ] = False
+    recent: Annotated[
+        int,
+        setting("Traces of each kind kept in memory for /api/traces; 0: none.", ge=0, le=10_000),
+    ] = 200
+    service: Annotated[str, setting("Name of this service in traces (service.name).")] = (
+        "redis-sidecar"
+    )
+
+
+class Embedded(Section, frozen=True):
+    """The Valkey server that is started for `upstream.url = "embedded://"`."""
+
+    dir: Annotated[
+        str, setting("Data directory; empty: a temporary one, deleted when the sidecar ends.")
+    ] = ""
+    args: Annotated[
+        tuple[str, ...],
+        setting('Further arguments of the server, for example ["--maxmemory", "256mb"].'),
+    ] = ()
+
+
+class AdminTls(Section, frozen=True):
+    """TLS of the admin endpoint; on if cert_file is set."""
+
+    cert_file: Annotated[str, setting("Certificate chain (PEM) shown to HTTP clients.")] = ""
+    key_file: Annotated[
+        str, setting("Private key (PEM); empty if cert_file contains the key too.")
+    ] = ""
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+
+
+class Admin(Section, frozen=True):
+    """The HTTP endpoint: web page, API, metrics and probes."""
+
+    listen: Annotated[
+        str,
+        setting(
+            'Address as host:port; port 0 takes any free port, "" turns the endpoint off. An '
+            "address that is not a loopback address needs a token."
+        ),
+    ] = "127.0.0.1:6381"
+    token: Annotated[
+        str,
+        setting(
+            "Requests must send this as Authorization: Bearer …, except to /livez, /readyz, "
+            "/healthz and the files of the web page; at least 16 characters. Empty: no token is "
+            "needed.",
+            secret=True,
+        ),
+    ] = ""
+    failover: Annotated[
+        bool, setting("Whether POST /api/failover may ask the Sentinels to replace the master.")
+    ] = False
+    tls: AdminTls = msgspec.field(default_factory=AdminTls)
+
+
+class Log(Section, frozen=True):
+    """The program's own log, on standard error."""
+
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        setting("auto: console on a terminal, JSON lines otherwise."),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], setting("Lowest level that is written.")
+    ] = "info"
+    blocking: Annotated[
+        bool,
+        setting(
+            "Write each line before going on: no line is lost if the process is killed, but a slow "
+            "reader of the log stops the traffic."
+        ),
+    ] = False
+
+
+class Audit(Section, frozen=True):
+    """The audit stream: logins, refused and dangerous commands, administration; JSON lines."""
+
+    file: Annotated[
+        str,
+        setting(
+            'Where it goes: a file (SIGHUP reopens it), or "-" for standard output. Each line '
+            'has "audit": true. Empty is off.'
+        ),
+    ] = ""

@@ -1,0 +1,196 @@
+"""Settings towards the server: connections, Sentinels, failover, circuit breaker."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from sidecar.settings.fields import KiB, MiB, Section, TlsVersion, seconds, setting, size
+
+
+class UpstreamTls(Section, frozen=True):
+    """TLS towards a `rediss://` upstream."""
+
+    ca_file: Annotated[
+        str,
+        setting("CA certificates (PEM) to check the server against; empty: the system's."),
+    ] = ""
+    cert_file: Annotated[str, setting("Client certificate (PEM) for mutual TLS.")] = ""
+    key_file: Annotated[
+        str, setting("Private key (PEM); empty if cert_file contains the key too.")
+    ] = ""
+    server_name: Annotated[
+        str, setting("Name expected in the server's certificate; empty: the host of the URL.")
+    ] = ""
+    verify: Annotated[
+        Literal["full", "ca", "none"],
+        setting("What is checked. full: host name and CA. ca: only the CA. none: nothing (tests)."),
+    ] = "full"
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+
+
+class Upstream(Section, frozen=True):
+    """The Redis or Valkey server that commands are sent to."""
+
+    url: Annotated[
+        str,
+        setting(
+            "redis://[user:password@]host:port[/db], rediss:// (TLS), "
+            "unix://[user:password@]/path[?db=N], redis+sentinel://[user:password@]host:port,…"
+            "/service[/db] (rediss+sentinel:// with TLS), or embedded:// (the sidecar starts its "
+            "own Valkey server; embedded://?port=N sets the TCP port of that server).",
+            secret=True,
+        ),
+    ] = "embedded://"
+    pooling: Annotated[
+        Literal["shared", "session"],
+        setting(
+            "shared: ordinary commands of all clients share one connection. "
+            "session: every client has its own connection."
+        ),
+    ] = "shared"
+    connect_timeout: Annotated[
+        float, seconds("Time to make one connection: TCP, TLS and authentication.", ge=0.001)
+    ] = 5.0
+    wait: Annotated[
+        float,
+        seconds(
+            "While the upstream is down, a command waits this long and then gets an error; 0: it "
+            "gets the error at once."
+        ),
+    ] = 1.0
+    start: Annotated[
+        Literal["fail", "wait"],
+        setting(
+            "If the upstream cannot be reached at start. fail: give up after start_timeout. wait: "
+            "start anyway and answer with errors until it can be reached."
+        ),
+    ] = "fail"
+    start_timeout: Annotated[
+        float,
+        seconds("How long the sidecar tries to make the first connection at start.", ge=0.001),
+    ] = 10.0
+    silence_timeout: Annotated[
+        float,
+        seconds(
+            "A shared link that owes replies and receives nothing for this long counts as dead.",
+            ge=0.1,
+        ),
+    ] = 30.0
+    backoff_min: Annotated[
+        float, seconds("Shortest pause between two attempts to connect.", ge=0.001)
+    ] = 0.05
+    backoff_max: Annotated[
+        float, seconds("Longest pause between two attempts to connect.", ge=0.001)
+    ] = 2.0
+    tcp_keepalive: Annotated[
+        float,
+        seconds(
+            "After this much silence TCP probes whether the server is still there; 0 is off.",
+            le=32767,
+        ),
+    ] = 60.0
+    pool_spare: Annotated[
+        int,
+        setting(
+            "Dedicated links kept ready for each identity in use; up to twice as many after they "
+            "ran out.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 4
+    pool_idle: Annotated[
+        int, setting("Idle dedicated links kept for each identity.", ge=0, le=1_000_000)
+    ] = 64
+    pool_idle_timeout: Annotated[
+        float, seconds("A dedicated link that is idle for this long is closed.", ge=0.1)
+    ] = 60.0
+    max_links: Annotated[
+        int, setting("Most connections to the upstream, of all kinds.", ge=1, le=1_000_000)
+    ] = 10_000
+    tls: UpstreamTls = msgspec.field(default_factory=UpstreamTls)
+
+
+class Sentinel(Section, frozen=True):
+    """The Sentinels of a `redis+sentinel://` upstream."""
+
+    username: Annotated[str, setting("ACL user for the Sentinels; empty for the default user.")] = (
+        ""
+    )
+    password: Annotated[
+        str, setting("Password for the Sentinels; empty if they need none.", secret=True)
+    ] = ""
+    tls: Annotated[
+        Literal["as-upstream", "on", "off"],
+        setting(
+            "TLS to the Sentinels, with the files of upstream.tls. as-upstream: on if upstream.url "
+            "is rediss+sentinel://."
+        ),
+    ] = "as-upstream"
+    connect_timeout: Annotated[
+        float,
+        seconds("Time to connect to a Sentinel, and time for each of its answers.", ge=0.001),
+    ] = 1.0
+    poll_interval: Annotated[
+        float,
+        seconds("Each Sentinel is polled this often, in addition to its messages.", ge=0.01),
+    ] = 1.0
+
+
+class Failover(Section, frozen=True):
+    """What happens to requests while a `redis+sentinel://` upstream changes its master."""
+
+    hold: Annotated[
+        float,
+        seconds(
+            "While there is no master, requests wait this long (instead of upstream.wait) and then "
+            "get an error."
+        ),
+    ] = 10.0
+    hold_bytes: Annotated[
+        int,
+        size(
+            "Most bytes of waiting requests of all clients; further requests get an error.", ge=KiB
+        ),
+    ] = 64 * MiB
+    switch_on: Annotated[
+        Literal["announcement", "promotion"],
+        setting(
+            "announcement: switch when the Sentinels publish +switch-master. promotion: switch as "
+            "soon as the chosen replica says that it is the master, about a second earlier. The "
+            "risk: if the leading Sentinel dies in that second, the Sentinels may choose another "
+            "replica; and if Sentinels close the connections at the end of a coordinated failover, "
+            "some writes get -UNCERTAIN."
+        ),
+    ] = "announcement"
+    min_replicas_ack: Annotated[
+        int,
+        setting(
+            "A write is answered after this many replicas have acknowledged it; 0: at once.",
+            ge=0,
+            le=100,
+        ),
+    ] = 0
+    ack_timeout: Annotated[
+        float,
+        seconds(
+            "A write that too few replicas acknowledge within this time gets an error.",
+            ge=0.001,
+            le=3600,
+        ),
+    ] = 1.0
+
+
+class Breaker(Section, frozen=True):
+    """The circuit breaker: it answers with errors at once while the upstream keeps failing."""
+
+    failures: Annotated[
+        int,
+        setting("Failed or lost connections within window that open the breaker; 0: never.", ge=0),
+    ] = 5
+    window: Annotated[float, seconds("The time within which failures are counted.", ge=0.1)] = 10.0
+    open_for: Annotated[
+        float, seconds("First pause before the breaker tries one connection as a probe.", ge=0.01)
+    ] = 0.5
+    open_max: Annotated[
+        float, seconds("The pause doubles after each failed probe, up to this.", ge=0.01)
+    ] = 2.0
