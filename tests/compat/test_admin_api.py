@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.harness.admin import scrape
 from tests.harness.load import Load
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
@@ -224,8 +225,7 @@ def test_certificates(plain_server: Server, tmp_path: Path) -> None:
 def test_promtool_has_nothing_to_say(sidecar: Sidecar) -> None:
     with Load(sidecar.port, 1):
         wait_until(lambda: get(sidecar, "/api/stats")["cache"]["hits"], "some traffic", 15)
-    with urllib.request.urlopen(f"http://{sidecar.admin}/metrics", timeout=5) as answer:
-        text = answer.read()
+    text = scrape(sidecar).encode()
     assert PROMTOOL is not None
     said = subprocess.run(
         [PROMTOOL, "check", "metrics"], input=text, capture_output=True, check=False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness.admin import api
 from tests.harness.browser import chromium, watch, why_not
 from tests.harness.load import Load
 from tests.harness.process import free_port, wait_until
@@ -100,11 +101,7 @@ def test_a_page_that_opens_late_shows_the_past(sidecar: Sidecar, page: Page) -> 
 
 
 def _points(sidecar: Sidecar) -> int:
-    import json
-    import urllib.request
-
-    with urllib.request.urlopen(f"{url(sidecar)}api/stats?count=900", timeout=5) as answer:
-        points: list[dict[str, float]] = json.load(answer)["points"]
+    points: list[dict[str, float]] = api(sidecar, "/api/stats?count=900")["points"]
     return sum(point["commands"] > 0 for point in points)
 
 

@@ -10,7 +10,6 @@ import json
 import re
 import ssl
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -25,6 +24,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from config.grafana import generate
 from sidecar.telemetry.metrics import METRICS
 from tests.harness import npm
+from tests.harness.admin import get_json
 from tests.harness.alerting import CONFIG, MISSING, WITHOUT, Prometheus
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
@@ -159,8 +159,8 @@ def test_exemplars_lead_from_a_histogram_to_a_trace(plain_server: Server) -> Non
             return prometheus.exemplars(f'{name}{{family="string"}}')
 
         exemplar = wait_until(found, "an exemplar", 20)[0]
-        with urllib.request.urlopen(f"http://{admin}/api/traces?count=200") as answer:
-            traces = {trace["trace_id"]: trace for trace in json.load(answer)["traces"]}
+        said = get_json(f"http://{admin}/api/traces?count=200")
+        traces = {trace["trace_id"]: trace for trace in said["traces"]}
         trace = traces[exemplar["labels"]["trace_id"]]
         assert trace["command"] == "get"
         assert float(exemplar["value"]) <= trace["duration_ms"] / 1000 + 1e-9

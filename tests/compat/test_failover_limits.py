@@ -13,8 +13,8 @@ import hiredis
 import pytest
 
 from tests.harness.accepting import Accepting
+from tests.harness.admin import metric
 from tests.harness.process import free_port, wait_until
-from tests.harness.scrape import metric
 from tests.harness.sentinels import SERVICE, Cluster, Node
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire, pack

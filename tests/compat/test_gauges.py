@@ -13,9 +13,9 @@ import pytest
 from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.harness.admin import scrape
 from tests.harness.alerting import MISSING, WITHOUT
 from tests.harness.process import free_port, wait_until
-from tests.harness.scrape import scrape
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
 from tests.harness.tls import Authority

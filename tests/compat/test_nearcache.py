@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.checker_cached import MAX_STALENESS, RULES, Cached, metrics
+from tests.harness.admin import metrics
+from tests.harness.cached import MAX_STALENESS, RULES, Cached
 from tests.harness.checker_wires import OTHERS, TRACKED, ThreadedWires
 from tests.harness.farm import BINARIES
 from tests.harness.process import free_port, wait_until
@@ -200,7 +201,7 @@ def test_a_write_older_than_its_key_is_hot(server: Server) -> None:
         wires.hold(OTHERS, "to_server")
         cached.near.send_command("SET", "k", "new")
         cached.other.send(pack("GET", "k") * 20_000)
-        wait_until(lambda: metrics(port)["sidecar_hot_keys"] == 1, "a hot key")
+        wait_until(lambda: metrics(cached.sidecar)["sidecar_hot_keys"] == 1, "a hot key")
         readers = [cached.open() for _ in range(10)]
         for reader in readers:
             reader.send_command("GET", "k")

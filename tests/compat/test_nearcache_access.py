@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.checker_cached import MAX_STALENESS, Cached
+from tests.harness.cached import MAX_STALENESS, Cached
 from tests.harness.farm import BINARIES
 from tests.harness.process import wait_until
 from tests.harness.servers import Server

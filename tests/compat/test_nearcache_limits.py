@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.checker_cached import MAX_STALENESS, Cached, metrics
+from tests.harness.admin import metrics
+from tests.harness.cached import MAX_STALENESS, Cached
 from tests.harness.checker_wires import TRACKED, ThreadedWires
 from tests.harness.process import free_port, wait_until
-from tests.harness.servers import Server, valkey
+from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import DeadlineError, pack
 
 SLACK = 0.25
@@ -112,7 +113,7 @@ def test_memory_is_bounded_and_what_is_used_stays(server: Server) -> None:
             for name in names:
                 assert cached.near.cmd("GET", name)[-20:] == (name * 20).encode()[-18:] + b"\r\n"
                 cached.near.cmd("GET", "hot")
-            found = metrics(port)
+            found = metrics(cached.sidecar)
             assert found["sidecar_cache_bytes"] <= 1 << 20, turn
         assert found["sidecar_cache_evictions_total"] > 300
         assert cached.seen(cached.near, "GET", "hot") == (b"$5\r\nvalue\r\n", 0)
@@ -268,14 +269,14 @@ def test_what_the_server_does_not_announce_is_found(server: Server) -> None:
         def compared() -> bool:
             cached.near.cmd("GET", "k")
             cached.near.cmd("HGETALL", "h")
-            return metrics(port)[f'{name}{{result="same"}}'] >= 20
+            return metrics(cached.sidecar)[f'{name}{{result="same"}}'] >= 20
 
         wait_until(compared, "20 answers compared")
-        assert metrics(port)[f'{name}{{result="different"}}'] == 0
+        assert metrics(cached.sidecar)[f'{name}{{result="different"}}'] == 0
         cached.sidecar.mark()
         cached.direct.cmd("SWAPDB", 0, 1)
         wait_until(lambda: cached.near.cmd("GET", "k") == b"$-1\r\n", "the server's own")
-        assert metrics(port)[f'{name}{{result="different"}}'] >= 1
+        assert metrics(cached.sidecar)[f'{name}{{result="different"}}'] >= 1
         wait_until(lambda: "near cache differed" in cached.sidecar.news(), "said so")
         cached.direct.cmd("SWAPDB", 0, 1)
 
@@ -285,28 +286,30 @@ def test_counters(server: Server) -> None:
     with Cached(server, admin=f"127.0.0.1:{port}") as cached:
         cached.near.cmd("SET", "k", "value")
         cached.warm("GET", "k")
-        before = metrics(port)
+        before = metrics(cached.sidecar)
         for _ in range(10):
             cached.near.cmd("GET", "k")
         cached.near.cmd("SET", "k", "other")
         cached.warm("GET", "k")
         cached.direct.cmd("SET", "k", "third")
-        wait_until(lambda: grown(port, before, 'invalidations_total{by="server"}'), "told")
+        wait_until(
+            lambda: grown(cached.sidecar, before, 'invalidations_total{by="server"}'), "told"
+        )
         cached.direct.cmd("FLUSHALL")
-        wait_until(lambda: grown(port, before, "flushes_total"), "told")
-        assert grown(port, before, "hits_total") >= 10
-        assert grown(port, before, 'invalidations_total{by="own"}') >= 1
-        assert grown(port, before, "fills_total") >= 1
-        found = metrics(port)
+        wait_until(lambda: grown(cached.sidecar, before, "flushes_total"), "told")
+        assert grown(cached.sidecar, before, "hits_total") >= 10
+        assert grown(cached.sidecar, before, 'invalidations_total{by="own"}') >= 1
+        assert grown(cached.sidecar, before, "fills_total") >= 1
+        found = metrics(cached.sidecar)
         assert found["sidecar_cache_entries"] == 0
         assert 0 <= found["sidecar_cache_proof_age_seconds"] < MAX_STALENESS
 
 
-def grown(port: int, before: dict[str, float], name: str) -> float:
+def grown(sidecar: Sidecar, before: dict[str, float], name: str) -> float:
     """How much a counter has grown; labels may have other names."""
     stem, _, label = name.partition("{")
     value = label.partition("=")[2]
-    now = metrics(port)
+    now = metrics(sidecar)
     return sum(
         amount - before.get(sample, 0)
         for sample, amount in now.items()

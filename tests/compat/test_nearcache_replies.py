@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sidecar.policy.routing import CACHED, CACHED_EACH
-from tests.harness.checker_cached import Cached
+from tests.harness.cached import Cached
 from tests.harness.farm import BINARIES
 from tests.harness.pair import words
 from tests.harness.servers import Server

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import redis
 
+from tests.harness.admin import api, metric
 from tests.harness.collector import Collector, Received, needs_collector
 from tests.harness.process import free_port, wait_until
-from tests.harness.scrape import metric
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.tls import Certificates, make_certificates
@@ -66,9 +66,8 @@ def sidecar(upstream: str, **settings: str | float) -> Sidecar:
 
 def traces(of: Sidecar, query: str = "") -> list[dict[str, Any]]:
     """What /api/traces says."""
-    with urllib.request.urlopen(f"http://{of.admin}/api/traces?{query}") as answer:
-        found: list[dict[str, Any]] = json.load(answer)["traces"]
-        return found
+    found: list[dict[str, Any]] = api(of, f"/api/traces?{query}")["traces"]
+    return found
 
 
 def wait_for_trace(of: Sidecar, **what: object) -> dict[str, Any]:

@@ -8,19 +8,11 @@ from pathlib import Path
 import pytest
 
 from sidecar.policy.warm_set import decode, from_member
+from tests.harness.admin import checks, is_ready, wait_ready
 from tests.harness.process import free_port, wait_until
+from tests.harness.server_stats import calls
 from tests.harness.servers import Server, Sidecar
-from tests.harness.warm import (
-    ask,
-    calls,
-    checks,
-    fill,
-    is_ready,
-    make_cached,
-    misses,
-    wait_ready,
-    warm_sidecar,
-)
+from tests.harness.warm import ask, fill, make_cached, misses, warm_sidecar
 from tests.harness.wire import Wire
 
 MANY = 10_000

@@ -9,19 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.admin import checks, is_ready, wait_ready
 from tests.harness.faults import FaultProxy
 from tests.harness.process import wait_until
+from tests.harness.server_stats import calls
 from tests.harness.servers import Server, Sidecar
-from tests.harness.warm import (
-    ask,
-    calls,
-    checks,
-    fill,
-    is_ready,
-    misses,
-    wait_ready,
-    warm_sidecar,
-)
+from tests.harness.warm import ask, fill, misses, warm_sidecar
 from tests.harness.wire import Wire
 
 Request = tuple[str | bytes, ...]

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hiredis
 import pytest
 
 from tests.conftest import KINDS
 from tests.harness.process import Process, free_port, ping, wait_until
-from tests.harness.sentinels import Flavour, binary_of
+from tests.harness.programs import server_binary
+from tests.harness.sentinels import Flavour
 from tests.harness.wire import Wire
 
 FOLDER = Path(__file__).parents[2] / "config/ha"
@@ -43,10 +43,8 @@ class Configured(Process):
 
     def ask(self, *command: str | int) -> Any:
         """One command, its reply parsed."""
-        reader = hiredis.Reader(encoding="utf-8")
         with Wire(self.port) as wire:
-            reader.feed(wire.cmd(*command))
-        return reader.gets()
+            return wire.ask(*command)
 
 
 class Deployment:
@@ -55,7 +53,7 @@ class Deployment:
     def __init__(self, flavour: Flavour) -> None:
         self.ports = {port: free_port() for port in (*NODES, *SENTINELS)}
         self.processes: list[Configured] = []
-        binary = binary_of(flavour)
+        binary = server_binary(flavour)
         master = f"replicaof 127.0.0.1 {self.ports[6379]}"
         try:
             for port in NODES:

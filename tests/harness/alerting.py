@@ -11,14 +11,13 @@ import shutil
 import threading
 import time
 import urllib.parse
-import urllib.request
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .admin import answers, get_json
 from .closing import Closing
 from .process import Process
 
@@ -26,19 +25,6 @@ CONFIG = Path(__file__).parents[2] / "config"
 TOOLS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 WITHOUT = f"Debian's prometheus and prometheus-alertmanager are absent: {', '.join(MISSING)}"
-
-
-def fetch(url: str) -> Any:
-    """The JSON at a URL."""
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return json.loads(answer.read())
-
-
-def answers(url: str) -> bool:
-    """Whether there is a 200 at a URL."""
-    with suppress(OSError), urllib.request.urlopen(url, timeout=5):
-        return True
-    return False
 
 
 class Inbox(Closing):
@@ -145,10 +131,10 @@ class Prometheus(Process):
         now = time.time()
         span = f"start={now - seconds}&end={now}"
         url = f"http://127.0.0.1:{self.port}/api/v1/query_exemplars?query={text}&{span}"
-        return [one for series in fetch(url)["data"] for one in series["exemplars"]]
+        return [one for series in get_json(url)["data"] for one in series["exemplars"]]
 
     def query(self, expression: str) -> list[Any]:
         """The result of an instant query."""
         text = urllib.parse.quote(expression, safe="")
-        found = fetch(f"http://127.0.0.1:{self.port}/api/v1/query?query={text}")
+        found = get_json(f"http://127.0.0.1:{self.port}/api/v1/query?query={text}")
         return list(found["data"]["result"])

@@ -11,7 +11,8 @@ import time
 from contextlib import suppress
 
 from .closing import Closing
-from .wire import ClosedError, DeadlineError, Wire, pack
+from .errors import GONE
+from .wire import Wire, pack
 
 KEYS = 400
 BATCH = 8
@@ -44,7 +45,7 @@ class Load(Closing):
 
     def _run(self, chance: random.Random, weights: list[float]) -> None:
         while not self._stop.is_set():
-            with suppress(ClosedError, DeadlineError, OSError), Wire(self.port) as wire:
+            with suppress(*GONE), Wire(self.port) as wire:
                 while not self._stop.is_set():
                     wire.send(b"".join(self._command(chance, weights) for _ in range(BATCH)))
                     for _ in range(BATCH):

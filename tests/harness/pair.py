@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from .process import wait_until
-from .refreplies import reply_end
+from .resp import Arg, elements
 from .servers import Server, Sidecar
 from .wire import Wire, pack
 
-Arg: TypeAlias = bytes | str | int | float
 Mask: TypeAlias = Callable[[bytes], bytes]
 Entry: TypeAlias = tuple[str, str, bytes]
 
@@ -231,11 +230,5 @@ def unordered(reply: bytes) -> bytes:
     """A mask: the elements of the outermost aggregate in sorted order."""
     if reply[:1] not in b"*~%":
         return reply
-    pos = reply.index(b"\r\n") + 2
-    head, elements = reply[:pos], []
-    while pos < len(reply):
-        end = reply_end(reply, pos)
-        assert end is not None
-        elements.append(reply[pos:end])
-        pos = end
-    return head + b"".join(sorted(elements))
+    head, found = elements(reply)
+    return head + b"".join(sorted(found))

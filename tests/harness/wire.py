@@ -1,8 +1,7 @@
-"""A raw-socket client: bytes out, the raw bytes of exactly one reply in.
+"""The blocking client: bytes out, the raw bytes of exactly one reply in.
 
-Nothing here interprets a reply, so a test that compares what two peers said compares every byte.
-Nothing here sleeps: every wait ends with the bytes, with the end of the stream, or with
-`DeadlineError` when the deadline has passed.
+`cmd` gives a reply's bytes, `ask` and `call` its value. Nothing here sleeps: every wait ends with
+the bytes, with the end of the stream, or with `DeadlineError` when the deadline has passed.
 """
 
 from __future__ import annotations
@@ -12,32 +11,23 @@ import socket
 import ssl
 import struct
 import time
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .closing import Closing
-from .refreplies import reply_end
+from .errors import ClosedError, DeadlineError
+from .resp import Arg, Refused, pack, pack_all, reply_end, value
+
+__all__ = ["ClosedError", "DeadlineError", "Wire", "pack"]
 
 DEADLINE = 5.0
 """Seconds a read may take unless the test says otherwise."""
 
+BATCH = 500
+"""Requests of a pipeline that are sent before their replies are read."""
+
 _CHUNK = 256 * 1024
 _tokens = itertools.count(1)
-
-
-class DeadlineError(AssertionError):
-    """What was waited for did not come in time."""
-
-
-class ClosedError(AssertionError):
-    """The peer closed the connection where a reply was expected."""
-
-
-def pack(*args: bytes | str | int | float) -> bytes:
-    """One request as a client library would send it."""
-    parts = [b"*%d\r\n" % len(args)]
-    for arg in args:
-        raw = arg if isinstance(arg, bytes) else str(arg).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(raw), raw))
-    return b"".join(parts)
 
 
 class Wire(Closing):
@@ -87,14 +77,35 @@ class Wire(Closing):
         self._sock.settimeout(self.deadline)
         self._sock.sendall(data)
 
-    def send_command(self, *args: bytes | str | int | float) -> None:
+    def send_command(self, *args: Arg) -> None:
         """Send one request, without reading its reply."""
         self.send(pack(*args))
 
-    def cmd(self, *args: bytes | str | int | float, deadline: float | None = None) -> bytes:
+    def cmd(self, *args: Arg, deadline: float | None = None) -> bytes:
         """Send one request and return its reply's raw bytes."""
         self.send(pack(*args))
         return self.read_reply(deadline)
+
+    def ask(self, *args: Arg, deadline: float | None = None, text: bool = True) -> Any:
+        """Send one request and return its reply's value; an error is a `Refused`."""
+        return value(self.cmd(*args, deadline=deadline), text=text)
+
+    def call(self, *args: Arg, deadline: float | None = None, text: bool = True) -> Any:
+        """As `ask`, but an error is raised."""
+        found = self.ask(*args, deadline=deadline, text=text)
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+    def pipeline(self, requests: Iterable[Sequence[Arg]]) -> list[bytes]:
+        """Send many requests, BATCH at a time, and return their replies' raw bytes."""
+        requests = list(requests)
+        replies: list[bytes] = []
+        for at in range(0, len(requests), BATCH):
+            batch = requests[at : at + BATCH]
+            self.send(pack_all(batch))
+            replies += self.read_replies(len(batch))
+        return replies
 
     # Receiving
 
@@ -109,6 +120,10 @@ class Wire(Closing):
                 return reply
             if not self._receive(limit):
                 raise ClosedError(f"closed by the peer; unread: {self._unread()!r}")
+
+    def read_value(self, deadline: float | None = None) -> Any:
+        """The value of the next reply or message."""
+        return value(self.read_reply(deadline))
 
     def read_replies(self, count: int, deadline: float | None = None) -> list[bytes]:
         """The next `count` replies."""

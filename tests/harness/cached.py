@@ -5,18 +5,16 @@ What the server has seen is asked of the server itself (INFO commandstats), whic
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from .closing import Closing
 from .process import wait_until
+from .server_stats import calls, links
 from .servers import Server, Sidecar
 from .wire import Wire
 
 RULES: dict[str, str | int | float] = {"cache.mode": "rules", "cache.rules": '["*"]'}
-PARTS = ("sidecar_cache", "sidecar_hot_key")
 MAX_STALENESS = 0.5
 """The default (s)."""
 
@@ -59,9 +57,7 @@ class Cached(Closing):
 
     def calls(self, command: str) -> int:
         """How often the server has executed this command."""
-        text = self.direct.cmd("INFO", "commandstats").decode()
-        found = re.search(rf"cmdstat_{command.lower()}:calls=(\d+)", text)
-        return int(found[1]) if found else 0
+        return calls(self.direct, command)
 
     def seen(self, wire: Wire, *command: str | int) -> tuple[bytes, int]:
         """The reply to a command, and how often the server has executed it for that."""
@@ -73,8 +69,8 @@ class Cached(Closing):
         """Ask until the cache answers: that answer."""
 
         def answered() -> bytes:
-            reply, calls = self.seen(wire or self.near, *command)
-            return b"" if calls else reply
+            reply, executed = self.seen(wire or self.near, *command)
+            return b"" if executed else reply
 
         return wait_until(answered, f"{command} answered by the cache", deadline)
 
@@ -97,22 +93,10 @@ class Cached(Closing):
 
     def tracked(self) -> list[dict[str, str]]:
         """The near cache's connections, as the server lists them."""
-        lines = self.direct.cmd("CLIENT", "LIST").decode().splitlines()
-        rows = [dict(w.split("=", 1) for w in line.split() if "=" in w) for line in lines]
-        return [r for r in rows if r.get("name") == "redis-sidecar" and "t" in r["flags"]]
+        return links(self.direct, tracked=True)
 
     def close(self) -> None:
         """End all of it but the server."""
         for wire in self.wires:
             wire.close()
         self.sidecar.close()
-
-
-def metrics(port: int) -> dict[str, float]:
-    """What `/metrics` says of the cache and the hot keys: samples with their labels."""
-    import urllib.request
-
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as reply:
-        text: Any = reply.read().decode()
-    rows = [line.rpartition(" ") for line in text.splitlines() if line.startswith(PARTS)]
-    return {name: float(value) for name, _, value in rows}
