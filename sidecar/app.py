@@ -202,17 +202,20 @@ class _Sidecar:
         upstream = self.settings.upstream_endpoint
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
-        self.proxy = self.view.proxy = proxy = Proxy(self.settings, upstream)
-        proxy.audit = self.audit
-        proxy.show_warming = progress.bar(self.settings.log.format, sys.stderr, "warming up")
+        self.proxy = self.view.proxy = proxy = Proxy(
+            self.settings,
+            upstream,
+            audit=self.audit,
+            show_warming=progress.bar(self.settings.log.format, sys.stderr, "warming up"),
+        )
         try:
             master = None
             if upstream.kind == "sentinel":
-                self.watcher = proxy.sentinels = self._watcher(upstream, proxy)
+                self.watcher = self._watcher(upstream, proxy)
                 self.view.watcher = self.watcher
                 master = await self._find_master(self.watcher)
                 self.watcher.start()
-            await proxy.start(master)
+            await proxy.start(master, self.watcher)
         except DiscoveryError as error:
             raise StartError(str(error)) from error
         except ProxyStartError as error:

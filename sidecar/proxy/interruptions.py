@@ -8,7 +8,7 @@ page's timeline. Times of day and durations are arguments.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,3 +68,28 @@ class Interruptions:
             }
             for entry in reversed(self._entries)
         ]
+
+
+class LinkOutages:
+    """Notes interruptions where no master is followed: the sidecar's own link alone tells of them.
+
+    `clock` gives the time of day, `where` the upstream's address.
+    """
+
+    def __init__(
+        self,
+        interruptions: Interruptions,
+        where: Callable[[], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._interruptions = interruptions
+        self._where = where
+        self._clock = clock
+
+    def link_down(self) -> None:
+        """The link was lost."""
+        self._interruptions.began(self._clock(), self._where())
+
+    def link_up(self) -> None:
+        """The link has come up."""
+        self._interruptions.ended(self._clock())

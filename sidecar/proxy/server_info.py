@@ -11,17 +11,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hiredis
 from hiredis import pack_command
 
+from sidecar.proxy.links.dialer import Dialer
 from sidecar.proxy.links.errors import Refused, Unreachable
-from sidecar.proxy.links.greeting import ServerConnection, is_error
-from sidecar.proxy.session.hello import server_id
-
-if TYPE_CHECKING:
-    from sidecar.proxy.links.pool import Pool
+from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
 
 FRESH = 1.0
 WITHIN = 1.0
@@ -41,17 +38,18 @@ _NUMBERS = {
 
 
 class ServerInfo:
-    """The facts of one pool's upstream."""
+    """The facts of the server that `dialer` leads to. It is asked on a connection past the dialer,
+    which is to count none of this."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, dialer: Dialer, login: Login, version: bytes) -> None:
+        self._dialer = dialer
+        self._login = login
+        self._version = version
         self._connection: ServerConnection | None = None
-        self._id = 0
         self._known: Mapping[str, Any] = {}
         self._at = 0.0
         self._asked = 0.0
         self._asking = asyncio.Lock()
-        pool.maintenance.on_tick.append(self._tidy)
 
     async def get(self) -> Mapping[str, Any]:
         """The facts, not older than FRESH; `error` says why there are none."""
@@ -65,7 +63,7 @@ class ServerInfo:
     @property
     def _stale(self) -> bool:
         """Whether what is known is of another server than that of now."""
-        return self._connection is not None and self._connection.target is not self._pool.target
+        return self._connection is not None and self._connection.target is not self._dialer.target
 
     async def _ask(self) -> Mapping[str, Any]:
         if self._stale:
@@ -88,24 +86,26 @@ class ServerInfo:
         return facts_of("\n".join(map(_text, replies))) | {"info_s": round(seconds, 6)}
 
     async def _open(self) -> ServerConnection:
-        target = self._pool.target
+        target = self._dialer.target
         if target is None:
-            raise Unreachable(self._pool.no_master)
+            raise Unreachable(self._dialer.unknown)
         connection = await ServerConnection.open(target)
-        await connection.greet(self._pool.login, self._pool.version)
-        self._connection, self._id = connection, server_id(connection.hello)
-        self._pool.own_ids.add(self._id)
+        await connection.greet(self._login, self._version)
+        self._connection = connection
         return connection
 
-    def _tidy(self, now: float) -> None:
-        """Nobody has asked for a while."""
+    def server_ids(self) -> set[int]:
+        """The server's id of the connection, if there is one."""
+        return {self._connection.server_id} if self._connection is not None else set()
+
+    def tick(self, now: float) -> None:
+        """Close the connection when nobody has asked for a while."""
         if self._connection is not None and now - self._asked > UNUSED:
             self.close()
 
     def close(self) -> None:
         """End the connection, if there is one."""
         connection, self._connection = self._connection, None
-        self._pool.own_ids.discard(self._id)
         if connection is not None:
             with suppress(OSError):
                 connection.close()

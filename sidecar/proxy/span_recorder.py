@@ -12,8 +12,8 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
@@ -21,16 +21,15 @@ from sidecar.core.observe.trace_records import LOCAL, Traces
 from sidecar.core.stats import bucket_of
 from sidecar.policy import trace_context
 from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.upstream import Upstream
+from sidecar.proxy.links.identity import Identity
+from sidecar.proxy.links.target import Target
 from sidecar.proxy.nearcache.hot_keys import shown
 from sidecar.settings.sections.operations import Tracing as Settings
 from sidecar.telemetry import spans
 from sidecar.telemetry.span_export import SpanExport
 from sidecar.telemetry.spans import NOBODY, Attributes, Peer, Record, Trace
-
-if TYPE_CHECKING:
-    from sidecar.proxy.links.greeting import Target
-    from sidecar.proxy.links.pool import Pool
 
 log = structlog.get_logger()
 
@@ -43,36 +42,30 @@ LAST_WORDS = 2.0  # seconds for the last spans when the sidecar ends
 
 
 class SpanRecorder:
-    """Makes traces of one pool's commands. Raises ExportError if they can't be sent."""
+    """Makes traces of what clients ask for. Raises ExportError if they can't be sent.
 
-    def __init__(self, pool: Pool, settings: Settings) -> None:
-        self.pool = pool
+    `client_of` gives the client of an id that the sidecar has given out.
+    """
+
+    def __init__(
+        self,
+        plane: Plane,
+        settings: Settings,
+        client_of: Callable[[int], Client | None],
+        version: str,
+    ) -> None:
+        self._plane = plane
+        self._client_of = client_of
         self.settings = settings
         self.export: SpanExport | None = None
         if settings.endpoint:
-            version = pool.version.decode()
             self.export = SpanExport(settings.endpoint, settings.service, version)
         self.exemplars: dict[str, dict[int, tuple[str, str, float, float]]] = {}
         self._recent: dict[str, deque[Trace]] = {
             why: deque(maxlen=settings.recent) for why in ("sampled", "slow", "failed", "internal")
         }
         self._servers: list[Peer] = [NOBODY]
-        self._traces: Traces
-        self._reserve = RESERVE
-        self._allowed = 0.0
-        self._granted = 0
         self._broken = False
-        self._ticked = time.monotonic()
-
-    @classmethod
-    def of(cls, pool: Pool, settings: Settings) -> SpanRecorder | None:
-        """The one that is configured; None when nobody would see a trace."""
-        return cls(pool, settings) if settings.endpoint or settings.recent else None
-
-    def begin(self) -> None:
-        """The plane exists now."""
-        settings, plane = self.settings, self.pool.plane
-        follows = settings.endpoint or settings.context
         self._traces = Traces(
             plane.table,
             random.getrandbits(64),
@@ -80,17 +73,25 @@ class SpanRecorder:
             failed=settings.failed,
             keys=settings.keys != "none",
         )
+        follows = settings.endpoint or settings.context
         self._reserve = RESERVE if follows else 1.0
+        self._allowed = 0.0
+        self._granted = 0
+        self._ticked = time.monotonic()
         self._allow(settings.max_per_second)
         slow = settings.slow * 1e6
         plane.use_traces(self._traces, min(int(slow), NEVER) if slow else NEVER)
-        self.pool.maintenance.on_tick.append(self.tick)
+
+    @staticmethod
+    def wanted(settings: Settings) -> bool:
+        """Whether anybody would see a trace."""
+        return bool(settings.endpoint or settings.recent)
 
     # What the core needs to know
 
-    def join(self, client: Client, db: int) -> None:
-        """A client is on this database from now on."""
-        client.use_db(db)
+    def join(self, client: Client, identity: Identity) -> None:
+        """A client is on this identity's database from now on."""
+        client.use_db(identity.login.db)
 
     def named(self, client: Client, name: bytes) -> None:
         """A client has given itself a name: it may be the trace it wants its commands in."""
@@ -128,7 +129,7 @@ class SpanRecorder:
 
     def _take(self) -> None:
         # Both clocks are read together: what they say is some microseconds apart, no more.
-        zero = time.time_ns() - self.pool.plane.clock * 1000
+        zero = time.time_ns() - self._plane.clock * 1000
         for taken in self._traces.take():
             record = Record._make(taken)
             key = self._key(record.key, record.key_size)
@@ -166,7 +167,7 @@ class SpanRecorder:
 
     def _note_exemplar(self, record: Record, trace: Trace) -> None:
         """This is the newest trace for a bucket of a latency histogram."""
-        row = self.pool.plane.table.lookup(record.command.encode())
+        row = self._plane.table.lookup(record.command.encode())
         if row is None or not record.queued or record.flags & LOCAL:
             return
         took = record.end - record.queued
@@ -175,7 +176,7 @@ class SpanRecorder:
         self.exemplars.setdefault(row["family"], {})[bucket_of(took)] = newest
 
     def _client(self, number: int) -> Peer:
-        client = self.pool.commands.by_id.get(number)
+        client = self._client_of(number)
         if client is None or not isinstance(client.peer, tuple):
             return NOBODY
         host, port = client.peer[:2]

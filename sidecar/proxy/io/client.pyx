@@ -3,7 +3,7 @@
 
 `readable` feeds the session; `attend` follows whenever the session was marked: replies are sent,
 and what the session wants is done, here or by the handler. The second half is what the handler
-(sidecar.proxy.links.pool and its helpers) may ask for and do.
+(sidecar.proxy.session.handler and whom it calls) may ask for and do.
 """
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy

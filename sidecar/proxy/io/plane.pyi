@@ -30,7 +30,6 @@ class Plane(Reactor):
     def __new__(
         cls,
         loop: asyncio.AbstractEventLoop,
-        handler: _Handler,
         table: CommandTable,
         *,
         request_buffer: int,
@@ -43,6 +42,7 @@ class Plane(Reactor):
     def table(self) -> CommandTable: ...
     @property
     def handler(self) -> _Handler: ...
+    def use_handler(self, handler: _Handler) -> None: ...
     @property
     def clients(self) -> set[Client]: ...
     @property

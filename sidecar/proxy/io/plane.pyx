@@ -12,8 +12,8 @@ copied before anybody reads again: `settle` and Client.sent_to_link see to it. A
 socket does not take whole is finished when the socket is writable.
 
 What is rare (sessions that want something, links that are lost) goes to the handler, in Python;
-see sidecar.proxy.links.pool. The handler may call back at once: `settle` is not entered twice, the
-outer call takes up what the inner one has marked.
+see sidecar.proxy.session.handler. The handler may call back at once: `settle` is not entered
+twice, the outer call takes up what the inner one has marked.
 """
 from libc.stdint cimport UINT32_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -42,17 +42,18 @@ cdef class PlaneConnection(Connection):
 cdef class Plane(Reactor):
     """All connections of one event loop, and the settings and counters they share.
 
-    `handler` has stalled(client, stall), client_closed(client), upstream_lost(upstream, reason),
-    released(client, upstream), was_reset(client), may_hold(client), end_when_quiet(client)
-    failed(connection, error) and audited(client, kind, command, second); all are called on the loop and return at once.
+    The handler (`use_handler`) has stalled(client, stall), client_closed(client),
+    upstream_lost(upstream, reason), released(client, upstream), was_reset(client),
+    may_hold(client), end_when_quiet(client), failed(connection, error) and audited(client, kind,
+    command, second); all are called on the loop and return at once.
     """
 
-    def __cinit__(self, loop, handler, CommandTable table, *, size_t request_buffer,
+    def __cinit__(self, loop, CommandTable table, *, size_t request_buffer,
                   size_t link_pause, size_t output_pause, size_t output_max, bint own_poller=True):
         self.stats = <Stats*>calloc(1, sizeof(Stats))
         if self.stats == NULL:
             raise MemoryError
-        self.handler, self.table = handler, table
+        self.table = table
         self.clients, self.upstreams = set(), set()
         self.unflushed, self.waiting_for_room, self.held = [], set(), set()
         self.flush_callback = self.flush_links
@@ -85,6 +86,10 @@ cdef class Plane(Reactor):
     cdef int failed(self, Connection c, error) except -1:
         self.handler.failed(c, error)
         return 0
+
+    def use_handler(self, handler):
+        """Who is called from now on; to be set before the first connection is there."""
+        self.handler = handler
 
     def follow_master(self):
         """READONLY, LOADING and MASTERDOWN mean that the server is not the master: see pending.pyx."""

@@ -5,7 +5,7 @@ from sidecar.proxy.io.plane cimport PlaneConnection
 cdef class Upstream(PlaneConnection):
     cdef Link* link
     cdef readonly bint shared
-    cdef readonly object identity
+    cdef readonly object owner  # the links it is one of
     cdef readonly PlaneConnection client
     cdef public object target   # where its connection leads, or led
     cdef public object hello

@@ -2,7 +2,7 @@
 """A link on its socket: sends what sessions have queued, and hands replies to the core.
 
 A shared link outlives its sockets; one that a client has to itself ends with it. What a lost link
-means is recovery.pyx's business, and who connects it again the handler's.
+means is recovery.pyx's business; sidecar.proxy.links.shared connects it again.
 """
 from libc.stdint cimport uint32_t
 
@@ -27,9 +27,9 @@ NOT_MASTER = "the server says that it is not the master"
 cdef class Upstream(PlaneConnection):
     """A link and, while it is up, its socket. A shared link outlives its sockets."""
 
-    def __init__(self, Plane plane, identity, bint shared):
+    def __init__(self, Plane plane, owner, bint shared):
         self.plane = self.reactor = plane
-        self.identity, self.shared = identity, shared
+        self.owner, self.shared = owner, shared
         self.link = link_new(&plane.core, <void*>self, shared)
         if self.link == NULL:
             raise MemoryError

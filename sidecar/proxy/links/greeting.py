@@ -1,47 +1,31 @@
-"""Opening a connection to the upstream: connect, TLS, and the first requests on it.
+"""A connection in the hands of the control plane: the greeting, and requests of its own.
 
-A `ServerConnection` is a connection that the control plane still talks on by itself, one round
-trip at a
-time, before it is handed to the data path. It is also used for the odd request that must not
-touch a shared link (proving a password, asking for a command's error text).
+A `ServerConnection` is talked on one round trip at a time, before it is handed to the data path.
+It is also used for single requests that must not touch a shared link (proving a password, asking
+for a command's error text). Which server it leads to, and when one may be opened, is decided by
+those who use it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import hiredis
 from hiredis import pack_command
 
 from sidecar.core.protocol.reply import ReplyDecoder
 from sidecar.proxy.links.errors import NotMaster, Refused, Unreachable
-from sidecar.settings.urls import Endpoint
-from sidecar.tls import Layer, Resumption, handshake
+from sidecar.proxy.links.hello_reply import server_id
+from sidecar.proxy.links.target import Target, connect
+from sidecar.tls import Layer
 
 NAME = b"redis-sidecar"
 CHUNK = 65536
 # PING, since a node that loads its data or waits for its master's is asked in vain.
 AM_I_MASTER = (pack_command((b"ROLE",)), pack_command((b"PING",)))
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where the upstream is and how to connect to it. Times in seconds."""
-
-    endpoint: Endpoint
-    context: ssl.SSLContext | None
-    server_name: str
-    connect_timeout: float
-    keepalive: int
-    resumption: Resumption = field(default_factory=Resumption, compare=False)
-
-    def __str__(self) -> str:
-        e = self.endpoint
-        return e.path if e.kind == "unix" else f"{e.host}:{e.port}"
 
 
 @dataclass(frozen=True)
@@ -96,37 +80,16 @@ class ServerConnection:
         self._decoder = ReplyDecoder()
         self._replies: list[bytes] = []
 
+    @property
+    def server_id(self) -> int:
+        """Its id on the server, as its HELLO told; 0 when it did not."""
+        return server_id(self.hello)
+
     @classmethod
     async def open(cls, target: Target) -> ServerConnection:
         """Connect within the target's timeout, TLS included. Raises Unreachable."""
-        sock: socket.socket | None = None
-        try:
-            async with asyncio.timeout(target.connect_timeout):
-                sock = await _connect(target)
-                tls = None
-                if target.context is not None:
-                    tls = await handshake(
-                        sock,
-                        target.context,
-                        server_side=False,
-                        server_name=target.server_name,
-                        resumption=target.resumption,
-                    )
-                return cls(sock, tls, target)
-        except TimeoutError:
-            _close(sock)
-            raise Unreachable(
-                f"upstream {target} did not answer within {target.connect_timeout:g} s"
-            ) from None
-        except ssl.SSLError as error:
-            _close(sock)
-            raise Unreachable(f"upstream {target}: TLS: {_ssl_reason(error)}") from error
-        except OSError as error:
-            _close(sock)
-            raise Unreachable(f"upstream {target}: {_reason(error)}") from error
-        except BaseException:
-            _close(sock)
-            raise
+        sock, tls = await connect(target)
+        return cls(sock, tls, target)
 
     async def ask(self, *requests: bytes, within: float | None = None) -> list[bytes]:
         """Send requests in one write and collect one raw reply each. Raises Unreachable.
@@ -244,69 +207,3 @@ class ServerConnection:
     def close(self) -> None:
         """Close the connection, unless it has been handed over."""
         self.sock.close()
-
-
-async def _connect(target: Target) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    e = target.endpoint
-    if e.kind == "unix":
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        try:
-            await loop.sock_connect(sock, e.path)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    last: OSError | None = None
-    for family, kind, proto, _, address in await loop.getaddrinfo(
-        e.host, e.port, type=socket.SOCK_STREAM
-    ):
-        sock = socket.socket(family, kind, proto)
-        sock.setblocking(False)
-        try:
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            sock.close()
-            last = error
-            continue
-        except BaseException:
-            sock.close()
-            raise
-        tune(sock, target.keepalive)
-        return sock
-    raise last or OSError(f"no address for {e.host}")
-
-
-def tune(sock: socket.socket, keepalive: float) -> None:
-    """No delays for small writes; probes after `keepalive` idle seconds (0: none)."""
-    if sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if keepalive:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        idle = getattr(socket, "TCP_KEEPIDLE", getattr(socket, "TCP_KEEPALIVE", None))
-        if idle is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, idle, max(1, int(keepalive)))
-        if hasattr(socket, "TCP_KEEPINTVL"):
-            step = max(1, int(keepalive) // 3)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, step)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-def _close(sock: socket.socket | None) -> None:
-    if sock is not None:
-        sock.close()
-
-
-def _reason(error: OSError) -> str:
-    """What the system says, without the "Connect call failed" around it."""
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno).lower()
-    return error.strerror or str(error)
-
-
-def _ssl_reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {error.verify_message}"
-    return error.reason or str(error)

@@ -1,25 +1,23 @@
 """Hot keys: the detector's shell. Ticks, names of tenants, events, what is shown.
 
 Counting is the core's (core/hotkeys/sketch.pyx). A *tenant* is one (user, database), as a number
-in the
-core. What becomes hot is named in the log, and made known to the near cache.
+in the core. What becomes hot is named in the log, and made known to `heated`, which is the near
+cache where there is one; it is not known here what is done with it.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
 from sidecar.core.hotkeys.sketch import HotKeys
 from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.links.identity import Identity
 from sidecar.settings.sections.cache import HotKeys as Settings
-
-if TYPE_CHECKING:
-    from sidecar.proxy.links.identity import Identity
-    from sidecar.proxy.links.pool import Pool
 
 log = structlog.get_logger()
 
@@ -33,11 +31,19 @@ Tenant = tuple[bytes | None, int]
 
 
 class HotKeyDetector:
-    """Watches the keys of one pool's clients."""
+    """Watches the keys of all clients. `heated` is told of a key that has become hot, and whether
+    it is worth a copy, or that has cooled; `cached` says whether there is a copy of a key."""
 
-    def __init__(self, pool: Pool, settings: Settings) -> None:
-        self.pool = pool
+    def __init__(
+        self,
+        plane: Plane,
+        settings: Settings,
+        heated: Callable[[bytes, bool], None],
+        cached: Callable[[bytes], bool],
+    ) -> None:
         self.settings = settings
+        self._heated = heated
+        self._cached = cached
         self.detector = HotKeys(
             random.getrandbits(64),
             width=settings.width,
@@ -50,15 +56,10 @@ class HotKeyDetector:
         )
         self.hot: set[bytes] = set()
         self.events = 0
-        self.on_hot: Callable[[bytes, bool], None] = lambda key, hot: None
         self._numbers: dict[Tenant, int] = {}
         self._tenants: list[Tenant] = []
         self._named: set[tuple[int, bytes]] = set()
-
-    def begin(self) -> None:
-        """The plane exists now."""
-        self.pool.plane.use_hot_keys(self.detector)
-        self.pool.maintenance.on_tick.append(self.tick)
+        plane.use_hot_keys(self.detector)
 
     def join(self, client: Client, identity: Identity) -> None:
         """A client is this identity's from now on."""
@@ -85,7 +86,7 @@ class HotKeyDetector:
                 self.hot.add(key)
             else:
                 self.hot.discard(key)
-            self.on_hot(key, kind == "hot" and self._mostly_read(tenant, key))
+            self._heated(key, kind == "hot" and self._mostly_read(tenant, key))
 
     def _mostly_read(self, tenant: int, key: bytes) -> bool:
         for place, name, _, rate, reads, _, _ in self.detector.top(self.settings.top):
@@ -112,7 +113,6 @@ class HotKeyDetector:
 
     def top(self, most: int) -> Sequence[Mapping[str, Any]]:
         """The hottest keys first. Rates per second; binary keys as redis-cli shows them."""
-        near = self.pool.near
         return [
             {
                 "key": shown(key),
@@ -123,7 +123,7 @@ class HotKeyDetector:
                 "reads": round(reads, 1),
                 "writes": round(writes, 1),
                 "hot": hot,
-                "cached": near is not None and near.cache.holds(key) > 0,
+                "cached": self._cached(key),
             }
             for tenant, key, share, rate, reads, writes, hot in self.detector.top(most)
         ]

@@ -1,10 +1,11 @@
 """The near cache's shell: a tracked connection for each (user, database) that is in use.
 
 The store and what is served from it are the core's (core/cache/serve.pyx, core/cache/tracked.pyx).
-Here
-connections are opened and given up, heartbeats are sent, and the end of everything that was
-cached is declared whenever the server may be another one: values of one connection's time are
-never served after it.
+Here connections are opened and given up, heartbeats are sent, and the end of everything that was
+cached is declared whenever the server may be another one (`reset`): values of one connection's
+time are never served after it.
+
+Takes connections from a node's dialer; knows nothing of links, sessions and their commands.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import hiredis
 import structlog
@@ -22,16 +23,16 @@ from hiredis import pack_command
 
 from sidecar.core.cache.serve import NearCache
 from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import TrackedLink
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
 from sidecar.proxy.links.identity import Identity
-from sidecar.proxy.session.hello import server_id
+from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.nearcache.space import Space, SpaceKey
+from sidecar.proxy.tasks import Tasks
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.sections.cache import Cache
-
-if TYPE_CHECKING:
-    from sidecar.proxy.links.pool import Pool
 
 log = structlog.get_logger()
 
@@ -43,38 +44,16 @@ BEATS = 5
 # A user who may not do what the cache needs is not asked again for this long.
 REFUSED_FOR = 60.0
 
-SpaceKey = tuple[bytes | None, int]
-
-
-@dataclass(eq=False)
-class Space:
-    """One (user, database): its number in the core, its clients, its tracked connection.
-
-    `held` says how many want it kept without clients; `refused` that its user may not track.
-    """
-
-    number: int
-    login: Login
-    clients: set[Client] = field(default_factory=set)
-    held: int = 0
-    refused: bool = False
-    link: TrackedLink | None = None
-    server_id: int = 0
-    task: asyncio.Task[None] | None = None
-    lost: asyncio.Event = field(default_factory=asyncio.Event)
-    heard: tuple[int, float] = (0, 0.0)
-
-    @property
-    def needed(self) -> bool:
-        """Whether anybody is served from it, or will be."""
-        return bool(self.clients) or self.held > 0
-
 
 class NearCacheKeeper:
-    """Keeps the near cache of one pool."""
+    """Keeps the near cache of one data plane."""
 
-    def __init__(self, pool: Pool, settings: Cache, seed: int) -> None:
-        self.pool = pool
+    def __init__(
+        self, plane: Plane, nodes: Nodes, tasks: Tasks, settings: Cache, seed: int
+    ) -> None:
+        self._plane = plane
+        self._nodes = nodes
+        self._tasks = tasks
         self.settings = settings
         self.cache = NearCache(
             seed,
@@ -86,35 +65,40 @@ class NearCacheKeeper:
             ttl_missing=settings.negative_ttl,
             check=settings.check,
         )
-        for rule in parse_rules(settings.rules):
+        rules = parse_rules(settings.rules)
+        for rule in rules:
             self.cache.rule(
                 rule.prefix, never=rule.never, ttl=rule.max_ttl, staleness=rule.max_staleness
             )
+        plane.use_cache(self.cache)
         self.spaces: dict[SpaceKey, Space] = {}
-        self.on_space: Callable[[SpaceKey], None] = lambda key: None
+        self._new_space: list[Callable[[SpaceKey], None]] = []
         self.usable = True
         self.lost = 0
-        shortest = min(
-            [settings.max_staleness]
-            + [rule.max_staleness for rule in parse_rules(settings.rules) if rule.max_staleness]
-        )
-        self.beat_every = shortest / BEATS
+        shorter = [rule.max_staleness for rule in rules if rule.max_staleness]
+        self.beat_every = min([settings.max_staleness, *shorter]) / BEATS
 
     def begin(self) -> None:
-        """The plane exists now."""
-        self.pool.plane.use_cache(self.cache)
-        if self.pool.hot is not None and self.settings.mode in ("hot", "observe"):
-            self.pool.hot.on_hot = self._on_hot
-        self.pool.spawn(self._beat())
+        """Send heartbeats from now on."""
+        self._tasks.spawn(self._beat())
 
-    def _on_hot(self, key: bytes, worth: bool) -> None:
-        """A key has become hot, and is worth a copy, or it has cooled."""
+    def watch_spaces(self, told: Callable[[SpaceKey], None]) -> None:
+        """Be told of each space that is new."""
+        self._new_space.append(told)
+
+    def want(self, key: bytes, worth: bool) -> None:
+        """A key has become hot, and is worth a copy, or it is not any more."""
         self.cache.want(key, worth)
 
-    @property
-    def hot(self) -> set[bytes]:
-        """Keys that are hot now."""
-        return self.pool.hot.hot if self.pool.hot is not None else set()
+    def holds(self, key: bytes) -> bool:
+        """Whether there is a value of this key."""
+        return self.cache.holds(key) > 0
+
+    def flush(self) -> int:
+        """Drop everything; returns how many values there were."""
+        entries: int = self.cache.snapshot()["entries"]
+        self.cache.drop_all()
+        return entries
 
     # Clients
 
@@ -151,7 +135,8 @@ class NearCacheKeeper:
         space = self.spaces.get(key)
         if space is None and self.usable and (number := self.cache.open_space()):
             space = self.spaces[key] = Space(number, replace(login, proto=3))
-            self.on_space(key)
+            for told in self._new_space:
+                told(key)
         return space if self.usable else None
 
     def leave(self, client: Client) -> None:
@@ -174,49 +159,50 @@ class NearCacheKeeper:
 
     def _connect(self, space: Space) -> None:
         if space.task is None or space.task.done():
-            space.task = self.pool.spawn(self._keep(space))
+            space.task = self._tasks.spawn(self._keep(space))
 
     async def _keep(self, space: Space) -> None:
         """Have a tracked connection for as long as the space has clients."""
+        dialer = self._nodes.home.dialer
         attempt = 0
-        while space.needed and self.usable and not self.pool.closing:
+        while space.needed and self.usable and not self._tasks.closing:
             try:
                 connection = await self._open(space.login)
             except Refused as error:
                 space.refused = True
-                log.warning("near cache not available", user=_shown(space.login), error=str(error))
+                log.warning("near cache not available", user=space.user, error=str(error))
                 await asyncio.sleep(REFUSED_FOR)
             except Unreachable:
-                await asyncio.sleep(self.pool.backoff.delay(attempt, random.random()))
+                await asyncio.sleep(dialer.backoff.delay(attempt, random.random()))
                 attempt += 1
             else:
                 if connection is None:
                     return
                 attempt = 0
-                space.refused = False
-                space.lost.clear()
-                space.heard = (-1, time.monotonic())
-                space.link = TrackedLink(
-                    self.pool.plane,
-                    space.number,
-                    connection.sock,
-                    connection.tls,
-                    space,
-                    self._lost,
-                )
-                space.server_id = server_id(connection.hello)
-                space.link.beat()
-                await space.lost.wait()
-                if space.refused:
-                    await asyncio.sleep(REFUSED_FOR)
+                await self._use(space, connection)
         if space.link is not None:
             space.link.end()
             space.link = None
 
+    async def _use(self, space: Space, connection: ServerConnection) -> None:
+        """Read on this connection until it is lost."""
+        space.refused = False
+        space.lost.clear()
+        space.heard = (-1, time.monotonic())
+        space.link = TrackedLink(
+            self._plane, space.number, connection.sock, connection.tls, space, self._lost
+        )
+        space.server_id = connection.server_id
+        space.link.beat()
+        await space.lost.wait()
+        if space.refused:
+            await asyncio.sleep(REFUSED_FOR)
+
     async def _open(self, login: Login) -> ServerConnection | None:
         """A connection that tracks; None when the server is too old."""
-        connection = await self.pool.reach()
-        await connection.greet(login, self.pool.version, as_master=self.pool.follows)
+        dialer = self._nodes.home.dialer
+        connection = await dialer.reach()
+        await dialer.greet(connection, login)
         if not _new_enough(connection.hello):
             self.usable = False
             connection.close()
@@ -226,7 +212,7 @@ class NearCacheKeeper:
         if is_error(reply):
             connection.close()
             raise Refused(reply)
-        if connection.target is not self.pool.target:
+        if connection.target is not dialer.target:
             connection.close()
             raise Unreachable("the master has changed")
         return connection
@@ -237,13 +223,13 @@ class NearCacheKeeper:
             space.link = None
         self.lost += 1
         space.refused = link.refused
-        log.info("near cache emptied", user=_shown(space.login), db=space.login.db, reason=reason)
+        log.info("near cache emptied", user=space.user, db=space.login.db, reason=reason)
         space.lost.set()
 
     async def _beat(self) -> None:
         silence = 2 * self.settings.max_staleness
         mismatches = 0
-        while not self.pool.closing:
+        while not self._tasks.closing:
             await asyncio.sleep(self.beat_every)
             now = time.monotonic()
             found = self.cache.mismatches
@@ -265,7 +251,7 @@ class NearCacheKeeper:
         """The server's ids of the tracked connections."""
         return {space.server_id for space in self.spaces.values() if space.link is not None}
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End every connection."""
         for space in self.spaces.values():
             if space.link is not None:
@@ -285,10 +271,6 @@ class NearCacheKeeper:
             "generations_lost": self.lost,
             "proof_age": max(known, default=None),
         }
-
-
-def _shown(login: Login) -> str:
-    return (login.user or b"default").decode("utf-8", "replace")
 
 
 def _new_enough(hello: bytes | None) -> bool:

@@ -9,11 +9,11 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hiredis
 import structlog
@@ -29,14 +29,12 @@ from sidecar.policy.warm_set import (
     member,
     score,
 )
+from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import in_use
 from sidecar.proxy.links.errors import Refused, Unreachable
-from sidecar.proxy.links.greeting import is_error
+from sidecar.proxy.links.greeting import ServerConnection, is_error
+from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.settings.sections.cache import Warm
-
-if TYPE_CHECKING:
-    from sidecar.proxy.links.pool import Pool
-    from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 
 log = structlog.get_logger()
 
@@ -44,6 +42,9 @@ log = structlog.get_logger()
 FILE_MOST = 256 << 20
 # Members in one request, so that none of them holds the server for more than a moment.
 CHUNK = 500
+Open = Callable[[], Awaitable[ServerConnection]]
+"""Opens a connection as the sidecar's own user. Raises Refused and Unreachable."""
+
 # A hot set that nobody has added to for so long is of no use.
 FLEET_TTL = 86400
 # Slots of the cache, and entries, handled without letting others have a turn.
@@ -96,15 +97,15 @@ class Fleet:
     `ZADD GT` keeps the best sighting of each, so sidecars need not know of each other.
     """
 
-    def __init__(self, pool: Pool, key: str, most: int) -> None:
-        self.pool = pool
+    def __init__(self, connect: Open, key: str, most: int) -> None:
+        self._connect = connect
         self.key = key.encode()
         self.most = most
 
     async def read(self) -> list[Entry]:
         """What the fleet uses most. Raises Refused and Unreachable."""
         request = pack_command((b"ZRANGE", self.key, b"0", str(self.most - 1), b"REV"))
-        connection = await self.pool.open(self.pool.default)
+        connection = await self._connect()
         try:
             found = parsed(await connection.ask(request))[0]
         finally:
@@ -113,7 +114,7 @@ class Fleet:
 
     async def share(self, entries: Sequence[Entry]) -> None:
         """Add what is in use here, the most used first. Raises Refused and Unreachable."""
-        connection = await self.pool.open(self.pool.default)
+        connection = await self._connect()
         try:
             seconds, _ = parsed(await connection.ask(pack_command((b"TIME",))))[0]
             for request in self._requests(entries, float(seconds)):
@@ -132,15 +133,23 @@ class Fleet:
 
 
 class Memory:
-    """Remembers what the near cache has in use."""
+    """Remembers what the near cache has in use. `own_user` is the sidecar's."""
 
-    def __init__(self, pool: Pool, near: NearCacheKeeper, settings: Warm) -> None:
-        self.pool = pool
-        self.near = near
+    def __init__(
+        self,
+        plane: Plane,
+        near: NearCacheKeeper,
+        settings: Warm,
+        connect: Open,
+        own_user: bytes | None,
+    ) -> None:
+        self._table = plane.table
+        self._near = near
+        self._own_user = own_user
         self.interval = settings.interval
         self.most = settings.keys
         self.file = SnapshotFile(settings.snapshot) if settings.snapshot else None
-        self.fleet = Fleet(pool, settings.fleet_key, settings.keys) if settings.fleet else None
+        self.fleet = Fleet(connect, settings.fleet_key, settings.keys) if settings.fleet else None
         self._hot_set = HotSet(settings.keys)
         self._restored = False
         self._saving = asyncio.Lock()
@@ -192,21 +201,19 @@ class Memory:
     async def _in_use(self) -> list[Entry]:
         """What the near cache holds, the most used first. Others have turns in between."""
         found: list[tuple[int, int, str, bytes]] = []
-        table = self.pool.plane.table
         first = least = 0
-        while (part := in_use(self.near.cache, table, first, SLOTS, least)) is not None:
+        while (part := in_use(self._near.cache, self._table, first, SLOTS, least)) is not None:
             found += part
             if len(found) > self.most + TURN:
                 least = 1 + _keep_best(found, self.most)
             first += SLOTS
             await asyncio.sleep(0)
         _keep_best(found, self.most)
-        places = {space.number: key for key, space in self.near.spaces.items()}
-        own = self.pool.login.user
+        places = {space.number: key for key, space in self._near.spaces.items()}
         entries = []
         for _, space, command, arguments in found:
             user, db = places[space]
-            user = None if user == own else user
+            user = None if user == self._own_user else user
             entries.append(Entry(user, db, command.encode(), arguments))
             if len(entries) % TURN == 0:
                 await asyncio.sleep(0)

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import structlog
 from hiredis import pack_command
 
-from sidecar.core.protocol.commands import CACHEABLE
+from sidecar.core.protocol.commands import CACHEABLE, CommandTable
 from sidecar.policy.warm_set import Entry, merge, parse_key_file, read_of
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import ServerConnection, is_error
-from sidecar.proxy.nearcache.snapshot import Memory, parsed
+from sidecar.proxy.nearcache.snapshot import Memory, Open, parsed
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.sections.cache import Cache, Warm
-
-if TYPE_CHECKING:
-    from sidecar.proxy.links.pool import Pool
 
 log = structlog.get_logger()
 
@@ -37,10 +33,20 @@ Key = tuple[int, bytes]
 
 
 class Sources:
-    """Reads every source that is set."""
+    """Reads every source that is set. `connect` and `db` are the sidecar's own user's."""
 
-    def __init__(self, pool: Pool, memory: Memory, warm: Warm, cache: Cache) -> None:
-        self.pool = pool
+    def __init__(
+        self,
+        memory: Memory,
+        warm: Warm,
+        cache: Cache,
+        table: CommandTable,
+        connect: Open,
+        db: int,
+    ) -> None:
+        self._table = table
+        self._connect = connect
+        self._db = db
         self.memory = memory
         self.settings = warm
         self.cache = cache
@@ -88,13 +94,13 @@ class Sources:
         """SCAN looks at `scan_count` keys, and as many as are to be loaded are taken."""
         found: dict[Key, None] = {}
         cursor, left = b"0", self.settings.scan_count
-        connection = await self.pool.open(self.pool.default)
+        connection = await self._connect()
         try:
             while left > 0 and len(found) < self.settings.keys:
                 step = str(min(left, SCAN_STEP))
                 words = (b"SCAN", cursor, b"MATCH", self.settings.scan, b"COUNT", step)
                 cursor, keys = parsed(await connection.ask(pack_command(words)))[0]
-                found.update(dict.fromkeys((self.pool.login.db, key) for key in keys))
+                found.update(dict.fromkeys((self._db, key) for key in keys))
                 left -= SCAN_STEP
                 if cursor == b"0":
                     break
@@ -105,7 +111,7 @@ class Sources:
     async def _typed(self, wants: Sequence[Entry | Key]) -> list[Entry]:
         """These reads, and for each key the one that gives all of it."""
         kinds: dict[Key, Entry | None] = {}
-        connection = await self.pool.open(self.pool.default)
+        connection = await self._connect()
         try:
             bare = [want for want in wants if not isinstance(want, Entry)]
             for db in dict.fromkeys(db for db, _ in bare):
@@ -136,7 +142,7 @@ class Sources:
         return (((db, key), read(key, kind, size)) for key, kind, size in answered)
 
     def _cacheable(self, command: bytes) -> bool:
-        row = self.pool.plane.table.lookup(command)
+        row = self._table.lookup(command)
         return row is not None and bool(row["flags"] & CACHEABLE)
 
     def _may_cache(self, entry: Entry) -> bool:

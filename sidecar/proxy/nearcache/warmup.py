@@ -12,22 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
 from sidecar.policy.warm_set import Entry, Place
 from sidecar.policy.warmup import Phase, WarmUp
+from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import TrackedLink
-from sidecar.proxy.nearcache.keeper import NearCacheKeeper, Space, SpaceKey
-from sidecar.proxy.nearcache.snapshot import Memory
+from sidecar.proxy.links.greeting import Login
+from sidecar.proxy.nearcache.keeper import NearCacheKeeper
+from sidecar.proxy.nearcache.snapshot import Memory, Open
 from sidecar.proxy.nearcache.sources import Sources
+from sidecar.proxy.nearcache.space import Space, SpaceKey
+from sidecar.proxy.tasks import Tasks
 from sidecar.settings.schema import Settings
-
-if TYPE_CHECKING:
-    from sidecar.proxy.links.pool import Pool
 
 log = structlog.get_logger()
 
@@ -44,36 +46,65 @@ Show = Callable[[int, int], None]
 """Told of (done, total) as loading goes on."""
 
 
+Note = Callable[[str, float, Mapping[str, str | int | bool]], None]
+"""Makes a trace of something that the sidecar did by itself: its name, when it began, facts."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What a warm start needs of the upstream: the sidecar's own login, `connect` to open a
+    connection with it, and `bring_up`, which waits for its shared link and gives the error when
+    there will be none."""
+
+    login: Login
+    connect: Open
+    bring_up: Callable[[], Awaitable[bytes | None]]
+
+
 class Warmup:
-    """The warm start of one pool. `show`, if set, is told of its progress instead of the log."""
+    """The warm start of one data plane. `hot` are the keys that are hot now; `show`, if set, is
+    told of its progress instead of the log."""
 
     def __init__(
-        self, pool: Pool, near: NearCacheKeeper, settings: Settings, show: Show | None = None
+        self,
+        plane: Plane,
+        near: NearCacheKeeper,
+        upstream: Upstream,
+        tasks: Tasks,
+        settings: Settings,
+        *,
+        hot: AbstractSet[bytes],
+        note: Note,
+        show: Show | None = None,
     ) -> None:
-        self.pool = pool
-        self.near = near
-        self.settings = settings.warm
+        warm, login = settings.warm, upstream.login
+        self._upstream = upstream
+        self._tasks = tasks
+        self._near = near
+        self._hot = hot
+        self._note = note
+        self.settings = warm
         self.show = show
-        self.memory = Memory(pool, near, settings.warm)
-        self._sources = Sources(pool, self.memory, settings.warm, settings.cache)
+        self.memory = Memory(plane, near, warm, upstream.connect, login.user)
+        self._sources = Sources(
+            self.memory, warm, settings.cache, plane.table, upstream.connect, login.db
+        )
         self._counts: dict[str, int] = {}
         self._machine: WarmUp | None = None
         self._later: dict[SpaceKey, list[Entry]] = {}
         self._told = 0
 
-    @classmethod
-    def of(cls, pool: Pool, settings: Settings, show: Show | None) -> Warmup | None:
-        """The warm start that is configured; None when there is none."""
+    @staticmethod
+    def wanted(settings: Settings) -> bool:
+        """Whether there is anything to warm up from."""
         warm = settings.warm
-        if pool.near is None or not (warm.snapshot or warm.fleet or warm.key_file or warm.scan):
-            return None
-        return cls(pool, pool.near, settings, show)
+        return bool(warm.snapshot or warm.fleet or warm.key_file or warm.scan)
 
     def begin(self) -> None:
         """Warm up beside, as soon as there is an upstream."""
-        self.near.on_space = self._on_space
-        self.pool.spawn(self._run())
-        self.pool.spawn(self.memory.keep())
+        self._near.watch_spaces(self._on_space)
+        self._tasks.spawn(self._run())
+        self._tasks.spawn(self.memory.keep())
 
     def ready(self) -> bool:
         """Whether clients need not wait for it."""
@@ -97,7 +128,7 @@ class Warmup:
 
     async def _run(self) -> None:
         restored = await self.memory.restore()
-        await self._upstream()
+        await self._until_up()
         machine = self._machine = self._new()
         try:
             entries, self._counts = await self._sources.gather(restored)
@@ -108,22 +139,22 @@ class Warmup:
         for entry in entries:
             if entry.user is not None:
                 self._later.setdefault(entry.place, []).append(entry)
-        for key in [key for key in self._later if key in self.near.spaces]:
+        for key in [key for key in self._later if key in self._near.spaces]:
             self._on_space(key)
         log.info("warming up", keys=len(own), **self._counts)
         await self._warm(machine, own, self._progress)
 
-    async def _upstream(self) -> None:
+    async def _until_up(self) -> None:
         """Wait until there is one."""
         while True:
-            if await self.pool.bring_up(self.pool.default) is None:
+            if await self._upstream.bring_up() is None:
                 return
             await asyncio.sleep(0.1)
 
     def _on_space(self, key: SpaceKey) -> None:
         """A user's first client is here: what other clients of theirs have read can be loaded."""
         if entries := self._later.pop(key, None):
-            self.pool.spawn(self._warm(self._new(), entries, lambda machine: None))
+            self._tasks.spawn(self._warm(self._new(), entries, lambda machine: None))
 
     async def _warm(
         self, machine: WarmUp, entries: Sequence[Entry], progress: Callable[[WarmUp], None]
@@ -149,14 +180,14 @@ class Warmup:
         finally:
             machine.stop(time.monotonic())
             for space in held.values():
-                self.near.let_go(space)
+                self._near.let_go(space)
         await self._release(entries)
 
     def _hold(self, place: Place) -> Space | None:
         user, db = place
         if user is None:
-            return self.near.hold(replace(self.pool.login, db=db))
-        return self.near.hold(self.near.spaces[place].login)
+            return self._near.hold(replace(self._upstream.login, db=db))
+        return self._near.hold(self._near.spaces[place].login)
 
     async def _load(
         self,
@@ -177,7 +208,7 @@ class Warmup:
                     machine.passed(entry, self._is_here(entry), now)
             for link in up.values():
                 link.flush()
-            counts = self.near.cache.snapshot()
+            counts = self._near.cache.snapshot()
             if counts["bytes"] > FULL * counts["budget"]:
                 return
             if machine.phase is Phase.LOADING:
@@ -199,19 +230,19 @@ class Warmup:
         links[place] = link
         if link is not None:
             machine.answered(place, link.pending, self._is_here, now)
-        elif space.refused or not self.near.usable:
+        elif space.refused or not self._near.usable:
             machine.give_up(place, now)
 
     def _is_here(self, entry: Entry) -> bool:
-        return self.near.cache.holds(entry.key) > 0
+        return self._near.cache.holds(entry.key) > 0
 
     async def _release(self, entries: Sequence[Entry]) -> None:
         """What has not become hot meanwhile is to be cached no more."""
-        if self.near.settings.mode != "hot":
+        if self._near.settings.mode != "hot":
             return
         for number, entry in enumerate(entries):
-            if entry.key not in self.near.hot:
-                self.near.cache.want(entry.key, False)
+            if entry.key not in self._hot:
+                self._near.cache.want(entry.key, False)
             if number % TURN == TURN - 1:
                 await asyncio.sleep(0)
 
@@ -220,10 +251,9 @@ class Warmup:
         if self.show is not None:
             self.show(done, total)
         if machine.phase is Phase.DONE:
-            if self.pool.tracing is not None:
-                counts = {"sidecar.loaded": machine.loaded, "sidecar.failed": machine.failed}
-                began = time.monotonic() - machine.duration(time.monotonic())
-                self.pool.tracing.note("warm up", began, counts)
+            counts = {"sidecar.loaded": machine.loaded, "sidecar.failed": machine.failed}
+            began = time.monotonic() - machine.duration(time.monotonic())
+            self._note("warm up", began, counts)
             seconds = round(machine.duration(time.monotonic()), 3)
             log.info(
                 "warmed up", loaded=machine.loaded, failed=total - machine.loaded, seconds=seconds

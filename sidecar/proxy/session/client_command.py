@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from hiredis import pack_command
 
 from sidecar.proxy.io.client import PINNED_MODE, Client
+from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.greeting import ServerConnection
+from sidecar.proxy.links.identity import NodeLinks
+from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.session import client_list
+from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.session.client_list import Line, Listed, printable_address
-from sidecar.proxy.session.hello import is_plain_word, server_id, wants_fresh
-from sidecar.proxy.session.passthrough import pass_through, unchanged
-
-if TYPE_CHECKING:
-    from sidecar.proxy.links.pool import Pool
+from sidecar.proxy.session.hello import is_plain_word
+from sidecar.proxy.session.names import ClientNames
+from sidecar.proxy.session.passthrough import Change, PassThrough, unchanged
+from sidecar.proxy.tasks import Tasks
 
 OK = b"+OK\r\n"
 # State that only a connection of one's own can carry.
@@ -32,90 +35,80 @@ PASSED_THROUGH = frozenset({b"KILL", b"UNBLOCK", b"PAUSE", b"UNPAUSE"})
 
 
 class ClientCommands:
-    """Serves CLIENT. `by_id` are all clients there are, by the id they were given here."""
+    """Serves CLIENT. `link_ids` gives the server's ids of all connections of this sidecar."""
 
     def __init__(
-        self, pool: Pool, by_id: Mapping[int, Client], setinfo_known: Callable[[], bool]
+        self,
+        nodes: Nodes,
+        ids: ClientIds,
+        names: ClientNames,
+        shared: SharedLinks,
+        dedicated: DedicatedLinks,
+        pass_through: PassThrough,
+        tasks: Tasks,
+        link_ids: Callable[[], set[int]],
     ) -> None:
-        self.pool = pool
-        self.by_id = by_id
-        self.setinfo_known = setinfo_known
+        self._nodes = nodes
+        self._ids = ids
+        self._names = names
+        self._shared = shared
+        self._dedicated = dedicated
+        self._pass_through = pass_through
+        self._tasks = tasks
+        self._link_ids = link_ids
 
     def run(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """Serve a CLIENT command of a client on a shared link."""
         sub = args[1].upper() if len(args) > 1 else b""
-        greeted = client.identity.greeted
+        greeted = self._links_of(client).greeted
         if greeted is None or greeted.unauthenticated or greeted.refused_name is not None:
-            self._when_up(client, client.forward)
+            self._forward_when_up(client)
         elif sub == b"ID" and len(args) == 2:
             client.answer(b":%d\r\n" % client.id)
         elif sub == b"GETNAME" and len(args) == 2:
             client.answer(_name_of(client))
         elif sub == b"SETNAME" and len(args) == 3 and is_plain_word(args[2]):
-            client.name = args[2]
-            client.fresh = wants_fresh(args[2])
-            if self.pool.tracing is not None:
-                self.pool.tracing.named(client, args[2])
+            self._names.set_name(client, args[2])
             client.answer(OK)
-        elif sub == b"SETINFO" and len(args) == 4 and self._set_info(client, args[2], args[3]):
+        elif sub == b"SETINFO" and len(args) == 4 and self._names.set_info(client, *args[2:]):
             client.answer(OK)
         elif sub == b"LIST":
             self._list(client, args, raw)
         elif sub == b"INFO" and len(args) == 2:
             self._info(client, raw)
         elif sub == b"TRACKING" and (at := _place_of_redirect(args)):
-            client.task = self.pool.spawn(self._redirect(client, args, at))
+            client.task = self._tasks.spawn(self._redirect(client, args, at))
         elif sub in PINNING and not (sub == b"REPLY" and args[2:3] == [b"ON"]):
-            self.pool.dedicated.give_one(client, pinned=True)
+            self._dedicated.give_one(client, self._nodes.home, pinned=True)
         elif sub in PASSED_THROUGH:
-            self._pass_through(client, args)
+            self._pass_on(client, args)
         else:
             client.forward()
 
     def run_pinned(self, client: Client, args: Sequence[bytes]) -> None:
         """A CLIENT command of a pinned client: ids that we have given out are put right."""
         if args[1].upper() == b"TRACKING" and (at := _place_of_redirect(args)):
-            client.task = self.pool.spawn(self._redirect(client, args, at))
+            client.task = self._tasks.spawn(self._redirect(client, args, at))
         else:
             client.pass_on(pack_command(tuple(self._translate(args))))
 
-    # Names
+    def _links_of(self, client: Client) -> NodeLinks:
+        links: NodeLinks = client.identity.to(self._nodes.home)
+        return links
 
-    def _when_up(self, client: Client, act: Callable[[], None]) -> None:
-        """Do something that needs the shared link, now or when it is there."""
-        if client.identity.link.up or client.identity.link.refusing:
-            act()
+    def _forward_when_up(self, client: Client) -> None:
+        """Send it down the shared link, now or when the link is there."""
+        links = self._links_of(client)
+        if links.shared.up or links.shared.refusing:
+            client.forward()
         else:
-            client.identity.waiting.add(client)
-            self.pool.connect(client.identity)
-
-    def _set_info(self, client: Client, attribute: bytes, value: bytes) -> bool:
-        if not self.setinfo_known() or not is_plain_word(value):
-            return False
-        if attribute.upper() == b"LIB-NAME":
-            client.lib_name = value
-        elif attribute.upper() == b"LIB-VER":
-            client.lib_version = value
-        else:
-            return False
-        return True
-
-    def introduction(self, client: Client) -> list[bytes]:
-        """Requests that make a pinned link look like its client to CLIENT LIST."""
-        requests = []
-        if client.name:
-            requests.append(pack_command((b"CLIENT", b"SETNAME", client.name)))
-        if client.lib_name and self.setinfo_known():
-            requests.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-NAME", client.lib_name)))
-        if client.lib_version and self.setinfo_known():
-            requests.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-VER", client.lib_version)))
-        return requests
+            self._shared.wait(client, links)
 
     # Other clients
 
-    def _pass_through(self, client: Client, args: Sequence[bytes]) -> None:
+    def _pass_on(self, client: Client, args: Sequence[bytes]) -> None:
         """CLIENT KILL and UNBLOCK may name one of our clients, by an id or address we gave out."""
-        change: Callable[[bytes, ServerConnection], bytes] = unchanged
+        change: Change = unchanged
         if args[1].upper() == b"KILL":
             other = self._named(args)
             if other is not None:
@@ -129,11 +122,11 @@ class ClientCommands:
                     return reply
 
         request = pack_command(tuple(self._translate(args)))
-        client.task = self.pool.spawn(pass_through(self.pool, client, request, change))
+        self._pass_through.ask(client, request, change)
 
     def _close_clients_of(self, user: bytes, asking: Client) -> None:
         """The server has closed this user's links: so end the clients behind them."""
-        for other in list(self.by_id.values()):
+        for other in self._ids:
             if other is not asking and (other.identity.login.user or b"default") == user:
                 other.close("killed")
 
@@ -148,13 +141,12 @@ class ClientCommands:
         if kind == b"ID":
             return self._client_of(value)
         if kind == b"ADDR":
-            own = self.by_id.values()
-            return next((c for c in own if printable_address(c.peer) == value), None)
+            return next((c for c in self._ids if printable_address(c.peer) == value), None)
         return None
 
     def _client_of(self, number: bytes) -> Client | None:
         """The client with this id; None when it is not one of ours, or no id at all."""
-        return self.by_id.get(int(number)) if number.isdigit() and len(number) < 19 else None
+        return self._ids.get(int(number)) if number.isdigit() and len(number) < 19 else None
 
     def _translate(self, args: Sequence[bytes]) -> list[bytes]:
         """Arguments of a CLIENT command with our ids replaced by the server's.
@@ -182,7 +174,7 @@ class ClientCommands:
         """
         other = self._client_of(args[at])
         if other is not None and other is not client and other.dedicated is None:
-            await self.pool.dedicated.pin(other)
+            await self._dedicated.pin(other, self._nodes.home)
         client.task = None
         if client.closed:
             return
@@ -190,7 +182,7 @@ class ClientCommands:
             client.pass_on(pack_command(tuple(self._translate(args))))
         else:
             # Pinned, it meets the same command again, and the id is put right there.
-            self.pool.dedicated.give_one(client, pinned=True)
+            self._dedicated.give_one(client, self._nodes.home, pinned=True)
 
     # The list of clients
 
@@ -204,31 +196,43 @@ class ClientCommands:
         normal = words[:1] != [b"TYPE"] or words[1:] == [b"NORMAL"]
 
         def ours(reply: bytes, connection: ServerConnection) -> bytes:
-            asker = server_id(connection.hello)
+            asker = connection.server_id
             return client_list.rewrite(reply, lambda lines: with_ours(lines, asker))
 
         def with_ours(lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
-            links = {up.server_id for up in self.pool.plane.upstreams}
-            links |= self.pool.own_ids
-            if self.pool.near is not None:
-                links |= self.pool.near.server_ids()
-            listed = [_listed(c, c is client) for c in self.by_id.values()] if normal else []
-            for line in client_list.merge(lines, links, listed, asker):
+            listed = [self._listed(c, c is client) for c in self._ids] if normal else []
+            for line in client_list.merge(lines, self._link_ids(), listed, asker):
                 if wanted is None or int(line[b"id"]) in wanted:
                     yield line
 
-        client.task = self.pool.spawn(pass_through(self.pool, client, raw, ours))
+        self._pass_through.ask(client, raw, ours)
 
     def _info(self, client: Client, raw: bytes) -> None:
         """CLIENT INFO: the line of a connection like this client's, with what is its own."""
 
         def own(lines: Mapping[int, Line]) -> list[Line]:
-            return [client_list.own_line(line, _listed(client, False)) for line in lines.values()]
+            return [
+                client_list.own_line(line, self._listed(client, False)) for line in lines.values()
+            ]
 
         def change(reply: bytes, _: ServerConnection) -> bytes:
             return client_list.rewrite(reply, own)
 
-        client.task = self.pool.spawn(pass_through(self.pool, client, raw, change))
+        self._pass_through.ask(client, raw, change)
+
+    def _listed(self, client: Client, asking: bool) -> Listed:
+        """The facts of a client's line. `asking`: it is the one that asks for the list."""
+        up = client.dedicated or self._links_of(client).shared
+        return Listed(
+            client.id,
+            up.server_id,
+            printable_address(client.peer),
+            client.name,
+            client.lib_name,
+            client.lib_version,
+            int(time.monotonic() - client.since),
+            asking,
+        )
 
 
 def _place_of_redirect(args: Sequence[bytes]) -> int:
@@ -254,18 +258,3 @@ def _kill(client: Client, other: Client, *, skip_me: bool) -> None:
         client.skip()
         client.say(OK)
         client.finish()
-
-
-def _listed(client: Client, asking: bool) -> Listed:
-    """The facts of a client's line. `asking`: it is the one that asks for the list."""
-    up = client.dedicated or client.identity.link
-    return Listed(
-        client.id,
-        up.server_id,
-        printable_address(client.peer),
-        client.name,
-        client.lib_name,
-        client.lib_version,
-        int(time.monotonic() - client.since),
-        asking,
-    )

@@ -1,10 +1,8 @@
-"""HELLO: what a request asks for, and the connection id in its reply. Pure: bytes in and out."""
+"""What a HELLO request asks for, and what the names in it mean. Pure: bytes in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-_ID = b"$2\r\nid\r\n:"
 
 
 def is_plain_word(value: bytes) -> bool:
@@ -33,28 +31,6 @@ def parse_hello(
         else:
             return None
     return int(args[1]), credentials, name
-
-
-def server_id(hello: bytes | None) -> int:
-    """The connection's id on the server, from its HELLO; 0 when there is none."""
-    place = _place_of_id(hello or b"")
-    return 0 if hello is None or place is None else int(hello[place])
-
-
-def with_id(hello: bytes, client_id: int) -> bytes:
-    """A HELLO reply with the id that this client is known by here."""
-    place = _place_of_id(hello)
-    if place is None:
-        return hello
-    return hello[: place.start] + b"%d" % client_id + hello[place.stop :]
-
-
-def _place_of_id(hello: bytes) -> slice | None:
-    at = hello.find(_ID)
-    if at < 0:
-        return None
-    begin = at + len(_ID)
-    return slice(begin, hello.index(b"\r\n", begin))
 
 
 def wants_fresh(name: bytes) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.errors import Refused, Unreachable, reply_for
 from sidecar.proxy.links.greeting import ServerConnection
+from sidecar.proxy.links.identity import NodeLinks
+from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.tasks import Tasks
 
-if TYPE_CHECKING:
-    from sidecar.proxy.links.pool import Pool
+Change = Callable[[bytes, ServerConnection], bytes]
 
 
 def unchanged(reply: bytes, _: ServerConnection) -> bytes:
@@ -18,25 +19,32 @@ def unchanged(reply: bytes, _: ServerConnection) -> bytes:
     return reply
 
 
-async def pass_through(
-    pool: Pool,
-    client: Client,
-    request: bytes,
-    change: Callable[[bytes, ServerConnection], bytes] = unchanged,
-) -> None:
-    """Answer the request at the client's head with the server's reply to `request`, changed.
+class PassThrough:
+    """Puts requests to the server, with errors in the server's own words."""
 
-    `change` runs while the connection is still open. It is not called when there was no reply.
-    """
-    try:
-        connection = await pool.open(client.identity)
+    def __init__(self, nodes: Nodes, tasks: Tasks) -> None:
+        self._nodes = nodes
+        self._tasks = tasks
+
+    def ask(self, client: Client, request: bytes, change: Change = unchanged) -> None:
+        """Answer the request at the client's head with the server's reply to `request`, changed.
+
+        `change` runs while the connection is still open. It is not called when there was no reply.
+        """
+        links: NodeLinks = client.identity.to(self._nodes.home)
+        client.task = self._tasks.spawn(self._ask(client, links, request, change))
+
+    @staticmethod
+    async def _ask(client: Client, links: NodeLinks, request: bytes, change: Change) -> None:
         try:
-            reply = change((await connection.ask(request))[0], connection)
-        finally:
-            connection.close()
-    except (Refused, Unreachable) as error:
-        client.task = None
-        client.refuse(reply_for(error))
-    else:
-        client.task = None
-        client.answer(reply)
+            connection = await links.open()
+            try:
+                reply = change((await connection.ask(request))[0], connection)
+            finally:
+                connection.close()
+        except (Refused, Unreachable) as error:
+            client.task = None
+            client.refuse(reply_for(error))
+        else:
+            client.task = None
+            client.answer(reply)

@@ -1,13 +1,10 @@
-"""HELLO: which requests are surely right, and whose connection id the reply tells."""
+"""HELLO: which requests are surely right."""
 
 from __future__ import annotations
 
 import pytest
 
-from sidecar.proxy.session.hello import is_plain_word, parse_hello, server_id, with_id
-
-RESP2 = b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$2\r\nid\r\n:42\r\n"
-RESP3 = b"%2\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n"
+from sidecar.proxy.session.hello import is_plain_word, parse_hello
 
 
 @pytest.mark.parametrize(
@@ -41,19 +38,3 @@ def test_a_name_with_a_blank_is_the_server_s_to_refuse() -> None:
     assert [is_plain_word(w) for w in (b"", b"!~", b"a b", b"a\n", b"\x7f", b"\xff")] == [
         True, True, False, False, False, False,
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("reply", "number"), [(RESP2, 42), (RESP3, 7), (b"+OK\r\n", 0), (None, 0)])
-def test_the_server_s_id(reply: bytes | None, number: int) -> None:
-    assert server_id(reply) == number
-
-
-@pytest.mark.parametrize("reply", [RESP2, RESP3])
-def test_only_the_id_is_replaced(reply: bytes) -> None:
-    told = with_id(reply, 1 << 40)
-    assert server_id(told) == 1 << 40
-    assert with_id(told, server_id(reply)) == reply
-
-
-def test_a_reply_without_an_id_stays() -> None:
-    assert with_id(b"-NOPROTO no\r\n", 5) == b"-NOPROTO no\r\n"

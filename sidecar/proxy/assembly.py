@@ -1,0 +1,262 @@
+"""How the parts of the data plane are made and joined, from the bottom up.
+
+Each part is handed what it needs and nothing more; what is `None` because it is not configured
+becomes a callable that does nothing, here, so that no part asks whether another one is there. The
+dataclasses below only carry parts from one step of the assembly to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hiredis import pack_command
+
+from sidecar import __version__
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.io.upstream import Upstream
+from sidecar.proxy.learning import Learning, shipped_table
+from sidecar.proxy.links.dedicated import DedicatedLinks
+from sidecar.proxy.links.errors import ProxyStartError
+from sidecar.proxy.links.greeting import Login
+from sidecar.proxy.links.hold import Hold
+from sidecar.proxy.links.identity import Identities, LinkMaking, NodeLinks
+from sidecar.proxy.links.maintenance import LinkMaintenance
+from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.shared import SharedLinks
+from sidecar.proxy.links.switch import Switch
+from sidecar.proxy.links.target import Target
+from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
+from sidecar.proxy.nearcache.keeper import NearCacheKeeper
+from sidecar.proxy.nearcache.warmup import Show, Warmup
+from sidecar.proxy.nearcache.warmup import Upstream as WarmupUpstream
+from sidecar.proxy.session.audit_trail import AuditTrail
+from sidecar.proxy.session.client_command import ClientCommands
+from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.proxy.session.clients import Clients, Joined
+from sidecar.proxy.session.commands import SessionCommands
+from sidecar.proxy.session.handler import Handler
+from sidecar.proxy.session.held import HeldSessions
+from sidecar.proxy.session.identity_change import IdentityChange
+from sidecar.proxy.session.names import ClientNames
+from sidecar.proxy.session.passthrough import PassThrough
+from sidecar.proxy.span_recorder import SpanRecorder
+from sidecar.proxy.tasks import Tasks
+from sidecar.settings.schema import Settings
+from sidecar.telemetry.span_export import ExportError
+
+Facts = Mapping[str, str | int | bool]
+
+
+def make_plane(
+    new: Callable[..., Plane], settings: Settings, *, follows: bool, audited: bool
+) -> Plane:
+    """A new plane, without a handler yet."""
+    limits, failover = settings.limits, settings.failover
+    plane = new(
+        asyncio.get_running_loop(),
+        shipped_table(),
+        request_buffer=limits.request_buffer,
+        link_pause=limits.link_output_pause,
+        output_pause=limits.client_output_pause,
+        output_max=limits.client_output_max,
+    )
+    if follows:
+        plane.follow_master()
+    if audited:
+        plane.use_audit()
+    if failover.min_replicas_ack:
+        replicas, timeout = failover.min_replicas_ack, int(failover.ack_timeout * 1000)
+        plane.require_acks(replicas, pack_command((b"WAIT", str(replicas), str(timeout))))
+    return plane
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Those who look at what passes: each None when it is not configured."""
+
+    hot: HotKeyDetector | None
+    near: NearCacheKeeper | None
+    tracing: SpanRecorder | None
+
+    @property
+    def joined(self) -> list[Joined]:
+        """Told when a client becomes an identity's."""
+        observers = (self.tracing, self.hot, self.near)
+        return [observer.join for observer in observers if observer is not None]
+
+    def attached(self, up: Upstream, target: Target, sock: socket.socket) -> None:
+        """A link leads to this server now."""
+        if self.tracing is not None:
+            self.tracing.attached(up, target, sock)
+
+    def named(self, client: Client, name: bytes) -> None:
+        """A client has given itself a name."""
+        if self.tracing is not None:
+            self.tracing.named(client, name)
+
+    def note(self, name: str, began: float, facts: Facts, error: str = "") -> None:
+        """The sidecar has done something by itself."""
+        if self.tracing is not None:
+            self.tracing.note(name, began, facts, error)
+
+    def distrust(self, reason: str) -> None:
+        """The server is, or may be, another one."""
+        if self.near is not None:
+            self.near.reset(reason)
+
+    def forget(self, client: Client) -> None:
+        """A client has gone."""
+        if self.near is not None:
+            self.near.forget(client)
+
+
+def make_observers(
+    plane: Plane, nodes: Nodes, tasks: Tasks, ids: ClientIds, settings: Settings
+) -> Observers:
+    """Raises ProxyStartError."""
+    near = hot = tracing = None
+    if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
+        near = NearCacheKeeper(plane, nodes, tasks, settings.cache, random.getrandbits(64))
+    if settings.hotkeys.enabled:
+        wants_hot = near is not None and settings.cache.mode in ("hot", "observe")
+        hot = HotKeyDetector(
+            plane,
+            settings.hotkeys,
+            near.want if near is not None and wants_hot else _nobody_wants,
+            near.holds if near is not None else _nobody_holds,
+        )
+    if SpanRecorder.wanted(settings.tracing):
+        try:
+            tracing = SpanRecorder(plane, settings.tracing, ids.get, __version__)
+        except ExportError as error:
+            raise ProxyStartError(str(error)) from error
+    return Observers(hot, near, tracing)
+
+
+def _nobody_wants(key: bytes, worth: bool) -> None:
+    """There is no near cache that takes hot keys."""
+
+
+def _nobody_holds(key: bytes) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Links:
+    """The links of all identities. `own` are the sidecar's own, to the home node."""
+
+    nodes: Nodes
+    identities: Identities
+    own: NodeLinks
+    shared: SharedLinks
+    switch: Switch
+    hold: Hold
+
+
+def make_links(
+    plane: Plane,
+    nodes: Nodes,
+    tasks: Tasks,
+    observers: Observers,
+    login: Login,
+    settings: Settings,
+) -> Links:
+    """Links, none of them connected yet."""
+    making = LinkMaking(plane, settings.upstream.pool_spare, observers.attached)
+    identities = Identities(making, nodes, login)
+    shared = SharedLinks(identities, tasks, observers.distrust)
+    return Links(
+        nodes,
+        identities,
+        identities.default.to(nodes.home),
+        shared,
+        Switch(plane, identities, shared, observers.distrust),
+        Hold(plane, identities, settings.failover.hold_bytes),
+    )
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """What serves clients. `learning` is what the sidecar learns of the server for them."""
+
+    clients: Clients
+    learning: Learning
+    maintenance: LinkMaintenance
+
+
+def make_sessions(
+    plane: Plane,
+    links: Links,
+    tasks: Tasks,
+    observers: Observers,
+    ids: ClientIds,
+    audit: AuditTrail | None,
+    link_ids: Callable[[], set[int]],
+    settings: Settings,
+) -> Sessions:
+    """The handler of the plane, and all that it calls."""
+    nodes, shared = links.nodes, links.shared
+    learning = Learning(plane, links.own, shared, tasks)
+    names = ClientNames(learning.knows_setinfo, observers.named)
+    dedicated = DedicatedLinks(plane, tasks, settings.upstream, names.introduction)
+    clients = Clients(
+        plane,
+        nodes,
+        links.identities,
+        dedicated,
+        ids,
+        joined=observers.joined,
+        left=[observers.forget],
+        pinned=settings.upstream.pooling == "session",
+    )
+    pass_through = PassThrough(nodes, tasks)
+    judged = audit.login if audit is not None else _nobody_judges
+    change = IdentityChange(nodes, links.identities, shared, tasks, clients.join, judged)
+    client_commands = ClientCommands(
+        nodes, ids, names, shared, dedicated, pass_through, tasks, link_ids
+    )
+    commands = SessionCommands(nodes, change, names, client_commands, pass_through)
+    held = HeldSessions(links.hold, shared)
+    audited = audit.noted if audit is not None else _nobody_audits
+    plane.use_handler(Handler(nodes, tasks, clients, commands, shared, dedicated, held, audited))
+    silence = settings.upstream.silence_timeout
+    maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
+    return Sessions(clients, learning, maintenance)
+
+
+def _nobody_judges(client: Client, user: bytes | None, accepted: bool) -> None:
+    """There is no audit stream."""
+
+
+def _nobody_audits(client: Client | None, kind: str, command: str, second: bytes) -> None:
+    """There is no audit stream."""
+
+
+def make_warmup(
+    plane: Plane,
+    links: Links,
+    tasks: Tasks,
+    observers: Observers,
+    settings: Settings,
+    show: Show | None,
+) -> Warmup | None:
+    """The warm start that is configured; None when there is none."""
+    if observers.near is None or not Warmup.wanted(settings):
+        return None
+    own = links.own
+    upstream = WarmupUpstream(own.identity.login, own.open, lambda: links.shared.bring_up(own))
+    return Warmup(
+        plane,
+        observers.near,
+        upstream,
+        tasks,
+        settings,
+        hot=observers.hot.hot if observers.hot is not None else frozenset(),
+        note=observers.note,
+        show=show,
+    )

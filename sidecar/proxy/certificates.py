@@ -1,0 +1,42 @@
+"""The TLS contexts in use on both sides, and when their certificates end.
+
+Files are read when the data plane starts and when a reload is asked for. What is made of a context
+(listening, dialling) is not known here.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+
+from sidecar.settings.schema import Settings
+from sidecar.tls import expiry, listener_context, upstream_context
+
+
+class Certificates:
+    """`server` is the listeners' context, `client` that for the upstream; None: no TLS there.
+
+    Raises ssl.SSLError (and OSError) when a file is bad.
+    """
+
+    def __init__(self, settings: Settings, *, listen: bool, upstream: bool) -> None:
+        self._settings = settings
+        self._listen = listen
+        self._upstream = upstream
+        self.client: ssl.SSLContext | None = None
+        self.server: ssl.SSLContext | None = None
+        self.expiry: Mapping[str, float] = {}
+        self.load()
+
+    def load(self) -> None:
+        """Read the files again, for the connections to come. Raises ssl.SSLError, OSError: what was
+        in use stays in use then."""
+        settings = self._settings
+        client = upstream_context(settings.upstream.tls) if self._upstream else None
+        server = listener_context(settings.listen.tls) if self._listen else None
+        used = {
+            "listen": settings.listen.tls.cert_file if self._listen else "",
+            "upstream": settings.upstream.tls.cert_file if self._upstream else "",
+        }
+        ends = {name: expiry(path) for name, path in used.items() if path}
+        self.client, self.server, self.expiry = client, server, ends

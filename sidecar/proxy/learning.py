@@ -1,0 +1,108 @@
+"""What is learnt from the server itself: its commands, its limits, whether it has CLIENT SETINFO.
+
+Asked once before the data plane serves, as `upstream.start` says, and again whenever the sidecar's
+own link has come up: the server may have other modules then, or another version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from contextlib import suppress
+from importlib.resources import files
+from typing import Any
+
+import hiredis
+import structlog
+
+from sidecar.core.protocol.commands import CommandTable
+from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
+from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
+from sidecar.proxy.links.greeting import is_error
+from sidecar.proxy.links.identity import NodeLinks
+from sidecar.proxy.links.shared import SharedLinks
+from sidecar.proxy.tasks import Tasks
+from sidecar.settings.sections.upstream import Upstream
+from sidecar.settings.urls import Endpoint
+
+log = structlog.get_logger()
+
+
+def shipped_table() -> CommandTable:
+    """The commands that are known without asking a server."""
+    table = CommandTable(secrets.randbits(32), FAMILIES)
+    data = files("sidecar.policy").joinpath("commands.json").read_text()
+    table.update(rows_from_data(json.loads(data)))
+    return table
+
+
+class Learning:
+    """Asks on connections of the sidecar's `own` links."""
+
+    def __init__(self, plane: Plane, own: NodeLinks, shared: SharedLinks, tasks: Tasks) -> None:
+        self._plane = plane
+        self._own = own
+        self._shared = shared
+        self._tasks = tasks
+        self._setinfo = True
+
+    def knows_setinfo(self) -> bool:
+        """Whether the server has CLIENT SETINFO; so it is assumed until it has been asked."""
+        return self._setinfo
+
+    async def begin(self, settings: Upstream, upstream: Endpoint) -> None:
+        """Ask for the first time, and bring the sidecar's own link up. Raises ProxyStartError."""
+        deadline = time.monotonic() + settings.start_timeout
+        while True:
+            try:
+                await self._learn()
+                break
+            except (Refused, Unreachable) as error:
+                if settings.start == "wait":
+                    log.warning("upstream is not there yet", error=str(error))
+                    break
+                if isinstance(error, Refused) or time.monotonic() >= deadline:
+                    where = self._own.node.dialer.where
+                    who = f"upstream {where} says " if isinstance(error, Refused) else ""
+                    raise ProxyStartError(
+                        f"{who}{error}; check upstream.url ({upstream}), or set "
+                        'upstream.start = "wait" to start without it'
+                    ) from error
+            await asyncio.sleep(0.1)
+        self._own.node.watch(up=self._learn_again)
+        self._shared.connect(self._own)
+
+    def _learn_again(self) -> None:
+        self._tasks.spawn(self._learn_if_possible())
+
+    async def _learn_if_possible(self) -> None:
+        with suppress(Refused, Unreachable):
+            await self._learn()
+
+    async def _learn(self) -> None:
+        """Lay the server's own command table and limits over the shipped ones."""
+        connection = await self._own.open()
+        try:
+            commands, max_bulk = await connection.ask(
+                hiredis.pack_command((b"COMMAND",)),
+                hiredis.pack_command((b"CONFIG", b"GET", b"proto-max-bulk-len")),
+            )
+        finally:
+            connection.close()
+        reply = _parsed(commands)
+        if isinstance(reply, list):
+            self._plane.table.update(rows_from_command(reply))
+            self._setinfo = "setinfo" in subcommands_of(reply, "client")
+        limit = _parsed(max_bulk) if not is_error(max_bulk) else None
+        if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
+            self._plane.set_max_bulk(int(limit[1]))
+
+
+def _parsed(raw: bytes) -> Any:
+    """One raw reply as Python values."""
+    reader = hiredis.Reader()
+    reader.feed(raw)
+    return reader.gets()

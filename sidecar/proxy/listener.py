@@ -1,0 +1,185 @@
+"""Listening: sockets, accepting, TLS handshakes with clients, and turning away what is too many.
+
+A connection that is ready is handed to `welcome`; what becomes of it is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from sidecar.proxy.links.target import tune
+from sidecar.settings.sections.clients import Listen
+from sidecar.settings.urls import Endpoint, parse_listen
+from sidecar.tls import Layer, handshake
+
+log = structlog.get_logger()
+
+TOO_MANY = b"-ERR max number of clients reached\r\n"
+TLS_HANDSHAKE_TIMEOUT = 10.0
+ACCEPTS_AT_ONCE = 64
+
+Welcome = Callable[[socket.socket, Layer | None, object], None]
+
+
+class Listener:
+    """All addresses that clients connect to. `context` gives the TLS context of now, `connected`
+    the number of clients there are."""
+
+    def __init__(
+        self,
+        settings: Listen,
+        welcome: Welcome,
+        context: Callable[[], ssl.SSLContext | None],
+        connected: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._welcome = welcome
+        self._context = context
+        self._connected = connected
+        self._loop = asyncio.get_running_loop()
+        self._sockets: list[tuple[socket.socket, Endpoint]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self.rejected = 0
+        self.stopped = False
+
+    @property
+    def urls(self) -> list[str]:
+        """Where it listens, with the ports that the system chose."""
+        return [str(endpoint) for _, endpoint in self._sockets]
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether connections that have been accepted are not handed over yet."""
+        return bool(self._handshakes)
+
+    def open(self) -> None:
+        """Listen on every address that is set; nobody is let in yet. Raises OSError."""
+        for url in self._settings.urls:
+            self._open(parse_listen(url))
+
+    def begin(self) -> None:
+        """Let clients in."""
+        for sock, endpoint in self._sockets:
+            self._loop.add_reader(sock.fileno(), self._accept, sock, endpoint)
+
+    def stop(self) -> None:
+        """Listen no more; connections that have been accepted are still handed over."""
+        self.stopped = True
+        for sock, endpoint in self._sockets:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+            if endpoint.kind == "unix" and os.path.exists(endpoint.path):
+                os.unlink(endpoint.path)
+        self._sockets.clear()
+
+    def close(self) -> None:
+        """End everything now."""
+        self.stop()
+        for task in list(self._handshakes):
+            task.cancel()
+
+    def _open(self, endpoint: Endpoint) -> None:
+        if endpoint.kind == "unix":
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            _remove_stale(endpoint.path)
+            address: Any = endpoint.path
+        else:
+            family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            address = (endpoint.host, endpoint.port)
+        sock.setblocking(False)
+        try:
+            sock.bind(address)
+            if endpoint.kind == "unix":
+                os.chmod(endpoint.path, int(str(self._settings.unix_mode), 8))
+            sock.listen(self._settings.backlog)
+        except OSError as error:
+            sock.close()
+            raise OSError(error.errno, f"{error.strerror}: {endpoint}") from error
+        if endpoint.kind == "tcp":
+            endpoint = replace(endpoint, port=sock.getsockname()[1])
+        self._sockets.append((sock, endpoint))
+
+    def _accept(self, listener: socket.socket, endpoint: Endpoint) -> None:
+        """Take the connections that have come in. Called by the loop."""
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors: leave the connection in the backlog for a moment.
+                log.error("cannot accept", listener=str(endpoint), error=str(error))
+                self._loop.remove_reader(listener.fileno())
+                self._loop.call_later(0.1, self._accept_again, listener, endpoint)
+                return
+            sock.setblocking(False)
+            tune(sock, self._settings.tcp_keepalive)
+            if self._connected() + len(self._handshakes) >= self._settings.max_clients:
+                self._reject(sock, endpoint)
+            elif endpoint.tls:
+                task = self._loop.create_task(self._accept_tls(sock, address))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+            else:
+                self._welcome(sock, None, address)
+
+    def _accept_again(self, listener: socket.socket, endpoint: Endpoint) -> None:
+        if listener.fileno() >= 0 and not self.stopped:
+            self._loop.add_reader(listener.fileno(), self._accept, listener, endpoint)
+
+    def _reject(self, sock: socket.socket, endpoint: Endpoint) -> None:
+        self.rejected += 1
+        if not endpoint.tls:
+            with suppress(OSError):
+                sock.send(TOO_MANY)
+        sock.close()
+
+    async def _accept_tls(self, sock: socket.socket, address: object) -> None:
+        context = self._context()
+        assert context is not None
+        try:
+            async with asyncio.timeout(TLS_HANDSHAKE_TIMEOUT):
+                layer = await handshake(sock, context, server_side=True)
+        except (OSError, TimeoutError) as error:
+            sock.close()
+            log.debug("TLS handshake failed", peer=address, error=str(error))
+            return
+        except BaseException:
+            sock.close()
+            raise
+        self._welcome(sock, layer, address)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on any more."""
+    if not os.path.exists(path):
+        return
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.connect(path)
+    except ConnectionRefusedError:
+        os.unlink(path)
+    except OSError:
+        pass
+    finally:
+        probe.close()
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open sockets as the system lets us: each client takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

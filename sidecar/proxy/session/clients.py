@@ -1,0 +1,84 @@
+"""Clients come, become one identity's or another's, and go.
+
+Those who keep something for each client (traces, hot keys, the near cache) are told: they are
+handed over once, at construction. What a client asks for is not looked at here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.links.dedicated import DedicatedLinks
+from sidecar.proxy.links.identity import Identities, Identity
+from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.tls import Layer
+
+Joined = Callable[[Client, Identity], None]
+Left = Callable[[Client], None]
+
+
+class Clients:
+    """The clients of one data plane. `joined` are told when a client becomes an identity's, `left`
+    when one has gone. `pinned`: each has a link of its own from its first command on."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        nodes: Nodes,
+        identities: Identities,
+        dedicated: DedicatedLinks,
+        ids: ClientIds,
+        *,
+        joined: Sequence[Joined],
+        left: Sequence[Left],
+        pinned: bool,
+    ) -> None:
+        self._plane = plane
+        self._nodes = nodes
+        self._identities = identities
+        self._dedicated = dedicated
+        self._ids = ids
+        self._joined = joined
+        self._left = left
+        self._pinned = pinned
+        self.total = 0
+
+    def welcome(self, sock: socket.socket, tls: Layer | None, address: object) -> None:
+        """A connection has been accepted: begin to serve it."""
+        self.total += 1
+        client = Client(self._plane, sock, tls, self._ids.new_id(), None, address)
+        self._ids.add(client)
+        self.join(client, self._identities.default)
+        if self._pinned:
+            client.pin_at_once()
+        client.start()
+
+    def join(self, client: Client, identity: Identity) -> None:
+        """Make a client one of this identity's. It must have nothing outstanding."""
+        self._identities.join(client, identity)
+        for told in self._joined:
+            told(client, identity)
+        self._dedicated.refill(identity.to(self._nodes.home))
+
+    def gone(self, client: Client) -> None:
+        """A client's connection is closed."""
+        if client.task is not None:
+            client.task.cancel()
+            client.task = None
+        client.identity.leave(client)
+        for told in self._left:
+            told(client)
+        self._ids.remove(client)
+
+    async def end_idle(self, after: float) -> None:
+        """Close clients that have been silent for `after` seconds and wait for nothing."""
+        while True:
+            await asyncio.sleep(min(1.0, after))
+            for client in list(self._plane.clients):
+                if client.silent_for > after and client.idle:
+                    client.close("idle")

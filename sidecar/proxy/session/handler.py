@@ -1,0 +1,105 @@
+"""The handler of the plane: what the data path can't do by itself comes here, and is passed on.
+
+Called by the plane (io/plane.pyx) on the loop, when a session wants something, or when a client or
+a link has gone. Each call goes to the one part whose business it is; nothing is decided here but
+which part, and which node a session is served by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from sidecar.proxy.io import client as stalls
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.upstream import Upstream
+from sidecar.proxy.links.dedicated import DedicatedLinks
+from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.shared import SharedLinks
+from sidecar.proxy.session.clients import Clients
+from sidecar.proxy.session.commands import SessionCommands
+from sidecar.proxy.session.held import HeldSessions
+from sidecar.proxy.session.quiet import finish_when_quiet
+from sidecar.proxy.tasks import Tasks
+
+log = structlog.get_logger()
+
+Audited = Callable[[Client | None, str, str, bytes], None]
+
+
+class Handler:
+    """Passes on what the plane tells. `audited` takes what the audit stream records."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        tasks: Tasks,
+        clients: Clients,
+        commands: SessionCommands,
+        shared: SharedLinks,
+        dedicated: DedicatedLinks,
+        held: HeldSessions,
+        audited: Audited,
+    ) -> None:
+        self._nodes = nodes
+        self._tasks = tasks
+        self._clients = clients
+        self._commands = commands
+        self._shared = shared
+        self._dedicated = dedicated
+        self._held = held
+        self._audited = audited
+
+    def stalled(self, client: Client, stall: int) -> None:
+        """A session can't go on by itself."""
+        node = self._nodes.home
+        if stall == stalls.SESSION_COMMAND:
+            self._commands.run(client)
+        elif stall == stalls.LINK:
+            self._held.wait_for_link(client, client.identity.to(node))
+        elif stall == stalls.HELD:
+            self._held.refuse(client)
+        elif stall == stalls.WAIT_COMMAND:
+            client.task = self._tasks.spawn(self._dedicated.wait(client, node))
+        else:
+            pinned, tainted = stall == stalls.PIN, stall == stalls.ONCE
+            self._dedicated.give_one(client, node, pinned=pinned, tainted=tainted)
+
+    def may_hold(self, client: Client) -> bool:
+        """Whether this client's write may be kept back with the others."""
+        return self._held.may_hold(client)
+
+    def client_closed(self, client: Client) -> None:
+        """A client has gone."""
+        self._clients.gone(client)
+
+    def upstream_lost(self, up: Upstream, reason: str) -> None:
+        """A link was lost without our doing."""
+        self._shared.lost(up, reason)
+
+    def released(self, client: Client, up: Upstream) -> None:
+        """A client needs its dedicated link no more."""
+        client.use_shared(client.identity.to(self._nodes.home).shared)
+        self._dedicated.take_back(up)
+
+    def end_when_quiet(self, client: Client) -> None:
+        """A client with a link for good sends no more, and the server can't be told."""
+        self._tasks.spawn(finish_when_quiet(client))
+
+    def was_reset(self, client: Client) -> None:
+        """The server has answered a pinned client's RESET."""
+        self._commands.forget(client)
+        client.resume()
+
+    def audited(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
+        """A command was passed on, or refused, that the audit stream records."""
+        self._audited(client, kind, command, second)
+
+    def failed(self, connection: Client | Upstream, error: Exception) -> None:
+        """Serving a connection raised an error: ours, so it is logged, and the connection ends."""
+        log.error("internal error", error=repr(error), exc_info=error)
+        if isinstance(connection, Upstream):
+            connection.break_off("an internal error")
+        else:
+            connection.close("error")
