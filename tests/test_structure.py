@@ -1,16 +1,19 @@
 """The layers, where import-linter can't look: `import` and `cimport` in the Cython files.
 
 The order of the layers is read from import-linter's contract in pyproject.toml, so it stands in
-one place. Also here: every extension module has a stub, and the stubs tell the truth; and the unit
-tests mirror the tree.
+one place. Also here: no circle of imports stands between any two modules; every extension module
+has a stub, and the stubs tell the truth; and the unit tests mirror the tree.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,38 @@ def upward(module: str, text: str) -> list[str]:
     return bad
 
 
+def modules() -> dict[str, list[Path]]:
+    """Every module of the package and its sources: one .py, or a .pyx with its header, a .pxd."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*PACKAGE.rglob("*.py"), *FILES]):
+        name = module_of(path).removesuffix(".__init__")
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def imported(path: Path) -> list[tuple[str, str]]:
+    """Every (module, name) that a source imports, wherever: in a function, or to check types."""
+    if path.suffix != ".py":
+        return imports(path.read_text())
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found += [(node.module or "", each.name) for each in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(each.name, "") for each in node.names]
+    return found
+
+
+def dependencies(sources: Mapping[str, Sequence[Path]]) -> dict[str, set[str]]:
+    """What each module imports of the others."""
+    graph: dict[str, set[str]] = {}
+    for module, paths in sources.items():
+        named = [pair for path in paths for pair in imported(path)]
+        whole = {f"{source}.{name}" for source, name in named} | {source for source, _ in named}
+        graph[module] = (whole & sources.keys()) - {module}
+    return graph
+
+
 def impure(text: str) -> list[str]:
     """What `core` and `policy` must not know."""
     bad = []
@@ -136,6 +171,24 @@ def test_the_scan_finds_what_it_looks_for() -> None:
     assert upward("sidecar.admin.x", text) == ["sidecar.admin.x imports sidecar.proxy.io.plane"]
     assert upward("sidecar.app", text) == []
     assert impure(text) == ["time", "socket", "posix.time.", "libc.stdio.printf"]
+
+
+def test_no_circle_of_imports() -> None:
+    """Between any two modules, Cython ones and those that are imported to check types included."""
+    graph = dependencies(modules())
+    assert {"sidecar.proxy.io.plane", "sidecar.proxy.server"} <= graph.keys()
+    assert "sidecar.core.link.pending" in graph["sidecar.proxy.io.client"]
+    assert "sidecar.proxy.assembly" in graph["sidecar.proxy.server"]
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    low, high = tmp_path / "low.py", tmp_path / "high.pyx"
+    low.write_text("if TYPE_CHECKING:\n    from sidecar.high import High\n")
+    high.write_text("from sidecar cimport low\n")
+    graph = dependencies({"sidecar.low": [low], "sidecar.high": [high]})
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()
 
 
 def test_the_files_are_there() -> None:
