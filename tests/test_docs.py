@@ -96,3 +96,22 @@ def test_every_reason_of_a_closed_client_is_documented() -> None:
     }
     assert "slow" in reasons
     assert not [reason for reason in reasons if f"`{reason}`" not in text]
+
+
+def sources() -> set[str]:
+    """The program's source files, as paths below `sidecar/`: packages and `.pxd` headers aside."""
+    root = ROOT / "sidecar"
+    files = {*root.rglob("*.py"), *root.rglob("*.pyx")}
+    files |= {file for file in root.rglob("*.pxd") if not file.with_suffix(".pyx").exists()}
+    return {str(file.relative_to(root)) for file in files if file.name != "__init__.py"}
+
+
+def test_the_architecture_names_each_file_once() -> None:
+    """A commit that adds, moves or removes a file says so on that page."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = re.findall(r"`((?:\w+/)*\w+\.(?:py|pyx|pxd))`", text)
+    assert {"gone": sorted(set(named) - sources()), "missing": sorted(sources() - set(named))} == {
+        "gone": [],
+        "missing": [],
+    }
+    assert sorted(named) == sorted(set(named)), "a file is named twice"
