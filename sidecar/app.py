@@ -14,7 +14,6 @@ import os
 import signal
 import ssl
 import sys
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 
@@ -26,24 +25,19 @@ from sidecar.admin.middleware import audited
 from sidecar.admin.server import AdminServer
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
-from sidecar.policy.topology import Address
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.server import Proxy
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
+from sidecar.startup import StartError, advice, banner, find_master, reason, watcher_of
 from sidecar.telemetry import logs, progress
 from sidecar.telemetry.audit import Audit, AuditError
 from sidecar.telemetry.looplag import LoopLag
-from sidecar.tls import sentinel_context
 from sidecar.view import View
 
 log = structlog.get_logger()
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class StartError(Exception):
-    """The sidecar cannot start, or lost what it cannot go on without; the message is one line."""
 
 
 def run(settings: Settings) -> None:
@@ -109,8 +103,8 @@ class _Sidecar:
         try:
             read = self._read_certificates()
         except (OSError, ssl.SSLError) as error:
-            log.error("certificates were not reloaded", error=_reason(error))
-            self._note_reload("failed", _reason(error))
+            log.error("certificates were not reloaded", error=reason(error))
+            self._note_reload("failed", reason(error))
             raise
         log.info("certificates reloaded")
         self._note_reload("done", "certificates")
@@ -211,9 +205,9 @@ class _Sidecar:
         try:
             master = None
             if upstream.kind == "sentinel":
-                self.watcher = self._watcher(upstream, proxy)
+                self.watcher = watcher_of(self.settings, upstream, proxy.on_sentinel_event)
                 self.view.watcher = self.watcher
-                master = await self._find_master(self.watcher)
+                master = await find_master(self.watcher, self.settings.upstream)
                 self.watcher.start()
             await proxy.start(master, self.watcher)
         except DiscoveryError as error:
@@ -221,12 +215,10 @@ class _Sidecar:
         except ProxyStartError as error:
             raise StartError(str(error)) from error
         except ssl.SSLError as error:
-            raise StartError(f"TLS: {_reason(error)}; check listen.tls and upstream.tls") from error
+            raise StartError(f"TLS: {reason(error)}; check listen.tls and upstream.tls") from error
         except OSError as error:
             where = ", ".join(self.settings.listen.urls)
-            raise StartError(
-                f"cannot listen on {where}: {_advice(error, 'listen.urls')}"
-            ) from error
+            raise StartError(f"cannot listen on {where}: {advice(error, 'listen.urls')}") from error
 
     async def _start_admin(self) -> None:
         listen = self.settings.admin.listen
@@ -241,10 +233,10 @@ class _Sidecar:
             )
             await admin.start()
         except ssl.SSLError as error:
-            raise StartError(f"TLS of the admin address: {_reason(error)}") from error
+            raise StartError(f"TLS of the admin address: {reason(error)}") from error
         except OSError as error:
-            advice = _advice(error, "admin.listen")
-            raise StartError(f"cannot listen on admin address {listen}: {advice}") from error
+            what = advice(error, "admin.listen")
+            raise StartError(f"cannot listen on admin address {listen}: {what}") from error
         self.admin = admin
 
     async def _start_embedded(self, upstream: Endpoint) -> Endpoint:
@@ -261,33 +253,6 @@ class _Sidecar:
             raise StartError(str(error)) from error
         return self.embedded.endpoint
 
-    def _watcher(self, upstream: Endpoint, proxy: Proxy) -> SentinelWatcher:
-        settings = self.settings.sentinel
-        return SentinelWatcher(
-            upstream,
-            settings,
-            sentinel_context(settings, self.settings.upstream.tls, upstream.tls),
-            proxy.on_sentinel_event,
-            server_name=self.settings.upstream.tls.server_name,
-        )
-
-    async def _find_master(self, watcher: SentinelWatcher) -> Address | None:
-        """The first master; None when there is none and upstream.start is to wait for one.
-
-        Raises DiscoveryError.
-        """
-        deadline = time.monotonic() + self.settings.upstream.start_timeout
-        while True:
-            try:
-                return await watcher.find_master()
-            except DiscoveryError as error:
-                if self.settings.upstream.start == "wait":
-                    log.warning("no master is known yet", error=str(error))
-                    return None
-                if time.monotonic() >= deadline:
-                    raise
-            await asyncio.sleep(0.2)
-
     def _announce(self) -> None:
         assert self.proxy is not None
         urls = self.proxy.listening
@@ -297,7 +262,7 @@ class _Sidecar:
         log.info("listening", urls=urls, upstream=upstream, admin=admin)
         logs.flush()
         if logs.shows_console(self.settings.log.format, sys.stderr) and sys.stderr.isatty():
-            sys.stderr.write(_banner(urls, upstream, admin))
+            sys.stderr.write(banner(urls, upstream, admin))
 
     async def _drain(self) -> None:
         """Let clients get their outstanding replies, as long as `drain.timeout` allows."""
@@ -328,35 +293,3 @@ class _Sidecar:
         if self.audit is not None:
             self.audit.note("stopped")
             self.audit.close()
-
-
-def _reason(error: OSError) -> str:
-    """What the system says, without the "[Errno 98] error while attempting to …" around it."""
-    if isinstance(error, ssl.SSLError):
-        # Those of our own making have no reason, but a text.
-        return getattr(error, "reason", None) or str(error.args[-1] if error.args else error)
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno).lower()
-    return error.strerror or str(error)
-
-
-def _advice(error: OSError, setting: str) -> str:
-    reason = _reason(error)
-    if isinstance(error, PermissionError):
-        return f"{reason}; take a port above 1023 or a directory you may write to ({setting})"
-    return f"{reason}; end what holds it, or choose another address ({setting})"
-
-
-def _banner(urls: list[str], upstream: str, admin: str) -> str:
-    first, *others = urls
-    lines = [
-        "",
-        f"  redis-sidecar is ready: point your application at  {first}",
-        *(f"{'':52}{other}" for other in others),
-        f"  upstream  {upstream}",
-        f"  admin     {admin}",
-        "  stop      Ctrl-C (once to drain, twice to end at once)",
-        "",
-        "",
-    ]
-    return "\n".join(lines)

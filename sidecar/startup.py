@@ -1,0 +1,91 @@
+"""What starting takes beside the parts themselves: whom to ask for the first master, and words for
+people.
+
+Used by the composition root only. Starts nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import Callable
+
+import structlog
+
+from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
+from sidecar.policy.topology import Address, Event
+from sidecar.settings.schema import Settings
+from sidecar.settings.sections.upstream import Upstream
+from sidecar.settings.urls import Endpoint
+from sidecar.tls import sentinel_context
+
+log = structlog.get_logger()
+
+
+class StartError(Exception):
+    """The sidecar cannot start, or lost what it cannot go on without; the message is one line."""
+
+
+def watcher_of(
+    settings: Settings, upstream: Endpoint, on_event: Callable[[Event], None]
+) -> SentinelWatcher:
+    """The watcher of a `redis+sentinel://` upstream, not started yet."""
+    tls = settings.upstream.tls
+    context = sentinel_context(settings.sentinel, tls, upstream.tls)
+    return SentinelWatcher(
+        upstream, settings.sentinel, context, on_event, server_name=tls.server_name
+    )
+
+
+async def find_master(watcher: SentinelWatcher, settings: Upstream) -> Address | None:
+    """The first master; None when there is none and upstream.start is to wait for one.
+
+    Raises DiscoveryError.
+    """
+    deadline = time.monotonic() + settings.start_timeout
+    while True:
+        try:
+            return await watcher.find_master()
+        except DiscoveryError as error:
+            if settings.start == "wait":
+                log.warning("no master is known yet", error=str(error))
+                return None
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(0.2)
+
+
+def reason(error: OSError) -> str:
+    """What the system says, without the "[Errno 98] error while attempting to …" around it."""
+    if isinstance(error, ssl.SSLError):
+        # Those of our own making have no reason, but a text.
+        return getattr(error, "reason", None) or str(error.args[-1] if error.args else error)
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)
+
+
+def advice(error: OSError, setting: str) -> str:
+    """What the system says, and what can be done about an address that can't be had."""
+    said = reason(error)
+    if isinstance(error, PermissionError):
+        return f"{said}; take a port above 1023 or a directory you may write to ({setting})"
+    return f"{said}; end what holds it, or choose another address ({setting})"
+
+
+def banner(urls: list[str], upstream: str, admin: str) -> str:
+    """What a person at a terminal is shown once it serves."""
+    first, *others = urls
+    lines = [
+        "",
+        f"  redis-sidecar is ready: point your application at  {first}",
+        *(f"{'':52}{other}" for other in others),
+        f"  upstream  {upstream}",
+        f"  admin     {admin}",
+        "  stop      Ctrl-C (once to drain, twice to end at once)",
+        "",
+        "",
+    ]
+    return "\n".join(lines)
