@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
 from aiohttp import web
 
-from sidecar.admin.events import Events, TooManyListenersError, gauges
+from sidecar.admin.answers import Certificates, Traces
+from sidecar.admin.events import Events, TooManyListenersError
+from sidecar.admin.figures import Introduction, Stats, gauges
 from sidecar.admin.guard import HEADERS, failure
-from sidecar.admin.health import DOWN, health
+from sidecar.admin.health import health
 from sidecar.admin.openapi import document
 from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import MOST_KEYS, MOST_TRACES, ROUTES, TRACE_KINDS
-from sidecar.admin.sources import Actions, Facts, RefusedError, Sources
+from sidecar.admin.sources import Actions, RefusedError, Sources
 from sidecar.telemetry.exposition import (
     OPENMETRICS_TYPE,
     TEXT_TYPE,
@@ -27,7 +28,7 @@ from sidecar.telemetry.exposition import (
 
 log = structlog.get_logger()
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encode = msgspec.json.Encoder().encode
 
 RECENT = 10  # seconds that health looks back
 STREAM_PATIENCE = 10.0  # seconds a stream's reader may take for what is sent to it
@@ -48,7 +49,7 @@ class Api:
         actions: Actions,
         recorder: Recorder,
         events: Events,
-        introduction: Facts,
+        introduction: Introduction,
         token: bool,
     ) -> None:
         self._sources = sources
@@ -84,18 +85,18 @@ class Api:
         topology, server = await asyncio.gather(self._sources.topology(), self._sources.server())
         recent = self._recorder.over(RECENT)
         said = health(self._sources.snapshot(), recent, server, topology)
-        return answer(said, 503 if said["status"] == DOWN else 200)
+        return answer(said, 503 if said.status == "down" else 200)
 
     async def stats(self, request: web.Request) -> web.Response:
         count = count_of(request, 1, self._most("/api/stats"))
         return answer(
-            {
-                **self._introduction,
-                "uptime_s": round(time.time() - self._introduction["started"], 3),
-                **gauges(self._sources.snapshot()),
-                "last_minute": self._recorder.over(60),
-                "points": self._recorder.latest(count),
-            }
+            Stats(
+                **msgspec.structs.asdict(self._introduction),
+                **msgspec.structs.asdict(gauges(self._sources.snapshot())),
+                uptime_s=round(time.time() - self._introduction.started, 3),
+                last_minute=self._recorder.over(60),
+                points=self._recorder.latest(count),
+            )
         )
 
     async def hotkeys(self, request: web.Request) -> web.Response:
@@ -109,10 +110,10 @@ class Api:
         why = request.query.get("why", "")
         if why and why not in TRACE_KINDS:
             raise BadQueryError(f"why is one of {', '.join(TRACE_KINDS)}")
-        return answer({"traces": self._sources.traces.recent(most, why)})
+        return answer(Traces(traces=self._sources.traces.recent(most, why)))
 
     async def certificates(self, request: web.Request) -> web.Response:
-        return answer({"certificates": self._sources.certificates()})
+        return answer(Certificates(certificates=self._sources.certificates()))
 
     async def config(self, request: web.Request) -> web.Response:
         return answer(self._sources.config())
@@ -152,7 +153,7 @@ class Api:
         return await self._do(request, self._actions.failover)
 
     async def _do(
-        self, request: web.Request, action: Callable[[], Awaitable[Facts]]
+        self, request: web.Request, action: Callable[[], Awaitable[msgspec.Struct]]
     ) -> web.Response:
         if request.content_type != "application/json":
             return failure(415, "send Content-Type: application/json, and {} as the body")
@@ -167,7 +168,9 @@ class Api:
                 said = await action()
         except RefusedError as error:
             return failure(409, str(error))
-        log.info("admin action", path=request.path, peer=request.remote, **said)
+        log.info(
+            "admin action", path=request.path, peer=request.remote, **msgspec.structs.asdict(said)
+        )
         return answer(said)
 
     @staticmethod
@@ -179,10 +182,10 @@ class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """The body of what takes no arguments."""
 
 
-def answer(facts: Mapping[str, Any], status: int = 200) -> web.Response:
-    """Facts as JSON."""
+def answer(said: object, status: int = 200) -> web.Response:
+    """A struct as JSON."""
     return web.Response(
-        body=_encode(facts),
+        body=_encode(said),
         status=status,
         content_type="application/json",
         headers={"Cache-Control": "no-store"},

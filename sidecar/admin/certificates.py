@@ -1,15 +1,15 @@
 """The certificates that the settings name, and how long they are valid.
 
-Read from the files, at most once for each change of a file: what is shown is what the next reload
-takes into use, or has taken.
+Each file is read at most once for each of its changes. What is shown is what the next reload takes
+into use, or the last one has taken.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from sidecar.admin.answers import Certificate
 from sidecar.settings.schema import Settings
 from sidecar.tls import first_to_expire
 
@@ -28,27 +28,31 @@ class Certificates:
         }
         self._files = {use: file for use, file in named.items() if file}
         self._clock = clock
-        self._read: dict[str, tuple[float, Mapping[str, Any]]] = {}
+        self._read: dict[str, tuple[float, tuple[str, float]]] = {}
 
-    def __call__(self) -> Sequence[Mapping[str, Any]]:
+    def __call__(self) -> Sequence[Certificate]:
         return [self._of(use, file) for use, file in self._files.items()]
 
-    def _of(self, use: str, file: str) -> Mapping[str, Any]:
-        facts: Mapping[str, Any]
+    def _of(self, use: str, file: str) -> Certificate:
+        subject, not_after, reason = None, None, None
         try:
-            changed = os.stat(file).st_mtime
-            if self._read.get(file, (None,))[0] != changed:
-                self._read[file] = (changed, _facts(file))
-            facts = self._read[file][1]
+            subject, not_after = self._content(file)
         except (OSError, ValueError) as error:
             self._read.pop(file, None)
             reason = error.strerror if isinstance(error, OSError) else "not a PEM certificate"
-            facts = {"subject": None, "not_after": None, "error": reason}
-        end = facts["not_after"]
-        left = None if end is None else round(end - self._clock())
-        return {"use": use, "file": file, **facts, "seconds_left": left}
+        return Certificate(
+            use=use,
+            file=file,
+            subject=subject,
+            not_after=not_after,
+            seconds_left=None if not_after is None else round(not_after - self._clock()),
+            error=reason,
+        )
 
-
-def _facts(file: str) -> Mapping[str, Any]:
-    subject, not_after = first_to_expire(file)
-    return {"subject": subject, "not_after": not_after, "error": None}
+    def _content(self, file: str) -> tuple[str, float]:
+        changed = os.stat(file).st_mtime
+        read_at, content = self._read.get(file, (None, ("", 0.0)))
+        if read_at != changed:
+            content = first_to_expire(file)
+            self._read[file] = (changed, content)
+        return content

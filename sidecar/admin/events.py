@@ -23,16 +23,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import Any, cast
+from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from sidecar.admin.health import breaker_state, health
-from sidecar.admin.recorder import Recorder, total
-from sidecar.admin.sources import Facts, Sources
+from sidecar.admin.figures import (
+    BreakerEvent,
+    BreakerState,
+    Hello,
+    Introduction,
+    Point,
+    StatsEvent,
+    SwitchEvent,
+    breaker_state,
+    gauges,
+    switches,
+)
+from sidecar.admin.health import health
+from sidecar.admin.recorder import Recorder
+from sidecar.admin.sources import Sources
+from sidecar.telemetry.audit import Record
+from sidecar.telemetry.facts import Trace
+from sidecar.telemetry.snapshots import Snapshot
 
 log = structlog.get_logger()
 
@@ -45,7 +60,7 @@ TOP = 20
 TRACES = 50
 AUDIT = 100
 
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_encode = msgspec.json.Encoder().encode
 
 
 class TooManyListenersError(Exception):
@@ -58,17 +73,17 @@ def message(event: str, data: object) -> bytes:
 
 
 class Events:
-    """`instance` names this run of the sidecar; `recorder` is filled once a second."""
+    """`recorder` is filled once a second; `introduction` is told to each listener first."""
 
-    def __init__(self, sources: Sources, recorder: Recorder, introduction: Facts) -> None:
+    def __init__(self, sources: Sources, recorder: Recorder, introduction: Introduction) -> None:
         self._sources = sources
         self._recorder = recorder
         self._introduction = introduction
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
-        self._seen: dict[str, object] = {}
-        self._traces: set[object] = set()
-        self._audit: Facts | None = None
+        self._seen: _Sudden | None = None
+        self._traces: set[tuple[str, float]] = set()
+        self._audit: Record | None = None
         self._closed = False
 
     def start(self) -> None:
@@ -94,7 +109,8 @@ class Events:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(BACKLOG)
         self._listeners.add(queue)
         try:
-            yield message("hello", {**self._introduction, "points": self._recorder.latest()})
+            told = msgspec.structs.asdict(self._introduction)
+            yield message("hello", Hello(**told, points=self._recorder.latest()))
             yield b"".join(await self._everything())
             while (said := await queue.get()) is not None:
                 yield said
@@ -142,10 +158,10 @@ class Events:
         snapshot = self._sources.snapshot()
         point = self._recorder.add(snapshot, time.monotonic(), time.time())
         if not self._listeners:
-            self._seen.clear()
+            self._seen = None
             return
         self._look(snapshot)
-        said = [message("stats", {"point": point, **gauges(snapshot)})]
+        said = [_stats(snapshot, point)]
         said += self._new()
         if second % 60 == 0:
             said.append(message("certificates", self._sources.certificates()))
@@ -164,7 +180,7 @@ class Events:
     async def _everything(self) -> list[bytes]:
         """All that is known now, for who has just come."""
         snapshot = self._sources.snapshot()
-        said = [message("stats", {"point": None, **gauges(snapshot)})]
+        said = [_stats(snapshot, None)]
         said += await self._slow()
         said.append(message("certificates", self._sources.certificates()))
         said.append(message("traces", self._sources.traces.recent(TRACES)))
@@ -186,66 +202,42 @@ class Events:
             said.append(message("audit", lines[:known]))
         return said
 
-    def _look(self, snapshot: Mapping[str, object]) -> None:
+    def _look(self, snapshot: Snapshot) -> None:
         """Tell at once what has changed."""
-        warm = cast(Mapping[str, Any], snapshot.get("warm") or {})
-        now: dict[str, object] = {
-            "breaker": breaker_state(snapshot),
-            "switch": (total(snapshot, "switches"), snapshot.get("upstream_up")),
-            "warm": (warm.get("state"), warm.get("loaded"), warm.get("failed")),
-        }
-        before, self._seen = self._seen, now
-        if not before:
+        before, now = self._seen, _sudden(snapshot)
+        self._seen = now
+        if before is None or before == now:
             return
-        if before["breaker"] != now["breaker"]:
-            self._tell(message("breaker", {"state": now["breaker"], "before": before["breaker"]}))
-        if before["switch"] != now["switch"]:
-            switches, up = cast(tuple[float, object], now["switch"])
-            self._tell(message("switch", {"switches": int(switches), "up": bool(up)}))
-        if before["warm"] != now["warm"]:
-            self._tell(message("warm", warm))
+        if before.breaker != now.breaker:
+            self._tell(message("breaker", BreakerEvent(state=now.breaker, before=before.breaker)))
+        if (before.switches, before.up) != (now.switches, now.up):
+            self._tell(message("switch", SwitchEvent(switches=now.switches, up=now.up)))
+        if before.warm != now.warm:
+            warm = snapshot.data_plane.warm if snapshot.data_plane is not None else None
+            self._tell(message("warm", warm or {}))
 
 
-def _id(trace: Facts) -> tuple[object, object]:
+class _Sudden(NamedTuple):
+    """What is told at once when it changes."""
+
+    breaker: BreakerState
+    switches: int
+    up: bool
+    warm: tuple[object, ...]
+
+
+def _sudden(snapshot: Snapshot) -> _Sudden:
+    plane = snapshot.data_plane
+    up = plane is not None and plane.links.up
+    warm = plane.warm if plane is not None else None
+    progress = (warm.state, warm.loaded, warm.failed) if warm is not None else ()
+    return _Sudden(breaker_state(snapshot), switches(snapshot), up, progress)
+
+
+def _stats(snapshot: Snapshot, point: Point | None) -> bytes:
+    return message("stats", StatsEvent(**msgspec.structs.asdict(gauges(snapshot)), point=point))
+
+
+def _id(trace: Trace) -> tuple[str, float]:
     """What tells one from another: several commands may be part of one trace."""
-    return trace["trace_id"], trace["time"]
-
-
-def gauges(snapshot: Mapping[str, object]) -> Mapping[str, Any]:
-    """What is now, and totals since the start."""
-    return {
-        "serving": "upstream_up" in snapshot,
-        "clients": int(total(snapshot, "clients_active")),
-        "links": {
-            kind: int(total(snapshot, f"links_{kind}")) for kind in ("shared", "dedicated", "idle")
-        },
-        "held": {
-            "clients": int(total(snapshot, "held_clients")),
-            "bytes": int(total(snapshot, "held_bytes")),
-        },
-        "breaker": {
-            "state": breaker_state(snapshot),
-            "opened": int(total(snapshot, "breaker_opened")),
-        },
-        "cache": {
-            "mode": snapshot.get("cache_mode", "off"),
-            "entries": int(total(snapshot, "cache_entries")),
-            "bytes": int(total(snapshot, "cache_bytes")),
-            "limit_bytes": int(total(snapshot, "cache_budget")),
-            "hits": int(total(snapshot, "cache_hits")),
-            "misses": dict(cast(Mapping[str, int], snapshot.get("cache_misses", {}))),
-            "evictions": int(total(snapshot, "cache_evicted")),
-            "proof_age_s": snapshot.get("cache_proof_age"),
-        },
-        "totals": {
-            "commands": int(total(snapshot, "commands")),
-            "errors": int(total(snapshot, "replies_error")),
-            "local_errors": int(total(snapshot, "errors_local")),
-            "uncertain": int(total(snapshot, "uncertain")),
-            "clients": int(total(snapshot, "clients_total")),
-            "rejected": int(total(snapshot, "clients_rejected")),
-            "reconnects": int(total(snapshot, "reconnects")),
-            "switches": int(total(snapshot, "switches")),
-        },
-        "warm": snapshot.get("warm"),
-    }
+    return trace.trace_id, trace.time

@@ -1,68 +1,45 @@
 """The OpenAPI document of the admin endpoint, made from the table of its routes.
 
-Each route is declared once, with what it answers; the server adds routes from the same table, so
-the document cannot name another set of paths than are served.
+Each route is declared once (routes.py) with the type of its answer; the JSON schemas are generated
+from the types, and the server adds its routes from the same table. So the document names exactly
+the paths that are served, and describes what they really answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import cleandoc
 from typing import Any
 
+import msgspec
+
 import sidecar
+from sidecar.admin.answers import Error
 
 Schema = Mapping[str, Any]
 
-STRING: Schema = {"type": "string"}
-NUMBER: Schema = {"type": "number"}
-INTEGER: Schema = {"type": "integer"}
-BOOLEAN: Schema = {"type": "boolean"}
-ANY: Schema = {}
-
-
-def maybe(schema: Schema) -> Schema:
-    """Or null."""
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def obj(_open: bool = False, **properties: Schema) -> Schema:
-    """An object with all of these; with nothing else unless it is open."""
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": _open,
-    }
-
-
-def arr(items: Schema) -> Schema:
-    """A list of these."""
-    return {"type": "array", "items": items}
-
-
-def table(values: Schema) -> Schema:
-    """An object with names that are not known beforehand."""
-    return {"type": "object", "additionalProperties": values}
-
-
-ERROR = obj(error=STRING)
+REF = "#/components/schemas/{name}"
+JSON = "application/json"
 
 
 @dataclass(frozen=True)
 class Route:
-    """One path and method; `handler` names the server's method for it.
+    """One path and method; `handler` names the method of `Api` that answers it.
 
-    `answers` are the statuses beside those that every route has, each with what it means; a dict
-    as schema is JSON, a string is a content type. `count` is the largest value of the parameter of
-    that name, and 0 when it takes none; `choices` are other parameters, each with its values.
+    `type` is the type of the answer as JSON, or None where the content is not JSON (`content`).
+    `answers` are the statuses of the answer itself, each with what it means; statuses that every
+    route has are added. `count` is the largest value of the parameter of that name, and 0 when it
+    takes none; `choices` are other parameters, each with its values; `flags` are parameters
+    without a value. `open` needs no token.
     """
 
     method: str
     path: str
     handler: str
     summary: str
-    schema: Schema | str = field(default_factory=dict)
+    type: Any = None
+    content: str = JSON
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "The answer."})
     count: int = 0
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -70,21 +47,27 @@ class Route:
     open: bool = False
 
 
-_RESPONSES: Mapping[int, str] = {
-    400: "A parameter is not what it must be.",
+_REFUSALS: Mapping[int, str] = {
+    400: "A parameter or the body is not what it must be.",
     401: "The token is missing or wrong.",
-    403: "Another site asks, or by an unknown host name.",
+    403: "The request comes from another site, or names an unknown host.",
     409: "Not possible now, or not allowed by the settings.",
     415: "The body is not application/json.",
-    503: "Not now: it is shutting down, or too many are connected.",
 }
 
 
 def document(routes: Sequence[Route], token: bool, url: str = "/") -> Mapping[str, Any]:
     """The OpenAPI 3.1 document."""
+    schemas, components = msgspec.json.schema_components(
+        [Error, *(route.type for route in routes if route.type is not None)], ref_template=REF
+    )
+    error, *answers = schemas
+    by_type = iter(answers)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, token)
+        schema = next(by_type) if route.type is not None else {"type": "string"}
+        operation = _operation(route, token, schema, error)
+        paths.setdefault(route.path, {})[route.method.lower()] = operation
     made: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -95,26 +78,28 @@ def document(routes: Sequence[Route], token: bool, url: str = "/") -> Mapping[st
         },
         "servers": [{"url": url}],
         "paths": paths,
-        "components": {"schemas": {"Error": ERROR}},
+        "components": {"schemas": {name: _clean(each) for name, each in components.items()}},
     }
     if token:
         made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     return made
 
 
-def _operation(route: Route, token: bool) -> Mapping[str, Any]:
+def _clean(schema: Mapping[str, Any]) -> Schema:
+    """Without the indentation of the docstring."""
+    return {**schema, "description": cleandoc(schema["description"])}
+
+
+def _operation(route: Route, token: bool, schema: Schema, error: Schema) -> Mapping[str, Any]:
     secured = token and not route.open
-    errors = [403, *([401] if secured else []), *([400] if route.count else [])]
-    if route.method == "POST":
-        errors += [400, 409, 415]
-    responses: dict[str, Any] = {}
-    for status, what in route.answers.items():
-        content = _content(route.schema) if status not in _RESPONSES or status == 503 else {}
-        responses[str(status)] = {"description": what, "content": content}
-    for status in errors:
+    responses = {
+        str(status): {"description": what, "content": {route.content: {"schema": schema}}}
+        for status, what in route.answers.items()
+    }
+    for status in _refusals(route, secured):
         responses[str(status)] = {
-            "description": _RESPONSES[status],
-            "content": _content({"$ref": "#/components/schemas/Error"}),
+            "description": _REFUSALS[status],
+            "content": {JSON: {"schema": error}},
         }
     made: dict[str, Any] = {
         "summary": route.summary,
@@ -122,26 +107,29 @@ def _operation(route: Route, token: bool) -> Mapping[str, Any]:
         "responses": responses,
         "security": [{"token": []}] if secured else [],
     }
-    parameters = [
-        {"name": name, "in": "query", "schema": STRING, "allowEmptyValue": True}
+    if parameters := _parameters(route):
+        made["parameters"] = parameters
+    if route.method == "POST":
+        body = {"type": "object", "additionalProperties": False}
+        made["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
+    return made
+
+
+def _refusals(route: Route, secured: bool) -> Sequence[int]:
+    found = [403, *([401] if secured else []), *([400] if route.count else [])]
+    return [*found, 400, 409, 415] if route.method == "POST" else found
+
+
+def _parameters(route: Route) -> list[Schema]:
+    found: list[Schema] = [
+        {"name": name, "in": "query", "schema": {"type": "string"}, "allowEmptyValue": True}
         for name in route.flags
     ]
     if route.count:
         number = {"type": "integer", "minimum": 1, "maximum": route.count}
-        parameters.append({"name": "count", "in": "query", "schema": number})
-    parameters += [
+        found.append({"name": "count", "in": "query", "schema": number})
+    found += [
         {"name": name, "in": "query", "schema": {"enum": list(values)}}
         for name, values in route.choices.items()
     ]
-    if parameters:
-        made["parameters"] = parameters
-    if route.method == "POST":
-        body = {"type": "object", "additionalProperties": False}
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
-    return made
-
-
-def _content(schema: Schema | str) -> Mapping[str, Any]:
-    if isinstance(schema, str):
-        return {schema: {"schema": STRING}}
-    return {"application/json": {"schema": schema}}
+    return found

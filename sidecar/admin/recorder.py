@@ -1,122 +1,137 @@
 """The course of the last minutes: one point a second, made from the data plane's counters.
 
-Rates and percentiles are those of one second, so a page that opens late, or comes back, shows the
-same as one that was there all the time; there are no counters in a point that could be reset.
-A point costs one snapshot: about a ten-thousandth of a second, once in a second.
+A point has the rates and percentiles of one second and no counters: nothing in it can be reset, and
+a page that is opened late shows the same as one that was open all the time. A point costs one
+snapshot: about a ten-thousandth of a second, once in a second.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import NamedTuple
 
-from sidecar.telemetry.metrics import BOUNDS_KEY
+from sidecar.admin.figures import Point, Recent
+from sidecar.telemetry.snapshots import Commands, DataPlane, Snapshot
 
 KEPT = 900
-PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 
-Snapshot = Mapping[str, object]
-
-# point field -> counter it is the rate of
-_RATES = {
-    "hits": "cache_hits",
-    "local_errors": "errors_local",
-    "uncertain": "uncertain",
-    "bytes_in": "client_bytes_in",
-    "bytes_out": "client_bytes_out",
-}
-_LEVELS = {
-    "clients": "clients_active",
-    "held": "held_clients",
-    "held_bytes": "held_bytes",
-    "cache_bytes": "cache_bytes",
-    "cache_entries": "cache_entries",
-}
+_NO_POINTS = Recent(
+    commands=None, errors=None, hit_ratio=None, p50=None, p95=None, p99=None, p999=None
+)
 
 
 class Recorder:
     """Keeps KEPT points. `add` is called once a second."""
 
     def __init__(self) -> None:
-        self._points: deque[Mapping[str, Any]] = deque(maxlen=KEPT)
-        self._before: Snapshot = {}
-        self._at: float | None = None
+        self._points: deque[Point] = deque(maxlen=KEPT)
+        self._before: tuple[_Totals, float] | None = None
 
-    def add(self, snapshot: Snapshot, now: float, wall: float) -> Mapping[str, Any] | None:
-        """One more snapshot; its point, None for the first. `now` is monotonic.
+    def add(self, snapshot: Snapshot, now: float, wall: float) -> Point | None:
+        """Take one more snapshot; returns its point, None for the first. `now` is monotonic.
 
-        A snapshot without the data plane's counters is that of a sidecar that does not serve.
+        While no clients are served there is no point.
         """
-        if BOUNDS_KEY not in snapshot:
-            self._at = None
+        plane, before = snapshot.data_plane, self._before
+        if plane is None:
+            self._before = None
             return None
-        before, at = self._before, self._at
-        self._before, self._at = snapshot, now
-        if at is None or now <= at:
+        totals = _totals(plane)
+        self._before = totals, now
+        if before is None or now <= before[1]:
             return None
-        point = _point(before, snapshot, now - at) | {"t": round(wall * 1000)}
+        point = _point(plane, before[0], totals, now - before[1], round(wall * 1000))
         self._points.append(point)
         return point
 
-    def latest(self, most: int = KEPT) -> Sequence[Mapping[str, Any]]:
+    def latest(self, most: int = KEPT) -> Sequence[Point]:
         """The latest points, the oldest first."""
         skip = max(0, len(self._points) - most)
         return list(islice(self._points, skip, None))
 
-    def over(self, seconds: int) -> Mapping[str, Any]:
-        """The mean of the last points: commands and errors a second, hit ratio, percentiles."""
+    def over(self, seconds: int) -> Recent:
+        """The mean of the last points; each percentile is that of the worst point."""
         points = self.latest(seconds)
         if not points:
-            return dict.fromkeys(("commands", "errors", "hit_ratio", *PERCENTILES))
-        hits = sum(point["hits"] for point in points)
-        reads = hits + sum(point["misses"] for point in points)
-        worst = {
-            name: max((p[name] for p in points if p[name] is not None), default=None)
-            for name in PERCENTILES
-        }
-        return {
-            "commands": _rounded(sum(point["commands"] for point in points) / len(points)),
-            "errors": _rounded(sum(point["errors"] for point in points) / len(points)),
-            "hit_ratio": round(hits / reads, 4) if reads else None,
-            **worst,
-        }
+            return _NO_POINTS
+        hits = sum(point.hits for point in points)
+        reads = hits + sum(point.misses for point in points)
+        return Recent(
+            commands=_rounded(sum(point.commands for point in points) / len(points)),
+            errors=_rounded(sum(point.errors for point in points) / len(points)),
+            hit_ratio=round(hits / reads, 4) if reads else None,
+            p50=_worst(point.p50 for point in points),
+            p95=_worst(point.p95 for point in points),
+            p99=_worst(point.p99 for point in points),
+            p999=_worst(point.p999 for point in points),
+        )
 
 
-def _point(before: Snapshot, after: Snapshot, seconds: float) -> dict[str, Any]:
-    def rate(key: str) -> float:
+class _Totals(NamedTuple):
+    """The counters that rates are made from. `latencies` is the histogram of all families."""
+
+    commands: int
+    hits: int
+    misses: int
+    errors: int
+    local_errors: int
+    uncertain: int
+    bytes_in: int
+    bytes_out: int
+    latencies: Sequence[int]
+
+
+def _totals(plane: DataPlane) -> _Totals:
+    commands, cache = plane.commands, plane.cache
+    return _Totals(
+        commands=sum(commands.calls.values()),
+        hits=cache.hits if cache is not None else 0,
+        misses=sum(cache.misses.values()) if cache is not None else 0,
+        errors=sum(commands.errors.values()),
+        local_errors=commands.local_errors,
+        uncertain=commands.uncertain,
+        bytes_in=plane.clients.received_bytes,
+        bytes_out=plane.clients.sent_bytes,
+        latencies=_latencies(commands),
+    )
+
+
+def _latencies(commands: Commands) -> Sequence[int]:
+    columns = zip(*(family.counts for family in commands.latency.values()), strict=True)
+    return [sum(column) for column in columns] or [0] * (len(commands.bounds) + 1)
+
+
+def _point(plane: DataPlane, before: _Totals, after: _Totals, seconds: float, time: int) -> Point:
+    def rate(old: int, new: int) -> float:
         # Never below zero: what counts by label may lose a label.
-        return _rounded(max(0.0, total(after, key) - total(before, key)) / seconds)
+        return _rounded(max(0.0, new - old) / seconds)
 
-    point: dict[str, Any] = {name: rate(key) for name, key in _RATES.items()}
-    point["commands"] = rate("commands")
-    point["misses"] = rate("cache_misses")
-    point["errors"] = _rounded(rate("replies_error") + point["local_errors"])
-    for name, key in _LEVELS.items():
-        point[name] = total(after, key)
-    bounds = cast(Sequence[float], after.get(BOUNDS_KEY, ()))
-    counts = [
-        max(0, b - a) for a, b in zip(_counts(before, bounds), _counts(after, bounds), strict=True)
-    ]
-    for name, share in PERCENTILES.items():
-        point[name] = percentile(counts, bounds, share)
-    return point
-
-
-def total(snapshot: Snapshot, key: str) -> float:
-    """A counter, or the sum of one with a label; 0 when there is none."""
-    value = snapshot.get(key, 0)
-    if isinstance(value, Mapping):
-        return float(sum(value.values()))
-    return float(cast(float, value))
-
-
-def _counts(snapshot: Snapshot, bounds: Sequence[float]) -> list[int]:
-    """All families' latencies in one histogram."""
-    families = cast(Mapping[str, tuple[Sequence[int], float]], snapshot.get("latency", {})).values()
-    columns = [counts for counts, _ in families]
-    return [sum(column) for column in zip(*columns, strict=True)] or [0] * (len(bounds) + 1)
+    bounds = plane.commands.bounds
+    latencies = zip(before.latencies, after.latencies, strict=True)
+    counts = [max(0, new - old) for old, new in latencies]
+    local_errors = rate(before.local_errors, after.local_errors)
+    return Point(
+        t=time,
+        commands=rate(before.commands, after.commands),
+        hits=rate(before.hits, after.hits),
+        misses=rate(before.misses, after.misses),
+        errors=_rounded(rate(before.errors, after.errors) + local_errors),
+        local_errors=local_errors,
+        uncertain=rate(before.uncertain, after.uncertain),
+        bytes_in=rate(before.bytes_in, after.bytes_in),
+        bytes_out=rate(before.bytes_out, after.bytes_out),
+        clients=plane.clients.connected,
+        held=plane.held.clients,
+        held_bytes=plane.held.bytes,
+        cache_bytes=plane.cache.bytes if plane.cache is not None else 0,
+        cache_entries=plane.cache.entries if plane.cache is not None else 0,
+        p50=percentile(counts, bounds, 0.5),
+        p95=percentile(counts, bounds, 0.95),
+        p99=percentile(counts, bounds, 0.99),
+        p999=percentile(counts, bounds, 0.999),
+    )
 
 
 def percentile(counts: Sequence[int], bounds: Sequence[float], share: float) -> float | None:
@@ -133,6 +148,10 @@ def percentile(counts: Sequence[int], bounds: Sequence[float], share: float) -> 
             return round(low + (high - low) * (wanted - seen) / count, 9)
         seen, low = seen + count, high
     return bounds[-1]
+
+
+def _worst(latencies: Iterable[float | None]) -> float | None:
+    return max((each for each in latencies if each is not None), default=None)
 
 
 def _rounded(rate: float) -> float:

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from sidecar.admin.answers import SettingShown
 from sidecar.settings.schema import Settings, describe
 
 HIDDEN = "***"
 
 
-def shown(settings: Settings) -> Mapping[str, Any]:
+def shown(settings: Settings) -> Mapping[str, SettingShown]:
     """Every setting by its path: its value and whether it is the default."""
     return {
-        row.path: {
-            "value": _value(settings, row.path, row.secret),
-            "default": _get(settings, row.path) == row.default,
-        }
+        row.path: SettingShown(
+            value=_value(settings, row.path, row.secret),
+            default=_get(settings, row.path) == row.default,
+        )
         for row in describe()
     }
 

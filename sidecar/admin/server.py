@@ -17,6 +17,7 @@ from aiohttp.typedefs import Middleware
 import sidecar
 from sidecar.admin.api import Api, BadQueryError
 from sidecar.admin.events import Events
+from sidecar.admin.figures import Introduction
 from sidecar.admin.guard import HEADERS, Guard, Handler, errors_as_json, failure
 from sidecar.admin.page import Page
 from sidecar.admin.recorder import Recorder
@@ -51,11 +52,11 @@ class AdminServer:
         self._settings = settings
         self._around = around
         sources, actions = sources or Sources(), actions or Actions()
-        introduction = {
-            "instance": secrets.token_hex(8),
-            "version": sidecar.__version__,
-            "started": round(time.time(), 3),
-        }
+        introduction = Introduction(
+            instance=secrets.token_hex(8),
+            version=sidecar.__version__,
+            started=round(time.time(), 3),
+        )
         recorder = Recorder()
         self._events = Events(sources, recorder, introduction)
         self._api = Api(

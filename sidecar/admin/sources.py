@@ -1,66 +1,85 @@
-"""What the admin endpoint shows and does, as narrow contracts that the composition root fills in.
+"""What the admin endpoint shows and does, as narrow contracts.
 
-Everything has a default that shows nothing or refuses, so the endpoint runs without any of it, and
-parts can be joined one by one. All are called on the event loop and must not block it.
+`Sources` and `Actions` are what the HTTP side calls; every one has a default that shows nothing or
+refuses, so the endpoint runs without any of them. parts.py makes them from the running parts of
+the sidecar. All are called on the event loop and must not block it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Never, Protocol
 
-Facts = Mapping[str, Any]
-"""Plain values only: they become JSON as they are."""
+from sidecar.admin.answers import (
+    Certificate,
+    Draining,
+    FailoverBegun,
+    Flushed,
+    Reloaded,
+    SettingShown,
+    Topology,
+)
+from sidecar.telemetry.audit import Record
+from sidecar.telemetry.facts import HotKeys, Server, Trace
+from sidecar.telemetry.snapshots import Snapshot
 
 
 class RefusedError(Exception):
-    """An action is not possible now, or not allowed; the message is for who asked."""
+    """An action is not possible now, or not allowed; the message is for the caller."""
 
 
 class Traces(Protocol):
-    """Who keeps the latest traces."""
+    """Whoever keeps the latest traces."""
 
-    def recent(self, most: int, why: str = "") -> Sequence[Facts]:
-        """The latest traces, or those of one kind, the newest first, at most so many. Each is
-
-        `trace_id` (hexadecimal), `name` (the command, or what the sidecar did), `time` (seconds
-        since 1970), `duration_ms`, `why` (a list of `slow`, `failed`, `sampled`, `internal`),
-        `error` (text or None), `spans`: the outermost first, each with `span_id`, `name`, `kind`,
-        `offset_ms` and `duration_ms`; and further plain values about the whole.
-        """
+    def recent(self, most: int, why: str = "") -> Sequence[Trace]:
+        """At most so many of the latest traces, or of those of one kind, the newest first."""
 
 
-class Audit(Protocol):
-    """Who keeps the tail of the audit stream."""
+class AuditTail(Protocol):
+    """Whoever keeps the end of the audit stream."""
 
-    def recent(self, most: int) -> Sequence[Facts]:
-        """The latest lines, the newest first, at most so many. Each has `time` (ISO
-        8601), `event`, and further plain values."""
-
-
-class Later:
-    """Audit lines of a part that comes later, or never: `source` is who has them."""
-
-    def __init__(self) -> None:
-        self.source: Audit | None = None
-
-    def recent(self, most: int) -> Sequence[Facts]:
-        return self.source.recent(most) if self.source is not None else ()
+    def recent(self, most: int) -> Sequence[Record]:
+        """At most so many of the latest lines, the newest first."""
 
 
 class NoTraces:
-    """Nobody keeps any."""
+    """No traces are kept."""
 
-    def recent(self, most: int, why: str = "") -> Sequence[Facts]:
+    def recent(self, most: int, why: str = "") -> Sequence[Trace]:
         return ()
 
 
-async def _no_facts() -> Facts:
-    return {}
+class NoAudit:
+    """There is no audit stream."""
+
+    def recent(self, most: int) -> Sequence[Record]:
+        return ()
 
 
-async def _refuse() -> Facts:
+NOWHERE = Topology(
+    upstream="",
+    follows_sentinels=False,
+    phase=None,
+    master=None,
+    up=False,
+    switches=0,
+    history=(),
+    replicas=(),
+    sentinels=(),
+)
+"""The topology while no clients are served."""
+
+
+async def _no_topology() -> Topology:
+    return NOWHERE
+
+
+async def _no_server() -> Server:
+    return Server()
+
+
+async def _refuse() -> Never:
     raise RefusedError("not possible here")
 
 
@@ -69,28 +88,28 @@ class Sources:
     """What is shown."""
 
     ready: Callable[[], Mapping[str, bool]] = dict
-    """The readiness checks by name; ready means that all are true."""
-    snapshot: Callable[[], Mapping[str, object]] = dict
-    """The data plane's counters; see sidecar.telemetry.metrics."""
-    hot_keys: Callable[[int], Facts] = lambda count: {"window_s": 0.0, "keys": []}
+    """The readiness checks by name; the sidecar is ready if all of them are true."""
+    snapshot: Callable[[], Snapshot] = Snapshot
+    """Counters and gauges."""
+    hot_keys: Callable[[int], HotKeys] = lambda count: HotKeys(window_s=0.0, keys=())
     """The hottest keys, hottest first, at most so many."""
-    topology: Callable[[], Awaitable[Facts]] = _no_facts
+    topology: Callable[[], Awaitable[Topology]] = _no_topology
     """Where the master, its replicas and the Sentinels are, and what has happened to them."""
-    server: Callable[[], Awaitable[Facts]] = _no_facts
-    """What the server says of itself; `error` when it says nothing."""
-    certificates: Callable[[], Sequence[Facts]] = tuple
-    """The certificates in use: `use`, `file`, `subject`, `not_after`, `seconds_left`, `error`."""
-    config: Callable[[], Facts] = dict
+    server: Callable[[], Awaitable[Server]] = _no_server
+    """What the server says about itself."""
+    certificates: Callable[[], Sequence[Certificate]] = tuple
+    """The certificates in use."""
+    config: Callable[[], Mapping[str, SettingShown]] = dict
     """The settings by path, without secrets."""
     traces: Traces = field(default_factory=NoTraces)
-    audit: Audit = field(default_factory=Later)
+    audit: AuditTail = field(default_factory=NoAudit)
 
 
 @dataclass(frozen=True)
 class Actions:
-    """What can be asked for by POST. Each says what it did, or raises RefusedError."""
+    """What POST requests do. Each returns what it did, or raises RefusedError."""
 
-    drain: Callable[[], Awaitable[Facts]] = _refuse
-    flush_cache: Callable[[], Awaitable[Facts]] = _refuse
-    reload: Callable[[], Awaitable[Facts]] = _refuse
-    failover: Callable[[], Awaitable[Facts]] = _refuse
+    drain: Callable[[], Awaitable[Draining]] = _refuse
+    flush_cache: Callable[[], Awaitable[Flushed]] = _refuse
+    reload: Callable[[], Awaitable[Reloaded]] = _refuse
+    failover: Callable[[], Awaitable[FailoverBegun]] = _refuse

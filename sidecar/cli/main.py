@@ -127,8 +127,8 @@ def _run(parsed: argparse.Namespace) -> int:
         more = len(error.problems) - 1
         rest = f" (and {more} more: `sidecar check` lists them)" if more else ""
         return _complain(error.problems[0] + rest, WRONG)
-    from sidecar.app import run
-    from sidecar.startup import StartError
+    from sidecar.app.run import run
+    from sidecar.app.startup import StartError
 
     try:
         run(settings)

@@ -23,7 +23,6 @@ import asyncio
 import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -34,6 +33,9 @@ from sidecar.policy.topology import Address, Event, MasterNamed, address_of
 from sidecar.settings.addresses import join_host_port
 from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import Endpoint
+from sidecar.telemetry import facts
+from sidecar.telemetry.facts import SentinelReplica, Sentinels
+from sidecar.telemetry.snapshots import SentinelCounts
 
 MAX_SENTINELS = 64  # learnt ones included; a service has 3 to 7, more come from a mistake
 
@@ -62,23 +64,6 @@ log = structlog.get_logger()
 
 class DiscoveryError(Exception):
     """One line: which Sentinels, what is wrong with each, what to do."""
-
-
-@dataclass(frozen=True)
-class ReplicaInfo:
-    """A replica as one Sentinel sees it.
-
-    `flags` are the Sentinel's words (`slave`, `s_down`, `disconnected`, …). `link` is the state of
-    its replication, `ok` or `err`, down for `link_down` seconds. `offset` in the replication
-    stream (bytes) is from the replica's INFO of `age` seconds ago. None is unknown.
-    """
-
-    address: Address
-    flags: tuple[str, ...]
-    link: str
-    link_down: float
-    offset: int | None
-    age: float | None
 
 
 class SentinelWatcher:
@@ -144,7 +129,7 @@ class SentinelWatcher:
         for peer in self._peers.values():
             peer.ask()
 
-    async def replicas(self) -> list[ReplicaInfo]:
+    async def replicas(self) -> list[SentinelReplica]:
         """The replicas, as the first Sentinel that answers sees them. Raises DiscoveryError."""
         faults: dict[Address, Fault] = {}
         for peer in sorted(self._peers.values(), key=lambda peer: peer.link is None):
@@ -180,7 +165,7 @@ class SentinelWatcher:
         stopped = [peer.stop() for peer in self._peers.values()]
         await _end([*(task for task in stopped if task is not None), *self._leaving])
 
-    def snapshot(self) -> Mapping[str, object]:
+    def snapshot(self) -> Sentinels:
         """What is known now, for metrics and the admin page; addresses as `host:port`.
 
         `master`, `epoch`, `quorum` and `replicas` (their number) are those of the newest epoch
@@ -189,36 +174,31 @@ class SentinelWatcher:
         peers = self._peers.values()
         told = [peer for peer in peers if peer.link is not None and peer.master is not None]
         best = max(told, key=lambda peer: peer.epoch or 0, default=None)
-        facts = best.facts if best else {}
-        return {
-            "service": self._access.service,
-            "master": _shown(best.master if best else None),
-            "epoch": best.epoch if best else None,
-            "quorum": number(facts.get("quorum")),
-            "replicas": number(facts.get("num-slaves")),
-            "sentinels": [
-                {
-                    "address": str(peer),
-                    "configured": peer.configured,
-                    "connected": peer.link is not None,
-                    "error": peer.error,
-                    "master": _shown(peer.master),
-                    "epoch": peer.epoch,
-                }
+        said = best.facts if best else {}
+        return Sentinels(
+            service=self._access.service,
+            master=_shown(best.master if best else None),
+            epoch=best.epoch if best else None,
+            quorum=number(said.get("quorum")),
+            replicas=number(said.get("num-slaves")),
+            sentinels=[
+                facts.Sentinel(
+                    address=str(peer),
+                    configured=peer.configured,
+                    connected=peer.link is not None,
+                    error=peer.error,
+                    master=_shown(peer.master),
+                    epoch=peer.epoch,
+                )
                 for peer in peers
             ],
-        }
+        )
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> SentinelCounts:
         """For metrics: Sentinels known and connected; replicas, when one has told."""
-        peers = self._peers.values()
-        counts = {
-            "sentinels_known": len(peers),
-            "sentinels_connected": sum(1 for peer in peers if peer.link is not None),
-        }
-        if isinstance(replicas := self.snapshot()["replicas"], int):
-            counts["replicas_known"] = replicas
-        return counts
+        now = self.snapshot()
+        connected = sum(1 for each in now.sentinels if each.connected)
+        return SentinelCounts(known=len(now.sentinels), connected=connected, replicas=now.replicas)
 
     def _peer(self, address: Address, configured: bool) -> Peer:
         return Peer(address, configured, self._access, self._emit, self._regard)
@@ -236,7 +216,7 @@ class SentinelWatcher:
         try:
             async with self._access.connect(address) as link:
                 try:
-                    facts = table_of(await link.call("SENTINEL", "MASTER", service))
+                    described = table_of(await link.call("SENTINEL", "MASTER", service))
                     reply = await link.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
                 except Fault as fault:
                     return address, await _others(link) if fault.kind == "service" else fault
@@ -244,7 +224,7 @@ class SentinelWatcher:
             return address, fault
         if (named := address_of(reply)) is None:
             return address, Fault("idle", "names none")
-        return address, MasterNamed(named, False, number(facts.get("config-epoch")))
+        return address, MasterNamed(named, False, number(described.get("config-epoch")))
 
     def _regard(self, peer: Peer) -> None:
         """Learn and forget Sentinels by what `peer` has just told of itself and of others.
@@ -299,14 +279,14 @@ async def _others(link: Link) -> Fault:
     return Fault("service", f"knows {names}") if names else Fault("idle", "monitors none")
 
 
-def _replica(row: Mapping[str, str]) -> ReplicaInfo | None:
+def _replica(row: Mapping[str, str]) -> SentinelReplica | None:
     address = address_of([row.get("ip", ""), row.get("port", "")])
     if address is None:
         return None
     down, age = number(row.get("master-link-down-time")), number(row.get("info-refresh"))
-    return ReplicaInfo(
-        address=address,
-        flags=tuple(row.get("flags", "").split(",")),
+    return SentinelReplica(
+        address=join_host_port(*address),
+        flags=row.get("flags", "").split(","),
         link=row.get("master-link-status", "?"),
         link_down=(down or 0) / 1000,
         offset=number(row.get("slave-repl-offset")),

@@ -8,9 +8,10 @@ page's timeline. Times of day and durations are arguments.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from sidecar.telemetry import facts
 
 KEPT = 200
 
@@ -56,16 +57,16 @@ class Interruptions:
         if (entry := self.lasting) is not None:
             entry.seconds = max(0.0, now - entry.began)
 
-    def snapshot(self) -> Sequence[Mapping[str, Any]]:
-        """For the admin page, the newest first; times in seconds, `at` since 1970."""
+    def snapshot(self) -> Sequence[facts.Interruption]:
+        """The latest, the newest first."""
         return [
-            {
-                "at": round(entry.began, 3),
-                "before": entry.before,
-                "after": entry.after,
-                "switched": entry.switched,
-                "seconds": None if entry.seconds is None else round(entry.seconds, 4),
-            }
+            facts.Interruption(
+                at=round(entry.began, 3),
+                before=entry.before,
+                after=entry.after,
+                switched=entry.switched,
+                seconds=None if entry.seconds is None else round(entry.seconds, 4),
+            )
             for entry in reversed(self._entries)
         ]
 

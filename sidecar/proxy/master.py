@@ -27,7 +27,6 @@ from sidecar.policy.failover import (
     LinkUp,
     NotMaster,
     Observed,
-    Phase,
     ReleaseWrites,
     StopVerifying,
     SwitchTo,
@@ -211,16 +210,3 @@ class MasterFollower:
         where = self._node.dialer.where
         name = "failover" if switched else "interruption"
         self._note(name, began, {"sidecar.master": where, "sidecar.switches": self.switches})
-
-    def snapshot(self) -> dict[str, object]:
-        """For metrics and the admin page. Times in seconds."""
-        machine = self.machine
-        known = machine.phase is not Phase.SEARCHING
-        return {
-            "phase": machine.phase.value,
-            "master": self._node.dialer.where if known else None,
-            "writes_held": machine.held,
-            "switches": self.switches,
-            "last_switch": self.last_switch,
-            "last_interruption": self.last_pause,
-        }

@@ -5,11 +5,10 @@ Reads the parts and changes none of them. The composition root asks, for the adm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sidecar.policy.breaker import State
-from sidecar.policy.warmup import Phase
 from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.io.plane import Plane
@@ -21,10 +20,12 @@ from sidecar.proxy.master import MasterFollower
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.warmup import Warmup
+from sidecar.proxy.server_info import ServerInfo
 from sidecar.proxy.session.clients import Clients
 from sidecar.proxy.span_recorder import SpanRecorder
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
+from sidecar.telemetry import facts, snapshots
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Parts:
     warm: Warmup | None
     master: MasterFollower | None
     interruptions: Interruptions
+    server_info: ServerInfo
 
 
 class Report:
@@ -67,84 +69,97 @@ class Report:
             checks["warm"] = parts.warm.ready()
         return checks
 
-    def snapshot(self) -> Mapping[str, object]:
-        """Counters and gauges as plain values; see sidecar.telemetry.metrics."""
+    def snapshot(self) -> snapshots.DataPlane:
+        """Counters and gauges."""
         parts = self._parts
-        values = dict(parts.plane.snapshot())
-        values.update(self._links())
-        values.update(
-            clients_total=parts.clients.total,
-            clients_rejected=parts.listener.rejected,
+        counts, breaker = parts.plane.snapshot(), parts.own.node.dialer.breaker
+        return snapshots.DataPlane(
+            clients=self._clients(counts),
+            links=self._links(counts),
+            commands=_commands(counts),
+            held=snapshots.Held(clients=parts.hold.clients, bytes=parts.hold.bytes),
+            breaker=snapshots.Breaker(state=breaker.state, opened=breaker.opened),
+            cache=parts.near.snapshot() if parts.near is not None else None,
+            hot_keys=parts.hot.snapshot() if parts.hot is not None else None,
+            warm=parts.warm.snapshot() if parts.warm is not None else None,
+            tracing=parts.tracing.snapshot() if parts.tracing is not None else None,
+            failover=_failover(parts.master) if parts.master is not None else None,
+            certificates=parts.certificates.expiry,
         )
-        if parts.hot is not None:
-            values.update({f"hotkeys_{k}": v for k, v in parts.hot.snapshot().items()})
-        if parts.near is not None:
-            near = {k: v for k, v in parts.near.snapshot().items() if v is not None}
-            values.update({f"cache_{k}": v for k, v in near.items()})
-        if parts.tracing is not None:
-            values.update({f"traces_{k}": v for k, v in parts.tracing.snapshot().items()})
-        if parts.warm is not None:
-            values["warm"] = warm = parts.warm.snapshot()
-            values.update({f"warm_{k}": warm[k] for k in ("total", "loaded", "failed", "duration")})
-            values["warm_state"] = {p.value: int(p.value == warm["state"]) for p in Phase}
-        if parts.certificates.expiry:
-            values["certificates"] = parts.certificates.expiry
-        values.update(self._failover())
-        return values
 
-    def _links(self) -> Mapping[str, object]:
-        parts, dialer = self._parts, self._parts.own.node.dialer
-        links = parts.identities.links
+    def _clients(self, counts: Mapping[str, Any]) -> snapshots.Clients:
+        return snapshots.Clients(
+            connected=counts["clients_active"],
+            accepted=self._parts.clients.total,
+            rejected=self._parts.listener.rejected,
+            closed=counts["clients_closed"],
+            received_bytes=counts["client_bytes_in"],
+            sent_bytes=counts["client_bytes_out"],
+            protocol_errors=counts["protocol_errors"],
+        )
+
+    def _links(self, counts: Mapping[str, Any]) -> snapshots.Links:
+        links = self._parts.identities.links
         idle = sum(len(each.idle) for each in links)
         shared = sum(1 for each in links if each.shared.up)
-        return {
-            "links_shared": shared,
-            "links_idle": idle,
-            "links_dedicated": len(parts.plane.upstreams) - shared - idle,
-            "reconnects": parts.shared.reconnects,
-            "upstream_up": int(parts.own.shared.up),
-            "held_clients": parts.hold.clients,
-            "held_bytes": parts.hold.bytes,
-            "breaker": {state.value: int(dialer.breaker.state is state) for state in State},
-            "breaker_opened": dialer.breaker.opened,
-        }
+        return snapshots.Links(
+            up=self._parts.own.shared.up,
+            shared=shared,
+            idle=idle,
+            dedicated=len(self._parts.plane.upstreams) - shared - idle,
+            reconnects=self._parts.shared.reconnects,
+            received_bytes=counts["upstream_bytes_in"],
+            sent_bytes=counts["upstream_bytes_out"],
+        )
 
-    def _failover(self) -> Mapping[str, object]:
-        master = self._parts.master
-        if master is None:
-            return {}
-        values: dict[str, object] = {
-            "failover": master.snapshot(),
-            "switches": master.switches,
-            "last_interruption": master.last_pause,
-        }
-        if master.last_switch is not None:
-            values["last_switch"] = master.last_switch
-        return values
-
-    def hot_keys(self, most: int) -> Mapping[str, object]:
+    def hot_keys(self, most: int) -> facts.HotKeys:
         """The hottest keys, hottest first; none when hotkeys.enabled is off."""
         hot = self._parts.hot
-        keys = hot.top(most) if hot is not None else []
-        return {"window_s": self._parts.settings.hotkeys.window, "keys": keys}
+        keys = hot.top(most) if hot is not None else ()
+        return facts.HotKeys(window_s=self._parts.settings.hotkeys.window, keys=keys)
 
-    def recent_traces(self, most: int, why: str = "") -> list[dict[str, object]]:
+    def recent_traces(self, most: int, why: str = "") -> Sequence[facts.Trace]:
         """The newest traces of commands that were sampled, slow or failed, and of what the sidecar
         did by itself ("internal"); newest first. `why` picks one kind."""
         tracing = self._parts.tracing
-        return tracing.recent(most, why) if tracing is not None else []
+        return tracing.recent(most, why) if tracing is not None else ()
 
-    def topology(self) -> Mapping[str, object]:
+    async def server(self) -> facts.Server:
+        """What the server says about itself."""
+        return await self._parts.server_info.get()
+
+    def topology(self) -> facts.Upstream:
         """Where the upstream is, and its interruptions and changes, the newest first."""
         parts, master = self._parts, self._parts.master
         dialer = parts.own.node.dialer
-        known = dialer.target is not None
-        return {
-            "upstream": str(parts.upstream),
-            "follows_sentinels": master is not None,
-            "phase": master.machine.phase.value if master is not None else None,
-            "master": dialer.where if known else None,
-            "up": parts.own.shared.up,
-            "switches": master.switches if master is not None else 0,
-            "history": parts.interruptions.snapshot(),
-        }
+        return facts.Upstream(
+            upstream=str(parts.upstream),
+            follows_sentinels=master is not None,
+            phase=master.machine.phase.value if master is not None else None,
+            master=dialer.where if dialer.target is not None else None,
+            up=parts.own.shared.up,
+            switches=master.switches if master is not None else 0,
+            history=parts.interruptions.snapshot(),
+        )
+
+
+def _failover(master: MasterFollower) -> snapshots.Failover:
+    return snapshots.Failover(
+        switches=master.switches,
+        last_switch=master.last_switch,
+        last_interruption=master.last_pause,
+    )
+
+
+def _commands(counts: Mapping[str, Any]) -> snapshots.Commands:
+    return snapshots.Commands(
+        calls=counts["commands"],
+        errors=counts["replies_error"],
+        latency={
+            family: snapshots.Latency(counts=buckets, seconds=seconds)
+            for family, (buckets, seconds) in counts["latency"].items()
+        },
+        bounds=counts["latency_bounds"],
+        local_errors=counts["errors_local"],
+        uncertain=counts["uncertain"],
+    )

@@ -175,6 +175,7 @@ class Proxy:
             warm=self._warm,
             master=self._master,
             interruptions=self._interruptions,
+            server_info=self.facts,
         )
 
     def _begin(self, master: Address | None) -> None:

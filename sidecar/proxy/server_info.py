@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import hiredis
 from hiredis import pack_command
@@ -19,6 +17,8 @@ from hiredis import pack_command
 from sidecar.proxy.links.dialer import Dialer
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
+from sidecar.settings.addresses import join_host_port
+from sidecar.telemetry.facts import Replica, Server
 
 FRESH = 1.0
 WITHIN = 1.0
@@ -26,15 +26,6 @@ UNUSED = 30.0
 # One section each: before Redis 7 INFO takes no more.
 SECTIONS = ("server", "memory", "replication", "stats")
 QUESTIONS = tuple(pack_command((b"INFO", section.encode())) for section in SECTIONS)
-
-_NUMBERS = {
-    "uptime_in_seconds": "uptime_s",
-    "used_memory": "used_memory",
-    "maxmemory": "maxmemory",
-    "connected_slaves": "connected_replicas",
-    "instantaneous_ops_per_sec": "ops_per_second",
-    "evicted_keys": "evicted_keys",
-}
 
 
 class ServerInfo:
@@ -46,12 +37,12 @@ class ServerInfo:
         self._login = login
         self._version = version
         self._connection: ServerConnection | None = None
-        self._known: Mapping[str, Any] = {}
+        self._known = Server()
         self._at = 0.0
         self._asked = 0.0
         self._asking = asyncio.Lock()
 
-    async def get(self) -> Mapping[str, Any]:
+    async def get(self) -> Server:
         """The facts, not older than FRESH; `error` says why there are none."""
         self._asked = time.monotonic()
         async with self._asking:
@@ -65,7 +56,7 @@ class ServerInfo:
         """Whether what is known is of another server than that of now."""
         return self._connection is not None and self._connection.target is not self._dialer.target
 
-    async def _ask(self) -> Mapping[str, Any]:
+    async def _ask(self) -> Server:
         if self._stale:
             self.close()
         try:
@@ -76,14 +67,14 @@ class ServerInfo:
                 seconds = time.monotonic() - began
         except (Refused, Unreachable) as error:
             self.close()
-            return {"error": str(error)}
+            return Server(error=str(error))
         except TimeoutError:
             self.close()
-            return {"error": f"no answer within {WITHIN:g} s"}
+            return Server(error=f"no answer within {WITHIN:g} s")
         refused = next((reply for reply in replies if is_error(reply)), None)
         if refused is not None:
-            return {"error": refused[1:].decode("utf-8", "replace").strip()}
-        return facts_of("\n".join(map(_text, replies))) | {"info_s": round(seconds, 6)}
+            return Server(error=refused[1:].decode("utf-8", "replace").strip())
+        return facts_of("\n".join(map(_text, replies)), round(seconds, 6))
 
     async def _open(self) -> ServerConnection:
         target = self._dialer.target
@@ -118,44 +109,44 @@ def _text(reply: bytes) -> str:
     return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
 
 
-def facts_of(info: str) -> dict[str, Any]:
-    """What INFO's text says, in this program's words; what is missing is left out."""
+def facts_of(info: str, seconds: float | None = None) -> Server:
+    """What INFO's text says, in this program's words; it took so many seconds to get it."""
     fields = dict(
         line.split(":", 1) for line in info.splitlines() if ":" in line and line[:1] != "#"
     )
-    facts: dict[str, Any] = {
-        "software": fields.get("server_name") or "redis",
-        "version": fields.get("valkey_version") or fields.get("redis_version"),
-        "role": {"slave": "replica"}.get(fields.get("role", ""), fields.get("role")),
-    }
-    for field, name in _NUMBERS.items():
-        with suppress(KeyError, ValueError):
-            facts[name] = int(fields[field])
+    role = {"slave": "replica"}.get(fields.get("role", ""), fields.get("role"))
     offset = _number(fields.get("master_repl_offset"))
-    facts["replicas"] = [
-        replica
-        for number in range(facts.get("connected_replicas", 0))
-        if (replica := _replica(fields.get(f"slave{number}", ""), offset)) is not None
-    ]
-    if facts["role"] == "replica":
-        facts["master_link"] = fields.get("master_link_status")
-    return facts
+    connected = _number(fields.get("connected_slaves"))
+    lines = (fields.get(f"slave{i}", "") for i in range(min(connected or 0, len(fields))))
+    return Server(
+        software=fields.get("server_name") or "redis",
+        version=fields.get("valkey_version") or fields.get("redis_version"),
+        role=role,
+        master_link=fields.get("master_link_status") if role == "replica" else None,
+        uptime_s=_number(fields.get("uptime_in_seconds")),
+        used_memory=_number(fields.get("used_memory")),
+        maxmemory=_number(fields.get("maxmemory")),
+        connected_replicas=connected,
+        ops_per_second=_number(fields.get("instantaneous_ops_per_sec")),
+        evicted_keys=_number(fields.get("evicted_keys")),
+        replicas=[found for line in lines if (found := _replica(line, offset)) is not None],
+        info_s=seconds,
+    )
 
 
-def _replica(line: str, offset: int | None) -> dict[str, Any] | None:
+def _replica(line: str, offset: int | None) -> Replica | None:
     """`ip=…,port=…,state=online,offset=…,lag=0` of a master's INFO."""
     words = dict(word.split("=", 1) for word in line.split(",") if "=" in word)
-    if "ip" not in words or "port" not in words:
+    port = _number(words.get("port"))
+    if "ip" not in words or port is None:
         return None
     own = _number(words.get("offset"))
-    behind = max(0, offset - own) if offset is not None and own is not None else None
-    host = f"[{words['ip']}]" if ":" in words["ip"] else words["ip"]
-    return {
-        "address": f"{host}:{words['port']}",
-        "state": words.get("state", "?"),
-        "lag_bytes": behind,
-        "lag_s": _number(words.get("lag")),
-    }
+    return Replica(
+        address=join_host_port(words["ip"], port),
+        state=words.get("state", "?"),
+        lag_bytes=max(0, offset - own) if offset is not None and own is not None else None,
+        lag_s=_number(words.get("lag")),
+    )
 
 
 def _number(text: str | None) -> int | None:

@@ -12,8 +12,7 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
@@ -27,9 +26,11 @@ from sidecar.proxy.links.identity import Identity
 from sidecar.proxy.links.target import Target
 from sidecar.proxy.nearcache.hot_keys import shown
 from sidecar.settings.sections.operations import Tracing as Settings
-from sidecar.telemetry import spans
+from sidecar.telemetry import facts, snapshots, spans
+from sidecar.telemetry.facts import Attributes
+from sidecar.telemetry.snapshots import Exemplar
 from sidecar.telemetry.span_export import SpanExport
-from sidecar.telemetry.spans import NOBODY, Attributes, Peer, Record, Trace
+from sidecar.telemetry.spans import NOBODY, Peer, Record, Trace
 
 log = structlog.get_logger()
 
@@ -60,7 +61,7 @@ class SpanRecorder:
         self.export: SpanExport | None = None
         if settings.endpoint:
             self.export = SpanExport(settings.endpoint, settings.service, version)
-        self.exemplars: dict[str, dict[int, tuple[str, str, float, float]]] = {}
+        self.exemplars: dict[str, dict[int, Exemplar]] = {}
         self._recent: dict[str, deque[Trace]] = {
             why: deque(maxlen=settings.recent) for why in ("sampled", "slow", "failed", "internal")
         }
@@ -172,7 +173,8 @@ class SpanRecorder:
             return
         took = record.end - record.queued
         root = trace.spans[0]
-        newest = (f"{root.trace_id:032x}", f"{root.span_id:016x}", took / 1e6, root.end / 1e9)
+        ids = f"{root.trace_id:032x}", f"{root.span_id:016x}"
+        newest = Exemplar(*ids, seconds=took / 1e6, time=root.end / 1e9)
         self.exemplars.setdefault(row["family"], {})[bucket_of(took)] = newest
 
     def _client(self, number: int) -> Peer:
@@ -192,26 +194,23 @@ class SpanRecorder:
 
     # For who asks
 
-    def recent(self, most: int, why: str = "") -> list[dict[str, object]]:
+    def recent(self, most: int, why: str = "") -> list[facts.Trace]:
         """The newest traces, newest first: all, or those of one kind."""
         kinds = [why] if why else list(self._recent)
         found = {id(trace): trace for kind in kinds for trace in self._recent.get(kind, ())}
         newest = sorted(found.values(), key=lambda trace: trace.spans[0].end)[::-1]
-        return [trace.as_dict() for trace in newest[:most]]
+        return [trace.shown() for trace in newest[:most]]
 
-    def snapshot(self) -> Mapping[str, Any]:
-        """Counters, and the exemplars of latency histograms: {family: {bucket: (trace id,
-        span id, seconds, time)}}."""
-        counts = self._traces.stats()
-        sent = self.export.snapshot() if self.export is not None else {}
-        dropped: Any = sent.get("dropped", {})
-        return {
-            "commands": {why: counts[why] for why in ("sampled", "slow", "failed")},
-            "unrecorded": counts["dropped"],
-            "spans_exported": sent.get("exported", 0),
-            "spans_dropped": {"queue": 0, "export": 0, **dropped},
-            "exemplars": self.exemplars,
-        }
+    def snapshot(self) -> snapshots.Tracing:
+        """Counters, and the exemplars of latency histograms."""
+        counts, export = self._traces.stats(), self.export
+        return snapshots.Tracing(
+            commands={why: counts[why] for why in ("sampled", "slow", "failed")},
+            untraced=counts["dropped"],
+            spans_exported=export.exported if export is not None else 0,
+            spans_dropped=export.dropped if export is not None else {"queue": 0, "export": 0},
+            exemplars=self.exemplars,
+        )
 
     async def close(self) -> None:
         """Send what is left."""
@@ -221,7 +220,7 @@ class SpanRecorder:
 
 
 def _tell_slow(record: Record, trace: Trace, key: str) -> None:
-    facts = {"key": key, "error": record.error}
+    further = {"key": key, "error": record.error}
     log.warning(
         "slow command",
         command=record.command,
@@ -229,7 +228,7 @@ def _tell_slow(record: Record, trace: Trace, key: str) -> None:
         client=record.client,
         db=record.db,
         trace_id=f"{trace.spans[0].trace_id:032x}",
-        **{name: fact for name, fact in facts.items() if fact},
+        **{name: fact for name, fact in further.items() if fact},
     )
 
 

@@ -12,19 +12,23 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from sidecar.telemetry.logs import iso
+from sidecar.telemetry.snapshots import Lines
 from sidecar.telemetry.writer import LineWriter
 
 STDOUT = "-"
 RECENT = 200
 
 
-class Record(msgspec.Struct, omit_defaults=True, gc=False):
-    """One line. `event` is one of EVENTS (docs/logging.md)."""
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One line. `event` is one of EVENTS (docs/logging.md). `time` is seconds since 1970, in the
+    line itself ISO 8601. `audit` tells its lines from others in the same stream."""
 
+    audit: Literal[True]
     time: float | str
     event: str
     result: str = ""
@@ -76,49 +80,47 @@ class Audit:
     def login(self, accepted: bool, user: str, client: int, address: str) -> None:
         """AUTH or HELLO AUTH was judged by the server."""
         result = "accepted" if accepted else "refused"
-        self._put(Record(time.time(), "login", result, user, client, address))
+        self._put(Record(True, time.time(), "login", result, user, client, address))
 
     def command(
         self, command: str, subcommand: str, user: str, db: int, client: int, address: str
     ) -> None:
         """A dangerous command goes to the server."""
         self._put(
-            Record(time.time(), "command", "", user, client, address, db, command, subcommand)
+            Record(True, time.time(), "command", "", user, client, address, db, command, subcommand)
         )
 
     def denied(
         self, result: str, command: str, user: str, db: int, client: int, address: str
     ) -> None:
         """The server refused a command."""
-        self._put(Record(time.time(), "denied", result, user, client, address, db, command))
+        self._put(Record(True, time.time(), "denied", result, user, client, address, db, command))
 
     def admin(self, method: str, path: str, status: int, address: str) -> None:
         """The admin API was called. `path` is without its query, which may hold a secret."""
-        record = Record(time.time(), "admin", str(status), "", 0, address)
-        record.command, record.detail = method, path
-        self._put(record)
+        now, result = time.time(), str(status)
+        self._put(Record(True, now, "admin", result, address=address, command=method, detail=path))
 
     def note(self, event: str, result: str = "", detail: str = "") -> None:
         """Any other event."""
-        self._put(Record(time.time(), event, result, detail=detail))
+        self._put(Record(True, time.time(), event, result, detail=detail))
 
     def _put(self, record: Record) -> None:
         self._recent.append(record)
         self._writer.put(record)
 
-    def recent(self, most: int) -> list[dict[str, object]]:
-        """The newest records, newest first."""
-        newest = list(self._recent)[::-1][:most]
-        return [msgspec.json.decode(_line(record)) for record in newest]
+    def recent(self, most: int) -> list[Record]:
+        """The newest records as they are written, newest first."""
+        return [_written(record) for record in list(self._recent)[::-1][:most]]
 
     def reopen(self) -> None:
         """Go on in a new file of the same name: the old one may have been moved away."""
         if self._target != STDOUT:
             self._writer.redirect(self._open())
 
-    def counts(self) -> Mapping[str, int]:
+    def lines(self) -> Lines:
         """Lines written and dropped."""
-        return {"written": self._writer.written, "dropped": self._writer.dropped}
+        return Lines(written=self._writer.written, dropped=self._writer.dropped)
 
     def close(self) -> None:
         """Write what is left."""
@@ -126,7 +128,10 @@ class Audit:
 
 
 def _line(record: Record) -> bytes:
-    shown = record if isinstance(record.time, str) else msgspec.structs.replace(record)
-    if not isinstance(shown.time, str):
-        shown.time = iso(shown.time)
-    return b'{"audit":true,' + _encode(shown)[1:] + b"\n"
+    return _encode(_written(record)) + b"\n"
+
+
+def _written(record: Record) -> Record:
+    if isinstance(record.time, str):
+        return record
+    return msgspec.structs.replace(record, time=iso(record.time))

@@ -5,36 +5,30 @@ the same each time: 5 ms on the event loop for the 800 lines of a busy sidecar, 
 is served. Here everything of a line but its number is made once and kept; see docs/admin.md for
 what is left. tests/telemetry/test_exposition.py holds that both say the same.
 
-The differences between the formats: OpenMetrics names a counter without `_total` in its heading,
-ends with `# EOF`, and has exemplars. Those come with the snapshot as EXEMPLARS_KEY: by the
-histogram's label, then by index of the bucket, `(trace id, span id, seconds, time)`.
+The formats differ: OpenMetrics names a counter without `_total` in its heading, ends with `# EOF`,
+and has exemplars.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import CollectorRegistry
 
-import sidecar
-from sidecar.telemetry.metrics import BOUNDS_KEY, METRICS, Declared, LabelValues, Snapshot
+from sidecar.telemetry.metric_types import Declared, Histogram, LabelValues, Value
+from sidecar.telemetry.metrics import METRICS
+from sidecar.telemetry.snapshots import Exemplar, Latency, Snapshot
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
 OPENMETRICS_TYPE = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
-EXEMPLARS_KEY = "traces_exemplars"
 # Labels come from tables of this program, or are bounded by settings. Should one not be, memory
 # does not grow for ever.
 MOST_PREFIXES = 20_000
-
-_BUILD: object = {sidecar.__version__: 1}
-
-_Exemplar = tuple[str, str, float, float]
-_Exemplars = Mapping[str, Mapping[int, _Exemplar]]
 
 
 def wants_openmetrics(accept: str) -> bool:
@@ -54,7 +48,7 @@ def wants_openmetrics(accept: str) -> bool:
 class Exposition:
     """Renders one sidecar's metrics, and those of its process."""
 
-    def __init__(self, snapshot: Snapshot, process: bool = True) -> None:
+    def __init__(self, snapshot: Callable[[], Snapshot], process: bool = True) -> None:
         self._snapshot = snapshot
         # Not one that is registered anywhere: it is asked only here.
         self._process = ProcessCollector(registry=CollectorRegistry()) if process else None
@@ -66,10 +60,10 @@ class Exposition:
         snapshot = self._snapshot()
         lines: list[str] = []
         for declared in METRICS:
-            value = _BUILD if declared.type == "info" else declared.value(snapshot)
+            value = declared.read(snapshot)
             if value is not None:
                 lines.append(_heading(declared.name, declared.type, declared.help, openmetrics))
-                self._samples(lines, declared, value, snapshot, openmetrics)
+                self._samples(lines, declared, value, openmetrics)
         for family in self._process.collect() if self._process is not None else ():
             lines += _family(family, openmetrics)
         if openmetrics:
@@ -77,26 +71,18 @@ class Exposition:
         return "".join(lines).encode()
 
     def _samples(
-        self,
-        lines: list[str],
-        declared: Declared,
-        value: object,
-        snapshot: Mapping[str, object],
-        openmetrics: bool,
+        self, lines: list[str], declared: Declared, value: Value, openmetrics: bool
     ) -> None:
-        if declared.type == "histogram":
-            bounds = tuple(cast(Sequence[float], snapshot.get(BOUNDS_KEY, ())))
-            found = cast(_Exemplars, snapshot.get(EXEMPLARS_KEY, {})) if openmetrics else {}
-            for label, (counts, total) in cast(
-                Mapping[str, tuple[Sequence[int], float]], value
-            ).items():
-                exemplars = found.get(label, {})
-                self._histogram(lines, declared, label, bounds, counts, total, exemplars)
-        elif declared.label:
+        if isinstance(value, Histogram):
+            bounds = tuple(value.bounds)
+            for label, latency in value.series.items():
+                exemplars = value.exemplars.get(label, {}) if openmetrics else {}
+                self._histogram(lines, declared, label, bounds, latency, exemplars)
+        elif isinstance(value, Mapping):
             for values, number in cast(Mapping[LabelValues, float], value).items():
                 lines.append(self._prefix(declared.name, declared.label, values) + _line(number))
         else:
-            lines.append(f"{declared.name} {_line(cast(float, value))}")
+            lines.append(f"{declared.name} {_line(value)}")
 
     def _histogram(
         self,
@@ -104,22 +90,19 @@ class Exposition:
         declared: Declared,
         label: str,
         bounds: tuple[float, ...],
-        counts: Sequence[int],
-        total: float,
-        exemplars: Mapping[int, _Exemplar],
+        latency: Latency,
+        exemplars: Mapping[int, Exemplar],
     ) -> None:
-        seen = 0
+        seen, counts = 0, latency.counts
         for index, prefix in enumerate(self._buckets(declared, label, bounds)):
             seen += counts[index] if index < len(counts) else 0
             if index in exemplars:
-                trace, span, seconds, at = exemplars[index]
-                ids = f'trace_id="{_escaped(trace)}",span_id="{_escaped(span)}"'
-                mark = f"# {{{ids}}} {_number(seconds)} {_number(at)}"
-                lines.append(f"{prefix}{seen}.0 {mark}\n")
+                lines.append(f"{prefix}{seen}.0 {_mark(exemplars[index])}\n")
             else:
                 lines.append(f"{prefix}{seen}.0\n")
-        lines.append(self._prefix(f"{declared.name}_count", declared.label, label) + f"{seen}.0\n")
-        lines.append(self._prefix(f"{declared.name}_sum", declared.label, label) + _line(total))
+        count, total = f"{declared.name}_count", f"{declared.name}_sum"
+        lines.append(self._prefix(count, declared.label, label) + f"{seen}.0\n")
+        lines.append(self._prefix(total, declared.label, label) + _line(latency.seconds))
 
     def _buckets(self, declared: Declared, label: str, bounds: tuple[float, ...]) -> list[str]:
         key = (declared.name, label, bounds)
@@ -161,6 +144,11 @@ def _family(family: Metric, openmetrics: bool) -> Iterable[str]:
     yield _heading(name, family.type, family.documentation, openmetrics)
     for sample in family.samples:
         yield f"{sample.name} {_line(sample.value)}"
+
+
+def _mark(exemplar: Exemplar) -> str:
+    ids = f'trace_id="{_escaped(exemplar.trace_id)}",span_id="{_escaped(exemplar.span_id)}"'
+    return f"# {{{ids}}} {_number(exemplar.seconds)} {_number(exemplar.time)}"
 
 
 def _escaped(value: str) -> str:

@@ -16,7 +16,7 @@ import atexit
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from sidecar.telemetry.repeats import Repeats
+from sidecar.telemetry.snapshots import Lines
 from sidecar.telemetry.writer import LineWriter
 
 Format = Literal["auto", "json", "console"]
@@ -31,6 +32,7 @@ Level = Literal["debug", "info", "warning", "error"]
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 _log = structlog.get_logger()
+_NO_LINES = Lines(written=0, dropped=0)
 
 
 class _Setup:
@@ -87,18 +89,15 @@ def tick(now: float | None = None) -> None:
         _log.warning("lines left out", of=event, suppressed=count)
 
 
-def counts(audit: Mapping[str, int] | None = None) -> dict[str, object]:
-    """What has been written and left out, for metrics; with what the audit stream has counted."""
+def lines() -> Lines:
+    """What has been written and dropped."""
     writer = _setup.writer
-    lines = {"log": writer.written if writer else 0}
-    dropped = {"log": writer.dropped if writer else 0}
-    if audit is not None:
-        lines["audit"], dropped["audit"] = audit["written"], audit["dropped"]
-    return {
-        "log_lines": lines,
-        "log_dropped": dropped,
-        "log_suppressed": _setup.repeats.suppressed,
-    }
+    return Lines(written=writer.written, dropped=writer.dropped) if writer else _NO_LINES
+
+
+def suppressed() -> int:
+    """How many lines were left out because their event had been logged often enough."""
+    return _setup.repeats.suppressed
 
 
 def flush(within: float = 1.0) -> None:

@@ -1,454 +1,233 @@
-"""The metrics: each name declared once, read from the data plane's counters at scrape time.
+"""The metrics: each declared once, with the way its value is read from a snapshot.
 
-`METRICS` is the table that code, documentation and tests read. `registry` joins it to a
-snapshot: a function of the proxy that returns its counters as one flat mapping. Nothing on the
-data path calls anything here; a scrape reads the snapshot once and turns it into text.
-
-Snapshot keys that are missing leave their metric out, so that a proxy can grow its counters one
-by one. A value is a number, a mapping of label value to number, or, for the histogram, a mapping
-of label value to `(counts, sum)`: `counts` has one plain (not cumulative) count for each bound
-of `latency_bounds` and a last one for everything above; `sum` is in seconds.
+`METRICS` is the table that the exposition, the documentation and the tests read; the part about the
+near cache, hot keys and warm start is in cache_metrics.py. Nothing on the data path calls anything
+here: a scrape takes one snapshot and reads every metric from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, cast
-
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
-
 import sidecar
+from sidecar.policy.breaker import State
+from sidecar.telemetry.cache_metrics import CACHE, HOT_KEYS, WARM_START
+from sidecar.telemetry.metric_types import Declared, Histogram, Part, of_data_plane
+from sidecar.telemetry.snapshots import DataPlane
 
-Snapshot = Callable[[], Mapping[str, object]]
-"""Returns the data plane's counters; called on the event loop, once for each scrape."""
+_data_plane = Part[DataPlane](lambda s: s.data_plane)
+_clients = of_data_plane(lambda p: p.clients)
+_links = of_data_plane(lambda p: p.links)
+_commands = of_data_plane(lambda p: p.commands)
+_held = of_data_plane(lambda p: p.held)
+_breaker = of_data_plane(lambda p: p.breaker)
+_failover = of_data_plane(lambda p: p.failover)
+_tracing = of_data_plane(lambda p: p.tracing)
+_sentinels = Part(lambda s: s.sentinels)
+_process = Part(lambda s: s.process)
 
-LabelValues = str | tuple[str, ...]
-BOUNDS_KEY = "latency_bounds"
+
+def _latency(data_plane: DataPlane) -> Histogram:
+    commands, tracing = data_plane.commands, data_plane.tracing
+    exemplars = tracing.exemplars if tracing is not None else {}
+    return Histogram(commands.bounds, commands.latency, exemplars)
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """One metric: its full name, what it is, and the snapshot key it is read from.
-
-    `label` names the label, empty for none; of several, separated by commas, the values are in a
-    tuple. `keys` replaces `key` where the values of the
-    label come from several snapshot keys (label value -> key).
-    """
-
-    name: str
-    type: Literal["counter", "gauge", "histogram", "info"]
-    help: str
-    key: str = ""
-    label: str = ""
-    keys: Mapping[str, str] = field(default_factory=dict)
-
-    def value(self, snapshot: Mapping[str, object]) -> object:
-        """What `snapshot` says about it: a number or a mapping; None when it says nothing."""
-        if not self.keys:
-            return snapshot.get(self.key)
-        found = {label: snapshot[key] for label, key in self.keys.items() if key in snapshot}
-        return found or None
-
+_CLIENTS = (
+    _clients.gauge("sidecar_client_connections", "Clients connected now.", lambda c: c.connected),
+    _clients.counter(
+        "sidecar_client_connections_accepted_total", "Clients accepted.", lambda c: c.accepted
+    ),
+    _clients.counter(
+        "sidecar_client_connections_rejected_total",
+        "Clients refused because listen.max_clients were connected.",
+        lambda c: c.rejected,
+    ),
+    _clients.counter(
+        "sidecar_client_connections_closed_total",
+        "Clients whose connection ended, by reason.",
+        lambda c: c.closed,
+        "reason",
+    ),
+    _clients.counter(
+        "sidecar_client_receive_bytes_total",
+        "Bytes received from clients, before encryption.",
+        lambda c: c.received_bytes,
+    ),
+    _clients.counter(
+        "sidecar_client_transmit_bytes_total",
+        "Bytes sent to clients, before encryption.",
+        lambda c: c.sent_bytes,
+    ),
+)
+_UPSTREAM = (
+    _links.gauge("sidecar_upstream_up", "1 while the upstream is reachable.", lambda u: int(u.up)),
+    _links.gauge(
+        "sidecar_upstream_links",
+        "Connections to the upstream: shared, dedicated to one client, or idle in the pool.",
+        lambda u: {"shared": u.shared, "dedicated": u.dedicated, "idle": u.idle},
+        "kind",
+    ),
+    _links.counter(
+        "sidecar_upstream_reconnects_total",
+        "Shared connections to the upstream that had to be made again.",
+        lambda u: u.reconnects,
+    ),
+    _links.counter(
+        "sidecar_upstream_receive_bytes_total",
+        "Bytes received from the upstream, before encryption.",
+        lambda u: u.received_bytes,
+    ),
+    _links.counter(
+        "sidecar_upstream_transmit_bytes_total",
+        "Bytes sent to the upstream, before encryption.",
+        lambda u: u.sent_bytes,
+    ),
+)
+_COMMANDS = (
+    _commands.counter(
+        "sidecar_commands_total",
+        "Commands served by the upstream, by name; names it does not list count as unknown.",
+        lambda c: c.calls,
+        "command",
+    ),
+    _commands.counter(
+        "sidecar_command_errors_total",
+        "Error replies of the upstream, by command family.",
+        lambda c: c.errors,
+        "family",
+    ),
+    _data_plane.histogram(
+        "sidecar_command_duration_seconds",
+        "Time from receiving a command to having its reply, by command family.",
+        _latency,
+        "family",
+    ),
+    _commands.counter(
+        "sidecar_local_errors_total",
+        "Error replies made by the sidecar itself, such as for an upstream that is down.",
+        lambda c: c.local_errors,
+    ),
+    _clients.counter(
+        "sidecar_protocol_errors_total",
+        "Clients that sent something that is not the Redis protocol.",
+        lambda c: c.protocol_errors,
+    ),
+    _commands.counter(
+        "sidecar_uncertain_total",
+        "Commands that may or may not have been executed when a connection was lost.",
+        lambda c: c.uncertain,
+    ),
+)
+_FAILOVER = (
+    _held.gauge(
+        "sidecar_held_clients", "Clients whose requests wait for a master.", lambda h: h.clients
+    ),
+    _held.gauge(
+        "sidecar_held_bytes", "Bytes of requests that wait for a master.", lambda h: h.bytes
+    ),
+    _breaker.gauge(
+        "sidecar_breaker_state",
+        "1 for the state the circuit breaker is in.",
+        lambda b: {state.value: int(state is b.state) for state in State},
+        "state",
+    ),
+    _breaker.counter(
+        "sidecar_breaker_opened_total",
+        "Times the circuit breaker has opened.",
+        lambda b: b.opened,
+    ),
+    _failover.counter(
+        "sidecar_master_switches_total",
+        "Times the sidecar went over to another master.",
+        lambda f: f.switches,
+    ),
+    _failover.gauge(
+        "sidecar_interruption_seconds",
+        "How long the latest interruption of the upstream was.",
+        lambda f: f.last_interruption,
+    ),
+    _failover.gauge(
+        "sidecar_master_switch_timestamp_seconds",
+        "When the sidecar last went over to another master, as Unix time.",
+        lambda f: f.last_switch,
+    ),
+    _sentinels.gauge(
+        "sidecar_sentinels",
+        "Sentinels of the upstream: known, and of those connected.",
+        lambda s: {"known": s.known, "connected": s.connected},
+        "state",
+    ),
+    _sentinels.gauge("sidecar_replicas", "Replicas that the Sentinels know.", lambda s: s.replicas),
+)
+_PROCESS = (
+    _data_plane.gauge(
+        "sidecar_tls_certificate_expiry_timestamp_seconds",
+        "When a certificate in use ends, as Unix time: the listener's, or the one shown upstream.",
+        lambda p: p.certificates or None,
+        "certificate",
+    ),
+    _process.gauge(
+        "sidecar_event_loop_lag_seconds",
+        "Longest time within the last 30 to 60 seconds that the event loop was late.",
+        lambda p: p.loop_lag,
+    ),
+    _process.counter(
+        "sidecar_log_lines_total",
+        "Lines written, by stream: log or audit.",
+        lambda p: {stream: lines.written for stream, lines in p.lines.items()},
+        "stream",
+    ),
+    _process.counter(
+        "sidecar_log_dropped_total",
+        "Lines dropped because whoever reads them is too slow, by stream.",
+        lambda p: {stream: lines.dropped for stream, lines in p.lines.items()},
+        "stream",
+    ),
+    _process.counter(
+        "sidecar_log_suppressed_total",
+        "Lines left out because the same event had been told often enough.",
+        lambda p: p.suppressed,
+    ),
+)
+_TRACING = (
+    _tracing.counter(
+        "sidecar_traced_commands_total",
+        "Commands traced: because they were sampled, slow or failed (maybe more than one).",
+        lambda t: t.commands,
+        "why",
+    ),
+    _tracing.counter(
+        "sidecar_untraced_commands_total",
+        "Commands that were sampled, slow or failed, and not traced: too many in that second.",
+        lambda t: t.untraced,
+    ),
+    _tracing.counter(
+        "sidecar_spans_exported_total",
+        "Spans that the collector has taken.",
+        lambda t: t.spans_exported,
+    ),
+    _tracing.counter(
+        "sidecar_spans_dropped_total",
+        "Spans that were not sent: the queue was full, or the collector did not take them.",
+        lambda t: t.spans_dropped,
+        "reason",
+    ),
+)
 
 METRICS: tuple[Declared, ...] = (
     Declared(
-        "sidecar_build_info", "info", "Always 1; the label names the version.", label="version"
+        "sidecar_build_info",
+        "info",
+        "Always 1; the label names the version.",
+        "version",
+        lambda _: {sidecar.__version__: 1},
     ),
-    Declared("sidecar_client_connections", "gauge", "Clients connected now.", key="clients_active"),
-    Declared(
-        "sidecar_client_connections_accepted_total",
-        "counter",
-        "Clients accepted.",
-        key="clients_total",
-    ),
-    Declared(
-        "sidecar_client_connections_rejected_total",
-        "counter",
-        "Clients refused because listen.max_clients were connected.",
-        key="clients_rejected",
-    ),
-    Declared(
-        "sidecar_client_connections_closed_total",
-        "counter",
-        "Clients whose connection ended, by reason.",
-        key="clients_closed",
-        label="reason",
-    ),
-    Declared(
-        "sidecar_client_receive_bytes_total",
-        "counter",
-        "Bytes received from clients, before encryption.",
-        key="client_bytes_in",
-    ),
-    Declared(
-        "sidecar_client_transmit_bytes_total",
-        "counter",
-        "Bytes sent to clients, before encryption.",
-        key="client_bytes_out",
-    ),
-    Declared(
-        "sidecar_upstream_up", "gauge", "1 while the upstream is reachable.", key="upstream_up"
-    ),
-    Declared(
-        "sidecar_upstream_links",
-        "gauge",
-        "Connections to the upstream: shared, dedicated to one client, or idle in the pool.",
-        label="kind",
-        keys={"shared": "links_shared", "dedicated": "links_dedicated", "idle": "links_idle"},
-    ),
-    Declared(
-        "sidecar_upstream_reconnects_total",
-        "counter",
-        "Shared connections to the upstream that had to be made again.",
-        key="reconnects",
-    ),
-    Declared(
-        "sidecar_upstream_receive_bytes_total",
-        "counter",
-        "Bytes received from the upstream, before encryption.",
-        key="upstream_bytes_in",
-    ),
-    Declared(
-        "sidecar_upstream_transmit_bytes_total",
-        "counter",
-        "Bytes sent to the upstream, before encryption.",
-        key="upstream_bytes_out",
-    ),
-    Declared(
-        "sidecar_commands_total",
-        "counter",
-        "Commands served by the upstream, by name; names it does not list count as unknown.",
-        key="commands",
-        label="command",
-    ),
-    Declared(
-        "sidecar_command_errors_total",
-        "counter",
-        "Error replies of the upstream, by command family.",
-        key="replies_error",
-        label="family",
-    ),
-    Declared(
-        "sidecar_command_duration_seconds",
-        "histogram",
-        "Time from receiving a command to having its reply, by command family.",
-        key="latency",
-        label="family",
-    ),
-    Declared(
-        "sidecar_local_errors_total",
-        "counter",
-        "Error replies made by the sidecar itself, such as for an upstream that is down.",
-        key="errors_local",
-    ),
-    Declared(
-        "sidecar_protocol_errors_total",
-        "counter",
-        "Clients that sent something that is not the Redis protocol.",
-        key="protocol_errors",
-    ),
-    Declared(
-        "sidecar_uncertain_total",
-        "counter",
-        "Commands that may or may not have been executed when a connection was lost.",
-        key="uncertain",
-    ),
-    Declared(
-        "sidecar_held_clients",
-        "gauge",
-        "Clients whose requests wait for a master.",
-        key="held_clients",
-    ),
-    Declared(
-        "sidecar_held_bytes",
-        "gauge",
-        "Bytes of requests that wait for a master.",
-        key="held_bytes",
-    ),
-    Declared(
-        "sidecar_breaker_state",
-        "gauge",
-        "1 for the state the circuit breaker is in.",
-        key="breaker",
-        label="state",
-    ),
-    Declared(
-        "sidecar_breaker_opened_total",
-        "counter",
-        "Times the circuit breaker has opened.",
-        key="breaker_opened",
-    ),
-    Declared(
-        "sidecar_master_switches_total",
-        "counter",
-        "Times the sidecar went over to another master.",
-        key="switches",
-    ),
-    Declared(
-        "sidecar_interruption_seconds",
-        "gauge",
-        "How long the latest interruption of the upstream was.",
-        key="last_interruption",
-    ),
-    Declared(
-        "sidecar_master_switch_timestamp_seconds",
-        "gauge",
-        "When the sidecar last went over to another master, as Unix time.",
-        key="last_switch",
-    ),
-    Declared(
-        "sidecar_sentinels",
-        "gauge",
-        "Sentinels of the upstream: known, and of those connected.",
-        label="state",
-        keys={"known": "sentinels_known", "connected": "sentinels_connected"},
-    ),
-    Declared(
-        "sidecar_replicas", "gauge", "Replicas that the Sentinels know.", key="replicas_known"
-    ),
-    Declared(
-        "sidecar_cache_hits_total",
-        "counter",
-        "Reads answered from the near cache.",
-        key="cache_hits",
-    ),
-    Declared(
-        "sidecar_cache_observed_hits_total",
-        "counter",
-        "Reads that would have been answered from it (cache.mode = observe).",
-        key="cache_observed_hits",
-    ),
-    Declared(
-        "sidecar_cache_misses_total",
-        "counter",
-        "Reads of keys to be cached that were not answered at once, by reason.",
-        key="cache_misses",
-        label="reason",
-    ),
-    Declared(
-        "sidecar_cache_checks_total",
-        "counter",
-        "Answers from the near cache compared with the server's (cache.check).",
-        key="cache_checks",
-        label="result",
-    ),
-    Declared("sidecar_cache_fills_total", "counter", "Values asked for.", key="cache_fills"),
-    Declared("sidecar_cache_stored_total", "counter", "Values read and kept.", key="cache_stored"),
-    Declared(
-        "sidecar_cache_evictions_total",
-        "counter",
-        "Values let go because cache.memory was used up.",
-        key="cache_evicted",
-    ),
-    Declared(
-        "sidecar_cache_expirations_total",
-        "counter",
-        "Values whose time was over.",
-        key="cache_expired",
-    ),
-    Declared(
-        "sidecar_cache_invalidations_total",
-        "counter",
-        "Values dropped: for a command that went through this sidecar, or by the server.",
-        label="cause",
-        keys={"own": "cache_invalidated_here", "server": "cache_invalidated_pushed"},
-    ),
-    Declared(
-        "sidecar_cache_flushes_total",
-        "counter",
-        "Times everything was dropped at once.",
-        key="cache_flushed",
-    ),
-    Declared(
-        "sidecar_cache_connections_lost_total",
-        "counter",
-        "Tracked connections that were lost, and all that had been read on them with it.",
-        key="cache_generations_lost",
-    ),
-    Declared("sidecar_cache_entries", "gauge", "Values that are here.", key="cache_entries"),
-    Declared("sidecar_cache_bytes", "gauge", "Memory they take.", key="cache_bytes"),
-    Declared("sidecar_cache_limit_bytes", "gauge", "Memory they may take.", key="cache_budget"),
-    Declared(
-        "sidecar_cache_proof_age_seconds",
-        "gauge",
-        "Time since invalidations were last known to arrive, of the user that is worst off.",
-        key="cache_proof_age",
-    ),
-    Declared("sidecar_hot_keys", "gauge", "Keys that are hot now.", key="hotkeys_hot"),
-    Declared(
-        "sidecar_hot_key_samples_total",
-        "counter",
-        "Keys looked at to find the hot ones.",
-        key="hotkeys_sampled",
-    ),
-    Declared(
-        "sidecar_hot_key_top_share",
-        "gauge",
-        "Share of the traffic that the hottest key has.",
-        key="hotkeys_top_share",
-    ),
-    Declared(
-        "sidecar_hot_key_share",
-        "gauge",
-        "Share of the traffic that each of the hottest keys has (hotkeys.metrics, off by default).",
-        key="hotkeys_shares",
-        label="user,db,key",
-    ),
-    Declared(
-        "sidecar_hot_key_rate",
-        "gauge",
-        "Commands on each of them, a second.",
-        key="hotkeys_rates",
-        label="user,db,key",
-    ),
-    Declared(
-        "sidecar_warmup_state",
-        "gauge",
-        "1 for the state the warm start is in.",
-        key="warm_state",
-        label="state",
-    ),
-    Declared(
-        "sidecar_warmup_keys",
-        "gauge",
-        "Entries of the warm start: found, and of those loaded and failed so far.",
-        label="state",
-        keys={"found": "warm_total", "loaded": "warm_loaded", "failed": "warm_failed"},
-    ),
-    Declared(
-        "sidecar_warmup_duration_seconds",
-        "gauge",
-        "How long the warm start has taken, so far or altogether.",
-        key="warm_duration",
-    ),
-    Declared(
-        "sidecar_tls_certificate_expiry_timestamp_seconds",
-        "gauge",
-        "When a certificate in use ends, as Unix time: the listener's, or the one shown upstream.",
-        key="certificates",
-        label="certificate",
-    ),
-    Declared(
-        "sidecar_event_loop_lag_seconds",
-        "gauge",
-        "Longest time within the last 30 to 60 seconds that the event loop was late.",
-        key="loop_lag",
-    ),
-    Declared(
-        "sidecar_log_lines_total",
-        "counter",
-        "Lines written, by stream: log or audit.",
-        key="log_lines",
-        label="stream",
-    ),
-    Declared(
-        "sidecar_log_dropped_total",
-        "counter",
-        "Lines dropped because whoever reads them is too slow, by stream.",
-        key="log_dropped",
-        label="stream",
-    ),
-    Declared(
-        "sidecar_log_suppressed_total",
-        "counter",
-        "Lines left out because the same event had been told often enough.",
-        key="log_suppressed",
-    ),
-    Declared(
-        "sidecar_traced_commands_total",
-        "counter",
-        "Commands traced: because they were sampled, slow or failed (maybe more than one).",
-        key="traces_commands",
-        label="why",
-    ),
-    Declared(
-        "sidecar_untraced_commands_total",
-        "counter",
-        "Commands that were sampled, slow or failed, and not traced: too many in that second.",
-        key="traces_unrecorded",
-    ),
-    Declared(
-        "sidecar_spans_exported_total",
-        "counter",
-        "Spans that the collector has taken.",
-        key="traces_spans_exported",
-    ),
-    Declared(
-        "sidecar_spans_dropped_total",
-        "counter",
-        "Spans that were not sent: the queue was full, or the collector did not take them.",
-        key="traces_spans_dropped",
-        label="reason",
-    ),
+    *_CLIENTS,
+    *_UPSTREAM,
+    *_COMMANDS,
+    *_FAILOVER,
+    *CACHE,
+    *HOT_KEYS,
+    *WARM_START,
+    *_PROCESS,
+    *_TRACING,
 )
-
-
-class SnapshotCollector(Collector):
-    """Turns one snapshot into the metrics of `METRICS`."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    def describe(self) -> Iterator[Metric]:
-        """The names alone, so that registering does not take a snapshot."""
-        for declared in METRICS:
-            yield Metric(declared.name.removesuffix("_total"), declared.help, "unknown")
-
-    def collect(self) -> Iterator[Metric]:
-        """Called by prometheus_client for each scrape."""
-        snapshot = self._snapshot()
-        for declared in METRICS:
-            if declared.type == "info":
-                build = {sidecar.__version__: 1}
-                yield from _simple(GaugeMetricFamily, declared, build)
-                continue
-            value = declared.value(snapshot)
-            if value is None:
-                continue
-            if declared.type == "histogram":
-                bounds = cast(Sequence[float], snapshot.get(BOUNDS_KEY, ()))
-                yield _histogram(declared, value, bounds)
-            else:
-                family = CounterMetricFamily if declared.type == "counter" else GaugeMetricFamily
-                yield from _simple(family, declared, value)
-
-
-def _simple(
-    family: type[CounterMetricFamily] | type[GaugeMetricFamily], declared: Declared, value: object
-) -> Iterator[Metric]:
-    if not declared.label:
-        yield family(declared.name, declared.help, value=float(cast(float, value)))
-        return
-    metric = family(declared.name, declared.help, labels=declared.label.split(","))
-    for label, number in cast(Mapping[LabelValues, float], value).items():
-        metric.add_metric([label] if isinstance(label, str) else label, float(number))
-    yield metric
-
-
-def _histogram(declared: Declared, value: object, bounds: Sequence[float]) -> Metric:
-    metric = HistogramMetricFamily(declared.name, declared.help, labels=[declared.label])
-    limits = [*(repr(float(bound)) for bound in bounds), "+Inf"]
-    for label, (counts, total) in cast(Mapping[str, tuple[Sequence[int], float]], value).items():
-        cumulative = 0
-        buckets = []
-        for index, limit in enumerate(limits):
-            cumulative += counts[index] if index < len(counts) else 0
-            buckets.append((limit, float(cumulative)))
-        metric.add_metric([label], buckets=buckets, sum_value=total)
-    return metric
-
-
-def registry(snapshot: Snapshot) -> CollectorRegistry:
-    """A private registry with the sidecar's metrics and those of its process."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(SnapshotCollector(snapshot))
-    ProcessCollector(registry=made)
-    return made

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sidecar.telemetry.metrics import METRICS, Declared
+from sidecar.telemetry.metric_types import Declared
+from sidecar.telemetry.metrics import METRICS
 
 _HEAD = """\
 # Metrics

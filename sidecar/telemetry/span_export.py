@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -92,12 +92,15 @@ class SpanExport:
             self._processor.on_end(self._readable(span))
         return True
 
-    def snapshot(self) -> dict[str, object]:
-        """Spans sent, and not sent by reason."""
-        return {
-            "exported": self._exporter.sent,
-            "dropped": {"queue": self._full, "export": self._exporter.failed},
-        }
+    @property
+    def exported(self) -> int:
+        """Spans that the collector has taken."""
+        return self._exporter.sent
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Spans that were not sent, by reason: a full queue, or a failed export."""
+        return {"queue": self._full, "export": self._exporter.failed}
 
     async def close(self, within: float) -> None:
         """Send what is left, for at most so many seconds. It ends by itself if it takes longer."""

@@ -13,15 +13,15 @@ what the client sent.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
 
 from sidecar.core.observe import trace_records as trace
-
-Attributes = Mapping[str, str | int | bool]
-Kind = Literal["server", "client", "internal"]
-Why = Literal["sampled", "slow", "failed", "internal"]
+from sidecar.telemetry import facts
+from sidecar.telemetry.facts import Attributes, SpanKind, Why
 
 
 class Record(NamedTuple):
@@ -62,7 +62,7 @@ class Span:
     """One span. Times in nanoseconds since 1970."""
 
     name: str
-    kind: Kind
+    kind: SpanKind
     trace_id: int
     span_id: int
     parent_id: int
@@ -73,37 +73,43 @@ class Span:
     remote_parent: bool = False
 
 
+class Command(NamedTuple):
+    """What a trace was made from: a command, whose client and server it was, and its key as it
+    may be shown."""
+
+    record: Record
+    client: Peer
+    server: Peer
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The spans of one command, or of one thing the sidecar did; the first is above the others."""
+    """The spans of one command, or of one thing the sidecar did; the first is above the others.
+
+    `command` is None for what the sidecar did by itself.
+    """
 
     why: tuple[Why, ...]
     spans: Sequence[Span]
-    shown: Mapping[str, object] = field(default_factory=dict)
+    command: Command | None = None
 
-    def as_dict(self) -> dict[str, object]:
-        """As plain values; times in seconds since 1970, durations in milliseconds."""
+    def shown(self) -> facts.Trace:
+        """For the admin API."""
         root = self.spans[0]
-        return {
-            "trace_id": f"{root.trace_id:032x}",
-            "parent_id": f"{root.parent_id:016x}" if root.parent_id else None,
-            "why": list(self.why),
-            "name": root.name,
-            "time": root.start / 1e9,
-            "duration_ms": (root.end - root.start) / 1e6,
-            "error": root.error or None,
-            **self.shown,
-            "spans": [
-                {
-                    "span_id": f"{span.span_id:016x}",
-                    "name": span.name,
-                    "kind": span.kind,
-                    "offset_ms": (span.start - root.start) / 1e6,
-                    "duration_ms": (span.end - span.start) / 1e6,
-                }
-                for span in self.spans
-            ],
-        }
+        shown = facts.Trace(
+            trace_id=f"{root.trace_id:032x}",
+            parent_id=f"{root.parent_id:016x}" if root.parent_id else None,
+            why=self.why,
+            name=root.name,
+            time=root.start / 1e9,
+            duration_ms=(root.end - root.start) / 1e6,
+            error=root.error or None,
+            spans=[_shown_span(span, root.start) for span in self.spans],
+        )
+        if self.command is None:
+            return msgspec.structs.replace(shown, attributes=root.attributes)
+        return msgspec.structs.replace(shown, **_shown_command(self.command))
 
 
 def new_id(bits: int) -> int:
@@ -136,7 +142,7 @@ def of_command(record: Record, zero: int, client: Peer, server: Peer, key: str) 
     )
     spans = [top]
 
-    def below(name: str, kind: Kind, start: int, end: int, attributes: Attributes) -> None:
+    def below(name: str, kind: SpanKind, start: int, end: int, attributes: Attributes) -> None:
         error = record.error if attributes is inner else ""
         spans.append(
             Span(name, kind, trace_id, new_id(64), top.span_id, start, end, attributes, error)
@@ -154,13 +160,13 @@ def of_command(record: Record, zero: int, client: Peer, server: Peer, key: str) 
     if record.queued and not flags & trace.CACHED:
         sent = zero + record.sent * 1000 if record.sent else queued
         below(name, "client", min(max(sent, queued), end), end, inner)
-    return Trace(_why(record.why), spans, _shown(record, client, server, key))
+    return Trace(_why(record.why), spans, Command(record, client, server, key))
 
 
 def of_work(name: str, start: int, end: int, attributes: Attributes, error: str = "") -> Trace:
     """The one span of something that the sidecar did by itself. Times as in `Span`."""
     span = Span(name, "internal", new_id(128), new_id(64), 0, start, end, attributes, error)
-    return Trace(("internal",), (span,), {"attributes": dict(attributes)})
+    return Trace(("internal",), (span,))
 
 
 def _why(bits: int) -> tuple[Why, ...]:
@@ -195,7 +201,18 @@ def _address(of: str, address: str, port: int) -> dict[str, str | int | bool]:
     return {f"{of}.address": address, **({f"{of}.port": port} if port else {})}
 
 
-def _shown(record: Record, client: Peer, server: Peer, key: str) -> dict[str, object]:
+def _shown_span(span: Span, start: int) -> facts.TraceSpan:
+    return facts.TraceSpan(
+        span_id=f"{span.span_id:016x}",
+        name=span.name,
+        kind=span.kind,
+        offset_ms=(span.start - start) / 1e6,
+        duration_ms=(span.end - span.start) / 1e6,
+    )
+
+
+def _shown_command(command: Command) -> dict[str, object]:
+    record, client, server, key = command
     flags = record.flags
     return {
         "command": record.command,

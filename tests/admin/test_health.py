@@ -7,53 +7,62 @@ from typing import Any
 
 import pytest
 
+from sidecar.admin.answers import Topology
+from sidecar.admin.figures import Recent
 from sidecar.admin.health import health
+from sidecar.policy.breaker import State
+from sidecar.telemetry.facts import Replica, Sentinel, Server
+from sidecar.telemetry.snapshots import DataPlane, Snapshot
+from tests.harness.structs import filled
 
-GOOD: dict[str, object] = {"upstream_up": 1, "breaker": {"closed": 1, "open": 0}}
+GOOD: dict[str, Any] = {"links": {"up": True}, "breaker": {"state": State.CLOSED}}
 REPLICA = {"address": "10.0.0.2:6379", "state": "online", "lag_bytes": 0, "lag_s": 0}
+AWAY = filled(Sentinel, address="a", connected=False)
+
+
+def replica(**facts: object) -> dict[str, list[Replica]]:
+    return {"replicas": [filled(Replica, **(REPLICA | facts))]}
 
 
 @pytest.mark.parametrize(
-    ("snapshot", "recent", "server", "topology", "status", "reason"),
+    ("plane", "recent", "server", "topology", "status", "reason"),
     [
         ({}, {}, {}, {}, "ok", ""),
-        ({"upstream_up": 0}, {}, {}, {}, "down", "no connection"),
-        ({"breaker": {"open": 1}}, {}, {}, {}, "down", "breaker is open"),
-        ({"breaker": {"half-open": 1}}, {}, {}, {}, "degraded", "trying the server again"),
-        ({"held_clients": 2}, {}, {}, {}, "degraded", "2 clients wait"),
+        ({"links": {"up": False}}, {}, {}, {}, "down", "no connection"),
+        ({"breaker": {"state": State.OPEN}}, {}, {}, {}, "down", "breaker is open"),
+        ({"breaker": {"state": State.HALF_OPEN}}, {}, {}, {}, "degraded", "trying the server"),
+        ({"held": {"clients": 2}}, {}, {}, {}, "degraded", "2 clients wait"),
         ({}, {}, {"error": "NOPERM"}, {}, "degraded", "NOPERM"),
         ({}, {}, {"role": "replica"}, {}, "degraded", "is a replica"),
         ({}, {}, {"used_memory": 96, "maxmemory": 100}, {}, "degraded", "memory"),
         ({}, {}, {"used_memory": 96, "maxmemory": 0}, {}, "ok", ""),
-        ({}, {}, {"replicas": [REPLICA]}, {}, "ok", ""),
-        ({}, {}, {"replicas": [REPLICA | {"lag_s": 11}]}, {}, "degraded", "11 s behind"),
-        ({}, {}, {"replicas": [REPLICA | {"state": "wait_bgsave"}]}, {}, "degraded", "in sync"),
+        ({}, {}, replica(), {}, "ok", ""),
+        ({}, {}, replica(lag_s=11), {}, "degraded", "11 s behind"),
+        ({}, {}, replica(state="wait_bgsave"), {}, "degraded", "in sync"),
         ({}, {"commands": 100.0, "errors": 6.0}, {}, {}, "degraded", "6 of 100 commands"),
         ({}, {"commands": 100.0, "errors": 4.0}, {}, {}, "ok", ""),
         ({}, {}, {}, {"phase": "switching"}, "degraded", "master is changing"),
-        (
-            {},
-            {},
-            {},
-            {"sentinels": [{"address": "a", "connected": False}]},
-            "degraded",
-            "1 of 1 Sentinels",
-        ),
+        ({}, {}, {}, {"sentinels": [AWAY]}, "degraded", "1 of 1 Sentinels"),
     ],
 )
 def test_health(
-    snapshot: Mapping[str, object],
+    plane: Mapping[str, Any],
     recent: Mapping[str, Any],
     server: Mapping[str, Any],
     topology: Mapping[str, Any],
     status: str,
     reason: str,
 ) -> None:
-    said = health({**GOOD, **snapshot}, recent, server, topology)
-    assert said["status"] == status
-    assert reason in "; ".join(said["reasons"])
-    assert bool(said["reasons"]) == (status != "ok")
+    said = health(
+        Snapshot(data_plane=filled(DataPlane, **{**GOOD, **plane})),
+        filled(Recent, **recent),
+        Server(**server),
+        filled(Topology, **topology),
+    )
+    assert said.status == status
+    assert reason in "; ".join(said.reasons)
+    assert bool(said.reasons) == (status != "ok")
 
 
 def test_health_of_nothing() -> None:
-    assert health({}, {}, {}, {})["status"] == "down"
+    assert health(Snapshot(), filled(Recent), Server(), filled(Topology)).status == "down"

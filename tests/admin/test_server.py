@@ -10,13 +10,18 @@ import aiohttp
 import pytest
 from aiohttp import ClientSession, web
 
+from sidecar.admin.answers import Draining, Topology
 from sidecar.admin.events import Events
+from sidecar.admin.figures import Introduction
 from sidecar.admin.guard import Handler
 from sidecar.admin.recorder import Recorder
 from sidecar.admin.routes import ROUTES
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Actions, RefusedError, Sources
 from sidecar.settings.sections.operations import Admin, AdminTls
+from sidecar.telemetry.facts import Server, Trace
+from sidecar.telemetry.snapshots import DataPlane, Snapshot
+from tests.harness.structs import filled
 from tests.harness.tls import Certificates, make_certificates
 
 TOKEN = "a-token-of-twenty-ch"
@@ -24,6 +29,7 @@ JSON = {"Content-Type": "application/json"}
 
 TRACE = {
     "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    "parent_id": None,
     "name": "GET",
     "time": 1.0,
     "duration_ms": 0.2,
@@ -31,6 +37,11 @@ TRACE = {
     "error": None,
     "spans": [],
 }
+UP = {"links": {"up": True}, "clients": {"connected": 2}, "commands": {"bounds": [0.001]}}
+
+
+def trace(**facts: object) -> Trace:
+    return Trace(**(TRACE | facts))
 
 
 class Parts:
@@ -38,35 +49,31 @@ class Parts:
 
     def __init__(self) -> None:
         self.checks = {"serving": True, "upstream": True}
-        self.counters: dict[str, object] = {
-            "clients_active": 2,
-            "upstream_up": 1,
-            "latency_bounds": [0.001],
-        }
+        self.plane: dict[str, Any] = dict(UP)
         self.done: list[str] = []
         self.allowed = True
-        self.traced: list[Mapping[str, Any]] = []
+        self.traced: list[Trace] = []
 
     def ready(self) -> Mapping[str, bool]:
         return self.checks
 
-    def snapshot(self) -> Mapping[str, object]:
-        return self.counters
+    def snapshot(self) -> Snapshot:
+        return Snapshot(data_plane=filled(DataPlane, **self.plane))
 
-    async def topology(self) -> Mapping[str, Any]:
-        return {"master": "127.0.0.1:1", "sentinels": [], "phase": "serving", "history": []}
+    async def topology(self) -> Topology:
+        return filled(Topology, master="127.0.0.1:1", phase="serving")
 
-    async def server(self) -> Mapping[str, Any]:
-        return {"role": "master", "replicas": []}
+    async def server(self) -> Server:
+        return Server(role="master")
 
-    def recent(self, most: int, why: str = "") -> Sequence[Mapping[str, Any]]:
-        return [trace for trace in self.traced if not why or why in trace["why"]][:most]
+    def recent(self, most: int, why: str = "") -> Sequence[Trace]:
+        return [trace for trace in self.traced if not why or why in trace.why][:most]
 
-    async def drain(self) -> Mapping[str, Any]:
+    async def drain(self) -> Draining:
         if not self.allowed:
             raise RefusedError("not now")
         self.done.append("drain")
-        return {"draining": True}
+        return Draining(draining=True, timeout_s=10.0)
 
     def server_for(self, settings: Admin) -> AdminServer:
         sources = Sources(
@@ -141,7 +148,7 @@ async def test_metrics_in_both_formats(http: ClientSession, parts: Parts) -> Non
     assert status == 200
     assert content_type.startswith("text/plain")
     assert "sidecar_client_connections 2.0\n" in text
-    parts.counters["clients_active"] = 5
+    parts.plane["clients"] = {"connected": 5}
     _, text, content_type = await fetch(http, "/metrics", "application/openmetrics-text")
     assert content_type.startswith("application/openmetrics-text")
     assert "sidecar_client_connections 5.0\n" in text
@@ -154,19 +161,19 @@ async def test_metrics_in_both_formats(http: ClientSession, parts: Parts) -> Non
 async def test_health_in_one_word_and_its_reasons(http: ClientSession, parts: Parts) -> None:
     status, text, _ = await fetch(http, "/api/health/redis")
     assert (status, json.loads(text)["status"], json.loads(text)["reasons"]) == (200, "ok", [])
-    parts.counters["held_clients"] = 3
+    parts.plane["held"] = {"clients": 3}
     status, text, _ = await fetch(http, "/api/health/redis")
     assert (status, json.loads(text)["status"]) == (200, "degraded")
     assert json.loads(text)["reasons"] == ["3 clients wait for a master"]
-    parts.counters["upstream_up"] = 0
+    parts.plane["links"] = {"up": False}
     status, text, _ = await fetch(http, "/api/health/redis")
     assert (status, json.loads(text)["status"]) == (503, "down")
 
 
 async def test_traces_are_shown(http: ClientSession, parts: Parts) -> None:
-    parts.traced = [TRACE, {**TRACE, "trace_id": "0"}]
+    parts.traced = [trace(), trace(trace_id="0")]
     assert json.loads((await fetch(http, "/api/traces?count=1"))[1]) == {"traces": [TRACE]}
-    parts.traced.insert(0, {**TRACE, "why": ["sampled"]})
+    parts.traced.insert(0, trace(why=["sampled"]))
     (why,) = TRACE["why"]
     assert json.loads((await fetch(http, f"/api/traces?count=1&why={why}"))[1]) == {
         "traces": [TRACE]
@@ -201,7 +208,7 @@ async def test_the_document_names_every_route(http: ClientSession) -> None:
 
 
 async def test_a_live_stream(http: ClientSession, parts: Parts) -> None:
-    parts.traced = [TRACE]
+    parts.traced = [trace()]
     async with http.get("/api/events") as answer:
         events: dict[str, Any] = {}
         async with asyncio.timeout(10):
@@ -229,7 +236,7 @@ async def test_a_listener_that_does_not_read_is_left_behind(monkeypatch: Any) ->
     """Its stream ends; others go on."""
     monkeypatch.setattr("sidecar.admin.events.BACKLOG", 3)
     monkeypatch.setattr("sidecar.admin.events.EVERY", 0.02)
-    events = Events(Sources(), Recorder(), {"instance": "1"})
+    events = Events(Sources(), Recorder(), Introduction(instance="1", version="0", started=0.0))
     events.start()
     slow, quick = events.listen(), events.listen()
     assert (await anext(slow)).startswith(b"event: hello")

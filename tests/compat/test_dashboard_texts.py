@@ -9,128 +9,145 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
+from sidecar.admin.answers import Certificate, Topology
 from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import Sources
+from sidecar.policy.breaker import State
+from sidecar.policy.warmup import Phase
 from sidecar.settings.sections.operations import Admin
+from sidecar.telemetry.audit import Record
+from sidecar.telemetry.facts import (
+    HotKey,
+    HotKeys,
+    Interruption,
+    Replica,
+    Sentinel,
+    Server,
+    SpanKind,
+    Trace,
+    TraceSpan,
+    Why,
+)
+from sidecar.telemetry.snapshots import DataPlane, Snapshot, WarmStart
 from tests.harness.browser import chromium, watch, why_not
+from tests.harness.structs import filled
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=f"NO BROWSER: {why_not()}")
 
 EVIL = "<img src=x onerror=window.owned=1><script>window.owned=1</script>\"'&lt;b&gt;"
 
 
-def _trace(number: int, why: str, error: str | None) -> Mapping[str, Any]:
-    return {
-        "trace_id": f"{number:032x}",
-        "name": f"GET{EVIL}",
-        "time": time.time(),
-        "duration_ms": 250.0,
-        "why": [why],
-        "error": error,
-        "key": EVIL,
-        "spans": [_span("SERVER", 0.0, 250.0), _span("CLIENT", 100.0, 125.0)],
-    }
+def _trace(number: int, why: Why, error: str | None) -> Trace:
+    return Trace(
+        trace_id=f"{number:032x}",
+        parent_id=None,
+        name=f"GET{EVIL}",
+        time=time.time(),
+        duration_ms=250.0,
+        why=[why],
+        error=error,
+        key=EVIL,
+        spans=[_span("server", 0.0, 250.0), _span("client", 100.0, 125.0)],
+    )
 
 
-def _span(kind: str, offset: float, duration: float) -> Mapping[str, Any]:
-    times = {"offset_ms": offset, "duration_ms": duration}
-    return {"span_id": "1", "name": EVIL, "kind": kind, **times}
+def _span(kind: SpanKind, offset: float, duration: float) -> TraceSpan:
+    return TraceSpan(span_id="1", name=EVIL, kind=kind, offset_ms=offset, duration_ms=duration)
 
 
-class Lines:
-    """Traces or audit lines."""
+class Traces:
+    """The traces."""
 
-    def __init__(self, lines: list[Mapping[str, Any]]) -> None:
-        self.lines = lines
+    def __init__(self, traces: list[Trace]) -> None:
+        self.traces = traces
 
-    def recent(self, most: int, why: str = "") -> Sequence[Mapping[str, Any]]:
-        return self.lines[:most]
-
-
-TRACES = Lines([_trace(1, "failed", EVIL), _trace(2, "slow", None), _trace(3, "sampled", None)])
-AUDIT = Lines([{"time": "2026-01-01T00:00:00Z", "event": EVIL, "user": EVIL}])
-KEY = {
-    "key": EVIL,
-    "db": 1,
-    "user": EVIL,
-    "share": 0.5,
-    "rate": 10.0,
-    "reads": 10.0,
-    "writes": 0.0,
-    "hot": True,
-    "cached": False,
-}
+    def recent(self, most: int, why: str = "") -> Sequence[Trace]:
+        return self.traces[:most]
 
 
-async def _topology() -> Mapping[str, Any]:
-    sentinel = {"address": EVIL, "connected": False, "error": EVIL}
-    switch = {"at": time.time() - 60, "before": EVIL, "after": EVIL, "switched": True}
-    return {
-        "upstream": EVIL,
-        "follows_sentinels": True,
-        "phase": EVIL,
-        "master": EVIL,
-        "up": True,
-        "switches": 1,
-        "service": EVIL,
-        "replicas": [{"address": EVIL, "state": EVIL, "lag_bytes": 3, "lag_s": 1}],
-        "sentinels": [sentinel, sentinel],
-        "history": [{**switch, "seconds": 0.5}, {**switch, "switched": False, "seconds": None}],
-    }
+class Audit:
+    """The audit lines."""
+
+    def recent(self, most: int) -> Sequence[Record]:
+        return [Record(True, "2026-01-01T00:00:00Z", EVIL, user=EVIL)]
 
 
-async def _server() -> Mapping[str, Any]:
-    return {"software": EVIL, "version": EVIL, "role": EVIL, "replicas": []}
+TRACES = Traces([_trace(1, "failed", EVIL), _trace(2, "slow", None), _trace(3, "sampled", None)])
+KEY = filled(HotKey, key=EVIL, db=1, user=EVIL, share=0.5, rate=10.0, reads=10.0, hot=True)
 
 
-def _snapshot() -> Mapping[str, object]:
-    return {
-        "upstream_up": 1,
-        "latency_bounds": [0.001],
-        "breaker": {"open": 1},
-        "cache_mode": EVIL,
-        "cache_misses": {EVIL: 3},
-        "held_clients": 4,
-        "held_bytes": 4096,
-        "warm": {
-            "state": EVIL,
-            "total": 10,
-            "loaded": 4,
-            "failed": 1,
-            "duration": 0.5,
-            "sources": {EVIL: 10},
-        },
-    }
+async def _topology() -> Topology:
+    sentinel = filled(Sentinel, address=EVIL, error=EVIL)
+    switch = Interruption(at=time.time() - 60, before=EVIL, after=EVIL, switched=True, seconds=0.5)
+    lasting = msgspec.structs.replace(switch, switched=False, seconds=None)
+    return Topology(
+        upstream=EVIL,
+        follows_sentinels=True,
+        phase=EVIL,
+        master=EVIL,
+        up=True,
+        switches=1,
+        service=EVIL,
+        replicas=[Replica(address=EVIL, state=EVIL, lag_bytes=3, lag_s=1)],
+        sentinels=[sentinel, sentinel],
+        history=[switch, lasting],
+    )
 
 
-def _certificates() -> Sequence[Mapping[str, Any]]:
+async def _server() -> Server:
+    return Server(software=EVIL, version=EVIL, role=EVIL)
+
+
+def _snapshot() -> Snapshot:
+    return Snapshot(
+        data_plane=filled(
+            DataPlane,
+            links={"up": True},
+            commands={"bounds": [0.001]},
+            breaker={"state": State.OPEN},
+            cache={"mode": EVIL, "misses": {EVIL: 3}},
+            held={"clients": 4, "bytes": 4096},
+            warm=WarmStart(
+                state=Phase.LOADING,
+                total=10,
+                loaded=4,
+                failed=1,
+                duration=0.5,
+                sources={EVIL: 10},
+            ),
+        )
+    )
+
+
+def _certificates() -> Sequence[Certificate]:
     days = {"fine": 90, "soon": 3, "over": -1}
     return [
-        {
-            "use": f"{name}{EVIL}",
-            "file": EVIL,
-            "subject": EVIL,
-            "not_after": time.time() + left * 86400,
-            "seconds_left": left * 86400,
-            "error": None,
-        }
+        Certificate(
+            use=f"{name}{EVIL}",
+            file=EVIL,
+            subject=EVIL,
+            not_after=time.time() + left * 86400,
+            seconds_left=left * 86400,
+            error=None,
+        )
         for name, left in days.items()
     ]
 
 
 SOURCES = Sources(
     snapshot=_snapshot,
-    hot_keys=lambda count: {"window_s": 1.0, "keys": [KEY]},
+    hot_keys=lambda count: HotKeys(window_s=1.0, keys=[KEY]),
     topology=_topology,
     server=_server,
     certificates=_certificates,
     traces=TRACES,
-    audit=AUDIT,
+    audit=Audit(),
 )
 
 
@@ -201,7 +218,7 @@ def _look_at_the_waterfall(page: Any) -> None:
     box = bar.bounding_box()
     assert abs((box["x"] - lane["x"]) / lane["width"] - 0.4) < 0.02
     assert abs(box["width"] / lane["width"] - 0.5) < 0.02
-    TRACES.lines.insert(0, _trace(4, "slow", None))
+    TRACES.traces.insert(0, _trace(4, "slow", None))
     page.locator("#traces details").nth(2).wait_for()
     assert first.get_attribute("open") is not None
 

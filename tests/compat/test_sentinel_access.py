@@ -58,7 +58,7 @@ async def test_a_password(locked: Cluster) -> None:
     async with watching(locked.url, password="watch-secret") as watch:
         await watch.until(lambda: watch.connected(1), "connection")
     async with watching(locked.url, password="wrong") as watch:
-        await watch.until(lambda: "WRONGPASS" in watch.sentinels()[0]["error"], "the refusal")
+        await watch.until(lambda: "WRONGPASS" in watch.sentinels()[0].error, "the refusal")
 
 
 async def test_a_user(locked: Cluster) -> None:
@@ -71,7 +71,7 @@ async def test_a_user(locked: Cluster) -> None:
     async with watching(locked.url, username="asker", password="pw", poll_interval=0.05) as watch:
         assert await watch.watcher.find_master() == (HOST, locked.master.port)
         await watch.until(lambda: len(watch.named(switched=False)) >= 3, "polls")
-        assert watch.sentinels()[0]["error"] == ""
+        assert watch.sentinels()[0].error == ""
     assert "NOPERM" in await failure(locked.url, username="nobody", password="pw")
 
 

@@ -60,9 +60,9 @@ async def test_an_unknown_service(cluster: Cluster) -> None:
     assert text.startswith("no Sentinel knows the service 'other': ")
     assert text.count(" knows mymaster; ") == 3
     async with watching(cluster.url.replace("/mymaster", "/other")) as watch:
-        await watch.until(lambda: watch.sentinels()[0]["error"], "the error")
-        assert watch.sentinels()[0]["error"] == "does not know it"
-        assert watch.sentinels()[0]["connected"]
+        await watch.until(lambda: watch.sentinels()[0].error, "the error")
+        assert watch.sentinels()[0].error == "does not know it"
+        assert watch.sentinels()[0].connected
         assert watch.events == []
         with pytest.raises(DiscoveryError, match="no Sentinel knows the service"):
             await watch.watcher.replicas()
@@ -75,14 +75,14 @@ async def test_one_of_three_is_down(cluster: Cluster) -> None:
     lost.kill()
     assert await find(cluster.url) == master
     async with watching(cluster.url) as watch:
-        await watch.until(lambda: "refused" in watch.sentinel(lost).get("error", ""), "refusal")
-        assert not watch.sentinel(lost)["connected"]
+        await watch.until(lambda: "refused" in watch.sentinel(lost).error, "refusal")
+        assert not watch.sentinel(lost).connected
         await watch.until(
-            lambda: sum(one["connected"] for one in watch.sentinels()) == 2, "the others"
+            lambda: sum(one.connected for one in watch.sentinels()) == 2, "the others"
         )
         lost.start()
         await watch.until(lambda: watch.connected(3), "all connected")
-        assert watch.sentinel(lost)["error"] == ""
+        assert watch.sentinel(lost).error == ""
 
 
 async def test_the_others_are_learnt(cluster: Cluster) -> None:
@@ -90,11 +90,11 @@ async def test_the_others_are_learnt(cluster: Cluster) -> None:
     async with watching(cluster.url_of(cluster.sentinels[1])) as watch:
         await watch.until(lambda: watch.connected(3), "all learnt")
         snapshot = watch.watcher.snapshot()
-        assert snapshot["service"] == "mymaster"
-        assert snapshot["master"] == f"{HOST}:{cluster.current_master()}"
-        assert (snapshot["quorum"], snapshot["replicas"]) == (2, 2)
-        assert isinstance(snapshot["epoch"], int)
-        assert {one["address"] for one in watch.sentinels() if not one["configured"]} == {
+        assert snapshot.service == "mymaster"
+        assert snapshot.master == f"{HOST}:{cluster.current_master()}"
+        assert (snapshot.quorum, snapshot.replicas) == (2, 2)
+        assert isinstance(snapshot.epoch, int)
+        assert {one.address for one in watch.sentinels() if not one.configured} == {
             f"{HOST}:{cluster.sentinels[number].port}" for number in (0, 2)
         }
         assert await watch.watcher.find_master() == (HOST, cluster.current_master())
@@ -107,7 +107,7 @@ async def test_one_sentinel_by_two_names(cluster: Cluster) -> None:
     for _ in range(5):
         async with watching(url) as watch:
             await watch.until(
-                lambda watch=watch: watch.connected(3) and not watch.sentinel(one),  # type: ignore[misc]
+                lambda watch=watch: watch.connected(3) and not watch.knows(one),  # type: ignore[misc]
                 "three Sentinels, none of them twice",
             )
 
@@ -121,8 +121,8 @@ async def test_a_sentinel_that_left_is_forgotten(cluster: Cluster) -> None:
             for sentinel in cluster.sentinels:
                 if sentinel.running:
                     assert cluster.ask(sentinel, "SENTINEL", "RESET", "mymaster") == 1
-        await watch.until(lambda: not watch.sentinel(cluster.sentinels[2]), "one forgotten")
-        assert watch.sentinel(cluster.sentinels[1])["configured"]
+        await watch.until(lambda: not watch.knows(cluster.sentinels[2]), "one forgotten")
+        assert watch.sentinel(cluster.sentinels[1]).configured
         assert len(watch.sentinels()) == 2
 
 
@@ -141,14 +141,14 @@ async def test_asking_is_coalesced(cluster: Cluster) -> None:
 
 async def test_replicas(cluster: Cluster) -> None:
     """Before the watch and during it."""
-    expected = {(HOST, node.port) for node in cluster.nodes}
-    expected.remove((HOST, cluster.current_master()))
+    expected = {f"{HOST}:{node.port}" for node in cluster.nodes}
+    expected.remove(f"{HOST}:{cluster.current_master()}")
     async with watching(cluster.url, start=False) as watch:
         for _ in range(2):
             replicas = await watch.watcher.replicas()
             assert {replica.address for replica in replicas} == expected
             for replica in replicas:
-                assert replica.flags == ("slave",)
+                assert replica.flags == ["slave"]
                 assert (replica.link, replica.link_down) == ("ok", 0)
                 assert replica.offset is not None
                 assert replica.age is not None
@@ -184,7 +184,7 @@ async def test_a_planned_failover(cluster: Cluster) -> None:
         await watch.until(lambda: len(watch.named(switched=True)) == 3, "three announcements")
         new = cluster.current_master()
         await watch.until(
-            lambda: {one["master"] for one in watch.sentinels()} == {f"{HOST}:{new}"}, "agreement"
+            lambda: {one.master for one in watch.sentinels()} == {f"{HOST}:{new}"}, "agreement"
         )
         check_failover(watch, old, new)
         epochs: dict[int, set[tuple[str, int]]] = {}
@@ -221,14 +221,14 @@ async def test_a_switch_while_not_connected(cluster: Cluster) -> None:
     async with watching(cluster.url) as watch:
         await watch.until(lambda: watch.connected(3), "all connected")
         away.kill()
-        await watch.until(lambda: not watch.sentinel(away)["connected"], "the loss")
+        await watch.until(lambda: not watch.sentinel(away).connected, "the loss")
         await asyncio.to_thread(cluster.failover, cluster.sentinels[0])
         await watch.until(lambda: watch.named(switched=True), "the switch")
         master = f"{HOST}:{watch.named(switched=True)[0].address[1]}"
-        assert watch.sentinel(away)["master"] != master
+        assert watch.sentinel(away).master != master
         away.start()
-        await watch.until(lambda: watch.sentinel(away)["master"] == master, "its own answer")
-        assert watch.sentinel(away)["error"] == ""
+        await watch.until(lambda: watch.sentinel(away).master == master, "its own answer")
+        assert watch.sentinel(away).error == ""
 
 
 async def test_a_sentinel_that_lags(cluster: Cluster) -> None:
@@ -238,10 +238,8 @@ async def test_a_sentinel_that_lags(cluster: Cluster) -> None:
         await watch.until(lambda: watch.connected(3), "all connected")
         await asyncio.to_thread(cluster.failover, cluster.sentinels[0])
         await watch.until(lambda: len(watch.named(switched=True)) == 3, "three announcements")
-        await watch.until(
-            lambda: len({one["epoch"] for one in watch.sentinels()}) == 1, "one epoch"
-        )
-        newest = watch.watcher.snapshot()["epoch"]
+        await watch.until(lambda: len({one.epoch for one in watch.sentinels()}) == 1, "one epoch")
+        newest = watch.watcher.snapshot().epoch
         assert isinstance(newest, int)
         stale = cluster.sentinels[1]
         monitor = ("SENTINEL", "MONITOR", "mymaster", HOST, old, 2)
@@ -257,9 +255,9 @@ async def test_a_sentinel_that_lags(cluster: Cluster) -> None:
             assert cluster.ask(stale, "SENTINEL", "SET", "mymaster", *setting) == "OK"
             watch.watcher.ask()
             await watch.until(lambda: lagging in watch.events, "the old master, of epoch 0")
-        assert watch.watcher.snapshot()["epoch"] == newest
+        assert watch.watcher.snapshot().epoch == newest
         new = watch.named(switched=True)[0].address
-        assert watch.watcher.snapshot()["master"] == f"{HOST}:{new[1]}"
+        assert watch.watcher.snapshot().master == f"{HOST}:{new[1]}"
         # Outvoted, and of two that disagree the one with the older epoch.
         assert await find(cluster.url) == new
         assert await find(cluster.url_of(stale, cluster.sentinels[2])) == new
@@ -274,12 +272,12 @@ async def test_a_sentinel_that_hangs(cluster: Cluster) -> None:
         hung.pause()
         try:
             watch.watcher.ask()
-            await watch.until(lambda: watch.sentinel(hung)["error"], "that it hangs")
-            assert watch.sentinel(hung)["error"] in ("no longer answers", "no answer within 0.2 s")
-            assert not watch.sentinel(hung)["connected"]
+            await watch.until(lambda: watch.sentinel(hung).error, "that it hangs")
+            assert watch.sentinel(hung).error in ("no longer answers", "no answer within 0.2 s")
+            assert not watch.sentinel(hung).connected
         finally:
             hung.resume()
-        await watch.until(lambda: not watch.sentinel(hung)["error"], "its recovery")
+        await watch.until(lambda: not watch.sentinel(hung).error, "its recovery")
         assert watch.connected(3)
 
 
@@ -290,7 +288,7 @@ async def test_a_sentinel_nobody_asks_is_noticed_to_hang(cluster: Cluster) -> No
         await watch.until(lambda: watch.connected(3), "all connected")
         hung.pause()
         try:
-            await watch.until(lambda: watch.sentinel(hung)["error"], "that it hangs")
+            await watch.until(lambda: watch.sentinel(hung).error, "that it hangs")
         finally:
             hung.resume()
 

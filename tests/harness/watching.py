@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -13,6 +13,7 @@ from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.policy.topology import Event, MasterNamed
 from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import Endpoint, parse_upstream
+from sidecar.telemetry import facts
 
 from .sentinels import SentinelProcess
 
@@ -48,18 +49,22 @@ class Watch:
             state = f"{self.watcher.snapshot()}\n{self.events}"
             raise AssertionError(f"not within {DEADLINE} s: {what}\n{state}") from None
 
-    def sentinels(self) -> list[dict[str, Any]]:
+    def sentinels(self) -> Sequence[facts.Sentinel]:
         """As the snapshot shows them."""
-        return cast(list[dict[str, Any]], self.watcher.snapshot()["sentinels"])
+        return self.watcher.snapshot().sentinels
 
-    def sentinel(self, process: SentinelProcess) -> Mapping[str, Any]:
+    def knows(self, process: SentinelProcess) -> bool:
+        """Whether this one is among them."""
+        return f"{HOST}:{process.port}" in {one.address for one in self.sentinels()}
+
+    def sentinel(self, process: SentinelProcess) -> facts.Sentinel:
         """One of them."""
-        address = f"{HOST}:{process.port}"
-        return next((one for one in self.sentinels() if one["address"] == address), {})
+        (found,) = [s for s in self.sentinels() if s.address == f"{HOST}:{process.port}"]
+        return found
 
     def connected(self, number: int) -> bool:
         """Whether there are so many, and all of them have named a master."""
-        states = [one["connected"] and one["master"] is not None for one in self.sentinels()]
+        states = [one.connected and one.master is not None for one in self.sentinels()]
         return len(states) == number and all(states)
 
     def named(self, *, switched: bool) -> list[MasterNamed]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.proxy.server_info import facts_of
+from sidecar.telemetry.facts import Replica
 
 
 def test_facts_of_a_master() -> None:
@@ -15,13 +16,13 @@ def test_facts_of_a_master() -> None:
         "slave1:ip=::1,port=6380,state=wait_bgsave,offset=0,lag=0\r\n"
         "master_repl_offset:100\r\n"
     )
-    assert (facts["software"], facts["version"], facts["role"]) == ("valkey", "9.1.2", "master")
-    assert facts["replicas"] == [
-        {"address": "10.0.0.2:6379", "state": "online", "lag_bytes": 10, "lag_s": 1},
-        {"address": "[::1]:6380", "state": "wait_bgsave", "lag_bytes": 100, "lag_s": 0},
+    assert (facts.software, facts.version, facts.role) == ("valkey", "9.1.2", "master")
+    assert facts.replicas == [
+        Replica(address="10.0.0.2:6379", state="online", lag_bytes=10, lag_s=1),
+        Replica(address="[::1]:6380", state="wait_bgsave", lag_bytes=100, lag_s=0),
     ]
 
 
 @pytest.mark.parametrize("info", ["", "role", "connected_slaves:many", "connected_slaves:3\nx:y"])
 def test_facts_of_what_is_no_info(info: str) -> None:
-    assert facts_of(info)["replicas"] == []
+    assert facts_of(info).replicas == []

@@ -4,75 +4,87 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from enum import Enum
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from prometheus_client.registry import CollectorRegistry
 
 from sidecar.core.stats import bucket_bounds
-from sidecar.telemetry.exposition import EXEMPLARS_KEY, Exposition, wants_openmetrics
-from sidecar.telemetry.metrics import BOUNDS_KEY, METRICS, SnapshotCollector
+from sidecar.telemetry.exposition import Exposition, wants_openmetrics
+from sidecar.telemetry.snapshots import DataPlane, Exemplar, Latency, Snapshot
+from tests.harness.structs import filled
+from tests.telemetry.oracle import registry
 
 BOUNDS = bucket_bounds()
 LABELS = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=8)
-NUMBERS = st.integers(0, 1 << 60) | st.floats(0, 1e300)
+INTEGERS = st.integers(0, 1 << 60)
+NUMBERS = INTEGERS | st.floats(0, 1e300)
+COUNTS = st.lists(st.integers(0, 1 << 40), min_size=len(BOUNDS) + 1, max_size=len(BOUNDS) + 1)
+SIMPLE = {int: INTEGERS, float: NUMBERS, bool: st.booleans(), str: LABELS, type(None): st.none()}
 
 
-def values() -> st.SearchStrategy[dict[str, object]]:
-    """Snapshots with any of the metrics in them."""
-    histogram = st.tuples(
-        st.lists(st.integers(0, 1 << 40), min_size=len(BOUNDS) + 1, max_size=len(BOUNDS) + 1),
-        st.floats(0, 1e9),
-    )
-    keys: dict[str, st.SearchStrategy[object]] = {BOUNDS_KEY: st.just(BOUNDS)}
-    for declared in METRICS:
-        if declared.type == "histogram":
-            keys[declared.key] = st.dictionaries(LABELS, histogram, max_size=2)
-        elif declared.keys:
-            keys |= dict.fromkeys(declared.keys.values(), NUMBERS)
-        elif declared.key:
-            several = declared.label.count(",") + 1
-            of: st.SearchStrategy[object] = LABELS
-            if several > 1:
-                of = st.tuples(*[LABELS] * several)
-            labelled = st.dictionaries(of, NUMBERS, max_size=3)
-            keys[declared.key] = labelled if declared.label else NUMBERS
-    return st.fixed_dictionaries({}, optional=keys)
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    """Anything that a field of this type can be."""
+    if kind in SIMPLE:
+        return SIMPLE[kind]
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return st.sampled_from(kind)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = {
+            field.name: FIXED[field.name] if field.name in FIXED else values(field.type)
+            for field in msgspec.structs.fields(kind)
+        }
+        return st.builds(kind, **fields)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return st.tuples(*map(values, arguments))
+    if origin in (Union, UnionType):
+        return st.one_of(*map(values, arguments))
+    assert issubclass(origin, Mapping), kind
+    return st.dictionaries(*map(values, arguments), max_size=2)
 
 
-def registry(snapshot: Mapping[str, object]) -> CollectorRegistry:
-    made = CollectorRegistry(auto_describe=False)
-    made.register(SnapshotCollector(lambda: snapshot))
-    return made
+# The parts of a histogram fit together; exemplars have a test of their own.
+FIXED: Mapping[str, st.SearchStrategy[Any]] = {
+    "bounds": st.just(BOUNDS),
+    "counts": COUNTS,
+    "exemplars": st.just({}),
+}
+SNAPSHOTS = values(Snapshot)
 
 
-@given(values())
-def test_the_same_as_prometheus_client(snapshot: dict[str, object]) -> None:
-    snapshot.setdefault(BOUNDS_KEY, BOUNDS)
+@settings(deadline=None)  # the other side is slow
+@given(SNAPSHOTS)
+def test_the_same_as_prometheus_client(snapshot: Snapshot) -> None:
     ours = Exposition(lambda: snapshot, process=False)
     for _ in range(2):  # what is kept of the first is used by the second
         text = ours.render().decode()
-        theirs = generate_latest(registry(snapshot)).decode()
+        theirs = generate_latest(registry(lambda: snapshot)).decode()
         assert list(parse_text(text)) == list(parse_text(theirs))
         text = ours.render(openmetrics=True).decode()
-        theirs = generate_openmetrics(registry(snapshot)).decode()
+        theirs = generate_openmetrics(registry(lambda: snapshot)).decode()
         assert list(parse_openmetrics(text)) == list(parse_openmetrics(theirs))
 
 
 def test_exemplars() -> None:
     counts = [0] * len(BOUNDS) + [1]
     counts[3] = 2
-    snapshot = {
-        BOUNDS_KEY: BOUNDS,
-        "latency": {"string": (counts, 9.5)},
-        EXEMPLARS_KEY: {"string": {3: ("4bf92f3577b34da6", "00f0", 3.5e-06, 1795411762.25)}},
-    }
-    ours = Exposition(lambda: snapshot, process=False)
+    exemplar = Exemplar("4bf92f3577b34da6", "00f0", 3.5e-06, 1795411762.25)
+    latency = {"string": Latency(counts=counts, seconds=9.5)}
+    plane = filled(
+        DataPlane,
+        commands={"latency": latency, "bounds": BOUNDS},
+        tracing={"exemplars": {"string": {3: exemplar}}},
+    )
+    ours = Exposition(lambda: Snapshot(data_plane=plane), process=False)
     assert b"trace_id" not in ours.render()
     families = parse_openmetrics(ours.render(openmetrics=True).decode())
     (marked,) = [s for family in families for s in family.samples if s.exemplar]
@@ -82,7 +94,7 @@ def test_exemplars() -> None:
 
 
 def test_the_process_is_there() -> None:
-    ours = Exposition(dict)
+    ours = Exposition(Snapshot)
     assert b"process_resident_memory_bytes " in ours.render()
     names = {family.name for family in parse_openmetrics(ours.render(openmetrics=True).decode())}
     assert {"process_cpu_seconds", "process_open_fds", "sidecar_build_info"} <= names

@@ -1,51 +1,78 @@
 """Metrics: names follow the conventions, values follow the snapshot, gaps are tolerated."""
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
+import msgspec
 import pytest
-from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sidecar.telemetry.metrics import METRICS, registry
+from sidecar.telemetry.exposition import Exposition
+from sidecar.telemetry.metrics import METRICS
+from sidecar.telemetry.snapshots import (
+    Cache,
+    Clients,
+    Commands,
+    DataPlane,
+    Failover,
+    HotKeyCounts,
+    Latency,
+    Lines,
+    Links,
+    Process,
+    SentinelCounts,
+    Snapshot,
+    Tracing,
+    WarmStart,
+)
+from tests.harness.structs import filled
 
-FULL: dict[str, object] = {
-    "clients_active": 3,
-    "clients_total": 10,
-    "clients_rejected": 1,
-    "clients_closed": {"client": 6, "output_limit": 1},
-    "client_bytes_in": 100,
-    "client_bytes_out": 200,
-    "upstream_bytes_in": 300,
-    "upstream_bytes_out": 400,
-    "upstream_up": 1,
-    "links_shared": 1,
-    "links_dedicated": 2,
-    "links_idle": 4,
-    "reconnects": 5,
-    "protocol_errors": 6,
-    "errors_local": 7,
-    "commands": {"get": 8, "set": 9},
-    "replies_error": {"get": 1},
-    "latency": {"get": ([1, 2, 0, 4], 1.5)},
-    "latency_bounds": [0.0001, 0.001, 0.01],
-}
+ONE = {"one": 1}
+KEY = {("user", "0", "key"): 0.5}
+LATENCY = Latency(counts=[1, 2, 0, 4], seconds=1.5)
+FULL = Snapshot(
+    process=filled(Process, lines={"log": Lines(written=1, dropped=0)}),
+    sentinels=filled(SentinelCounts, replicas=2),
+    data_plane=filled(
+        DataPlane,
+        clients=filled(Clients, connected=3, closed={"client": 6, "output_limit": 1}),
+        links=filled(Links, up=True, shared=1, dedicated=2, idle=4, sent_bytes=400),
+        commands=filled(
+            Commands,
+            calls={"get": 8, "set": 9},
+            errors=ONE,
+            latency={"get": LATENCY},
+            bounds=[0.0001, 0.001, 0.01],
+        ),
+        cache=filled(Cache, misses=ONE, checks=ONE, proof_age=0.1),
+        hot_keys=filled(HotKeyCounts, shares=KEY, rates=KEY),
+        warm=filled(WarmStart),
+        tracing=filled(Tracing, commands=ONE, spans_dropped=ONE),
+        failover=filled(Failover, last_switch=1.0, last_interruption=2.0),
+        certificates=ONE,
+    ),
+)
 
 
-def _labelled(label: str) -> dict[object, int]:
-    names = label.split(",")
-    return {"one" if len(names) == 1 else tuple(names): 1}
+def gaps(struct: msgspec.Struct) -> Iterator[tuple[str, Any]]:
+    """Copies of a struct without one of its optional values, and the path of what is missing."""
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        if "None" in str(field.type) or not field.required:
+            absent = None if "None" in str(field.type) else {}
+            yield field.name, msgspec.structs.replace(struct, **{field.name: absent})
+        if isinstance(value, msgspec.Struct):
+            for path, rest in gaps(value):
+                copy = msgspec.structs.replace(struct, **{field.name: rest})
+                yield f"{field.name}.{path}", copy
 
 
-# The rest of the table, one value each.
-for _metric in METRICS:
-    for _key in _metric.keys.values() or [_metric.key]:
-        if _key:
-            _one = _labelled(_metric.label) if _metric.label and not _metric.keys else 1
-            FULL.setdefault(_key, _one)
+GAPS = dict(gaps(FULL))
 
 
-def scrape(snapshot: dict[str, object]) -> dict[str, float]:
-    text = generate_latest(registry(lambda: snapshot)).decode()
+def scrape(snapshot: Snapshot) -> dict[str, float]:
+    text = Exposition(lambda: snapshot).render().decode()
     return {
         f"{sample.name}{{{','.join(f'{k}={v}' for k, v in sample.labels.items())}}}": sample.value
         for family in text_string_to_metric_families(text)
@@ -53,7 +80,7 @@ def scrape(snapshot: dict[str, object]) -> dict[str, float]:
     }
 
 
-def test_every_key_of_the_snapshot_is_shown() -> None:
+def test_everything_in_the_snapshot_is_shown() -> None:
     samples = scrape(FULL)
     assert samples["sidecar_client_connections{}"] == 3
     assert samples["sidecar_client_connections_closed_total{reason=output_limit}"] == 1
@@ -74,24 +101,28 @@ def test_histogram_buckets_are_cumulative() -> None:
     assert samples[f"{name}_sum{{family=get}}"] == 1.5
 
 
-@pytest.mark.parametrize("missing", sorted(FULL))
-def test_a_missing_key_leaves_out_its_metric_only(missing: str) -> None:
-    rest = {key: value for key, value in FULL.items() if key != missing}
+def test_the_gaps_are_all_gaps() -> None:
+    assert {"process", "data_plane", "data_plane.cache.proof_age", "sentinels.replicas"} <= {*GAPS}
+    assert len(GAPS) > 12
+
+
+@pytest.mark.parametrize("missing", sorted(GAPS))
+def test_what_is_missing_leaves_out_its_metrics_only(missing: str) -> None:
     shown = {name for name in scrape(FULL) if name.startswith("sidecar_")}
-    assert {name for name in scrape(rest) if name.startswith("sidecar_")} < shown
+    assert {name for name in scrape(GAPS[missing]) if name.startswith("sidecar_")} < shown
 
 
 def test_an_empty_snapshot_still_says_what_runs() -> None:
-    samples = scrape({})
+    samples = scrape(Snapshot())
     assert any(name.startswith("sidecar_build_info{version=") for name in samples)
     assert "process_resident_memory_bytes{}" in samples
 
 
-def test_registering_takes_no_snapshot() -> None:
-    def fail() -> dict[str, object]:
+def test_making_it_takes_no_snapshot() -> None:
+    def fail() -> Snapshot:
         raise AssertionError("a snapshot was taken")
 
-    registry(fail)
+    Exposition(fail)
 
 
 def test_names_follow_the_conventions() -> None:

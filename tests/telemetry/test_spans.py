@@ -115,11 +115,11 @@ class TestAttributes:
     def test_as_plain_values(self) -> None:
         made = of_command(record(why=trace.SLOW | trace.FAILED, error="ERR"), ZERO, CLIENT, SERVER,
                           "k")  # fmt: skip
-        shown = made.as_dict()
-        assert shown["why"] == ["slow", "failed"]
-        assert (shown["duration_ms"], shown["error"], shown["key"]) == (0.3, "ERR", "k")
-        assert (shown["client"], shown["server"]) == ("10.0.0.9:4000", "db:6379")
-        assert [span["offset_ms"] for span in shown["spans"]] == [0.0, 0.03]  # type: ignore[attr-defined]
+        shown = made.shown()
+        assert list(shown.why) == ["slow", "failed"]
+        assert (shown.duration_ms, shown.error, shown.key) == (0.3, "ERR", "k")
+        assert (shown.client, shown.server) == ("10.0.0.9:4000", "db:6379")
+        assert [span.offset_ms for span in shown.spans] == [0.0, 0.03]
 
 
 class Stuck(SpanExporter):
@@ -164,16 +164,16 @@ class TestExport:
         assert call.parent.span_id == top.context.span_id
         assert top.resource.attributes["service.name"] == "name"
         assert not top.status.is_ok
-        assert export.snapshot() == {"exported": 2, "dropped": {"queue": 0, "export": 0}}
+        assert (export.exported, export.dropped) == (2, {"queue": 0, "export": 0})
 
     async def test_full(self, stuck: Stuck) -> None:
         export = SpanExport("http://nowhere", "name", "1")
         given = sum(export.give(spans()) for _ in range(span_export.QUEUE))
         assert given == span_export.QUEUE // 2
-        assert export.snapshot()["dropped"] == {"queue": span_export.QUEUE, "export": 0}
+        assert export.dropped == {"queue": span_export.QUEUE, "export": 0}
         stuck.go.set()
         await export.close(20.0)
-        assert export.snapshot()["exported"] == len(stuck.got) == span_export.QUEUE
+        assert export.exported == len(stuck.got) == span_export.QUEUE
 
     async def test_failed(self, stuck: Stuck) -> None:
         export = SpanExport("http://nowhere", "name", "1")
@@ -181,7 +181,7 @@ class TestExport:
         stuck.go.set()
         export.give(spans())
         await export.close(10.0)
-        assert export.snapshot() == {"exported": 0, "dropped": {"queue": 0, "export": 2}}
+        assert (export.exported, export.dropped) == (0, {"queue": 0, "export": 2})
 
     async def test_closing_does_not_wait_for_ever(self, stuck: Stuck) -> None:
         export = SpanExport("http://nowhere", "name", "1")

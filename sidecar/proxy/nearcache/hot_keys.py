@@ -8,8 +8,7 @@ cache where there is one; it is not known here what is done with it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -18,6 +17,7 @@ from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.identity import Identity
 from sidecar.settings.sections.cache import HotKeys as Settings
+from sidecar.telemetry import facts, snapshots
 
 log = structlog.get_logger()
 
@@ -111,20 +111,20 @@ class HotKeyDetector:
         user = self._tenants[tenant][0] if tenant < len(self._tenants) else None
         return (user or b"default").decode("utf-8", "replace")
 
-    def top(self, most: int) -> Sequence[Mapping[str, Any]]:
+    def top(self, most: int) -> Sequence[facts.HotKey]:
         """The hottest keys first. Rates per second; binary keys as redis-cli shows them."""
         return [
-            {
-                "key": shown(key),
-                "db": self._db(tenant),
-                "user": self._user(tenant),
-                "share": round(share, 6),
-                "rate": round(rate, 1),
-                "reads": round(reads, 1),
-                "writes": round(writes, 1),
-                "hot": hot,
-                "cached": self._cached(key),
-            }
+            facts.HotKey(
+                key=shown(key),
+                db=self._db(tenant),
+                user=self._user(tenant),
+                share=round(share, 6),
+                rate=round(rate, 1),
+                reads=round(reads, 1),
+                writes=round(writes, 1),
+                hot=hot,
+                cached=self._cached(key),
+            )
             for tenant, key, share, rate, reads, writes, hot in self.detector.top(most)
         ]
 
@@ -133,18 +133,20 @@ class HotKeyDetector:
         rows = self.detector.top(1)
         return float(rows[0][2]) if rows else 0.0
 
-    def snapshot(self) -> Mapping[str, Any]:
+    def snapshot(self) -> snapshots.HotKeyCounts:
         """Counters and gauges."""
-        found = {**self.detector.stats(), "events": self.events, "window_s": self.settings.window}
-        found["top_share"] = self.top_share()
-        if self.settings.metrics:
-            rows = [
-                ((self._user(tenant), str(self._db(tenant)), shown(key)), share, rate)
-                for tenant, key, share, rate, *_ in self.detector.top(self.settings.metrics)
-            ]
-            found["shares"] = {labels: share for labels, share, _ in rows}
-            found["rates"] = {labels: rate for labels, _, rate in rows}
-        return found
+        counts, most = self.detector.stats(), self.settings.metrics
+        named = [
+            ((self._user(tenant), str(self._db(tenant)), shown(key)), share, rate)
+            for tenant, key, share, rate, *_ in (self.detector.top(most) if most else ())
+        ]
+        return snapshots.HotKeyCounts(
+            hot=counts["hot"],
+            samples=counts["sampled"],
+            top_share=self.top_share(),
+            shares={labels: share for labels, share, _ in named} if most else None,
+            rates={labels: rate for labels, _, rate in named} if most else None,
+        )
 
 
 _ESCAPES = {

@@ -13,9 +13,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import hiredis
 import structlog
@@ -33,6 +32,7 @@ from sidecar.proxy.nearcache.space import Space, SpaceKey
 from sidecar.proxy.tasks import Tasks
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.sections.cache import Cache
+from sidecar.telemetry import snapshots
 
 log = structlog.get_logger()
 
@@ -258,19 +258,30 @@ class NearCacheKeeper:
                 space.link.end()
                 space.link = None
 
-    def snapshot(self) -> Mapping[str, Any]:
-        """Counters and gauges, for metrics and the admin page; ages in seconds."""
+    def snapshot(self) -> snapshots.Cache:
+        """Counters and gauges."""
         now = time.monotonic()
         ages = [self.cache.proof_age(space.number, now) for space in self.spaces.values()]
-        known = [age for age in ages if age is not None]
-        return {
-            **self.cache.snapshot(),
-            "mode": self.settings.mode if self.usable else "unavailable",
-            "spaces": len(self.spaces),
-            "spaces_tracked": sum(1 for space in self.spaces.values() if space.link is not None),
-            "generations_lost": self.lost,
-            "proof_age": max(known, default=None),
-        }
+        counts = self.cache.snapshot()
+        return snapshots.Cache(
+            mode=self.settings.mode if self.usable else "unavailable",
+            entries=counts["entries"],
+            bytes=counts["bytes"],
+            limit_bytes=counts["budget"],
+            hits=counts["hits"],
+            observed_hits=counts["observed_hits"],
+            misses=counts["misses"],
+            checks=counts["checks"],
+            fills=counts["fills"],
+            stored=counts["stored"],
+            evictions=counts["evicted"],
+            expirations=counts["expired"],
+            invalidations_own=counts["invalidated_here"],
+            invalidations_server=counts["invalidated_pushed"],
+            flushes=counts["flushed"],
+            connections_lost=self.lost,
+            proof_age=max((age for age in ages if age is not None), default=None),
+        )
 
 
 def _new_enough(hello: bytes | None) -> bool:

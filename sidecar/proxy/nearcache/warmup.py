@@ -15,7 +15,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Any
 
 import structlog
 
@@ -30,6 +29,7 @@ from sidecar.proxy.nearcache.sources import Sources
 from sidecar.proxy.nearcache.space import Space, SpaceKey
 from sidecar.proxy.tasks import Tasks
 from sidecar.settings.schema import Settings
+from sidecar.telemetry import snapshots
 
 log = structlog.get_logger()
 
@@ -110,17 +110,17 @@ class Warmup:
         """Whether clients need not wait for it."""
         return self._machine is not None and self._machine.ready(time.monotonic())
 
-    def snapshot(self) -> Mapping[str, Any]:
-        """Counters and gauges; the duration in seconds."""
+    def snapshot(self) -> snapshots.WarmStart:
+        """Counters and gauges."""
         machine = self._machine or self._new()
-        return {
-            "state": machine.phase.value,
-            "total": machine.total,
-            "loaded": machine.loaded,
-            "failed": machine.failed,
-            "duration": machine.duration(time.monotonic()),
-            "sources": dict(self._counts),
-        }
+        return snapshots.WarmStart(
+            state=machine.phase,
+            total=machine.total,
+            loaded=machine.loaded,
+            failed=machine.failed,
+            duration=machine.duration(time.monotonic()),
+            sources=dict(self._counts),
+        )
 
     def _new(self) -> WarmUp:
         settings = self.settings

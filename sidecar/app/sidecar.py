@@ -1,10 +1,8 @@
-"""The composition root: the only module that knows everybody.
+"""The parts of one running sidecar: started in order, joined, stopped in reverse.
 
-`run` starts the parts in the order they depend on each other (admin endpoint, embedded server,
-proxy), serves until SIGTERM or SIGINT, and stops them in reverse: readiness turns false, the
-proxy stops accepting and drains, everything is closed. Each part is handed what it needs; none
-imports another. Errors of starting are translated here, once, into `StartError` with one line:
-what failed, for what, and what to do.
+Each part is handed what it needs (admin endpoint, embedded server, Sentinel watcher, proxy); none
+imports another. When the sidecar ends, readiness turns false, the proxy stops accepting and drains,
+and everything is closed. Errors of starting become a `StartError` here, once.
 """
 
 from __future__ import annotations
@@ -14,57 +12,33 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
 import structlog
-import uvloop
 
 from sidecar import __version__
-from sidecar.admin.middleware import audited
+from sidecar.admin.audited_calls import audited
+from sidecar.admin.parts import Parts
 from sidecar.admin.server import AdminServer
+from sidecar.app.joints import WatchedSentinels, reload_or_refuse
+from sidecar.app.reload import read_certificates
+from sidecar.app.startup import StartError, advice, banner, find_master, reason, watcher_of
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.server import Proxy
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
-from sidecar.startup import StartError, advice, banner, find_master, reason, watcher_of
 from sidecar.telemetry import logs, progress
 from sidecar.telemetry.audit import Audit, AuditError
 from sidecar.telemetry.looplag import LoopLag
-from sidecar.view import View
+from sidecar.telemetry.snapshots import Process
 
 log = structlog.get_logger()
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-
-def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StartError."""
-    logs.configure(settings.log.format, settings.log.level, blocking=settings.log.blocking)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
-    finally:
-        logs.close()
-
-
-async def serve(settings: Settings) -> None:
-    """`run`, on the running loop, which must be the main thread's. Raises StartError."""
-    sidecar = _Sidecar(settings)
-    loop = asyncio.get_running_loop()
-    for number in SIGNALS:
-        loop.add_signal_handler(number, sidecar.on_signal, number)
-    loop.add_signal_handler(signal.SIGHUP, sidecar.on_reload)
-    try:
-        await sidecar.serve()
-    finally:
-        for number in (*SIGNALS, signal.SIGHUP):
-            loop.remove_signal_handler(number)
-
-
-class _Sidecar:
+class Sidecar:
     """The parts of one running sidecar, and what has been asked of it."""
 
     def __init__(self, settings: Settings) -> None:
@@ -73,7 +47,7 @@ class _Sidecar:
         self.embedded: EmbeddedServer | None = None
         self.proxy: Proxy | None = None
         self.watcher: SentinelWatcher | None = None
-        self.view = View(settings, self.end, self.reload, self.counts)
+        self.parts = Parts(settings, self.end, reload_or_refuse(self.reload), self.counts)
         self.failure = ""
         self.stop = asyncio.Event()
         self.lag = LoopLag()
@@ -101,7 +75,7 @@ class _Sidecar:
     def reload(self) -> list[str]:
         """Read the certificates again; says whose. Raises OSError (ssl.SSLError): none is new."""
         try:
-            read = self._read_certificates()
+            read = read_certificates(self.settings, self.proxy, self.admin)
         except (OSError, ssl.SSLError) as error:
             log.error("certificates were not reloaded", error=reason(error))
             self._note_reload("failed", reason(error))
@@ -120,21 +94,9 @@ class _Sidecar:
             log.error("audit stream not opened anew", error=str(error))
         self.audit.note("reload", result, detail)
 
-    def _read_certificates(self) -> list[str]:
-        if self.proxy is None:
-            return []
-        self.proxy.reload_certificates()
-        sentinel = self.settings.sentinel.tls == "on"
-        read = {
-            "listen.tls": any(listener.tls for listener in self.settings.listeners),
-            "upstream.tls": self.settings.upstream_endpoint.tls or sentinel,
-            "admin.tls": self.admin is not None and self.admin.reload(),
-        }
-        return [section for section, used in read.items() if used]
-
     def end(self) -> None:
         """End in order."""
-        self.view.serving = False
+        self.parts.serves_no_more()
         self.stop.set()
 
     def on_embedded_exit(self, reason: str) -> None:
@@ -147,12 +109,13 @@ class _Sidecar:
         watching = asyncio.create_task(self.lag.watch())
         try:
             if await self._unless_stopped(self._start()):
-                self.view.serving = True
+                assert self.proxy is not None
+                self.parts.serves(self.proxy.report, self.proxy.flush_cache)
                 self._announce()
                 await self.stop.wait()
                 await self._drain()
         finally:
-            self.view.serving = False
+            self.parts.serves_no_more()
             watching.cancel()
             await self._close()
         if self.failure:
@@ -176,16 +139,17 @@ class _Sidecar:
             task.result()
         return finished
 
-    def counts(self) -> Mapping[str, object]:
+    def counts(self) -> Process:
         """What the process counts by itself, for the metrics."""
-        values: dict[str, object] = {"loop_lag": self.lag.longest()}
-        values.update(logs.counts(self.audit.counts() if self.audit is not None else None))
-        return values
+        lines = {"log": logs.lines()}
+        if self.audit is not None:
+            lines["audit"] = self.audit.lines()
+        return Process(loop_lag=self.lag.longest(), lines=lines, suppressed=logs.suppressed())
 
     def _start_audit(self) -> None:
         if self.settings.audit.file:
             try:
-                self.audit = self.view.audit.source = Audit(self.settings.audit.file)
+                self.audit = self.parts.audit = Audit(self.settings.audit.file)
             except AuditError as error:
                 raise StartError(str(error)) from error
             self.audit.note("started", detail=__version__)
@@ -196,7 +160,7 @@ class _Sidecar:
         upstream = self.settings.upstream_endpoint
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
-        self.proxy = self.view.proxy = proxy = Proxy(
+        self.proxy = proxy = Proxy(
             self.settings,
             upstream,
             audit=self.audit,
@@ -206,7 +170,7 @@ class _Sidecar:
             master = None
             if upstream.kind == "sentinel":
                 self.watcher = watcher_of(self.settings, upstream, proxy.on_sentinel_event)
-                self.view.watcher = self.watcher
+                self.parts.sentinels = WatchedSentinels(self.watcher)
                 master = await find_master(self.watcher, self.settings.upstream)
                 self.watcher.start()
             await proxy.start(master, self.watcher)
@@ -227,8 +191,8 @@ class _Sidecar:
         try:
             admin = AdminServer(
                 self.settings.admin,
-                self.view.sources(),
-                self.view.actions(),
+                self.parts.sources(),
+                self.parts.actions(),
                 around=[audited(self.audit)] if self.audit is not None else [],
             )
             await admin.start()

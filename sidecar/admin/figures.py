@@ -1,0 +1,251 @@
+"""The figures of the admin page and of `/api/stats`: what is now, totals, and one point a second.
+
+One struct for each JSON object, as in answers.py, and `gauges`, which makes the figures of now from
+a snapshot. Rates are per second; null means that a value is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from sidecar.policy.breaker import State
+from sidecar.telemetry.snapshots import Cache, Frozen, Held, Snapshot, WarmStart
+
+BreakerState = Literal["closed", "open", "half-open", "unknown"]
+
+# The last minutes
+
+
+class Percentiles(Frozen, frozen=True):
+    """Latencies in seconds; null if there was no command."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+    p999: float | None
+
+
+class Point(Percentiles, frozen=True):
+    """One second: its rates and levels, and the percentiles of its latencies. `t` is its time in
+    milliseconds since 1970, and unique."""
+
+    t: int
+    commands: float
+    hits: float
+    misses: float
+    errors: float
+    local_errors: float
+    uncertain: float
+    bytes_in: float
+    bytes_out: float
+    clients: int
+    held: int
+    held_bytes: int
+    cache_bytes: int
+    cache_entries: int
+
+
+class Recent(Percentiles, frozen=True):
+    """Mean rates of some seconds; each percentile is that of the worst second."""
+
+    commands: float | None
+    errors: float | None
+    hit_ratio: float | None
+
+
+# Figures of now
+
+
+class LinksNow(Frozen, frozen=True):
+    """Connections to the upstream, by what they are used for."""
+
+    shared: int
+    dedicated: int
+    idle: int
+
+
+class BreakerNow(Frozen, frozen=True):
+    """The circuit breaker, and how often it has opened."""
+
+    state: BreakerState
+    opened: int
+
+
+class CacheNow(Frozen, frozen=True):
+    """The near cache; misses by reason."""
+
+    mode: str
+    entries: int
+    bytes: int
+    limit_bytes: int
+    hits: int
+    misses: Mapping[str, int]
+    evictions: int
+    proof_age_s: float | None
+
+
+class Totals(Frozen, frozen=True):
+    """Counted since the start."""
+
+    commands: int
+    errors: int
+    local_errors: int
+    uncertain: int
+    clients: int
+    rejected: int
+    reconnects: int
+    switches: int
+
+
+class Gauges(Frozen, frozen=True):
+    """What is now, and totals since the start."""
+
+    serving: bool
+    clients: int
+    links: LinksNow
+    held: Held
+    breaker: BreakerNow
+    cache: CacheNow
+    totals: Totals
+    warm: WarmStart | None
+
+
+class Introduction(Frozen, frozen=True):
+    """Which run of the sidecar answers; `instance` is different after each start."""
+
+    instance: str
+    version: str
+    started: float
+
+
+class Stats(Gauges, frozen=True):
+    """Figures of now, totals, and the latest points, the oldest first."""
+
+    instance: str
+    version: str
+    started: float
+    uptime_s: float
+    last_minute: Recent
+    points: Sequence[Point]
+
+
+# Events of the live stream
+
+
+class Hello(Introduction, frozen=True):
+    """The first event: which run of the sidecar this is, and the points so far."""
+
+    points: Sequence[Point]
+
+
+class StatsEvent(Gauges, frozen=True):
+    """Figures of now, with the point of this second."""
+
+    point: Point | None
+
+
+class BreakerEvent(Frozen, frozen=True):
+    """The circuit breaker has changed its state."""
+
+    state: BreakerState
+    before: BreakerState
+
+
+class SwitchEvent(Frozen, frozen=True):
+    """The master has changed, or the upstream is reachable or not."""
+
+    switches: int
+    up: bool
+
+
+# From a snapshot
+
+
+_BREAKER: Mapping[State, BreakerState] = {
+    State.CLOSED: "closed",
+    State.OPEN: "open",
+    State.HALF_OPEN: "half-open",
+}
+
+
+def breaker_state(snapshot: Snapshot) -> BreakerState:
+    """The state of the circuit breaker; `unknown` while no clients are served."""
+    return _BREAKER[snapshot.data_plane.breaker.state] if snapshot.data_plane else "unknown"
+
+
+def switches(snapshot: Snapshot) -> int:
+    """How often the sidecar went over to another master."""
+    failover = snapshot.data_plane.failover if snapshot.data_plane else None
+    return failover.switches if failover is not None else 0
+
+
+def gauges(snapshot: Snapshot) -> Gauges:
+    """The figures of now."""
+    plane = snapshot.data_plane
+    if plane is None:
+        return _NOT_SERVING
+    links, commands = plane.links, plane.commands
+    return Gauges(
+        serving=True,
+        clients=plane.clients.connected,
+        links=LinksNow(shared=links.shared, dedicated=links.dedicated, idle=links.idle),
+        held=plane.held,
+        breaker=BreakerNow(state=breaker_state(snapshot), opened=plane.breaker.opened),
+        cache=_cache(plane.cache) if plane.cache is not None else _NO_CACHE,
+        totals=Totals(
+            commands=sum(commands.calls.values()),
+            errors=sum(commands.errors.values()),
+            local_errors=commands.local_errors,
+            uncertain=commands.uncertain,
+            clients=plane.clients.accepted,
+            rejected=plane.clients.rejected,
+            reconnects=links.reconnects,
+            switches=switches(snapshot),
+        ),
+        warm=plane.warm,
+    )
+
+
+def _cache(cache: Cache) -> CacheNow:
+    return CacheNow(
+        mode=cache.mode,
+        entries=cache.entries,
+        bytes=cache.bytes,
+        limit_bytes=cache.limit_bytes,
+        hits=cache.hits,
+        misses=cache.misses,
+        evictions=cache.evictions,
+        proof_age_s=cache.proof_age,
+    )
+
+
+_NO_CACHE = CacheNow(
+    mode="off",
+    entries=0,
+    bytes=0,
+    limit_bytes=0,
+    hits=0,
+    misses={},
+    evictions=0,
+    proof_age_s=None,
+)
+_NOT_SERVING = Gauges(
+    serving=False,
+    clients=0,
+    links=LinksNow(shared=0, dedicated=0, idle=0),
+    held=Held(clients=0, bytes=0),
+    breaker=BreakerNow(state="unknown", opened=0),
+    cache=_NO_CACHE,
+    totals=Totals(
+        commands=0,
+        errors=0,
+        local_errors=0,
+        uncertain=0,
+        clients=0,
+        rejected=0,
+        reconnects=0,
+        switches=0,
+    ),
+    warm=None,
+)

@@ -1,0 +1,46 @@
+"""Where the admin endpoint meets the parts: their errors become its `RefusedError`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from sidecar.admin.sources import RefusedError
+from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
+from sidecar.telemetry import facts, snapshots
+
+
+class WatchedSentinels:
+    """The Sentinels of a watcher, for the admin endpoint (`admin.parts.Sentinels`)."""
+
+    def __init__(self, watcher: SentinelWatcher) -> None:
+        self._watcher = watcher
+
+    def counts(self) -> snapshots.SentinelCounts:
+        return self._watcher.counts()
+
+    def snapshot(self) -> facts.Sentinels:
+        return self._watcher.snapshot()
+
+    async def replicas(self) -> Sequence[facts.SentinelReplica]:
+        try:
+            return await self._watcher.replicas()
+        except DiscoveryError as error:
+            raise RefusedError(str(error)) from error
+
+    async def failover(self) -> str:
+        try:
+            return await self._watcher.failover()
+        except DiscoveryError as error:
+            raise RefusedError(str(error)) from error
+
+
+def reload_or_refuse(reload: Callable[[], Sequence[str]]) -> Callable[[], Sequence[str]]:
+    """`reload`, whose OSError (a bad file) becomes a refusal."""
+
+    def reload_certificates() -> Sequence[str]:
+        try:
+            return reload()
+        except OSError as error:
+            raise RefusedError(f"nothing was reloaded: {error}") from error
+
+    return reload_certificates

@@ -1,0 +1,179 @@
+"""Facts about the parts of a sidecar: hot keys, the upstream, the server, Sentinels, traces.
+
+The data plane and the discovery make these structs, and the admin API shows them: field names are
+the names in its JSON, and its JSON schemas are generated from the structs, docstrings included.
+Counters and gauges are in snapshots.py.
+
+Times are seconds unless the name says otherwise, points in time are seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
+
+from sidecar.telemetry.snapshots import Frozen
+
+# Hot keys
+
+
+class HotKey(Frozen, frozen=True):
+    """One key of the ranking. Rates are per second; binary keys are shown as redis-cli does."""
+
+    key: str
+    db: int
+    user: str
+    share: float
+    rate: float
+    reads: float
+    writes: float
+    hot: bool
+    cached: bool
+
+
+class HotKeys(Frozen, frozen=True):
+    """The hottest keys, the hottest first, within a window of `window_s` seconds."""
+
+    window_s: float
+    keys: Sequence[HotKey]
+
+
+# The upstream
+
+
+class Interruption(Frozen, frozen=True):
+    """A time in which requests could not be passed on; `switched` if the master changed in it.
+
+    `before` and `after` are addresses. `seconds` is null while it lasts.
+    """
+
+    at: float
+    before: str
+    after: str
+    switched: bool
+    seconds: float | None
+
+
+class Upstream(Frozen, frozen=True):
+    """Where the data plane sends commands, and its interruptions, the newest first."""
+
+    upstream: str
+    follows_sentinels: bool
+    phase: str | None
+    master: str | None
+    up: bool
+    switches: int
+    history: Sequence[Interruption]
+
+
+class Replica(Frozen, frozen=True):
+    """A replica and how far it is behind; null is unknown. `state` is online if all is well."""
+
+    address: str
+    state: str
+    lag_bytes: int | None
+    lag_s: int | None
+
+
+class Server(Frozen, frozen=True):
+    """What the server says about itself; `error` if it says nothing."""
+
+    software: str | None = None
+    version: str | None = None
+    role: str | None = None
+    master_link: str | None = None
+    uptime_s: int | None = None
+    used_memory: int | None = None
+    maxmemory: int | None = None
+    connected_replicas: int | None = None
+    ops_per_second: int | None = None
+    evicted_keys: int | None = None
+    replicas: Sequence[Replica] = ()
+    info_s: float | None = None
+    error: str | None = None
+
+
+class Sentinel(Frozen, frozen=True):
+    """One Sentinel, and the master that it names. `error` is empty if nothing is wrong."""
+
+    address: str
+    configured: bool
+    connected: bool
+    error: str
+    master: str | None
+    epoch: int | None
+
+
+class Sentinels(Frozen, frozen=True):
+    """All Sentinels of a service; master, epoch, quorum and replicas of the newest epoch told."""
+
+    service: str
+    master: str | None
+    epoch: int | None
+    quorum: int | None
+    replicas: int | None
+    sentinels: Sequence[Sentinel]
+
+
+class SentinelReplica(Frozen, frozen=True):
+    """A replica as one Sentinel sees it.
+
+    `flags` are the words of the Sentinel (`slave`, `s_down`, `disconnected` …). `link` is the
+    state of the replication, `ok` or `err`, down for `link_down` seconds. `offset` in the
+    replication stream (bytes) is from the replica's INFO of `age` seconds ago. None: unknown.
+    """
+
+    address: str
+    flags: Sequence[str]
+    link: str
+    link_down: float
+    offset: int | None
+    age: float | None
+
+
+# Traces
+
+Why = Literal["sampled", "slow", "failed", "internal"]
+SpanKind = Literal["server", "client", "internal"]
+Attributes = Mapping[str, str | int | bool]
+
+
+class TraceSpan(Frozen, frozen=True):
+    """One step; `offset_ms` is counted from the start of the trace."""
+
+    span_id: str
+    name: str
+    kind: SpanKind
+    offset_ms: float
+    duration_ms: float
+
+
+class Trace(Frozen, frozen=True):
+    """The trace of one command, or of something that the sidecar did itself (why: internal).
+
+    The outermost span is the first. The fields from `command` on are those of commands,
+    `attributes` those of the sidecar's own work.
+    """
+
+    trace_id: str
+    parent_id: str | None
+    why: Sequence[Why]
+    name: str
+    time: float
+    duration_ms: float
+    error: str | None
+    spans: Sequence[TraceSpan]
+    command: str | UnsetType = UNSET
+    key: str | UnsetType | None = UNSET
+    db: int | UnsetType = UNSET
+    client_id: int | UnsetType = UNSET
+    client: str | UnsetType | None = UNSET
+    server: str | UnsetType | None = UNSET
+    cached: bool | UnsetType = UNSET
+    held: bool | UnsetType = UNSET
+    resent: bool | UnsetType = UNSET
+    request_bytes: int | UnsetType = UNSET
+    reply_bytes: int | UnsetType = UNSET
+    attributes: Attributes | UnsetType = UNSET
