@@ -4,9 +4,12 @@
     OPEN        nothing is tried, requests get an error at once, until `retry_at`
     HALF_OPEN   one connection is tried as a probe; its outcome closes or opens
 
-It opens when a window holds too many failures and either connections were there and were lost
-each time, or none has come about for `grace` seconds. Requests wait that long for an upstream
-anyway, so a failover in time never meets an open breaker.
+Only attempts to connect that fail count. It opens when a window holds too many of them and no
+connection has come about for `grace` seconds. Requests wait that long for an upstream anyway, so a
+failover in time never meets an open breaker. A connection that is lost says nothing by itself: a
+server that closes idle connections, or an operator who kills them, accepts the next one at once,
+and whoever is turned away meanwhile is turned away for nothing. The grace begins with the loss,
+since nobody is served from then on.
 
 Outcomes bear no name. What fails while it is open was begun before, and changes nothing: a crowd
 of attempts that end one after the other would put off the probe again and again. A failure in the
@@ -53,7 +56,6 @@ class Breaker:
     _probed_at: float = 0.0
     _down_since: float | None = None
     _failed: deque[float] = field(default_factory=deque)
-    _lost: deque[float] = field(default_factory=deque)
 
     def may_connect(self, now: float) -> bool:
         """Whether a connection may be tried now; an open breaker lets one through as a probe.
@@ -73,8 +75,6 @@ class Breaker:
         """A connection has come about."""
         self._down_since = None
         self._failed.clear()
-        if self.state is not State.CLOSED:
-            self._lost.clear()
         self.state = State.CLOSED
         self._pause = 0.0
 
@@ -86,19 +86,16 @@ class Breaker:
             self._open(now)
         if self.state is not State.CLOSED:
             return
-        self._note(self._failed, now)
+        self._failed.append(now)
+        while self._failed[0] <= now - self.window:
+            self._failed.popleft()
         if len(self._failed) >= self.failures and now - self._down_since >= self.grace:
             self._open(now)
 
     def lost(self, now: float) -> None:
-        """A connection that was there is lost."""
+        """A connection that was there is lost: nobody is served until there is one again."""
         if self._down_since is None:
             self._down_since = now
-        if self.state is not State.CLOSED:
-            return  # the probe will tell
-        self._note(self._lost, now)
-        if len(self._lost) >= self.failures:
-            self._open(now)
 
     def abandoned(self, now: float) -> None:
         """An attempt was given up before its outcome was known: a probe is due again."""
@@ -112,12 +109,6 @@ class Breaker:
         self._pause = 0.0
         self._down_since = None
         self._failed.clear()
-        self._lost.clear()
-
-    def _note(self, events: deque[float], now: float) -> None:
-        events.append(now)
-        while events and events[0] <= now - self.window:
-            events.popleft()
 
     def _open(self, now: float) -> None:
         if not self.failures:

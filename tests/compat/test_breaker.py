@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.accepting import Accepting
 from tests.harness.faults import FaultProxy
 from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar, valkey
@@ -142,19 +144,96 @@ def test_a_crowd_that_wants_links_of_its_own(plain_server: Server, tmp_path: Pat
 
 
 def test_an_upstream_that_breaks_every_connection(sidecar: Sidecar, proxy: FaultProxy) -> None:
-    """Connections come about and are lost, again and again: the breaker gives it a rest."""
+    """Connections come about and are lost, again and again: reads see a delay, never an error."""
     with Wire(sidecar.port) as client:
-
-        def cut_again() -> bool:
-            assert client.cmd("GET", "k") == b"$1\r\nv\r\n" or _opened(sidecar)
+        for _ in range(4 * FAILURES):
+            before = proxy.accepted
+            assert client.cmd("GET", "k") == b"$1\r\nv\r\n"
             proxy.cut()
-            return _opened(sidecar)
+            wait_until(lambda before=before: proxy.accepted > before, "the next connection")
+        assert client.cmd("GET", "k") == b"$1\r\nv\r\n"
+    assert len(news(sidecar, "upstream link lost")) > FAILURES
+    assert not _opened(sidecar)
 
-        wait_until(cut_again, "the breaker opens")
-        assert len(news(sidecar, "upstream link lost")) >= FAILURES
-        reply = client.cmd("GET", "k")
-        assert reply == b"$1\r\nv\r\n" or reply.endswith(BROKEN)
-    _recovers(sidecar)
+
+class CutsAtGet(Accepting):
+    """Passes everything to the server until a GET comes: then it cuts, while `cutting`."""
+
+    def __init__(self, server: Server) -> None:
+        self._behind = server.port
+        self.cutting = True
+        self.cuts = 0
+        super().__init__()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on."""
+        there, back = await asyncio.open_connection("127.0.0.1", self._behind)
+        replies = asyncio.create_task(self._pass(there, writer))
+        while data := await reader.read(65536):
+            if self.cutting and pack("GET", "k") in data:
+                self.cuts += 1
+                break
+            back.write(data)
+        replies.cancel()
+        for end in (back, writer):
+            end.close()
+
+    @staticmethod
+    async def _pass(there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await there.read(65536):
+            writer.write(data)
+
+
+def test_a_server_that_cuts_at_every_request(plain_server: Server) -> None:
+    """It is tried again with pauses, not as fast as the machine can; the read waits meanwhile."""
+    with CutsAtGet(plain_server) as cutter:
+        url = f"redis://127.0.0.1:{cutter.port}"
+        settings = SETTINGS | {"upstream.backoff_max": 1}
+        with Sidecar(url, settings=settings) as sidecar, Wire(sidecar.port) as client:
+            assert client.cmd("SET", "k", "v") == b"+OK\r\n"
+            begun = time.monotonic()
+            client.send(pack("GET", "k"))
+            wait_until(lambda: cutter.cuts >= 12, "it is cut again and again", DEADLINE)
+            assert time.monotonic() - begun > 0.7
+            cutter.cutting = False
+            assert client.read_reply() == b"$1\r\nv\r\n"
+            assert not _opened(sidecar)
+
+
+KILLERS: dict[str, list[str]] = {
+    "CLIENT KILL": ["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"],
+    "timeout": ["CONFIG", "SET", "timeout", "1"],
+}
+
+
+@pytest.mark.parametrize("killer", KILLERS)
+def test_reads_see_no_error_while_the_server_cuts(killer: str) -> None:
+    """An operator kills connections all the time, or the server closes idle ones after a second:
+    it accepts the next one at once, so there is no reason to turn anybody away.
+
+    A direct client is cut as well; here reads are sent again. Settings as they ship, and a breaker
+    that opens early.
+    """
+    settings: dict[str, str | int | float] = {"breaker.failures": 2, "cache.mode": "off"}
+    with valkey() as server, Sidecar(server.url, settings=settings) as sidecar:
+        with Wire(sidecar.port) as client, Wire(server.port) as operator:
+            assert client.cmd("SET", "k", "v") == b"+OK\r\n"
+            if killer == "timeout":
+                assert operator.cmd(*KILLERS[killer]) == b"+OK\r\n"
+            for _ in range(6):
+                if killer == "timeout":
+                    lost = len(news(sidecar, "upstream link lost"))
+                    wait_until(
+                        lambda lost=lost: len(news(sidecar, "upstream link lost")) > lost,
+                        "the server closes the idle link",
+                        DEADLINE,
+                    )
+                else:
+                    operator.cmd(*KILLERS[killer])
+                    with Wire(sidecar.port) as another:
+                        assert another.cmd("GET", "k") == b"$1\r\nv\r\n"
+                assert client.cmd("GET", "k", deadline=DEADLINE) == b"$1\r\nv\r\n"
+        assert not _opened(sidecar)
 
 
 def test_it_stays_open_while_nothing_has_changed(sidecar: Sidecar, proxy: FaultProxy) -> None:

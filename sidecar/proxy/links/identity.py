@@ -51,6 +51,8 @@ class NodeLinks:
         # The shared link: who waits for it, and those it took the place of.
         self.connecting = False
         self.retry = asyncio.Event()
+        self.up_since = 0.0
+        self.cut_short = 0  # times in a row that it was lost soon after it had come up
         self.waiting: set[Client] = set()
         self.arrivals: list[asyncio.Future[None]] = []
         self.retired: list[Upstream] = []

@@ -2,7 +2,9 @@
 
 The shared link of an identity to a node is connected by one task at a time, with jittered backoff.
 For as long as the dialer is patient, commands wait for it; after that they get an error at once,
-until it is back. An open circuit breaker is the end of patience, too.
+until it is back. An open circuit breaker is the end of patience, too. A link that was there and is
+lost is connected again at once, however often that happens; only when one is cut again and again
+just after it has come up are there short pauses, so that nobody spins.
 
 Everything here runs on the loop, one callback or task step at a time; between two awaits nothing
 changes behind its back. After each await it looks again whether the links are still needed.
@@ -30,6 +32,12 @@ from sidecar.proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
+# A link that lives shorter than SOON was cut short; after so many of them in a row there are
+# pauses of at most REST seconds, well below what commands wait: they see a delay and no error.
+SOON = 1.0
+CUTS_AT_ONCE = 3
+REST = 0.25
+
 
 class SharedLinks:
     """The shared links of all identities. `distrust` is told, with the reason, when a connection
@@ -56,6 +64,9 @@ class SharedLinks:
         deadline = time.monotonic() + dialer.patience
         attempt = 0
         try:
+            if links.cut_short >= CUTS_AT_ONCE:
+                attempts = links.cut_short - CUTS_AT_ONCE
+                await self._pause(links, min(REST, dialer.pause(attempts, deadline)))
             while not self._tasks.closing and identity in self._identities:
                 links.retry.clear()
                 try:
@@ -69,12 +80,17 @@ class SharedLinks:
                 if not self._needed(links):
                     self._identities.forget(identity)
                     return
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(dialer.pause(attempt, deadline)):
-                        await links.retry.wait()
+                await self._pause(links, dialer.pause(attempt, deadline))
                 attempt += 1
         finally:
             links.connecting = False
+
+    @staticmethod
+    async def _pause(links: NodeLinks, seconds: float) -> None:
+        """Wait before an attempt, unless there is another server to try meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await links.retry.wait()
 
     def _needed(self, links: NodeLinks) -> bool:
         return bool(links.identity.clients) or self._is_own(links)
@@ -102,6 +118,7 @@ class SharedLinks:
     def attach(self, links: NodeLinks, up: Upstream, connection: ServerConnection) -> None:
         """Hand a greeted connection to a shared link."""
         links.attach(up, connection)
+        links.up_since = time.monotonic()
         for client in links.identity.clients:
             client.set_authenticated(links.authenticated)
         if self._is_own(links):
@@ -188,6 +205,8 @@ class SharedLinks:
 
     def _lost_in_use(self, links: NodeLinks, reason: str) -> None:
         self.reconnects += 1
+        soon = time.monotonic() - links.up_since < SOON
+        links.cut_short = links.cut_short + 1 if soon else 0
         log.warning("upstream link lost", upstream=str(links.shared.target), reason=reason)
         if self._is_own(links) and links.leads_here(links.shared):
             links.node.dialer.lost(reason)

@@ -185,7 +185,7 @@ class Breaker(Section, frozen=True):
 
     failures: Annotated[
         int,
-        setting("Failed or lost connections within window that open the breaker; 0: never.", ge=0),
+        setting("Failed attempts to connect within window that open the breaker; 0: never.", ge=0),
     ] = 5
     window: Annotated[float, seconds("The time within which failures are counted.", ge=0.1)] = 10.0
     open_for: Annotated[
