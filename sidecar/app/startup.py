@@ -1,7 +1,6 @@
-"""What starting takes beside the parts themselves: whom to ask for the first master, and words for
-people.
+"""Helpers for starting: the first master, error texts, the banner.
 
-Used by the composition root only. Starts nothing.
+For the composition root only. Starts nothing by itself.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ log = structlog.get_logger()
 
 
 class StartError(Exception):
-    """The sidecar cannot start, or lost what it cannot go on without; the message is one line."""
+    """The sidecar cannot start or cannot go on; the message is one line."""
 
 
 def watcher_of(
     settings: Settings, upstream: Endpoint, on_event: Callable[[Event], None]
 ) -> SentinelWatcher:
-    """The watcher of a `redis+sentinel://` upstream, not started yet."""
+    """Make the watcher of a `redis+sentinel://` upstream, without starting it."""
     tls = settings.upstream.tls
     context = sentinel_context(settings.sentinel, tls, upstream.tls)
     return SentinelWatcher(
@@ -40,7 +39,7 @@ def watcher_of(
 
 
 async def find_master(watcher: SentinelWatcher, settings: Upstream) -> Address | None:
-    """The first master; None when there is none and upstream.start is to wait for one.
+    """Find the first master; None if there is none and `upstream.start` is "wait".
 
     Raises DiscoveryError.
     """
@@ -58,7 +57,7 @@ async def find_master(watcher: SentinelWatcher, settings: Upstream) -> Address |
 
 
 def reason(error: OSError) -> str:
-    """What the system says, without the "[Errno 98] error while attempting to …" around it."""
+    """The system's error text, without the "[Errno 98] error while attempting to …"."""
     if isinstance(error, ssl.SSLError):
         # Those of our own making have no reason, but a text.
         return getattr(error, "reason", None) or str(error.args[-1] if error.args else error)
@@ -68,7 +67,7 @@ def reason(error: OSError) -> str:
 
 
 def advice(error: OSError, setting: str) -> str:
-    """What the system says, and what can be done about an address that can't be had."""
+    """The system's error text, and what to do about an address that cannot be used."""
     said = reason(error)
     if isinstance(error, PermissionError):
         return f"{said}; take a port above 1023 or a directory you may write to ({setting})"
@@ -76,7 +75,7 @@ def advice(error: OSError, setting: str) -> str:
 
 
 def banner(urls: list[str], upstream: str, admin: str) -> str:
-    """What a person at a terminal is shown once it serves."""
+    """The text for a person at a terminal, once the sidecar serves."""
     first, *others = urls
     lines = [
         "",

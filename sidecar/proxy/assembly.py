@@ -1,8 +1,8 @@
-"""How the parts of the data plane are made and joined, from the bottom up.
+"""Makes the parts of the data plane and joins them, from the bottom up.
 
-Each part is handed what it needs and nothing more; what is `None` because it is not configured
-becomes a callable that does nothing, here, so that no part asks whether another one is there. The
-dataclasses below only carry parts from one step of the assembly to the next.
+Each part gets what it needs and nothing more. A part that is not configured is replaced here by a
+function that does nothing, so that no other part has to check for it. The dataclasses only carry
+parts from one step to the next; no part gets one of them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
-from sidecar.proxy.nearcache.warmup import Show, Warmup
-from sidecar.proxy.nearcache.warmup import Upstream as WarmupUpstream
+from sidecar.proxy.nearcache.warmup import OwnUser, Show, Warmup
 from sidecar.proxy.session.audit_trail import AuditTrail
 from sidecar.proxy.session.client_command import ClientCommands
 from sidecar.proxy.session.client_ids import ClientIds
@@ -55,7 +54,7 @@ Facts = Mapping[str, str | int | bool]
 def make_plane(
     new: Callable[..., Plane], settings: Settings, *, follows: bool, audited: bool
 ) -> Plane:
-    """A new plane, without a handler yet."""
+    """Make a plane; its handler is set by `make_sessions`."""
     limits, failover = settings.limits, settings.failover
     plane = new(
         asyncio.get_running_loop(),
@@ -77,7 +76,7 @@ def make_plane(
 
 @dataclass(frozen=True)
 class Observers:
-    """Those who look at what passes: each None when it is not configured."""
+    """The parts that observe clients and links; None where not configured."""
 
     hot: HotKeyDetector | None
     near: NearCacheKeeper | None
@@ -85,27 +84,27 @@ class Observers:
 
     @property
     def joined(self) -> list[Joined]:
-        """Told when a client becomes an identity's."""
+        """What to call when a client joins an identity."""
         observers = (self.tracing, self.hot, self.near)
         return [observer.join for observer in observers if observer is not None]
 
     def attached(self, up: Upstream, target: Target, sock: socket.socket) -> None:
-        """A link leads to this server now."""
+        """A link was connected to this server."""
         if self.tracing is not None:
             self.tracing.attached(up, target, sock)
 
     def named(self, client: Client, name: bytes) -> None:
-        """A client has given itself a name."""
+        """A client set its name."""
         if self.tracing is not None:
             self.tracing.named(client, name)
 
-    def note(self, name: str, began: float, facts: Facts, error: str = "") -> None:
-        """The sidecar has done something by itself."""
+    def record_work(self, name: str, began: float, facts: Facts, error: str = "") -> None:
+        """The sidecar finished work of its own."""
         if self.tracing is not None:
-            self.tracing.note(name, began, facts, error)
+            self.tracing.record_work(name, began, facts, error)
 
     def distrust(self, reason: str) -> None:
-        """The server is, or may be, another one."""
+        """The server has changed, or may have."""
         if self.near is not None:
             self.near.reset(reason)
 
@@ -118,7 +117,7 @@ class Observers:
 def make_observers(
     plane: Plane, nodes: Nodes, tasks: Tasks, ids: ClientIds, settings: Settings
 ) -> Observers:
-    """Raises ProxyStartError."""
+    """Make the configured observers. Raises ProxyStartError."""
     near = hot = tracing = None
     if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
         near = NearCacheKeeper(plane, nodes, tasks, settings.cache, random.getrandbits(64))
@@ -139,7 +138,7 @@ def make_observers(
 
 
 def _nobody_wants(key: bytes, worth: bool) -> None:
-    """There is no near cache that takes hot keys."""
+    """No near cache takes hot keys."""
 
 
 def _nobody_holds(key: bytes) -> bool:
@@ -148,7 +147,7 @@ def _nobody_holds(key: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Links:
-    """The links of all identities. `own` are the sidecar's own, to the home node."""
+    """The links of all identities. `own` are those of the sidecar itself to the home node."""
 
     nodes: Nodes
     identities: Identities
@@ -166,7 +165,7 @@ def make_links(
     login: Login,
     settings: Settings,
 ) -> Links:
-    """Links, none of them connected yet."""
+    """Make everything about links; none is connected yet."""
     making = LinkMaking(plane, settings.upstream.pool_spare, observers.attached)
     identities = Identities(making, nodes, login)
     shared = SharedLinks(identities, tasks, observers.distrust)
@@ -182,7 +181,7 @@ def make_links(
 
 @dataclass(frozen=True)
 class Sessions:
-    """What serves clients. `learning` is what the sidecar learns of the server for them."""
+    """The parts that serve clients."""
 
     clients: Clients
     learning: Learning
@@ -199,7 +198,7 @@ def make_sessions(
     link_ids: Callable[[], set[int]],
     settings: Settings,
 ) -> Sessions:
-    """The handler of the plane, and all that it calls."""
+    """Make the handler of the plane and everything it calls."""
     nodes, shared = links.nodes, links.shared
     learning = Learning(plane, links.own, shared, tasks)
     names = ClientNames(learning.knows_setinfo, observers.named)
@@ -230,11 +229,11 @@ def make_sessions(
 
 
 def _nobody_judges(client: Client, user: bytes | None, accepted: bool) -> None:
-    """There is no audit stream."""
+    """No audit stream is configured."""
 
 
 def _nobody_audits(client: Client | None, kind: str, command: str, second: bytes) -> None:
-    """There is no audit stream."""
+    """No audit stream is configured."""
 
 
 def make_warmup(
@@ -245,18 +244,18 @@ def make_warmup(
     settings: Settings,
     show: Show | None,
 ) -> Warmup | None:
-    """The warm start that is configured; None when there is none."""
+    """Make the warm start; None when none is configured."""
     if observers.near is None or not Warmup.wanted(settings):
         return None
     own = links.own
-    upstream = WarmupUpstream(own.identity.login, own.open, lambda: links.shared.bring_up(own))
+    user = OwnUser(own.identity.login, own.open, lambda: links.shared.bring_up(own))
     return Warmup(
         plane,
         observers.near,
-        upstream,
+        user,
         tasks,
         settings,
         hot=observers.hot.hot if observers.hot is not None else frozenset(),
-        note=observers.note,
+        record_work=observers.record_work,
         show=show,
     )

@@ -1,7 +1,7 @@
-"""The TLS contexts in use on both sides, and when their certificates end.
+"""The TLS contexts of both sides, and when their certificates expire.
 
-Files are read when the data plane starts and when a reload is asked for. What is made of a context
-(listening, dialling) is not known here.
+Reads the files at start and at each reload. Neither listens nor dials: others take the contexts
+from here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sidecar.tls import expiry, listener_context, upstream_context
 
 
 class Certificates:
-    """`server` is the listeners' context, `client` that for the upstream; None: no TLS there.
+    """`server` is the context of the listeners, `client` that of links; None means no TLS there.
 
-    Raises ssl.SSLError (and OSError) when a file is bad.
+    Raises ssl.SSLError or OSError when a file is bad.
     """
 
     def __init__(self, settings: Settings, *, listen: bool, upstream: bool) -> None:
@@ -29,8 +29,8 @@ class Certificates:
         self.load()
 
     def load(self) -> None:
-        """Read the files again, for the connections to come. Raises ssl.SSLError, OSError: what was
-        in use stays in use then."""
+        """Read the files again, for new connections. Raises ssl.SSLError or OSError when a file is
+        bad; the contexts in use then stay as they are."""
         settings = self._settings
         client = upstream_context(settings.upstream.tls) if self._upstream else None
         server = listener_context(settings.listen.tls) if self._listen else None

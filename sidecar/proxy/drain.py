@@ -1,7 +1,7 @@
-"""Draining: clients that are there get the replies they are due, and go.
+"""Draining: connected clients get the replies they are due, then they are closed.
 
-Each is closed once its requests are answered. One whose replies can't be counted is closed when
-its link has been quiet for a while; see session/quiet.py.
+A client is closed once its requests are answered. A client whose replies cannot be counted is
+closed once its link has been quiet for a while; see session/quiet.py.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sidecar.proxy.session.quiet import QuietClients
 
 
 async def drain(plane: Plane, handshaking: Callable[[], bool], within: float) -> None:
-    """Until there are no clients left, but for at most `within` seconds. `handshaking` tells
-    whether some are still to come."""
+    """Drain until no client is left, for at most `within` seconds. `handshaking` says whether TLS
+    handshakes are still running, each of which ends in one more client."""
     deadline = time.monotonic() + within
     quiet = QuietClients()
     while plane.clients or handshaking():

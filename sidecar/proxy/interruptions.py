@@ -1,8 +1,7 @@
-"""What happened to the upstream and when: interruptions, and changes of the master.
+"""The history of interruptions and switches, for the timeline of the web page.
 
-One entry is one interruption: from the moment that requests could not be passed on (or were held)
-to the first that could, with the addresses before and after. The latest are kept, for the admin
-page's timeline. Times of day and durations are arguments.
+An interruption begins when requests cannot be passed on (or are held) and ends with the first that
+can. It has the addresses before and after. Only the latest are kept. Times are arguments.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ KEPT = 200
 
 @dataclass
 class Interruption:
-    """`seconds` is None while it lasts; `switched` tells a change of the master from an outage."""
+    """`seconds` is None while it lasts; `switched` distinguishes a switch from an outage."""
 
     began: float
     before: str
@@ -28,24 +27,24 @@ class Interruption:
 
 
 class Interruptions:
-    """The latest KEPT of them, the newest last."""
+    """The latest KEPT interruptions, newest last."""
 
     def __init__(self) -> None:
         self._entries: deque[Interruption] = deque(maxlen=KEPT)
 
     @property
     def lasting(self) -> Interruption | None:
-        """The one that has not ended."""
+        """The interruption that has not ended, if any."""
         last = self._entries[-1] if self._entries else None
         return last if last is not None and last.seconds is None else None
 
     def began(self, now: float, where: str) -> None:
-        """Requests cannot be passed on; told again while it lasts, it changes nothing."""
+        """Requests cannot be passed on. A second call while this lasts changes nothing."""
         if self.lasting is None:
             self._entries.append(Interruption(now, where, where))
 
     def switched(self, now: float, before: str, after: str) -> None:
-        """The upstream is another server from now on."""
+        """Another server is the master now."""
         entry = self.lasting
         if entry is None:
             entry = Interruption(now, before, after)
@@ -58,7 +57,7 @@ class Interruptions:
             entry.seconds = max(0.0, now - entry.began)
 
     def snapshot(self) -> Sequence[facts.Interruption]:
-        """The latest, the newest first."""
+        """For the web page, newest first."""
         return [
             facts.Interruption(
                 at=round(entry.began, 3),
@@ -72,9 +71,9 @@ class Interruptions:
 
 
 class LinkOutages:
-    """Notes interruptions where no master is followed: the sidecar's own link alone tells of them.
+    """Records the interruptions of a plain upstream, as the sidecar's own link shows them.
 
-    `clock` gives the time of day, `where` the upstream's address.
+    `clock` returns the time of day, `where` the upstream's address.
     """
 
     def __init__(
@@ -92,5 +91,5 @@ class LinkOutages:
         self._interruptions.began(self._clock(), self._where())
 
     def link_up(self) -> None:
-        """The link has come up."""
+        """The link is up."""
         self._interruptions.ended(self._clock())

@@ -1,7 +1,7 @@
-"""What is learnt from the server itself: its commands, its limits, whether it has CLIENT SETINFO.
+"""Asks the server for its command table and its limits, and whether it has CLIENT SETINFO.
 
-Asked once before the data plane serves, as `upstream.start` says, and again whenever the sidecar's
-own link has come up: the server may have other modules then, or another version.
+Asks once before the data plane serves (see `upstream.start`), and again each time the sidecar's
+own link comes up, because the server may then have other modules or another version.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 def shipped_table() -> CommandTable:
-    """The commands that are known without asking a server."""
+    """The command table that ships with the sidecar."""
     table = CommandTable(secrets.randbits(32), FAMILIES)
     data = files("sidecar.policy").joinpath("commands.json").read_text()
     table.update(rows_from_data(json.loads(data)))
@@ -40,7 +40,7 @@ def shipped_table() -> CommandTable:
 
 
 class Learning:
-    """Asks on connections of the sidecar's `own` links."""
+    """Asks on connections of its own, opened as the sidecar's `own` user."""
 
     def __init__(self, plane: Plane, own: NodeLinks, shared: SharedLinks, tasks: Tasks) -> None:
         self._plane = plane
@@ -50,11 +50,11 @@ class Learning:
         self._setinfo = True
 
     def knows_setinfo(self) -> bool:
-        """Whether the server has CLIENT SETINFO; so it is assumed until it has been asked."""
+        """Whether the server has CLIENT SETINFO; True until the server has been asked."""
         return self._setinfo
 
     async def begin(self, settings: Upstream, upstream: Endpoint) -> None:
-        """Ask for the first time, and bring the sidecar's own link up. Raises ProxyStartError."""
+        """Ask for the first time and connect the sidecar's own link. Raises ProxyStartError."""
         deadline = time.monotonic() + settings.start_timeout
         while True:
             try:
@@ -83,7 +83,7 @@ class Learning:
             await self._learn()
 
     async def _learn(self) -> None:
-        """Lay the server's own command table and limits over the shipped ones."""
+        """Merge the server's command table and limits into the shipped ones."""
         connection = await self._own.open()
         try:
             commands, max_bulk = await connection.ask(

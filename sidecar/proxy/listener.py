@@ -1,6 +1,6 @@
-"""Listening: sockets, accepting, TLS handshakes with clients, and turning away what is too many.
+"""Listening sockets: accepts clients, does their TLS handshakes, rejects those above the limit.
 
-A connection that is ready is handed to `welcome`; what becomes of it is not known here.
+Hands each ready connection to `welcome` and forgets it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Welcome = Callable[[socket.socket, Layer | None, object], None]
 
 
 class Listener:
-    """All addresses that clients connect to. `context` gives the TLS context of now, `connected`
-    the number of clients there are."""
+    """All listeners. `context` returns the current TLS context, `connected` the number of
+    clients."""
 
     def __init__(
         self,
@@ -54,26 +54,26 @@ class Listener:
 
     @property
     def urls(self) -> list[str]:
-        """Where it listens, with the ports that the system chose."""
+        """The addresses it listens on, with the ports that the system chose."""
         return [str(endpoint) for _, endpoint in self._sockets]
 
     @property
     def handshaking(self) -> bool:
-        """Whether connections that have been accepted are not handed over yet."""
+        """Whether any TLS handshake is still running."""
         return bool(self._handshakes)
 
     def open(self) -> None:
-        """Listen on every address that is set; nobody is let in yet. Raises OSError."""
+        """Listen on every configured address, without accepting yet. Raises OSError."""
         for url in self._settings.urls:
             self._open(parse_listen(url))
 
     def begin(self) -> None:
-        """Let clients in."""
+        """Begin to accept."""
         for sock, endpoint in self._sockets:
             self._loop.add_reader(sock.fileno(), self._accept, sock, endpoint)
 
     def stop(self) -> None:
-        """Listen no more; connections that have been accepted are still handed over."""
+        """Close the listeners. Running handshakes go on."""
         self.stopped = True
         for sock, endpoint in self._sockets:
             self._loop.remove_reader(sock.fileno())
@@ -83,7 +83,7 @@ class Listener:
         self._sockets.clear()
 
     def close(self) -> None:
-        """End everything now."""
+        """Close the listeners and end the handshakes."""
         self.stop()
         for task in list(self._handshakes):
             task.cancel()
@@ -112,14 +112,14 @@ class Listener:
         self._sockets.append((sock, endpoint))
 
     def _accept(self, listener: socket.socket, endpoint: Endpoint) -> None:
-        """Take the connections that have come in. Called by the loop."""
+        """Accept what is waiting. Called by the loop."""
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors: leave the connection in the backlog for a moment.
+                # Out of descriptors: leave the connection in the backlog and try again soon.
                 log.error("cannot accept", listener=str(endpoint), error=str(error))
                 self._loop.remove_reader(listener.fileno())
                 self._loop.call_later(0.1, self._accept_again, listener, endpoint)
@@ -163,7 +163,7 @@ class Listener:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket file that nobody listens on any more."""
+    """Remove the socket file if no process listens on it."""
     if not os.path.exists(path):
         return
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -178,7 +178,7 @@ def _remove_stale(path: str) -> None:
 
 
 def raise_descriptor_limit() -> None:
-    """Allow as many open sockets as the system lets us: each client takes one."""
+    """Raise the limit of open files to its maximum: each client takes one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         with suppress(ValueError, OSError):

@@ -1,12 +1,12 @@
-"""Following the master of a `redis+sentinel://` upstream.
+"""Follows the master of a `redis+sentinel://` upstream.
 
-Joins what decides (policy/failover.py) with what acts. A failover goes one way through here:
+Joins the decisions (policy/failover.py) with the actions. A failover takes one path through here:
 
     SentinelWatcher  ->  on_event  ->  Failover.on  ->  SwitchTo  ->  Switch.to  ->  the links
     (discovery/)         (here)       (policy/)        (here)        (links/switch.py)
 
-What nodes answer about their role (roles.py) and what links show (links/node.py) comes in by
-`on_event` as well. Writes are held back and let go in the plane.
+The answers of servers about their role (roles.py) and the state of links (links/node.py) come in
+through `on_event` too. The plane holds the writes and releases them.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
-from sidecar.proxy.roles import WATCHING, Roles
+from sidecar.proxy.roles import WATCHING, RoleProbe
 from sidecar.proxy.tasks import Tasks, stop_task
 from sidecar.settings.sections.upstream import Failover as Settings
 
 log = structlog.get_logger()
 
-Note = Callable[[str, float, Mapping[str, str | int | bool]], None]
+RecordWork = Callable[[str, float, Mapping[str, str | int | bool]], None]
 
 
 class Sentinels(Protocol):
-    """Who is asked for the master: sidecar.discovery.sentinel.SentinelWatcher."""
+    """What is needed of sidecar.discovery.sentinel.SentinelWatcher."""
 
     def ask(self) -> None:
-        """Ask all of them now; answers come as events."""
+        """Ask all Sentinels for the master now; the answers come as events."""
 
 
 class MasterFollower:
-    """Keeps one node on the master. `own` are the sidecar's own links to it; `target_for` makes a
-    target of a (host, port); `note` makes a trace of each interruption."""
+    """Keeps one node on the master. `own` are the sidecar's own links to the node; `target_for`
+    makes a target from (host, port); `record_work` makes a span of each interruption."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class MasterFollower:
         target_for: Callable[[Address], Target],
         sentinels: Sentinels | None,
         interruptions: Interruptions,
-        note: Note,
+        record_work: RecordWork,
     ) -> None:
         self._plane = plane
         self._own = own
@@ -86,8 +86,8 @@ class MasterFollower:
         self._target_for = target_for
         self._sentinels = sentinels
         self._interruptions = interruptions
-        self._note = note
-        self._roles = Roles(target_for, login, version, self)
+        self._record_work = record_work
+        self._probe = RoleProbe(target_for, login, version, self)
         self.machine = Failover(settings.switch_on == "promotion", settings.hold)
         self.switches = 0
         self._traced_switches = 0
@@ -100,11 +100,11 @@ class MasterFollower:
         own.node.watch(up=self._link_up, down=self._link_down, not_master=self._dialled_no_master)
 
     def tick(self, now: float) -> None:
-        """Time passes: deadlines of what is waited for."""
+        """Let the decisions see that time passes."""
         self.on_event(Tick())
 
     def on_event(self, event: Observed) -> None:
-        """Take in what was said or seen, and do what follows from it."""
+        """Decide what an event means, and do it."""
         for command in self.machine.on(event, time.monotonic()):
             self._do(command)
 
@@ -121,13 +121,13 @@ class MasterFollower:
                 log.info("writes go on", phase=self.machine.phase.value)
             case Verify(address, eager):
                 stop_task(self._verifying)
-                self._verifying = self._tasks.spawn(self._roles.verify(address, eager))
+                self._verifying = self._tasks.spawn(self._probe.verify(address, eager))
             case WatchRole(address) if self.machine.early:
                 stop_task(self._watching)
-                self._watching = self._tasks.spawn(self._roles.watch(address, WATCHING))
+                self._watching = self._tasks.spawn(self._probe.watch(address, WATCHING))
             case WatchRole():
-                # At the end of a coordinated failover the Sentinels close all connections of the
-                # new master: to be there before they announce it would put writes in doubt.
+                # At the end of a coordinated failover the Sentinels close all connections to the
+                # new master. Writes sent to it before the announcement would be uncertain.
                 pass
             case StopVerifying():
                 stop_task(self._verifying)
@@ -148,32 +148,32 @@ class MasterFollower:
             self._interruptions.switched(self.last_switch, dialer.where, str(target))
         self._switch_links.to(self._node, target)
         stop_task(self._attending)
-        self._attending = self._tasks.spawn(self._roles.attend(address))
+        self._attending = self._tasks.spawn(self._probe.watch_always(address))
 
-    # What nodes answer about their role
+    # Answers about roles: RoleObserver
 
     def verified(self, address: Address) -> None:
-        """See roles.Asker."""
+        """See RoleObserver."""
         self.on_event(Verified(address))
 
     def not_verified(self, address: Address, error: errors.NotMaster) -> None:
-        """See roles.Asker."""
+        """See RoleObserver."""
         self.on_event(NotMaster(address, error.follows))
 
     def unanswered(self, why: str) -> None:
-        """See roles.Asker."""
-        self._node.dialer.unknown = f"no master is known yet: {why}"
+        """See RoleObserver."""
+        self._node.dialer.unknown_because = f"no master is known yet: {why}"
 
     def gave_up_role(self, address: Address, error: errors.NotMaster) -> None:
-        """See roles.Asker."""
+        """See RoleObserver."""
         if self.machine.early or not self.machine.begun:
             self.on_event(NotMaster(address, error.follows))
 
     def server_ids(self) -> set[int]:
-        """The server's ids of the connections on which roles are asked."""
-        return self._roles.server_ids
+        """The ids, on the server, of the probe links."""
+        return self._probe.server_ids
 
-    # What links show
+    # The state of links: see Node.watch
 
     def _link_up(self) -> None:
         self.on_event(LinkUp())
@@ -190,11 +190,11 @@ class MasterFollower:
     def _interrupted(self) -> None:
         if self._down_at is None:
             self._down_at = time.monotonic()
-            if self._node.dialer.target is not None:  # the first connection interrupts nothing
+            if self._node.dialer.target is not None:  # the first connection is no interruption
                 self._interruptions.began(time.time(), self._node.dialer.where)
 
     def _served(self) -> None:
-        """Note how long an interruption took, when it is over."""
+        """Record the interruption if it is over."""
         serving = self._own.shared.up and not self.machine.held
         if self._down_at is not None and serving:
             self.last_pause = time.monotonic() - self._down_at
@@ -209,4 +209,4 @@ class MasterFollower:
         self._traced_switches = self.switches
         where = self._node.dialer.where
         name = "failover" if switched else "interruption"
-        self._note(name, began, {"sidecar.master": where, "sidecar.switches": self.switches})
+        self._record_work(name, began, {"sidecar.master": where, "sidecar.switches": self.switches})

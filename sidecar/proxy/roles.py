@@ -1,11 +1,11 @@
-"""Asking servers for their role, each on a connection of its own.
+"""Asks servers for their role, each on a separate connection: the probe link.
 
-Whether a node is the master is asked of the node itself: here before the links go over to it, and
-once more on every connection made (ServerConnection.greet). The present master is asked all the
-time: when an operator or another master changes it without the Sentinels, they take half a minute
-to see it, and traffic shows it only on shared links, outside of transactions.
+A candidate is asked before the links switch to it, and once more on every new connection
+(ServerConnection.greet). The current master is asked all the time: if an operator demotes it
+without the Sentinels, they need half a minute to notice, and traffic shows it only on shared links
+and outside of transactions.
 
-What the answers mean is decided by policy/failover.py; they are given to `master.py`.
+Reports the answers and decides nothing: policy/failover.py does, driven by master.py.
 """
 
 from __future__ import annotations
@@ -23,41 +23,45 @@ from sidecar.proxy.links.target import Target
 
 log = structlog.get_logger()
 
-# Pauses between two questions to a node: one that is just being promoted, any other, a master that
-# may be about to give up its role, and one that nothing is known of.
+# Seconds between two questions: to a server that is just being promoted, to any other candidate, to
+# a master that may be about to lose its role, and to a master without any sign of that.
 EAGER = 0.005
 PATIENT = 0.05
 WATCHING = 0.01
-ATTENDING = 0.5
+ROUTINE = 0.5
 
 
-class Asker(Protocol):
-    """Who is told the answers."""
+class RoleObserver(Protocol):
+    """Gets the answers."""
 
     def verified(self, address: Address) -> None:
-        """A candidate has said that it is the master."""
+        """The candidate says that it is the master."""
 
     def not_verified(self, address: Address, error: NotMaster) -> None:
-        """A candidate is not the master, yet."""
+        """The candidate says that it is not the master (yet)."""
 
     def unanswered(self, why: str) -> None:
-        """Why no candidate is the master so far."""
+        """The candidate did not confirm; `why` is for messages."""
 
     def gave_up_role(self, address: Address, error: NotMaster) -> None:
-        """The present master says that it is the master no more."""
+        """The current master says that it is no longer the master."""
 
 
-class Roles:
-    """Asks on connections greeted with `login`. `target_for` makes a target of a (host, port)."""
+class RoleProbe:
+    """Asks servers for their role, greeting with `login`."""
 
     def __init__(
-        self, target_for: Callable[[Address], Target], login: Login, version: bytes, asker: Asker
+        self,
+        target_for: Callable[[Address], Target],
+        login: Login,
+        version: bytes,
+        observer: RoleObserver,
     ) -> None:
         self._target_for = target_for
         self._login = login
         self._version = version
-        self._asker = asker
-        self.server_ids: set[int] = set()  # the server's, of the connections that stay
+        self._observer = observer
+        self.server_ids: set[int] = set()  # of the connections that watch a master
 
     async def _greeted(self, target: Target) -> ServerConnection:
         connection = await ServerConnection.open(target)
@@ -65,7 +69,7 @@ class Roles:
         return connection
 
     async def verify(self, address: Address, eager: bool) -> None:
-        """Ask this node for its role until it is the master."""
+        """Ask a candidate for its role until it is the master."""
         target = self._target_for(address)
         connection: ServerConnection | None = None
         complained = False
@@ -76,16 +80,16 @@ class Roles:
                         connection = await self._greeted(target)
                     else:
                         await connection.check_master()
-                    self._asker.verified(address)
+                    self._observer.verified(address)
                     return
                 except NotMaster as error:
                     connection = None
-                    self._asker.unanswered(str(error))
-                    self._asker.not_verified(address, error)
+                    self._observer.unanswered(str(error))
+                    self._observer.not_verified(address, error)
                 except (Refused, Unreachable) as error:
                     connection = None
                     why = f"upstream {target} says {error}" if isinstance(error, Refused) else error
-                    self._asker.unanswered(str(why))
+                    self._observer.unanswered(str(why))
                     if not complained:
                         log.warning("master cannot be verified", error=str(why))
                         complained = True
@@ -94,14 +98,15 @@ class Roles:
             if connection is not None:
                 connection.close()
 
-    async def attend(self, address: Address) -> None:
-        """Ask the present master for its role, on connection after connection."""
+    async def watch_always(self, address: Address) -> None:
+        """Keep asking the current master, on a new connection after each failure."""
         while True:
-            await asyncio.sleep(ATTENDING)
-            await self.watch(address, ATTENDING)
+            await asyncio.sleep(ROUTINE)
+            await self.watch(address, ROUTINE)
 
     async def watch(self, address: Address, pause: float) -> None:
-        """Ask the present master for its role until it has given it up, or can't be asked."""
+        """Ask the current master every `pause` seconds until it loses its role or cannot be
+        asked."""
         connection: ServerConnection | None = None
         number = 0
         try:
@@ -112,9 +117,9 @@ class Roles:
                 await asyncio.sleep(pause)
                 await connection.check_master()
         except NotMaster as error:
-            self._asker.gave_up_role(address, error)
+            self._observer.gave_up_role(address, error)
         except (Refused, Unreachable):
-            return  # its links will show it
+            return  # the links show that as well
         finally:
             self.server_ids.discard(number)
             if connection is not None:

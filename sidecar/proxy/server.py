@@ -1,7 +1,7 @@
-"""The data plane as a whole: assembled, started, and stopped.
+"""The data plane as a whole: builds it, starts it, stops it.
 
-`Proxy` is what the composition root starts and stops. Nothing is decided here but the order of
-things; how the parts are joined is in assembly.py, what a part does in the part's own file.
+The composition root starts and stops a `Proxy`. This file decides the order only: assembly.py joins
+the parts, and each part does its work in its own file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sidecar.telemetry.audit import Audit
 
 
 class Proxy:
-    """The running data plane of one sidecar. `show_warming` is told how far a warm start is."""
+    """The data plane of one sidecar. `show_warming` shows the progress of a warm start."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Proxy:
         self._observers: assembly.Observers
         self._links: assembly.Links
         self._sessions: assembly.Sessions
-        self._listener: Listener | None = None  # None: not assembled yet
+        self._listener: Listener | None = None  # None before the assembly
 
     @property
     def listening(self) -> list[str]:
@@ -76,7 +76,7 @@ class Proxy:
     ) -> None:
         """Listen and connect. Raises ProxyStartError, OSError (a listener), ssl.SSLError.
 
-        A Sentinel upstream needs `sentinels`, and is told the `master` they name, if any.
+        A Sentinel upstream needs `sentinels`, and the `master` they name, if they know one.
         """
         raise_descriptor_limit()
         listener = self._listener = self._assemble(sentinels)
@@ -127,7 +127,7 @@ class Proxy:
         return listener
 
     def _watch_node(self, follows: bool, sentinels: Sentinels | None) -> None:
-        """Somebody follows the master, or else just notes interruptions."""
+        """Follow the master of a Sentinel upstream; of a plain one, only record interruptions."""
         links = self._links
         dialer = links.own.node.dialer
         if not follows:
@@ -145,11 +145,11 @@ class Proxy:
             target_for=self._targets.of_address,
             sentinels=sentinels,
             interruptions=self._interruptions,
-            note=self._observers.note,
+            record_work=self._observers.record_work,
         )
 
     def _link_ids(self) -> set[int]:
-        """The server's ids of all connections of this sidecar that stay."""
+        """The ids, on the server, of all lasting connections of this sidecar."""
         ids = {up.server_id for up in self.plane.upstreams} | self.facts.server_ids()
         if self._master is not None:
             ids |= self._master.server_ids()
@@ -179,7 +179,7 @@ class Proxy:
         )
 
     def _begin(self, master: Address | None) -> None:
-        """What runs by itself begins."""
+        """Start the background work."""
         observers = self._observers
         if observers.near is not None:
             observers.near.begin()
@@ -200,7 +200,7 @@ class Proxy:
     # While it runs
 
     def on_sentinel_event(self, event: Event) -> None:
-        """What a Sentinel says about the upstream."""
+        """Take in what a Sentinel says."""
         if self._master is not None:
             self._master.on_event(event)
 
@@ -210,8 +210,8 @@ class Proxy:
         return near.flush() if near is not None else 0
 
     def reload_certificates(self) -> None:
-        """Read the certificate files again, for the connections to come. OSError (ssl.SSLError)
-        when one is bad: the old ones stay in use then."""
+        """Read the certificate files again, for new connections. Raises OSError (ssl.SSLError) when
+        a file is bad; the old certificates then stay in use."""
         if self._listener is None:
             return
         began, error = time.monotonic(), ""
@@ -221,7 +221,7 @@ class Proxy:
             error = type(problem).__name__
             raise
         finally:
-            self._observers.note("certificate reload", began, {}, error)
+            self._observers.record_work("certificate reload", began, {}, error)
         node = self._links.own.node
         if node.dialer.target is not None and self._certificates.client is not None:
             self._links.switch.renew(node, self._targets.of(node.dialer.target.endpoint))
@@ -229,7 +229,7 @@ class Proxy:
     # Stopping
 
     async def drain(self, within: float) -> None:
-        """Accept no more; serve what has been taken, for at most `within` seconds."""
+        """Accept no more clients, and drain those that are there, for at most `within` seconds."""
         listener = self._listener
         assert listener is not None
         listener.stop()
@@ -241,7 +241,7 @@ class Proxy:
             await asyncio.wait(saving)
 
     async def close(self) -> None:
-        """End everything now. May be called before `start`, and twice."""
+        """End everything now. May be called before `start`, and more than once."""
         if self._listener is None:
             return
         self._listener.close()
@@ -260,6 +260,6 @@ class Proxy:
 
 
 def login_of(upstream: Endpoint) -> Login:
-    """The sidecar's own login, as the URL says."""
+    """The sidecar's own login, from the URL."""
     user = upstream.username.encode() if upstream.username or upstream.password else None
     return Login(2, user, upstream.password.encode(), upstream.db)

@@ -1,8 +1,8 @@
-"""What the server behind says of itself: role, version, memory, replicas.
+"""What the server says of itself in INFO: role, version, memory, replicas.
 
-Asked with INFO, on a connection of its own that is kept while somebody looks, at most once in
-FRESH seconds however many look. It never takes part in what clients do: no probe for the circuit
-breaker, and a server that does not answer costs no more than WITHIN seconds of whoever asked.
+INFO is sent at most once in FRESH seconds, on a separate connection that is kept while somebody
+looks. It has no effect on clients: it is no probe for the circuit breaker, and a server that does
+not answer delays only the asker, by at most WITHIN seconds.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from sidecar.telemetry.facts import Replica, Server
 FRESH = 1.0
 WITHIN = 1.0
 UNUSED = 30.0
-# One section each: before Redis 7 INFO takes no more.
+# One section in each request: before Redis 7, INFO takes only one.
 SECTIONS = ("server", "memory", "replication", "stats")
 QUESTIONS = tuple(pack_command((b"INFO", section.encode())) for section in SECTIONS)
 
 
 class ServerInfo:
-    """The facts of the server that `dialer` leads to. It is asked on a connection past the dialer,
-    which is to count none of this."""
+    """Asks the server that `dialer` leads to, but connects past the dialer, so that its breaker
+    counts nothing of this."""
 
     def __init__(self, dialer: Dialer, login: Login, version: bytes) -> None:
         self._dialer = dialer
@@ -43,7 +43,7 @@ class ServerInfo:
         self._asking = asyncio.Lock()
 
     async def get(self) -> Server:
-        """The facts, not older than FRESH; `error` says why there are none."""
+        """The facts, at most FRESH seconds old; `error` says why there are none."""
         self._asked = time.monotonic()
         async with self._asking:
             if time.monotonic() - self._at > FRESH or self._stale:
@@ -53,7 +53,7 @@ class ServerInfo:
 
     @property
     def _stale(self) -> bool:
-        """Whether what is known is of another server than that of now."""
+        """Whether the facts are those of a former server."""
         return self._connection is not None and self._connection.target is not self._dialer.target
 
     async def _ask(self) -> Server:
@@ -79,23 +79,23 @@ class ServerInfo:
     async def _open(self) -> ServerConnection:
         target = self._dialer.target
         if target is None:
-            raise Unreachable(self._dialer.unknown)
+            raise Unreachable(self._dialer.unknown_because)
         connection = await ServerConnection.open(target)
         await connection.greet(self._login, self._version)
         self._connection = connection
         return connection
 
     def server_ids(self) -> set[int]:
-        """The server's id of the connection, if there is one."""
+        """The connection's id on the server, as a set of one, or empty."""
         return {self._connection.server_id} if self._connection is not None else set()
 
     def tick(self, now: float) -> None:
-        """Close the connection when nobody has asked for a while."""
+        """Close the connection when nobody has asked for UNUSED seconds."""
         if self._connection is not None and now - self._asked > UNUSED:
             self.close()
 
     def close(self) -> None:
-        """End the connection, if there is one."""
+        """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(OSError):
@@ -110,7 +110,7 @@ def _text(reply: bytes) -> str:
 
 
 def facts_of(info: str, seconds: float | None = None) -> Server:
-    """What INFO's text says, in this program's words; it took so many seconds to get it."""
+    """Parse the text of INFO, which took so many seconds to get."""
     fields = dict(
         line.split(":", 1) for line in info.splitlines() if ":" in line and line[:1] != "#"
     )
@@ -135,7 +135,7 @@ def facts_of(info: str, seconds: float | None = None) -> Server:
 
 
 def _replica(line: str, offset: int | None) -> Replica | None:
-    """`ip=…,port=…,state=online,offset=…,lag=0` of a master's INFO."""
+    """Parse `ip=…,port=…,state=online,offset=…,lag=0`."""
     words = dict(word.split("=", 1) for word in line.split(",") if "=" in word)
     port = _number(words.get("port"))
     if "ip" not in words or port is None:

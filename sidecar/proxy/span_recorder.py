@@ -1,8 +1,8 @@
-"""Traces: the shell of what the core records (core/observe/trace_records.pyx).
+"""Makes spans of the trace records of the core (core/observe/trace_records.pyx).
 
-At each tick the records made since the last are taken, turned into spans, kept for who asks
-(`recent`), and given to the exporter, if there is one; slow commands are logged. What the sidecar
-does by itself (following a master, warming up) becomes a span with `note`.
+Each tick takes the new records, turns them into traces, keeps the latest for the admin API
+(`recent`), gives them to the exporter, if there is one, and logs slow commands. Work of the sidecar
+itself, such as a failover or a warm start, becomes a span through `record_work`.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from sidecar.telemetry.spans import NOBODY, Peer, Record, Trace
 
 log = structlog.get_logger()
 
-# Of what may be recorded, the share that sampled commands leave to slow and failed ones.
+# The share of the records that sampled commands leave to slow and failed ones.
 RESERVE = 0.25
 NEVER = 0xFFFF_FFFF
-# Servers told apart; of a fleet that has seen more masters than this, the newest share a number.
+# Servers with a number of their own; those seen later share one.
 SERVERS = 1000
-LAST_WORDS = 2.0  # seconds for the last spans when the sidecar ends
+LAST_WORDS = 2.0  # seconds to export the last spans at the end
 
 
 class SpanRecorder:
-    """Makes traces of what clients ask for. Raises ExportError if they can't be sent.
+    """Makes traces of commands. Raises ExportError if the exporter cannot be made.
 
-    `client_of` gives the client of an id that the sidecar has given out.
+    `client_of` returns the client with this id.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class SpanRecorder:
 
     @staticmethod
     def wanted(settings: Settings) -> bool:
-        """Whether anybody would see a trace."""
+        """Whether traces are exported or shown at all."""
         return bool(settings.endpoint or settings.recent)
 
-    # What the core needs to know
+    # What the core has to know of clients and links
 
     def join(self, client: Client, identity: Identity) -> None:
-        """A client is on this identity's database from now on."""
+        """A client joined this identity."""
         client.use_db(identity.login.db)
 
     def named(self, client: Client, name: bytes) -> None:
-        """A client has given itself a name: it may be the trace it wants its commands in."""
+        """A client set its name, which may carry a trace context for its commands."""
         if self.settings.context:
             context = trace_context.of_name(name)
             if context is None:
@@ -104,7 +104,7 @@ class SpanRecorder:
                 client.join_trace(context.trace_id + context.span_id, context.sampled)
 
     def attached(self, up: Upstream, target: Target, sock: socket.socket) -> None:
-        """A link leads to this server now."""
+        """A link was connected to this server."""
         endpoint = target.endpoint
         if endpoint.kind == "unix":
             server = Peer(endpoint.path, 0)
@@ -117,7 +117,7 @@ class SpanRecorder:
     # Records become traces
 
     def tick(self, now: float) -> None:
-        """Take what has been recorded, and allow more. An error ends tracing, and nothing else."""
+        """Take the new records and allow more. An error turns tracing off, and nothing else."""
         if self._broken:
             return
         try:
@@ -129,7 +129,7 @@ class SpanRecorder:
             log.error("tracing has failed, and is off now", error=repr(error), exc_info=error)
 
     def _take(self) -> None:
-        # Both clocks are read together: what they say is some microseconds apart, no more.
+        # Read together, the two clocks are only microseconds apart.
         zero = time.time_ns() - self._plane.clock * 1000
         for taken in self._traces.take():
             record = Record._make(taken)
@@ -143,7 +143,7 @@ class SpanRecorder:
                 self._note_exemplar(record, trace)
 
     def _allow_more(self, now: float) -> None:
-        # At most as much as in one second, so that what comes after a quiet time is not cut.
+        # At most the records of one second: a burst after a quiet time is not cut.
         limit = self.settings.max_per_second
         spent = self._granted - self._traces.allowed
         self._allow(min(self._allowed - spent + (now - self._ticked) * limit, limit))
@@ -154,20 +154,20 @@ class SpanRecorder:
         self._granted = int(self._allowed)
         self._traces.allow(self._granted, int(self._reserve * self.settings.max_per_second))
 
-    def note(self, name: str, began: float, attributes: Attributes, error: str = "") -> None:
-        """Something that the sidecar did by itself is over; it began at this time.monotonic()."""
+    def record_work(self, name: str, began: float, attributes: Attributes, error: str = "") -> None:
+        """Make a span of work of the sidecar itself, which began at this time.monotonic()."""
         end = time.time_ns()
         start = end - int((time.monotonic() - began) * 1e9)
         self._keep(spans.of_work(name, start, end, attributes, error))
 
     def _keep(self, trace: Trace) -> bool:
-        """Keep it for who asks, and have it sent; whether it will be."""
+        """Keep a trace for the admin API and give it to the exporter; whether it was accepted."""
         for why in trace.why:
             self._recent[why].append(trace)
         return self.export is not None and self.export.give(trace.spans)
 
     def _note_exemplar(self, record: Record, trace: Trace) -> None:
-        """This is the newest trace for a bucket of a latency histogram."""
+        """Remember the newest trace of a bucket of a latency histogram."""
         row = self._plane.table.lookup(record.command.encode())
         if row is None or not record.queued or record.flags & LOCAL:
             return
@@ -192,10 +192,10 @@ class SpanRecorder:
             return "#" + hashlib.sha256(whole).hexdigest()[:16]
         return shown(key) + ("…" if size > len(key) else "")
 
-    # For who asks
+    # For metrics and the admin API
 
     def recent(self, most: int, why: str = "") -> list[facts.Trace]:
-        """The newest traces, newest first: all, or those of one kind."""
+        """The newest traces first: all, or those of one kind."""
         kinds = [why] if why else list(self._recent)
         found = {id(trace): trace for kind in kinds for trace in self._recent.get(kind, ())}
         newest = sorted(found.values(), key=lambda trace: trace.spans[0].end)[::-1]
@@ -213,7 +213,7 @@ class SpanRecorder:
         )
 
     async def close(self) -> None:
-        """Send what is left."""
+        """Export what is left."""
         self.tick(time.monotonic())
         if self.export is not None:
             await self.export.close(LAST_WORDS)

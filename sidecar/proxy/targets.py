@@ -1,7 +1,7 @@
-"""How the upstream's servers are connected to: a target for each address.
+"""Makes the target of a link from a server's address.
 
-The addresses come from the URL or from Sentinels; everything else is as the settings say, with the
-certificates of now.
+The address comes from the URL or from a Sentinel. The rest comes from the settings and from the
+certificates that are loaded at that moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sidecar.settings.urls import Endpoint
 
 
 class Targets:
-    """Makes targets of one upstream's servers."""
+    """Makes the targets of one upstream."""
 
     def __init__(self, settings: Upstream, upstream: Endpoint, certificates: Certificates) -> None:
         self._settings = settings
@@ -24,16 +24,16 @@ class Targets:
         self._certificates = certificates
 
     def of_url(self) -> Target:
-        """The server that the URL itself names."""
+        """The target of a plain URL."""
         return self.of(self._upstream)
 
     def of_address(self, address: Address) -> Target:
-        """A server that Sentinels have named."""
+        """The target of a server that a Sentinel named."""
         host, port = address
         return self.of(replace(self._upstream, kind="tcp", host=host, port=port))
 
     def of(self, endpoint: Endpoint) -> Target:
-        """The server at this endpoint."""
+        """The target of this endpoint."""
         settings = self._settings
         return Target(
             endpoint,

@@ -1,6 +1,6 @@
-"""Work that runs beside the data plane, on the same loop, and ends with it; and its regular beat.
+"""Background tasks of the data plane, and the ticker that calls its parts at regular intervals.
 
-Lies below everything else in `proxy`: no other part of the sidecar is known here.
+The lowest module in `proxy`: it imports no other part of the sidecar.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import structlog
 
 log = structlog.get_logger()
 
-# How often the parts that look after something are called.
+# Seconds between two ticks.
 TICK = 0.05
 
 
 class Tasks:
-    """The tasks of one data plane. `closing` tells that nothing new is to be begun."""
+    """The background tasks of one data plane. Once `closing` is set, nothing new may start."""
 
     def __init__(self) -> None:
         self.closing = False
         self._running: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something beside; its errors are logged, and it ends with the data plane."""
+        """Start a background task. Its errors are logged; `close` cancels it."""
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
         task.add_done_callback(self._ended)
@@ -39,11 +39,11 @@ class Tasks:
             log.error("internal error", error=repr(error), exc_info=error)
 
     def stop(self) -> None:
-        """The data plane ends: from now on nothing is begun again."""
+        """Set `closing`; running tasks go on until `close`."""
         self.closing = True
 
     async def close(self) -> None:
-        """End every task."""
+        """Cancel every task and wait for its end."""
         self.stop()
         tasks = list(self._running)
         for task in tasks:
@@ -52,17 +52,18 @@ class Tasks:
 
 
 class Ticker:
-    """Calls what has been added, in that order, every TICK seconds with the monotonic time."""
+    """Calls each added function every TICK seconds, in the order of adding, with the monotonic
+    time."""
 
     def __init__(self) -> None:
         self._calls: list[Callable[[float], None]] = []
 
     def add(self, call: Callable[[float], None]) -> None:
-        """Call this at each tick, after those added before."""
+        """Call this function at each tick."""
         self._calls.append(call)
 
     async def run(self, tasks: Tasks) -> None:
-        """Tick until the tasks end."""
+        """Tick until the data plane closes."""
         while not tasks.closing:
             await asyncio.sleep(TICK)
             now = time.monotonic()
@@ -71,7 +72,7 @@ class Ticker:
 
 
 def stop_task(task: asyncio.Task[None] | None) -> None:
-    """End a task, unless it is the caller's own: that one is over by itself."""
+    """Cancel a task, unless it is the running one, which is about to return by itself."""
     if task is not None and task is not _current_task():
         task.cancel()
 

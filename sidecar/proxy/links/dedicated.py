@@ -1,10 +1,10 @@
-"""Dedicated links: for clients whose commands need a connection of their own, and for WAIT.
+"""Dedicated links: gives them to clients, takes them back, keeps a pool; and WAIT.
 
-Each identity keeps a few open and idle. One is taken when a session wants it and comes back when
-the need has passed, unless it carries state that only its client may have.
+Each identity keeps a pool of idle links. A link leaves it when a session needs one and returns when
+the need has passed, unless it is tainted with state of its client.
 
-Nothing here decides who needs one (core/session/dispatch.pyx does), nor where its node is and
-whether it may be tried (dialer.py).
+Does not decide who needs a link (core/session/dispatch.pyx does), nor whether the server may be
+dialled (dialer.py does).
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from sidecar.proxy.links.node import Node
 from sidecar.proxy.tasks import Tasks
 from sidecar.settings.sections.upstream import Upstream as Settings
 
-# Written to nobody: it moves the replication offset that a WAIT on the same connection is about.
+# Nobody subscribes to it. Publishing moves the replication offset that WAIT, on the same
+# connection, is about.
 WAIT_CHANNEL = b"__redis-sidecar__:wait"
 
 TOO_MANY_LINKS = unavailable("too many upstream links (upstream.max_links)")
 
 
 class DedicatedLinks:
-    """The dedicated links of all identities. `introduction` gives the requests that make a pinned
-    link look like its client to the server."""
+    """The dedicated links of all identities. `introduction` returns the requests that give a pinned
+    link the name of its client on the server."""
 
     def __init__(
         self,
@@ -47,8 +48,7 @@ class DedicatedLinks:
         self._introduction = introduction
 
     def give_one(self, client: Client, node: Node, *, pinned: bool, tainted: bool = False) -> None:
-        """Give a client a link of its own to a node: at once from the idle ones, or when one is
-        open."""
+        """Give a client a dedicated link to a node: at once from the pool, or once one is open."""
         links: NodeLinks = client.identity.to(node)
         up = links.take_idle()
         if up is not None:
@@ -59,24 +59,24 @@ class DedicatedLinks:
         self.refill(links)
 
     def take_back(self, up: Upstream) -> None:
-        """A client needs its dedicated link no more."""
+        """Put a link that its client no longer needs into the pool, or close it."""
         links: NodeLinks = up.owner
         full = len(links.idle) >= self._settings.pool_idle
-        if up.tainted or full or self._tasks.closing or not links.leads_here(up):
+        if up.tainted or full or self._tasks.closing or not links.is_current(up):
             up.close()
         elif up.up:
             up.idle_since = time.monotonic()
             links.idle.append(up)
 
     def refill(self, links: NodeLinks) -> None:
-        """Keep some links ready, so that a SUBSCRIBE is on its way before the PUBLISH that another
-        client sends next, as it would be on a connection that is already there."""
+        """Open spare links. With one at hand, a SUBSCRIBE reaches the server before a PUBLISH that
+        another client sends right after it, as on a connection that already exists."""
         if not links.filling and self._lacks_spare(links):
             links.filling = True
             self._tasks.spawn(self._fill(links))
 
     def trim(self, links: NodeLinks, now: float) -> None:
-        """Let go of idle links that are lost, or have not been needed for long."""
+        """Drop lost links from the pool, and close one that was not used for long."""
         while links.idle and not links.idle[0].up:
             links.idle.popleft()
         if links.shared.up:
@@ -87,7 +87,7 @@ class DedicatedLinks:
                 links.idle.popleft().close()
 
     async def pin(self, client: Client, node: Node) -> None:
-        """Give a client that is between commands a link of its own for good."""
+        """Pin a client that is between two commands: give it a link for good."""
         if not client.idle:
             return
         links: NodeLinks = client.identity.to(node)
@@ -103,11 +103,11 @@ class DedicatedLinks:
             up.close()
 
     async def wait(self, client: Client, node: Node) -> None:
-        """WAIT is about this client's writes, which went down the shared link.
+        """Serve WAIT, which is about this client's writes on the shared link.
 
-        A dedicated link knows nothing of them. A message to nobody moves that connection's
-        replication offset past them; WAIT then means at least those writes. Where the user may
-        not publish, WAIT goes down the shared link: right, but others wait with it.
+        A dedicated link has seen none of them. Publishing a message on it moves its replication
+        offset past those writes, so WAIT covers them. If the user may not publish, WAIT goes down
+        the shared link: the answer is right, but the other clients wait as well.
         """
         links: NodeLinks = client.identity.to(node)
         request = pack_command((b"PUBLISH", WAIT_CHANNEL, b""))
@@ -153,7 +153,7 @@ class DedicatedLinks:
             self._give(client, up, pinned, tainted)
 
     async def _new(self, client: Client, links: NodeLinks) -> Upstream | None:
-        """A new link for this client; None when it got an error instead, or has gone."""
+        """Open a link for this client; None if it got an error instead, or has gone."""
         try:
             up = await self._open(links)
         except (Refused, Unreachable) as error:
@@ -165,9 +165,9 @@ class DedicatedLinks:
         return up
 
     async def _open(self, links: NodeLinks) -> Upstream:
-        """A new link; tried for as long as commands may wait. Raises Refused or Unreachable."""
+        """Open a link; retries for as long as commands may wait. Raises Refused, Unreachable."""
         connection = await links.node.dialer.patiently(lambda: self._connect(links))
-        up = links.another(shared=False)
+        up = links.new_link(shared=False)
         links.attach(up, connection)
         return up
 
@@ -178,12 +178,12 @@ class DedicatedLinks:
 
     @staticmethod
     def _deny(client: Client, error: bytes) -> None:
-        """The request at the head can't be served."""
+        """Answer the request at the head with an error."""
         client.task = None
         if client.closed:
             return
         if client.head() is None:
-            # The rest of a large request is still to come, and nobody will read it.
+            # The rest of a large request is still on its way and cannot be skipped.
             client.refuse_last(error)
         else:
             client.refuse(error)

@@ -1,16 +1,16 @@
-"""Connections to one server: whether one may be made now, and whether it leads to the right one.
+"""Opens connections to one server: when one may be opened, and whether it leads to the right
+server.
 
-A dialer knows where its server is at this moment (`target`; None while that is unknown). It
-connects and greets, a few connections at a time; counts failures in the circuit breaker, and asks
-the breaker before each attempt; waits between attempts with jittered backoff. For `patience`
-seconds commands wait for the server; after that, or when the breaker opens, they get an error.
+A dialer knows the current `target` of its node (None while that is unknown). It opens a few
+connections at a time. It asks the circuit breaker before each attempt and reports the outcome to
+it. Between attempts it waits with jittered backoff. Commands wait for the server for `patience`
+seconds; after that, or once the breaker opens, they get an error.
 
-The target may be another one from one moment to the next (`switch`). Every connection is made to
-the target of that moment, and thrown away if it is another one by the time the connection is
-ready. Where the server must be a master (`Dialing.as_master`), it has said so on every connection
-that is given out greeted.
+The target can change at any await (`switch`). A connection is opened to the target of that moment
+and is closed if the target has changed by the time the connection is ready. If the server must be a
+master (`Dialing.as_master`), then it said so on every greeted connection that leaves this file.
 
-Lies below the links: knows nothing of clients, sessions, identities, or who waits for a link.
+Lies below the links: knows no clients, sessions or identities, and not who waits for a link.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from sidecar.settings.sections.upstream import Breaker as BreakerSettings
 
 log = structlog.get_logger()
 
-# Connections being made at once: after a switch they come back a few at a time.
+# Connections that are opened at the same time: after a switch, many are needed at once.
 OPENING = 8
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Dialing:
-    """How servers are dialled. `patience` in seconds: how long commands wait for a server."""
+    """How to dial, for the dialers of all nodes. `patience` in seconds: how long commands wait."""
 
     version: bytes
     as_master: bool
@@ -53,7 +53,7 @@ class Dialing:
 
     @classmethod
     def of(cls, settings: Settings, version: str, *, as_master: bool) -> Dialing:
-        """As the settings say."""
+        """From the settings."""
         upstream = settings.upstream
         patience = settings.failover.hold if as_master else upstream.wait
         backoff = Backoff(upstream.backoff_min, upstream.backoff_max)
@@ -61,7 +61,7 @@ class Dialing:
 
 
 class Dialer:
-    """Opens connections to one server. `not_master` is told when the server of now, being dialled,
+    """Opens connections for one node. Calls `not_master` when the current target, being greeted,
     says that it is not the master."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Dialer:
     ) -> None:
         settings = dialing.breaker
         self.target = target
-        self.unknown = "no master is known yet"  # why there is no target
+        self.unknown_because = "no master is known yet"  # for messages, while there is no target
         self.patience = dialing.patience
         self.backoff = dialing.backoff
         self.breaker = Breaker(
@@ -96,13 +96,13 @@ class Dialer:
 
     @property
     def given_up(self) -> bool:
-        """Whether commands get an error at once, since the server keeps failing."""
+        """Whether the breaker is not closed: commands get an error at once."""
         return self.breaker.state is not State.CLOSED
 
     # Connections
 
     async def open(self, login: Login) -> tuple[ServerConnection, Greeted]:
-        """A new connection that has been greeted. Raises Refused or Unreachable."""
+        """Open a connection and greet on it. Raises Refused or Unreachable."""
         connection = await self._connect()
         try:
             async with self._until_switched():
@@ -125,25 +125,25 @@ class Dialer:
         return connection, greeted
 
     async def reach(self) -> ServerConnection:
-        """A new connection that has not been greeted, as soon as there is one.
+        """Open a connection without a greeting; retries for as long as commands may wait.
 
-        Raises Unreachable when commands may wait no longer. It is no probe for the breaker: what
-        becomes of the connection is the caller's business.
+        Raises Unreachable after that. Does not close the breaker: the caller talks to the server,
+        and nobody reports the outcome.
         """
         return await self.patiently(self._connect_unless_given_up)
 
     async def greet(self, connection: ServerConnection, login: Login) -> Greeted:
-        """Greet on a connection of `reach`. Raises Refused or Unreachable."""
+        """Greet on a connection from `reach`. Raises Refused or Unreachable."""
         return await connection.greet(login, self._version, as_master=self._as_master)
 
     def must_be_current(self, connection: ServerConnection) -> None:
-        """Raises Unreachable, and closes the connection, if the server is another one by now."""
+        """If the target has changed meanwhile, close the connection and raise Unreachable."""
         if connection.target is not self.target:
             connection.close()
             raise Unreachable(f"the master is {self.where} now, not {connection.target}")
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Repeat what may raise Unreachable, for as long as commands may wait for the server."""
+        """Retry `attempt` after Unreachable, for as long as commands may wait for the server."""
         deadline = time.monotonic() + self.patience
         tries = 0
         while True:
@@ -160,8 +160,10 @@ class Dialer:
             tries += 1
 
     def pause(self, attempt: int, deadline: float) -> float:
-        """Seconds to wait after failed attempt number `attempt` of somebody who retries for ever;
-        not beyond `deadline`, the moment that something is to be said to those who wait."""
+        """Seconds to wait after failed attempt number `attempt` in an endless loop of retries.
+
+        Ends at `deadline` at the latest, when the caller has to answer those who wait.
+        """
         now = time.monotonic()
         pause = self.backoff.delay(attempt, random.random())
         if self.given_up:
@@ -174,12 +176,12 @@ class Dialer:
         return await self._connect()
 
     async def _connect(self) -> ServerConnection:
-        """Connect, in turn. The breaker is asked first and told of a failure; Unreachable."""
+        """Wait for a turn, ask the breaker, connect. Raises Unreachable."""
         target = self.target
         if target is None:
-            raise Unreachable(self.unknown)
+            raise Unreachable(self.unknown_because)
         async with self._until_switched(), self._opening:
-            # Asked now: many may have waited for their turn, and learnt meanwhile that it is open.
+            # After the turn has come: the breaker may have opened during the wait for it.
             if not self.breaker.may_connect(time.monotonic()):
                 raise self._broken()
             try:
@@ -201,7 +203,7 @@ class Dialer:
     # The target
 
     def switch(self, target: Target) -> None:
-        """The server is another one from now on: what is under way to the old one is given up."""
+        """Change the target; attempts that are under way to the old one end with Unreachable."""
         self.target = target
         self.breaker.reset()
         attempts, self._attempts = self._attempts, set()
@@ -209,15 +211,15 @@ class Dialer:
             limit.reschedule(asyncio.get_running_loop().time())
 
     def renew(self, target: Target) -> None:
-        """The same server, to be connected to in another way."""
+        """Replace the target by one of the same server, with other certificates."""
         self.target = target
-        self.breaker.abandoned(time.monotonic())  # what is under way is to the target of before
+        self.breaker.abandoned(time.monotonic())  # a probe under way goes to the old target
 
     @asynccontextmanager
     async def _until_switched(self) -> AsyncIterator[None]:
-        """What is waited for in here is given up when the target becomes another: Unreachable.
+        """End the body with Unreachable when the target changes.
 
-        The old one may be a host that is gone, and would take its time to not answer.
+        The old server may be a host that is gone: waiting for it would take a whole timeout.
         """
         limit = asyncio.timeout(None)
         try:
@@ -234,7 +236,7 @@ class Dialer:
     # The circuit breaker
 
     def lost(self, reason: str) -> None:
-        """A connection that clients depend on was lost."""
+        """Report to the breaker that the sidecar's own link was lost."""
         self._last_failure = f"upstream {self.where}: {reason}"
         before = self.breaker.state
         self.breaker.lost(time.monotonic())
@@ -254,7 +256,7 @@ class Dialer:
         self._log_change(before)
 
     def _log_change(self, before: State) -> None:
-        """Log that the breaker has opened or closed; a probe that failed is no news."""
+        """Log that the breaker has opened or closed; not that a probe failed."""
         after = self.breaker.state
         if after is State.OPEN and before is State.CLOSED:
             log.warning("circuit breaker open", upstream=self.where)

@@ -1,18 +1,18 @@
-"""What can go wrong with an upstream, and the error replies the sidecar makes itself.
+"""The errors of upstream connections, and the error replies that the sidecar makes itself.
 
-Three kinds, told apart once, here: the server refused (its own words are kept), the network
-failed, or the sidecar can't do what was asked.
+There are three kinds: the server refused (its reply is kept), the network failed, or the sidecar
+cannot do what was asked.
 """
 
 from __future__ import annotations
 
 
 class ProxyStartError(Exception):
-    """The data plane can't start; the message is one line: what, to what, what to do."""
+    """The data plane cannot start; the message is one line: what failed, where, what to do."""
 
 
 class Refused(Exception):
-    """The server answered the greeting of a connection with an error; `reply` is its raw line."""
+    """The server answered a request of the sidecar with an error; `reply` is the raw reply."""
 
     def __init__(self, reply: bytes) -> None:
         super().__init__(reply.strip().decode("utf-8", "replace").lstrip("-"))
@@ -20,13 +20,13 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """No connection to the upstream; the message says which and why."""
+    """There is no connection to the upstream; the message says to which server and why."""
 
 
 class NotMaster(Unreachable):
     """The server answers, but is not (yet) a master that executes commands.
 
-    `follows` is the (host, port) of the master it says it follows, if it says so.
+    `follows` is the (host, port) of the master that it replicates, if it says so.
     """
 
     def __init__(self, message: str, follows: tuple[str, int] | None = None) -> None:
@@ -41,10 +41,10 @@ def error_reply(code: str, text: str) -> bytes:
 
 
 def unavailable(reason: str) -> bytes:
-    """The reply to a command that was not sent because there is no upstream to send it to."""
+    """The reply to a command that was not sent because there was no link to send it on."""
     return error_reply("UNAVAILABLE", f"{reason}; the command was not executed")
 
 
 def reply_for(error: Refused | Unreachable) -> bytes:
-    """What a client gets whose command could not be sent: the server's words, or ours."""
+    """The reply to a command that could not be sent: the server's own error, or ours."""
     return error.reply if isinstance(error, Refused) else unavailable(str(error))

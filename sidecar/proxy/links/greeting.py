@@ -1,9 +1,8 @@
-"""A connection in the hands of the control plane: the greeting, and requests of its own.
+"""The greeting of a new connection, and single requests of the sidecar itself.
 
-A `ServerConnection` is talked on one round trip at a time, before it is handed to the data path.
-It is also used for single requests that must not touch a shared link (proving a password, asking
-for a command's error text). Which server it leads to, and when one may be opened, is decided by
-those who use it.
+A `ServerConnection` makes one round trip at a time, before it becomes a link. It also carries
+single requests that must not touch a shared link, such as the proof of a password. It does not
+decide which server to connect to, nor when: the dialer does.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from sidecar.tls import Layer
 
 NAME = b"redis-sidecar"
 CHUNK = 65536
-# PING, since a node that loads its data or waits for its master's is asked in vain.
+# PING, because a server may call itself master while it still loads its data.
 AM_I_MASTER = (pack_command((b"ROLE",)), pack_command((b"PING",)))
 
 
 @dataclass(frozen=True)
 class Login:
-    """How a connection becomes some identity's: protocol, credentials, database.
+    """What makes a connection that of an identity: protocol, credentials, database.
 
-    `user` None: nobody logs in. `user` b"": the one-argument AUTH, for the default user.
+    `user` None: no AUTH is sent. `user` b"": AUTH with the password alone, for the default user.
     """
 
     proto: int
@@ -41,7 +40,7 @@ class Login:
     db: int
 
     def requests(self, version: bytes) -> list[bytes]:
-        """The greeting, request by request."""
+        """The requests of the greeting."""
         out = []
         if self.user is not None:
             auth = (b"AUTH", self.user, self.password) if self.user else (b"AUTH", self.password)
@@ -57,7 +56,8 @@ class Login:
 
 @dataclass(frozen=True)
 class Greeted:
-    """What the server said: its HELLO (None when it refused it), and whether it wants AUTH."""
+    """The server's answers: its HELLO reply (None if it refused), whether it wants AUTH, and its
+    error if it refused CLIENT SETNAME."""
 
     hello: bytes | None
     unauthenticated: bool
@@ -70,7 +70,7 @@ def is_error(reply: bytes, code: bytes = b"") -> bool:
 
 
 class ServerConnection:
-    """A connection to the upstream in the hands of the control plane."""
+    """A connection to a server that is not, or not yet, a link."""
 
     def __init__(self, sock: socket.socket, tls: Layer | None, target: Target) -> None:
         self.sock = sock
@@ -82,7 +82,7 @@ class ServerConnection:
 
     @property
     def server_id(self) -> int:
-        """Its id on the server, as its HELLO told; 0 when it did not."""
+        """Its id on the server, from the HELLO reply; 0 if unknown."""
         return server_id(self.hello)
 
     @classmethod
@@ -94,7 +94,7 @@ class ServerConnection:
     async def ask(self, *requests: bytes, within: float | None = None) -> list[bytes]:
         """Send requests in one write and collect one raw reply each. Raises Unreachable.
 
-        Pushes that arrive in between are dropped. Within so many seconds; None: the target's.
+        Drops pushes in between. `within` is in seconds; None takes the target's connect_timeout.
         """
         seconds = self.target.connect_timeout if within is None else within
         loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class ServerConnection:
         return replies
 
     async def greet(self, login: Login, version: bytes, *, as_master: bool = False) -> Greeted:
-        """Make this connection the login's. Raises Refused with the server's words.
+        """Send the greeting for this login. Raises Refused with the server's error.
 
         With `as_master`, raises NotMaster unless the server says that it is one and executes
         commands.
@@ -144,7 +144,7 @@ class ServerConnection:
             selected = replies[-1]
             if not is_error(selected, b"NOAUTH"):
                 self._must(selected)
-        # Only for good: a server that is busy or loading refuses today what it allows tomorrow.
+        # Only lasting refusals: a busy or loading server allows it later.
         refused_name = name if is_error(name, b"NOPERM") or is_error(name, b"ERR") else None
         self.hello = None if is_error(hello) else hello
         return Greeted(self.hello, unauthenticated, refused_name)
@@ -155,7 +155,7 @@ class ServerConnection:
             raise Refused(reply)
 
     async def check_master(self) -> None:
-        """Ask once more: raises NotMaster unless it is the master and executes commands."""
+        """Ask again. Raises NotMaster unless it is the master and executes commands."""
         self._must_be_master(*await self.ask(*AM_I_MASTER))
 
     def _must_be_master(self, role: bytes, ping: bytes) -> None:
@@ -167,7 +167,7 @@ class ServerConnection:
         reader.feed(role)
         said = reader.gets()
         if not isinstance(said, list) or said[:1] == [b"master"]:
-            return  # it may not be asked (NOAUTH, NOPERM): the Sentinels' word must do
+            return  # NOAUTH or NOPERM: only the Sentinels can tell
         follows = None
         if said[:1] == [b"slave"] and len(said) > 2:
             follows = (said[1].decode(), int(said[2]))
@@ -205,5 +205,5 @@ class ServerConnection:
             self.tls[1].write(data)
 
     def close(self) -> None:
-        """Close the connection, unless it has been handed over."""
+        """Close the connection, unless it has become a link."""
         self.sock.close()

@@ -1,4 +1,4 @@
-"""What a server's reply to HELLO says: the connection's id. Pure: bytes in, bytes out."""
+"""The connection's id in a server's reply to HELLO. Pure: bytes in, bytes out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ _ID = b"$2\r\nid\r\n:"
 
 
 def server_id(hello: bytes | None) -> int:
-    """The connection's id on the server, from its HELLO; 0 when there is none."""
+    """The connection's id on the server; 0 if the reply has none."""
     place = _place_of_id(hello or b"")
     return 0 if hello is None or place is None else int(hello[place])
 
 
 def with_id(hello: bytes, client_id: int) -> bytes:
-    """A HELLO reply with the id that this client is known by here."""
+    """The reply with the id replaced by the client's own."""
     place = _place_of_id(hello)
     if place is None:
         return hello

@@ -1,7 +1,7 @@
-"""How many bytes of requests are held for want of an upstream, and whether more may be.
+"""Counts the bytes of requests that are held, and says whether more may be.
 
-Held are: clients that wait for a link, clients whose writes are kept back, and what lies on shared
-links that have no connection. Counts only; nothing here lets anybody go on.
+Held are the requests of clients that wait for a link, those of clients whose writes are held, and
+what is queued on shared links without a connection. Only counts: releases nobody.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sidecar.proxy.links.identity import Identities
 
 
 class Hold:
-    """The account of what is held; at most `most` bytes (`failover.hold_bytes`)."""
+    """What is held, and the limit: `most` bytes (`failover.hold_bytes`)."""
 
     def __init__(self, plane: Plane, identities: Identities, most: int) -> None:
         self._plane = plane
@@ -23,11 +23,11 @@ class Hold:
 
     @property
     def clients(self) -> int:
-        """Clients that wait."""
+        """The number of clients that wait."""
         return self._plane.writes_held + sum(len(k.waiting) for k in self._identities.links)
 
     def count(self, now: float) -> None:
-        """Add up anew; called at each tick."""
+        """Count again; called at each tick."""
         links = self._identities.links
         self._holding = set()
         if self._plane.writes_held or any(each.waiting for each in links):
@@ -41,7 +41,7 @@ class Hold:
     def may_hold(self, client: Client) -> bool:
         """Whether this client's requests may wait.
 
-        One that waits already, for writes to be let go, may go on waiting for a link.
+        A client that already waits for its writes may go on to wait for a link.
         """
         if client in self._holding:
             return True

@@ -1,12 +1,11 @@
-"""Who a client is to the server, and the links of that identity: a set of them for each node.
+"""Identities, and the links of an identity: one set for each node.
 
-An identity is (protocol version, user, database): clients of one identity may share a link,
-since the server can't tell their ordinary commands apart. For each node in use it has one shared
-link, which outlives its connections, and the idle dedicated links that are clean enough to be
-used again.
+An identity is (protocol version, user, database). Its clients can share a link, because the server
+treats their ordinary commands alike. For each node in use it has a shared link, which outlives its
+connections, and the pool: idle dedicated links that are clean enough to be used again.
 
-State only: who connects a link is in shared.py and dedicated.py, who looks after it in
-maintenance.py. Nothing here starts a task.
+State only: shared.py and dedicated.py connect links, maintenance.py looks after them. Nothing here
+starts a task.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ Key = tuple[int, bytes | None, int]
 
 @dataclass(frozen=True)
 class LinkMaking:
-    """What links are made with. `spare` dedicated links of an identity are kept ready at first;
-    `attached` is told where each link leads before it carries anything."""
+    """What it takes to make links. `spare` is the initial number of spare links of an identity.
+    `attached` is called for each connected link before it carries anything."""
 
     plane: Plane
     spare: int
@@ -40,7 +39,7 @@ class LinkMaking:
 
 
 class NodeLinks:
-    """The links of one identity to one node, and the clients that wait for them."""
+    """The links of one identity to one node, and the clients that wait for the shared one."""
 
     def __init__(self, making: LinkMaking, identity: Identity, node: Node) -> None:
         self._making = making
@@ -48,7 +47,7 @@ class NodeLinks:
         self.node = node
         self.shared = Upstream(making.plane, self, True)
         self.greeted: Greeted | None = None
-        # The shared link: who waits for it, and those it took the place of.
+        # The shared link, who waits for it, and the links that it replaced.
         self.connecting = False
         self.retry = asyncio.Event()
         self.up_since = 0.0
@@ -58,39 +57,39 @@ class NodeLinks:
         self.retired: list[Upstream] = []
         self.diverting = False
         self.silent: dict[Upstream, tuple[int, float]] = {}
-        # Dedicated links.
+        # Dedicated links; `idle` is the pool.
         self.idle: deque[Upstream] = deque()
         self.spare = making.spare
         self.filling = False
         self.wait_is_provable: bool | None = None
 
     async def open(self) -> ServerConnection:
-        """A new connection to the node, greeted as this identity. Raises Refused, Unreachable."""
+        """Open a connection to the node, greeted as this identity. Raises Refused, Unreachable."""
         connection, self.greeted = await self.node.dialer.open(self.identity.login)
         return connection
 
     def attach(self, up: Upstream, connection: ServerConnection) -> None:
-        """Hand a greeted connection to one of these links."""
+        """Connect one of these links with a greeted connection."""
         hello = self.greeted.hello if self.greeted else None
         up.target = connection.target
         self._making.attached(up, connection.target, connection.sock)
         up.attach(connection.sock, connection.tls, hello, server_id(hello))
 
-    def another(self, *, shared: bool) -> Upstream:
-        """One more link, without a connection yet."""
+    def new_link(self, *, shared: bool) -> Upstream:
+        """Make one more link, without a connection yet."""
         return Upstream(self._making.plane, self, shared)
 
-    def leads_here(self, up: Upstream) -> bool:
-        """Whether a link's connection is to the node's server of now."""
+    def is_current(self, up: Upstream) -> bool:
+        """Whether a link's connection leads to the current target of the node."""
         return up.target is self.node.dialer.target
 
     @property
     def authenticated(self) -> bool:
-        """Whether clients are past the server's AUTH; so it is assumed until it has been asked."""
+        """Whether the server takes commands without AUTH; True until it has been asked."""
         return self.greeted is None or not self.greeted.unauthenticated
 
     def take_idle(self) -> Upstream | None:
-        """A dedicated link that is ready for use, the most recently used first."""
+        """Take the most recently used link from the pool; None if the pool is empty."""
         while self.idle:
             up = self.idle.pop()
             if up.up:
@@ -98,12 +97,12 @@ class NodeLinks:
         return None
 
     def close_idle(self) -> None:
-        """Close the dedicated links that nobody uses."""
+        """Close the links of the pool."""
         while self.idle:
             self.idle.pop().close()
 
     def close(self) -> None:
-        """Close all links; nobody uses them any more."""
+        """Close all links that no client has to itself."""
         for up in (self.shared, *self.retired):
             up.close()
         self.close_idle()
@@ -112,8 +111,8 @@ class NodeLinks:
 class Identity:
     """One identity, its clients, and its links to each node in use.
 
-    `own_login` tells that a client has logged in itself: when the server stops accepting those
-    credentials, its clients are closed, as a direct client would have to log in again.
+    `own_login`: a client logged in by itself. When the server stops accepting those credentials,
+    the clients are closed, because a direct client would have to log in again, too.
     """
 
     def __init__(self, making: LinkMaking, login: Login, own_login: bool) -> None:
@@ -126,27 +125,27 @@ class Identity:
 
     @property
     def key(self) -> Key:
-        """What tells identities apart. The password does not: the latest proven one counts."""
+        """What distinguishes identities. The password does not: the last proven one counts."""
         return (self.login.proto, self.login.user, self.login.db)
 
     @property
     def links(self) -> list[NodeLinks]:
-        """Its links, node by node."""
+        """Its links to all nodes in use."""
         return list(self._links.values())
 
     def to(self, node: Node) -> NodeLinks:
-        """Its links to this node, made at the first use."""
+        """Its links to this node; made at the first call."""
         links = self._links.get(node)
         if links is None:
             links = self._links[node] = NodeLinks(self._making, self, node)
         return links
 
     def learn(self, password: bytes) -> None:
-        """A client has just proved this password: reconnect with it from now on."""
+        """A client has just proved this password: use it for new connections."""
         self.login = replace(self.login, password=password)
 
     def leave(self, client: Client) -> None:
-        """A client is not of this identity any more."""
+        """A client leaves this identity."""
         self.clients.discard(client)
         for links in self.links:
             links.waiting.discard(client)
@@ -155,7 +154,7 @@ class Identity:
 
 
 class Identities:
-    """All identities in use. `default` is the sidecar's own: clients begin as it."""
+    """All identities in use. `default` is the sidecar's own, with which clients begin."""
 
     def __init__(self, making: LinkMaking, nodes: Nodes, login: Login) -> None:
         self._making = making
@@ -171,15 +170,18 @@ class Identities:
 
     @property
     def links(self) -> list[NodeLinks]:
-        """The links of all of them."""
+        """The links of all identities to all nodes."""
         return [links for identity in self for links in identity.links]
 
     def links_to(self, node: Node) -> list[NodeLinks]:
-        """The links of all of them to one node."""
+        """The links of all identities to one node."""
         return [links for links in self.links if links.node is node]
 
     def get(self, login: Login, *, own_login: bool) -> Identity:
-        """The identity of a login, made if it is new; a proven password replaces the old one."""
+        """The identity of a login; made if it is new.
+
+        With `own_login`, a client has proved the password: it replaces the old one.
+        """
         key = (login.proto, login.user, login.db)
         found = self._known.get(key)
         if found is None:
@@ -190,7 +192,7 @@ class Identities:
         return found
 
     def join(self, client: Client, identity: Identity) -> None:
-        """Make a client one of this identity's. It must have nothing outstanding."""
+        """Move a client to this identity. It must have no reply outstanding."""
         old: Identity | None = client.identity
         if old is not None:
             old.leave(client)
@@ -202,7 +204,7 @@ class Identities:
         client.set_authenticated(links.authenticated)
 
     def forget(self, identity: Identity) -> None:
-        """Nobody uses this identity any more."""
+        """Drop an identity that nobody uses, with its links."""
         self._known.pop(identity.key, None)
         for links in identity.links:
             links.close()

@@ -1,7 +1,6 @@
-"""Looking after links: silence, links that are held up, identities nobody uses any more.
+"""Looks after links at each tick: silent and held-up links, the pool, unused identities.
 
-Runs at every tick on the loop. Connects nothing by itself but the link that takes the place of one
-that is held up.
+Connects nothing except the link that replaces a held-up one.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from sidecar.proxy.tasks import Tasks
 log = structlog.get_logger()
 
 UNUSED_IDENTITY = 60.0
-# After how much silence others are led past a link.
+# Seconds of silence after which a link counts as held up.
 STALLED = 0.1
-# A server that is busy as a whole holds up every link: more of them would not help.
+# If the server as a whole is busy, every link is held up, and more links do not help.
 MAX_RETIRED = 2
 
 
 class LinkMaintenance:
-    """Looks after the links of all identities. A shared link that owes replies is given up after
-    `silence_timeout` seconds of silence (0: never)."""
+    """Looks after the links of all identities. A shared link that owes replies and is silent for
+    `silence_timeout` seconds is given up (0: never)."""
 
     def __init__(
         self,
@@ -43,7 +42,7 @@ class LinkMaintenance:
         self._limit = silence_timeout
 
     def tick(self, now: float) -> None:
-        """Look at every link."""
+        """Look after every link once."""
         for identity in self._identities:
             for links in identity.links:
                 for up in (links.shared, *links.retired):
@@ -52,11 +51,11 @@ class LinkMaintenance:
             self._forget_unused(identity, now)
 
     def _watch_silence(self, links: NodeLinks, up: Upstream, now: float) -> None:
-        """Look whether a shared link owes replies and says nothing.
+        """Check whether a shared link owes replies and is silent.
 
-        After STALLED seconds others are led past it: a paused write, a long script or a request
-        the server holds back would make them wait for what is not theirs. After the limit the link
-        is given up. One whose server has said that it is no master is not waited for.
+        After STALLED seconds it is replaced: clients must not wait for a request of somebody else
+        that the server holds back, such as a paused write or a long script. After the limit it is
+        given up. A demoted link is given up after STALLED seconds.
         """
         if not up.up or not up.outstanding:
             links.silent.pop(up, None)
@@ -72,17 +71,17 @@ class LinkMaintenance:
             links.silent.pop(up, None)
             up.break_off(f"it owes {up.outstanding} replies and was silent for {self._limit:g} s")
         elif silent >= STALLED and up is links.shared:
-            self._lead_past(links)
+            self._replace(links)
 
-    def _lead_past(self, links: NodeLinks) -> None:
-        """Lead clients past the shared link, unless that is being done."""
+    def _replace(self, links: NodeLinks) -> None:
+        """Replace a held-up shared link, unless that is under way."""
         if links.diverting or self._tasks.closing or len(links.retired) >= MAX_RETIRED:
             return
         links.diverting = True
         self._tasks.spawn(self._replace_link(links))
 
     async def _replace_link(self, links: NodeLinks) -> None:
-        """A second shared link in the place of one that is held up."""
+        """Connect a second shared link and retire the held-up one."""
         try:
             connection = await links.open()
         except (Refused, Unreachable):
@@ -93,7 +92,7 @@ class LinkMaintenance:
         if self._tasks.closing or not old.up or old.demoted or old not in links.silent:
             connection.close()
             return
-        up = links.another(shared=True)
+        up = links.new_link(shared=True)
         links.shared = up
         links.retired.append(old)
         self._shared.attach(links, up, connection)
@@ -106,7 +105,7 @@ class LinkMaintenance:
             links.silent.pop(up, None)
             for client in links.identity.clients:
                 if client.is_on(up):
-                    client.use_shared(links.shared)  # idle since before it was replaced
+                    client.use_shared(links.shared)  # it has sent nothing since the replacement
             up.close()
         self._dedicated.trim(links, now)
 

@@ -1,11 +1,11 @@
-"""Nodes: the servers that make up the upstream. Today there is one, the *home* node.
+"""Nodes: the places in the upstream that links lead to. Today there is one, the home node.
 
-A plain URL has one node; the master of a Sentinel group is one node, whose dialer is switched from
-server to server; each primary of a cluster will be one. Which nodes there are, and which of them
-answers for what, is known here only: everybody else is given a node, or asks `Nodes` for one.
+A plain URL has one node. The master of a Sentinel service is one node, whose dialer switches from
+server to server. Each primary of a cluster will be one. Only this file knows which nodes there are
+and which of them answers what: everybody else is given a node or asks `Nodes` for one.
 
-A node knows how to reach its server (its dialer), and tells those who watch it what links show of
-it. It knows no links: these belong to identities (identity.py), one set for each node.
+A node has a dialer, and tells its watchers what links show. It has no links: those belong to
+identities (identity.py), one set for each node.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class _Watchers:
 
 
 class Node:
-    """One server of the upstream."""
+    """One place in the upstream."""
 
     def __init__(self, target: Target | None, dialing: Dialing) -> None:
-        self.dialer = Dialer(target, dialing, self._say_not_master)
+        self.dialer = Dialer(target, dialing, self._tell_not_master)
         self._watchers = _Watchers()
 
     def watch(
@@ -42,9 +42,11 @@ class Node:
         down: Told | None = None,
         not_master: NotMasterSeen | None = None,
     ) -> None:
-        """Be told what links show: `up`, the sidecar's own link has come up; `down`, it was lost,
-        or a link's server has said that it is no master; `not_master`, the server that was dialled
-        said so. Those who watch are told in the order they began."""
+        """Register functions to call, in the order of registration.
+
+        `up`: the sidecar's own link came up. `down`: it was lost, or the server said on any link
+        that it is not the master. `not_master`: the server said so in a greeting.
+        """
         if up is not None:
             self._watchers.up.append(up)
         if down is not None:
@@ -52,23 +54,23 @@ class Node:
         if not_master is not None:
             self._watchers.not_master.append(not_master)
 
-    def say_up(self) -> None:
-        """The sidecar's own link to this node has come up."""
+    def link_up(self) -> None:
+        """Tell the watchers that the sidecar's own link came up."""
         for told in self._watchers.up:
             told()
 
-    def say_down(self) -> None:
-        """The server of now was lost, or is no master any more."""
+    def link_down(self) -> None:
+        """Tell the watchers that the server was lost, or is not the master any more."""
         for told in self._watchers.down:
             told()
 
-    def _say_not_master(self, target: Target, error: NotMaster) -> None:
+    def _tell_not_master(self, target: Target, error: NotMaster) -> None:
         for told in self._watchers.not_master:
             told(target, error)
 
 
 class Nodes:
-    """The upstream's nodes. `home` answers what names no key."""
+    """The nodes of the upstream. `home` answers what names no key."""
 
     def __init__(self, home: Node) -> None:
         self.home = home

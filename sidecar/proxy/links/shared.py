@@ -1,15 +1,14 @@
-"""Shared links: connecting them, connecting them again, and who waits for one.
+"""Shared links: connects them, reconnects lost ones, and wakes the clients that wait.
 
-The shared link of an identity to a node is connected by one task at a time, with jittered backoff.
-For as long as the dialer is patient, commands wait for it; after that they get an error at once,
-until it is back. An open circuit breaker is the end of patience, too. A link that was there and is
-lost is connected again at once, however often that happens; only when one is cut again and again
-just after it has come up are there short pauses, so that nobody spins.
+One task at a time connects the shared link of an identity to a node, with jittered backoff.
+Commands wait for it for as long as the dialer is patient; after that, or once the breaker opens,
+they get an error at once until the link is up. A lost link is reconnected at once, however often
+that happens. Only if it is cut again and again just after it came up, there are short pauses.
 
-Everything here runs on the loop, one callback or task step at a time; between two awaits nothing
-changes behind its back. After each await it looks again whether the links are still needed.
+Everything runs on the loop, so nothing changes between two awaits. After each await, the code
+checks again whether the links are still needed.
 
-Knows links and the clients that wait for them; nothing of commands, sessions or the near cache.
+Knows links and the clients that wait for them; knows no commands and no near cache.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ REST = 0.25
 
 
 class SharedLinks:
-    """The shared links of all identities. `distrust` is told, with the reason, when a connection
-    was lost: what has been read from that server may not count any more."""
+    """The shared links of all identities. `distrust` is called with the reason when a connection
+    was lost, because values read from that server may be out of date."""
 
     def __init__(
         self, identities: Identities, tasks: Tasks, distrust: Callable[[str], None]
@@ -54,7 +53,7 @@ class SharedLinks:
     # Connecting
 
     def connect(self, links: NodeLinks) -> None:
-        """See that the shared link is up, or being connected."""
+        """Connect the shared link, unless it is up or being connected."""
         if not links.connecting and not links.shared.up and not self._tasks.closing:
             links.connecting = True
             self._tasks.spawn(self._connect(links))
@@ -96,11 +95,11 @@ class SharedLinks:
         return bool(links.identity.clients) or self._is_own(links)
 
     def _is_own(self, links: NodeLinks) -> bool:
-        """Whether they are the sidecar's own: of the identity that clients begin as."""
+        """Whether these are the sidecar's own links."""
         return links.identity is self._identities.default
 
     def _failed(self, links: NodeLinks, error: Exception, deadline: float) -> None:
-        """An attempt failed: say so to those who wait, if waiting is over."""
+        """An attempt failed. If waiting is over, those who wait get the error."""
         identity, dialer = links.identity, links.node.dialer
         if isinstance(error, Refused):
             if links.shared.refuse(error.reply) and identity.clients:
@@ -116,23 +115,23 @@ class SharedLinks:
         self._wake(links)
 
     def attach(self, links: NodeLinks, up: Upstream, connection: ServerConnection) -> None:
-        """Hand a greeted connection to a shared link."""
+        """Connect a shared link with a greeted connection."""
         links.attach(up, connection)
         links.up_since = time.monotonic()
         for client in links.identity.clients:
             client.set_authenticated(links.authenticated)
         if self._is_own(links):
-            links.node.say_up()
+            links.node.link_up()
 
     # Waiting
 
     def wait(self, client: Client, links: NodeLinks) -> None:
-        """Let a client go on when the shared link is up, or refuses."""
+        """Resume a client once the shared link is up, or answers with an error."""
         links.waiting.add(client)
         self.connect(links)
 
     async def bring_up(self, links: NodeLinks) -> bytes | None:
-        """Wait until the shared link is up; the error reply when it will not be."""
+        """Wait until the shared link is up; returns the error reply if it does not come up."""
         up = links.shared
         if not up.up and not (links.connecting and up.refusing):
             arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -152,16 +151,16 @@ class SharedLinks:
             if not client.closed:
                 client.resume()
 
-    # Taking over what somebody else has opened
+    # Taking over a connection
 
     async def adopt(
         self, connection: ServerConnection, login: Login, node: Node
     ) -> NodeLinks | bytes:
-        """A connection on which the server has accepted this login: make it one of its identity's.
+        """Make a connection, on which the server has accepted this login, one of the identity's
+        links.
 
-        Gives the identity's links, or the server's error if the login can't go on where the client
-        was. When the server changes meanwhile, the login is proved to the new one. Raises
-        Unreachable.
+        Returns the identity's links, or the server's error if it refuses the rest of the greeting.
+        If the target changes meanwhile, the login is proved to the new server. Raises Unreachable.
         """
         dialer = node.dialer
         try:
@@ -178,16 +177,16 @@ class SharedLinks:
             self.attach(links, links.shared, connection)
             self._wake(links)
         else:
-            up = links.another(shared=False)
+            up = links.new_link(shared=False)
             links.attach(up, connection)
             up.idle_since = time.monotonic()
             links.idle.append(up)
         return links
 
-    # Losing one
+    # Losing a link
 
     def lost(self, up: Upstream, reason: str) -> None:
-        """A link was lost without our doing; what it carried is the core's to settle."""
+        """A link was lost. The core has already decided about the requests on it."""
         links: NodeLinks = up.owner
         if not up.shared or self._tasks.closing:
             return
@@ -198,8 +197,8 @@ class SharedLinks:
         else:
             up.move_to(links.shared)
         self._distrust("a connection to the server was lost")
-        if links.leads_here(up) and (self._is_own(links) or reason == NOT_MASTER):
-            links.node.say_down()
+        if links.is_current(up) and (self._is_own(links) or reason == NOT_MASTER):
+            links.node.link_down()
         if self._needed(links):
             self.connect(links)
 
@@ -208,5 +207,5 @@ class SharedLinks:
         soon = time.monotonic() - links.up_since < SOON
         links.cut_short = links.cut_short + 1 if soon else 0
         log.warning("upstream link lost", upstream=str(links.shared.target), reason=reason)
-        if self._is_own(links) and links.leads_here(links.shared):
+        if self._is_own(links) and links.is_current(links.shared):
             links.node.dialer.lost(reason)

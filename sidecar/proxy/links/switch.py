@@ -1,9 +1,9 @@
-"""A node's server is another one from now on: the step of a failover that the links see.
+"""Switches a node to another server: the step of a failover that concerns the links.
 
-The master follower decides and has verified the new server (proxy/master.py); this cuts every link
-to the old one and begins to connect to the new. What was never sent, and reads, will be sent to
-the new one; see core/link/recovery.pyx for the rest. Clients with a link of their own lose it, with
-an error for what is under way.
+The master follower (proxy/master.py) has decided and has verified the new server. This cuts every
+link to the old server and begins to connect to the new one. Requests that were never sent, and
+reads, go to the new server; see core/link/recovery.pyx for the others. Clients with a dedicated
+link lose it, with an error for what is under way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHANGED = "the master has changed"
 
 
 class Switch:
-    """Leads nodes to another server. `distrust` is told the reason before any link is cut."""
+    """Switches nodes. `distrust` is called with the reason before any link is cut."""
 
     def __init__(
         self,
@@ -36,12 +36,12 @@ class Switch:
         self._distrust = distrust
 
     def to(self, node: Node, target: Target) -> None:
-        """Every link to the old server ends."""
+        """Switch to this server: every link to the old one ends."""
         node.dialer.switch(target)
         self._distrust(CHANGED)
         for links in self._identities.links_to(node):
             links.close_idle()
-            # The link first: what the retired ones move to it must wait for the new server.
+            # The shared link first: what retired links move to it must wait for the new server.
             for up in (links.shared, *links.retired):
                 up.break_off(CHANGED)
             links.retry.set()
@@ -50,7 +50,7 @@ class Switch:
         self._shared.connect(self._identities.default.to(node))
 
     def renew(self, node: Node, target: Target) -> None:
-        """The same server, to be connected to in another way; links that are there stay."""
+        """Use other certificates for new connections to the same server; existing links stay."""
         for up in self._links_of(node):
             if up.target is node.dialer.target:
                 up.target = target

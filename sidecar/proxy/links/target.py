@@ -1,6 +1,6 @@
-"""Where a server is and how to connect to it: addresses, TCP, unix sockets, TLS.
+"""Connects to a server: address, TCP or unix socket, TLS.
 
-Knows sockets and nothing of what is said on them.
+Sends nothing on the connection; that is the greeting's part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sidecar.tls import Layer, Resumption, handshake
 
 @dataclass(frozen=True)
 class Target:
-    """Where the upstream is and how to connect to it. Times in seconds."""
+    """A server's address, and how to connect to it. Times in seconds."""
 
     endpoint: Endpoint
     context: ssl.SSLContext | None
@@ -100,7 +100,7 @@ async def _connect(target: Target) -> socket.socket:
 
 
 def tune(sock: socket.socket, keepalive: float) -> None:
-    """No delays for small writes; probes after `keepalive` idle seconds (0: none)."""
+    """Send small writes at once; send keepalives after `keepalive` idle seconds (0: never)."""
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,8 +1,7 @@
-"""Hot keys: the detector's shell. Ticks, names of tenants, events, what is shown.
+"""The shell of the hot-key detector: ticks, tenants, log events, and what is shown.
 
-Counting is the core's (core/hotkeys/sketch.pyx). A *tenant* is one (user, database), as a number
-in the core. What becomes hot is named in the log, and made known to `heated`, which is the near
-cache where there is one; it is not known here what is done with it.
+The core counts (core/hotkeys/sketch.pyx). A tenant, one (user, database), is a number in the core.
+Keys that become hot are logged and passed to `heated`, which is the near cache if there is one.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from sidecar.telemetry import facts, snapshots
 
 log = structlog.get_logger()
 
-# Longer keys are ranked, and shown by their beginning; they are not cached for being hot.
+# Longer keys are counted and shown by their beginning, but not passed to the near cache.
 KEY_MAX = 512
 MOST_TENANTS = 65535
-# A key that is written more often than read is not worth a copy.
+# The share of reads that makes a key worth caching.
 READS_AT_LEAST = 0.5
 
 Tenant = tuple[bytes | None, int]
 
 
 class HotKeyDetector:
-    """Watches the keys of all clients. `heated` is told of a key that has become hot, and whether
-    it is worth a copy, or that has cooled; `cached` says whether there is a copy of a key."""
+    """Watches the keys of all clients. `heated` is called with a key and True when it becomes hot
+    and is worth caching, with False otherwise; `cached` says whether a key is cached."""
 
     def __init__(
         self,
@@ -62,7 +61,7 @@ class HotKeyDetector:
         plane.use_hot_keys(self.detector)
 
     def join(self, client: Client, identity: Identity) -> None:
-        """A client is this identity's from now on."""
+        """A client joined this identity."""
         tenant = (identity.login.user, identity.login.db)
         number = self._numbers.get(tenant)
         if number is None:
@@ -72,7 +71,7 @@ class HotKeyDetector:
         client.use_tenant(number)
 
     def tick(self, now: float) -> None:
-        """Look what has become hot, and what has cooled."""
+        """Take the events of the core: keys that became hot or cooled."""
         self.detector.tick(now)
         events = self.detector.take_events()
         if not events:
@@ -95,7 +94,7 @@ class HotKeyDetector:
         return True
 
     def _name(self, hot: bool, tenant: int, key: bytes, share: float) -> None:
-        """Say in the log that a key gets much of the traffic, and when it does no more."""
+        """Log that a key gets much of the traffic, or no longer does."""
         known = (tenant, key) in self._named
         if hot and share >= self.settings.log > 0 and not known:
             self._named.add((tenant, key))
@@ -112,7 +111,7 @@ class HotKeyDetector:
         return (user or b"default").decode("utf-8", "replace")
 
     def top(self, most: int) -> Sequence[facts.HotKey]:
-        """The hottest keys first. Rates per second; binary keys as redis-cli shows them."""
+        """The hottest keys first. Rates per second; binary keys as redis-cli prints them."""
         return [
             facts.HotKey(
                 key=shown(key),
@@ -129,7 +128,7 @@ class HotKeyDetector:
         ]
 
     def top_share(self) -> float:
-        """The share that the hottest key has of the traffic; 0 without any."""
+        """The hottest key's share of the traffic; 0 without traffic."""
         rows = self.detector.top(1)
         return float(rows[0][2]) if rows else 0.0
 
@@ -161,7 +160,7 @@ _ESCAPES = {
 
 
 def shown(key: bytes) -> str:
-    """A key as text the way redis-cli prints it, without the quotes."""
+    """A key as redis-cli prints it, without the quotes."""
     return "".join(
         _ESCAPES.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}") for byte in key
     )

@@ -1,11 +1,10 @@
-"""The near cache's shell: a tracked connection for each (user, database) that is in use.
+"""The near cache's shell: one tracked link for each (user, database) in use.
 
-The store and what is served from it are the core's (core/cache/serve.pyx, core/cache/tracked.pyx).
-Here connections are opened and given up, heartbeats are sent, and the end of everything that was
-cached is declared whenever the server may be another one (`reset`): values of one connection's
-time are never served after it.
+The core stores and serves the values (core/cache/serve.pyx, core/cache/tracked.pyx). The keeper
+opens tracked links, sends heartbeats, and ends the generation whenever the server may have changed
+(`reset`): no value outlives the connection that it was read on.
 
-Takes connections from a node's dialer; knows nothing of links, sessions and their commands.
+Gets connections from the node's dialer; knows no other links and no session commands.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ from sidecar.telemetry import snapshots
 log = structlog.get_logger()
 
 TRACKING = pack_command((b"CLIENT", b"TRACKING", b"ON"))
-# Before this, pushes may come inside of other replies.
+# Older servers put pushes inside other replies.
 OLDEST_REDIS = 7
-# Heartbeats within one max_staleness: one may be late without the cache noticing.
+# Heartbeats within one max_staleness: the cache does not suffer if one is late.
 BEATS = 5
-# A user who may not do what the cache needs is not asked again for this long.
+# Seconds until the server is asked again after it refused a user.
 REFUSED_FOR = 60.0
 
 
@@ -79,19 +78,19 @@ class NearCacheKeeper:
         self.beat_every = min([settings.max_staleness, *shorter]) / BEATS
 
     def begin(self) -> None:
-        """Send heartbeats from now on."""
+        """Start to send heartbeats."""
         self._tasks.spawn(self._beat())
 
     def watch_spaces(self, told: Callable[[SpaceKey], None]) -> None:
-        """Be told of each space that is new."""
+        """Call `told` with the key of each new space."""
         self._new_space.append(told)
 
     def want(self, key: bytes, worth: bool) -> None:
-        """A key has become hot, and is worth a copy, or it is not any more."""
+        """Cache this key from now on, or no longer."""
         self.cache.want(key, worth)
 
     def holds(self, key: bytes) -> bool:
-        """Whether there is a value of this key."""
+        """Whether any value of this key is cached."""
         return self.cache.holds(key) > 0
 
     def flush(self) -> int:
@@ -103,7 +102,7 @@ class NearCacheKeeper:
     # Clients
 
     def join(self, client: Client, identity: Identity) -> None:
-        """A client is this identity's from now on."""
+        """A client joined this identity."""
         self.leave(client)
         space = self._space(identity.login)
         if space is None:
@@ -118,7 +117,7 @@ class NearCacheKeeper:
             space.link.beat()
 
     def hold(self, login: Login) -> Space | None:
-        """This login's space, kept without clients until it is let go; None when there is none."""
+        """Keep the space of a login even without clients, until `let_go`; None if there is none."""
         space = self._space(login)
         if space is not None:
             space.held += 1
@@ -126,11 +125,11 @@ class NearCacheKeeper:
         return space
 
     def let_go(self, space: Space) -> None:
-        """The end of one `hold`."""
+        """Undo one `hold`."""
         space.held -= 1
 
     def _space(self, login: Login) -> Space | None:
-        """The space of a login, made if it is new; None when the cache has no room for it."""
+        """The space of a login, made if it is new; None if the cache has no room for one."""
         key = (login.user, login.db)
         space = self.spaces.get(key)
         if space is None and self.usable and (number := self.cache.open_space()):
@@ -140,7 +139,7 @@ class NearCacheKeeper:
         return space if self.usable else None
 
     def leave(self, client: Client) -> None:
-        """A client is nobody's for the moment."""
+        """A client leaves its identity."""
         self.forget(client)
         client.use_space(0, 2)
 
@@ -152,7 +151,7 @@ class NearCacheKeeper:
     # Connections
 
     def reset(self, reason: str) -> None:
-        """The server is, or may be, another one: nothing that was read counts any more."""
+        """The server has changed, or may have: drop all that was read."""
         for space in self.spaces.values():
             if space.link is not None:
                 space.link.lose(reason)
@@ -162,7 +161,7 @@ class NearCacheKeeper:
             space.task = self._tasks.spawn(self._keep(space))
 
     async def _keep(self, space: Space) -> None:
-        """Have a tracked connection for as long as the space has clients."""
+        """Keep a tracked link for as long as the space is needed."""
         dialer = self._nodes.home.dialer
         attempt = 0
         while space.needed and self.usable and not self._tasks.closing:
@@ -185,7 +184,7 @@ class NearCacheKeeper:
             space.link = None
 
     async def _use(self, space: Space, connection: ServerConnection) -> None:
-        """Read on this connection until it is lost."""
+        """Use this connection as the tracked link until it is lost."""
         space.refused = False
         space.lost.clear()
         space.heard = (-1, time.monotonic())
@@ -199,7 +198,7 @@ class NearCacheKeeper:
             await asyncio.sleep(REFUSED_FOR)
 
     async def _open(self, login: Login) -> ServerConnection | None:
-        """A connection that tracks; None when the server is too old."""
+        """Open a connection and turn tracking on; None if the server is too old."""
         dialer = self._nodes.home.dialer
         connection = await dialer.reach()
         await dialer.greet(connection, login)
@@ -248,11 +247,11 @@ class NearCacheKeeper:
                 link.beat()
 
     def server_ids(self) -> set[int]:
-        """The server's ids of the tracked connections."""
+        """The ids, on the server, of the tracked links."""
         return {space.server_id for space in self.spaces.values() if space.link is not None}
 
     def close(self) -> None:
-        """End every connection."""
+        """Close every tracked link."""
         for space in self.spaces.values():
             if space.link is not None:
                 space.link.end()

@@ -1,5 +1,5 @@
-"""What a warm start is made of, kept for the next one: in a file of our own, and in a sorted set on
-the server that a fleet of sidecars shares. Names of keys and reads, never values.
+"""Keeps the warm set for the next start: in a snapshot file, and in a sorted set on the server that
+the fleet shares. Keeps names of keys and reads, never values.
 """
 
 from __future__ import annotations
@@ -38,30 +38,30 @@ from sidecar.settings.sections.cache import Warm
 
 log = structlog.get_logger()
 
-# Longer files are not ours: a million entries of 256 bytes.
+# A longer file is no snapshot: this is a million entries of 256 bytes.
 FILE_MOST = 256 << 20
-# Members in one request, so that none of them holds the server for more than a moment.
+# Members in one request: more would block the server for too long.
 CHUNK = 500
 Open = Callable[[], Awaitable[ServerConnection]]
 """Opens a connection as the sidecar's own user. Raises Refused and Unreachable."""
 
-# A hot set that nobody has added to for so long is of no use.
+# Seconds after which the fleet's set expires if nobody adds to it.
 FLEET_TTL = 86400
-# Slots of the cache, and entries, handled without letting others have a turn.
+# Slots of the cache, and entries, that are handled without yielding to the loop.
 SLOTS = 512
 TURN = 200
-# How long sharing may take when the sidecar stops.
+# Seconds that sharing may take when the sidecar stops.
 LAST_TIME = 1.0
 
 
 class SnapshotFile:
-    """The file in which names are kept from one run to the next."""
+    """The snapshot file."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).absolute()
 
     def read(self) -> list[tuple[Entry, float]]:
-        """What was saved. Raises SnapshotError, or OSError when it can't be read."""
+        """Read what was saved. Raises SnapshotError, or OSError if it cannot be read."""
         if self.path.exists() and not self.path.is_file():
             raise SnapshotError("not a file")
         with self.path.open("rb") as file:
@@ -71,7 +71,7 @@ class SnapshotFile:
         return decode(data)
 
     def write(self, data: bytes) -> None:
-        """Put `data` in its place: all of it, or nothing when that fails. Raises OSError."""
+        """Replace the file's content by `data`, completely or not at all. Raises OSError."""
         folder = self.path.parent
         descriptor, fresh = tempfile.mkstemp(".tmp", f".{self.path.name}.", folder)  # mode 0600
         try:
@@ -92,9 +92,9 @@ class SnapshotFile:
 
 
 class Fleet:
-    """The sorted set that sidecars share: reads of their own user, by `score` of the server's time.
+    """The sorted set that the fleet shares: reads of the sidecars' own user, by score.
 
-    `ZADD GT` keeps the best sighting of each, so sidecars need not know of each other.
+    `ZADD GT` keeps the highest score of each, so sidecars need not know each other.
     """
 
     def __init__(self, connect: Open, key: str, most: int) -> None:
@@ -103,7 +103,7 @@ class Fleet:
         self.most = most
 
     async def read(self) -> list[Entry]:
-        """What the fleet uses most. Raises Refused and Unreachable."""
+        """Read what the fleet uses most. Raises Refused and Unreachable."""
         request = pack_command((b"ZRANGE", self.key, b"0", str(self.most - 1), b"REV"))
         connection = await self._connect()
         try:
@@ -113,7 +113,7 @@ class Fleet:
         return [entry for data in found if (entry := from_member(data)) is not None]
 
     async def share(self, entries: Sequence[Entry]) -> None:
-        """Add what is in use here, the most used first. Raises Refused and Unreachable."""
+        """Add what this sidecar uses, the most used first. Raises Refused and Unreachable."""
         connection = await self._connect()
         try:
             seconds, _ = parsed(await connection.ask(pack_command((b"TIME",))))[0]
@@ -133,7 +133,7 @@ class Fleet:
 
 
 class Memory:
-    """Remembers what the near cache has in use. `own_user` is the sidecar's."""
+    """Saves what the near cache uses. `own_user` is the sidecar's own."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Memory:
         self._failed = False
 
     async def restore(self) -> list[Entry]:
-        """What was in use before, the most used first; a file that is no good is reported."""
+        """Read the last warm set, the most used first; a bad file is logged and ignored."""
         try:
             weights = await asyncio.to_thread(self.file.read) if self.file else []
         except FileNotFoundError:
@@ -170,13 +170,13 @@ class Memory:
         return [entry for entry, _ in weights]
 
     async def keep(self) -> None:
-        """Save every now and then, for ever."""
+        """Save at intervals. Ends only when there is nothing to save to."""
         while self.file is not None or self.fleet is not None:
             await asyncio.sleep(self.interval * random.uniform(0.9, 1.1))
             await self.save()
 
     async def save(self, *, last: bool = False) -> None:
-        """Remember what is in use now; `last`: the sidecar stops, so be quick."""
+        """Save what is in use now; `last`: the sidecar stops, so do it quickly."""
         in_use = await self._in_use()
         if self.file is not None:
             async with self._saving:
@@ -192,14 +192,14 @@ class Memory:
                 log.debug("hot set not shared", reason=str(error))
 
     def refused(self, error: Refused) -> None:
-        """The server does not let the fleet's key be used: do without."""
+        """The server refuses the fleet's key: stop using it."""
         if self.fleet is None:
-            return  # reading and sharing were under way at once, and both were refused
+            return  # a second refusal of requests under way at the same time
         self.fleet = None
         log.warning("warm.fleet turned off: the server refuses it", reason=str(error))
 
     async def _in_use(self) -> list[Entry]:
-        """What the near cache holds, the most used first. Others have turns in between."""
+        """What the near cache holds, the most used first. Yields to the loop in between."""
         found: list[tuple[int, int, str, bytes]] = []
         first = least = 0
         while (part := in_use(self._near.cache, self._table, first, SLOTS, least)) is not None:
@@ -226,7 +226,7 @@ class Memory:
             await asyncio.sleep(0)
         weights = self._hot_set.weights(now)
         if not self._restored or not weights:
-            return  # what is there is better than nothing
+            return  # keep the old file rather than an empty one
         try:
             await asyncio.to_thread(lambda: file.write(encode(weights)))
         except OSError as error:
@@ -238,7 +238,7 @@ class Memory:
 
 
 def _keep_best(found: list[tuple[int, int, str, bytes]], most: int) -> int:
-    """Leave so many, the most used first; how often the last of them has been."""
+    """Keep the `most` most used; returns how often the last of them was used."""
     found.sort(key=itemgetter(0), reverse=True)
     del found[most:]
     return found[-1][0] if found else 0

@@ -1,6 +1,6 @@
-"""Where the names for a warm start come from: what is remembered, a file of keys, SCAN.
+"""The sources of a warm start: snapshot, fleet, a file of keys, SCAN.
 
-A source that can't be read is reported and left out: a warm start never fails.
+A source that cannot be read is logged and left out: a warm start never fails.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from sidecar.settings.sections.cache import Cache, Warm
 
 log = structlog.get_logger()
 
-# Longest time for reading one source.
+# Seconds that reading one source may take.
 SOURCE_TIME = 30.0
 KEY_FILE_MOST = 64 << 20
-# Keys asked about in one go, and looked at by one SCAN.
+# Keys in one request for their types, and COUNT of one SCAN.
 CHUNK = 500
 SCAN_STEP = 1000
 
@@ -33,7 +33,8 @@ Key = tuple[int, bytes]
 
 
 class Sources:
-    """Reads every source that is set. `connect` and `db` are the sidecar's own user's."""
+    """Reads every configured source. `connect` opens a connection as the sidecar's own user, on
+    database `db`."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Sources:
         self._rules = parse_rules(cache.rules)
 
     async def gather(self, restored: Sequence[Entry]) -> tuple[list[Entry], dict[str, int]]:
-        """The entries to load, the most important first, and how many each source has given."""
+        """The entries to load, the most important first, and how many each source gave."""
         found: dict[str, Sequence[Entry]] = {}
         if self.settings.snapshot:
             found["snapshot"] = restored
@@ -91,7 +92,7 @@ class Sources:
             return file.read(KEY_FILE_MOST)
 
     async def _scanned(self) -> list[Entry]:
-        """SCAN looks at `scan_count` keys, and as many as are to be loaded are taken."""
+        """Scan up to `scan_count` keys; takes at most as many as are to be loaded."""
         found: dict[Key, None] = {}
         cursor, left = b"0", self.settings.scan_count
         connection = await self._connect()
@@ -109,7 +110,7 @@ class Sources:
         return await self._typed(list(found)[: self.settings.keys])
 
     async def _typed(self, wants: Sequence[Entry | Key]) -> list[Entry]:
-        """These reads, and for each key the one that gives all of it."""
+        """Replace each bare key by the read that returns its whole value."""
         kinds: dict[Key, Entry | None] = {}
         connection = await self._connect()
         try:
@@ -127,7 +128,7 @@ class Sources:
     async def _kinds(
         self, connection: ServerConnection, db: int, keys: Sequence[bytes]
     ) -> Iterator[tuple[Key, Entry | None]]:
-        """The read for each key, by its type; None when there is none, or it takes too much."""
+        """The read for each key, by its type; None if there is none, or the value is too large."""
         requests = []
         for key in keys:
             requests.append(pack_command((b"TYPE", key)))
@@ -146,7 +147,7 @@ class Sources:
         return row is not None and bool(row["flags"] & CACHEABLE)
 
     def _may_cache(self, entry: Entry) -> bool:
-        """Whether the rules allow it."""
+        """Whether the cache rules allow it."""
         key = entry.key
         rule = next((rule for rule in self._rules if key.startswith(rule.prefix)), None)
         if rule is None:

@@ -1,4 +1,4 @@
-"""A space of the near cache: what it keeps of one (user, database). State only."""
+"""A space of the near cache: the state of one (user, database) outside the core."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SpaceKey = tuple[bytes | None, int]
 
 @dataclass(eq=False)
 class Space:
-    """One (user, database): its number in the core, its clients, its tracked connection.
+    """Number in the core, clients and tracked link of one (user, database).
 
-    `held` says how many want it kept without clients; `refused` that its user may not track.
+    `held` counts those who keep it without clients. `refused`: its user may not use tracking.
     """
 
     number: int
@@ -32,10 +32,10 @@ class Space:
 
     @property
     def needed(self) -> bool:
-        """Whether anybody is served from it, or will be."""
+        """Whether anybody uses it."""
         return bool(self.clients) or self.held > 0
 
     @property
     def user(self) -> str:
-        """Whose it is, for the log."""
+        """Its user, for the log."""
         return (self.login.user or b"default").decode("utf-8", "replace")

@@ -1,11 +1,11 @@
-"""Warm start: the near cache is filled with what was in use before.
+"""Warm start: fills the near cache with what was in use before.
 
-`policy.warmup` decides what to load next; names come from `sources`, and `snapshot` keeps them.
-The reads are sent on the near cache's tracked connections, exactly as if clients had asked, so
-everything that the cache promises holds for them too.
+`policy.warmup` decides what to load next, `sources` finds the names, `snapshot` keeps them. The
+reads go down the tracked links exactly as if clients had asked, so the promises of the cache hold
+for them, too.
 
-The sidecar's own user can be served from the start. What other users have read is loaded when the
-first client of theirs has logged in: only then is there a password to read it with.
+The reads of the sidecar's own user are loaded at the start. Those of another user are loaded when
+the first client of that user logs in, because only then there is a password to read with.
 """
 
 from __future__ import annotations
@@ -33,28 +33,27 @@ from sidecar.telemetry import snapshots
 
 log = structlog.get_logger()
 
-# How often answers are looked for while loading.
+# Seconds between two looks at the answers while loading.
 PAUSE = 0.001
-# Databases that are warmed: each takes a connection.
+# Spaces that are warmed: each takes a connection.
 PLACES = 64
-# The cache is full enough: what is loaded further would push out what is used more.
+# The share of the budget at which loading stops: more would push out what is used more.
 FULL = 0.95
-# Keys handled without letting others have a turn.
+# Keys that are handled without yielding to the loop.
 TURN = 200
 
 Show = Callable[[int, int], None]
-"""Told of (done, total) as loading goes on."""
+"""Shows the progress: (done, total)."""
 
 
-Note = Callable[[str, float, Mapping[str, str | int | bool]], None]
-"""Makes a trace of something that the sidecar did by itself: its name, when it began, facts."""
+RecordWork = Callable[[str, float, Mapping[str, str | int | bool]], None]
+"""Makes a span of work of the sidecar itself: its name, when it began, attributes."""
 
 
 @dataclass(frozen=True)
-class Upstream:
-    """What a warm start needs of the upstream: the sidecar's own login, `connect` to open a
-    connection with it, and `bring_up`, which waits for its shared link and gives the error when
-    there will be none."""
+class OwnUser:
+    """The sidecar's own user: its login; `connect` opens a connection; `bring_up` waits for its
+    shared link and returns the error reply if that does not come up."""
 
     login: Login
     connect: Open
@@ -62,32 +61,32 @@ class Upstream:
 
 
 class Warmup:
-    """The warm start of one data plane. `hot` are the keys that are hot now; `show`, if set, is
-    told of its progress instead of the log."""
+    """The warm start of one data plane. `hot` are the keys that are hot now. `show`, if given,
+    shows the progress in place of the log."""
 
     def __init__(
         self,
         plane: Plane,
         near: NearCacheKeeper,
-        upstream: Upstream,
+        own: OwnUser,
         tasks: Tasks,
         settings: Settings,
         *,
         hot: AbstractSet[bytes],
-        note: Note,
+        record_work: RecordWork,
         show: Show | None = None,
     ) -> None:
-        warm, login = settings.warm, upstream.login
-        self._upstream = upstream
+        warm, login = settings.warm, own.login
+        self._own = own
         self._tasks = tasks
         self._near = near
         self._hot = hot
-        self._note = note
+        self._record_work = record_work
         self.settings = warm
         self.show = show
-        self.memory = Memory(plane, near, warm, upstream.connect, login.user)
+        self.memory = Memory(plane, near, warm, own.connect, login.user)
         self._sources = Sources(
-            self.memory, warm, settings.cache, plane.table, upstream.connect, login.db
+            self.memory, warm, settings.cache, plane.table, own.connect, login.db
         )
         self._counts: dict[str, int] = {}
         self._machine: WarmUp | None = None
@@ -96,18 +95,18 @@ class Warmup:
 
     @staticmethod
     def wanted(settings: Settings) -> bool:
-        """Whether there is anything to warm up from."""
+        """Whether any source is configured."""
         warm = settings.warm
         return bool(warm.snapshot or warm.fleet or warm.key_file or warm.scan)
 
     def begin(self) -> None:
-        """Warm up beside, as soon as there is an upstream."""
+        """Warm up in the background, once the upstream is there."""
         self._near.watch_spaces(self._on_space)
         self._tasks.spawn(self._run())
         self._tasks.spawn(self.memory.keep())
 
     def ready(self) -> bool:
-        """Whether clients need not wait for it."""
+        """Whether the sidecar may report ready."""
         return self._machine is not None and self._machine.ready(time.monotonic())
 
     def snapshot(self) -> snapshots.WarmStart:
@@ -145,21 +144,21 @@ class Warmup:
         await self._warm(machine, own, self._progress)
 
     async def _until_up(self) -> None:
-        """Wait until there is one."""
+        """Wait until the own link is up."""
         while True:
-            if await self._upstream.bring_up() is None:
+            if await self._own.bring_up() is None:
                 return
             await asyncio.sleep(0.1)
 
     def _on_space(self, key: SpaceKey) -> None:
-        """A user's first client is here: what other clients of theirs have read can be loaded."""
+        """The first client of a user is here: load what its user read before."""
         if entries := self._later.pop(key, None):
             self._tasks.spawn(self._warm(self._new(), entries, lambda machine: None))
 
     async def _warm(
         self, machine: WarmUp, entries: Sequence[Entry], progress: Callable[[WarmUp], None]
     ) -> None:
-        """Load these, and have them cached for a while."""
+        """Load these, and keep them in the cache for a while."""
         held: dict[Place, Space] = {}
         try:
             machine.found(entries, time.monotonic())
@@ -186,7 +185,7 @@ class Warmup:
     def _hold(self, place: Place) -> Space | None:
         user, db = place
         if user is None:
-            return self._near.hold(replace(self._upstream.login, db=db))
+            return self._near.hold(replace(self._own.login, db=db))
         return self._near.hold(self._near.spaces[place].login)
 
     async def _load(
@@ -223,7 +222,7 @@ class Warmup:
         links: dict[Place, TrackedLink | None],
         now: float,
     ) -> None:
-        """See what has become of a place and its connection."""
+        """Take in the answers of a space, or the loss of its connection."""
         link = space.link
         if links.get(place) not in (None, link):
             machine.lost(place, now)
@@ -237,7 +236,7 @@ class Warmup:
         return self._near.cache.holds(entry.key) > 0
 
     async def _release(self, entries: Sequence[Entry]) -> None:
-        """What has not become hot meanwhile is to be cached no more."""
+        """Stop caching what has not become hot meanwhile."""
         if self._near.settings.mode != "hot":
             return
         for number, entry in enumerate(entries):
@@ -253,7 +252,7 @@ class Warmup:
         if machine.phase is Phase.DONE:
             counts = {"sidecar.loaded": machine.loaded, "sidecar.failed": machine.failed}
             began = time.monotonic() - machine.duration(time.monotonic())
-            self._note("warm up", began, counts)
+            self._record_work("warm up", began, counts)
             seconds = round(machine.duration(time.monotonic()), 3)
             log.info(
                 "warmed up", loaded=machine.loaded, failed=total - machine.loaded, seconds=seconds

@@ -1,1 +1,1 @@
-"""Commands about the session itself, which the sidecar serves."""
+"""Sessions: the handler of the plane, and the commands that the sidecar serves itself."""

@@ -1,4 +1,4 @@
-"""From clients to the audit stream: who did it, in words."""
+"""Writes what clients do to the audit stream, with user, database, id and address."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sidecar.telemetry.audit import Audit
 
 
 class AuditTrail:
-    """Tells `stream` what clients do."""
+    """Writes to `stream`."""
 
     def __init__(self, stream: Audit) -> None:
         self.stream = stream
 
     def noted(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
-        """What the plane has noted: see Plane.use_audit."""
+        """Write a note of the plane; see Plane.use_audit."""
         if client is None:
             self.stream.note(kind, detail=command)
             return
@@ -27,7 +27,7 @@ class AuditTrail:
             self.stream.command(command, subcommand, *who)
 
     def login(self, client: Client, user: bytes | None, accepted: bool) -> None:
-        """The server has judged a client's credentials."""
+        """Write that the server accepted or refused a client's credentials."""
         self.stream.login(accepted, _text(user), client.id, _address(client))
 
 

@@ -1,8 +1,8 @@
-"""The CLIENT command: names, ids, the list of clients, and what is aimed at other clients.
+"""The CLIENT command: names, ids, the list of clients, and commands about other clients.
 
-The ids and addresses that clients see are the sidecar's, since the server knows only its links.
-So a command that names a client of ours is served here, or put to the server with the id of the
-link which that client has to itself.
+Clients see ids and addresses of the sidecar, because the server knows only its links. A command
+that names one of our clients is served here, or sent to the server with the id of that client's
+dedicated link.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from sidecar.proxy.session.passthrough import Change, PassThrough, unchanged
 from sidecar.proxy.tasks import Tasks
 
 OK = b"+OK\r\n"
-# State that only a connection of one's own can carry.
+# Subcommands that set state of the connection: the client is pinned.
 PINNING = frozenset({b"TRACKING", b"REPLY", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA",
                      b"IMPORT-SOURCE"})  # fmt: skip
-# Put to the server on a connection made for it.
+# Sent to the server on a connection of their own.
 PASSED_THROUGH = frozenset({b"KILL", b"UNBLOCK", b"PAUSE", b"UNPAUSE"})
 
 
 class ClientCommands:
-    """Serves CLIENT. `link_ids` gives the server's ids of all connections of this sidecar."""
+    """Serves CLIENT. `link_ids` returns the ids, on the server, of this sidecar's connections."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class ClientCommands:
             client.forward()
 
     def run_pinned(self, client: Client, args: Sequence[bytes]) -> None:
-        """A CLIENT command of a pinned client: ids that we have given out are put right."""
+        """Pass on a CLIENT command of a pinned client, with our ids translated."""
         if args[1].upper() == b"TRACKING" and (at := _place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         else:
@@ -97,7 +97,7 @@ class ClientCommands:
         return links
 
     def _forward_when_up(self, client: Client) -> None:
-        """Send it down the shared link, now or when the link is there."""
+        """Send the request down the shared link once that is up."""
         links = self._links_of(client)
         if links.shared.up or links.shared.refusing:
             client.forward()
@@ -107,7 +107,7 @@ class ClientCommands:
     # Other clients
 
     def _pass_on(self, client: Client, args: Sequence[bytes]) -> None:
-        """CLIENT KILL and UNBLOCK may name one of our clients, by an id or address we gave out."""
+        """Serve KILL, UNBLOCK, PAUSE, UNPAUSE; KILL and UNBLOCK may name one of our clients."""
         change: Change = unchanged
         if args[1].upper() == b"KILL":
             other = self._named(args)
@@ -125,13 +125,13 @@ class ClientCommands:
         self._pass_through.ask(client, request, change)
 
     def _close_clients_of(self, user: bytes, asking: Client) -> None:
-        """The server has closed this user's links: so end the clients behind them."""
+        """The server closed this user's links: close the clients, too."""
         for other in self._ids:
             if other is not asking and (other.identity.login.user or b"default") == user:
                 other.close("killed")
 
     def _named(self, args: Sequence[bytes]) -> Client | None:
-        """The client of ours that a CLIENT KILL with just one filter means."""
+        """Our client that a CLIENT KILL with a single filter means, if any."""
         if len(args) == 3:
             kind, value = b"ADDR", args[2]
         elif len(args) == 4:
@@ -145,13 +145,13 @@ class ClientCommands:
         return None
 
     def _client_of(self, number: bytes) -> Client | None:
-        """The client with this id; None when it is not one of ours, or no id at all."""
+        """Our client with this id; None if there is none, or this is no id."""
         return self._ids.get(int(number)) if number.isdigit() and len(number) < 19 else None
 
     def _translate(self, args: Sequence[bytes]) -> list[bytes]:
-        """Arguments of a CLIENT command with our ids replaced by the server's.
+        """Replace our ids in the arguments by those of dedicated links on the server.
 
-        An id of ours whose client has no connection of its own becomes 0, which no server uses.
+        The id of a client without a dedicated link becomes 0, which no server uses.
         """
         changed = list(args)
         words = [a.upper() for a in args]
@@ -168,9 +168,9 @@ class ClientCommands:
         return changed
 
     async def _redirect(self, client: Client, args: Sequence[bytes], at: int) -> None:
-        """CLIENT TRACKING ... REDIRECT names a client, at `at`, by an id that we have given out.
+        """Serve CLIENT TRACKING ... REDIRECT, whose argument at `at` is the id of a client.
 
-        The server must know it, so the named client gets a connection of its own first.
+        The server must know the id, so that client gets a dedicated link first.
         """
         other = self._client_of(args[at])
         if other is not None and other is not client and other.dedicated is None:
@@ -181,13 +181,13 @@ class ClientCommands:
         if client.mode == PINNED_MODE:
             client.pass_on(pack_command(tuple(self._translate(args))))
         else:
-            # Pinned, it meets the same command again, and the id is put right there.
+            # Once pinned, the client runs this command again, and the id is translated then.
             self._dedicated.give_one(client, self._nodes.home, pinned=True)
 
     # The list of clients
 
     def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
-        """CLIENT LIST, with this sidecar's clients in the place of its links."""
+        """CLIENT LIST, with the clients of this sidecar in place of its links."""
         words = [a.upper() for a in args[2:4]]
         wanted: set[int] | None = None
         if words[:1] == [b"ID"] and len(args) > 3 and all(a.isdigit() for a in args[3:]):
@@ -208,7 +208,7 @@ class ClientCommands:
         self._pass_through.ask(client, raw, ours)
 
     def _info(self, client: Client, raw: bytes) -> None:
-        """CLIENT INFO: the line of a connection like this client's, with what is its own."""
+        """CLIENT INFO: the line of a new connection, changed to this client's."""
 
         def own(lines: Mapping[int, Line]) -> list[Line]:
             return [
@@ -221,7 +221,7 @@ class ClientCommands:
         self._pass_through.ask(client, raw, change)
 
     def _listed(self, client: Client, asking: bool) -> Listed:
-        """The facts of a client's line. `asking`: it is the one that asks for the list."""
+        """The facts for a client's line. `asking`: this client sent the request."""
         up = client.dedicated or self._links_of(client).shared
         return Listed(
             client.id,
@@ -236,7 +236,7 @@ class ClientCommands:
 
 
 def _place_of_redirect(args: Sequence[bytes]) -> int:
-    """Where the id after REDIRECT stands; 0 when there is none."""
+    """The index of the id after REDIRECT; 0 if there is none."""
     words = [a.upper() for a in args[:-1]]
     return words.index(b"REDIRECT") + 1 if b"REDIRECT" in words else 0
 
@@ -248,7 +248,8 @@ def _name_of(client: Client) -> bytes:
 
 
 def _kill(client: Client, other: Client, *, skip_me: bool) -> None:
-    """Kill a client of ours. The old form (an address alone) answers OK, the new a count."""
+    """Kill a client of ours. The old form of KILL (an address alone) answers OK, the new a
+    count."""
     if other is not client:
         other.close("killed")
         client.answer(b":1\r\n" if skip_me else OK)

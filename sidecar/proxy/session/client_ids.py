@@ -1,4 +1,4 @@
-"""The ids that clients are known by here, as CLIENT ID tells them. Knows nothing but who is who."""
+"""The ids of clients, as CLIENT ID tells them, and which client has which. Nothing else."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sidecar.proxy.io.client import Client
 
 
 class ClientIds:
-    """All clients there are, each by the id it was given."""
+    """All clients, by id."""
 
     def __init__(self) -> None:
-        # Ids of one sidecar must not collide with another's, nor with the server's small ones,
-        # and stay exact in a double.
+        # Ids must not collide with those of other sidecars, nor with the small ones of servers, and
+        # must stay exact in a double.
         self._last = secrets.randbelow(1 << 20) << 32
         self._clients: dict[int, Client] = {}
 
@@ -26,13 +26,13 @@ class ClientIds:
         return self._last
 
     def add(self, client: Client) -> None:
-        """A client is there, with an id from here."""
+        """Add a client that has one of these ids."""
         self._clients[client.id] = client
 
     def remove(self, client: Client) -> None:
-        """A client has gone."""
+        """Remove a client that has gone."""
         self._clients.pop(client.id, None)
 
     def get(self, number: int) -> Client | None:
-        """The client of this id; None when it is not one of ours."""
+        """The client with this id; None if this sidecar has none."""
         return self._clients.get(number)

@@ -1,9 +1,8 @@
-"""CLIENT LIST and INFO as a client expects them: with this sidecar's clients, not with its links.
+"""Rewrites CLIENT LIST and CLIENT INFO: the clients of this sidecar instead of its links.
 
-The server knows only the sidecar's links. Their lines are taken out of its list, and a line for
-each client is put in, made from the line of the link that carries it: what the server counts
-(memory, flags, user) stays, what belongs to the client (id, address, names, age) is its own.
-Pure: text and facts in, text out.
+The server lists the sidecar's links. Their lines are removed, and each client gets a line, made
+from that of its link: what the server counts (memory, flags, user) stays; id, address, names and
+age are the client's. Pure: text and facts in, text out.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Line = dict[bytes, bytes]
 
 @dataclass(frozen=True)
 class Listed:
-    """One client of the sidecar. `link_id` is its link's id on the server; `age` in seconds."""
+    """The facts of one client. `link_id` is its link's id on the server; `age` in seconds."""
 
     id: int
     link_id: int
@@ -29,8 +28,8 @@ class Listed:
 
 
 def rewrite(reply: bytes, change: Callable[[dict[int, Line]], Iterable[Line]]) -> bytes:
-    """A reply to CLIENT LIST or INFO, a bulk (RESP2) or verbatim string (RESP3), with its lines
-    changed. Any other reply, an error above all, stays as it is."""
+    """Change the lines of a reply to CLIENT LIST or INFO: a bulk string (RESP2) or a verbatim
+    string (RESP3). Any other reply, such as an error, stays as it is."""
     kind = reply[:1]
     if kind not in (b"$", b"="):
         return reply
@@ -57,7 +56,7 @@ def render(line: Mapping[bytes, bytes]) -> bytes:
 
 
 def own_line(template: Mapping[bytes, bytes], client: Listed) -> Line:
-    """A client's line from the line of the link that carries it."""
+    """Make a client's line from that of its link."""
     changes = {
         b"id": b"%d" % client.id,
         b"addr": client.address or template.get(b"addr", b""),
@@ -74,10 +73,10 @@ def own_line(template: Mapping[bytes, bytes], client: Listed) -> Line:
 def merge(
     lines: Mapping[int, Line], links: Iterable[int], clients: Iterable[Listed], spare: int
 ) -> list[Line]:
-    """The list with our links' lines replaced by our clients'.
+    """Replace the lines of our links by those of our clients.
 
-    `links` are the server's ids of all our links; `spare` is the id of the connection that asked,
-    whose line serves for clients whose link is not in the list.
+    `links` are the ids of all our links on the server. `spare` is the id of the connection that
+    asked; its line is the template for clients whose link is not in the list.
     """
     hidden = {*links, spare}
     out = [line for number, line in lines.items() if number not in hidden]
@@ -90,7 +89,7 @@ def merge(
 
 
 def printable_address(peer: object) -> bytes:
-    """A peer's address the way CLIENT LIST writes it; empty for unix sockets."""
+    """A peer's address as CLIENT LIST writes it; empty for unix sockets."""
     if isinstance(peer, tuple) and len(peer) >= 2:
         host = f"[{peer[0]}]" if ":" in str(peer[0]) else peer[0]
         return f"{host}:{peer[1]}".encode()

@@ -1,7 +1,7 @@
-"""Clients come, become one identity's or another's, and go.
+"""Clients: begins to serve them, moves them between identities, cleans up after them.
 
-Those who keep something for each client (traces, hot keys, the near cache) are told: they are
-handed over once, at construction. What a client asks for is not looked at here.
+Calls the observers that keep something for each client (traces, hot keys, near cache). Does not
+look at what clients send.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Left = Callable[[Client], None]
 
 
 class Clients:
-    """The clients of one data plane. `joined` are told when a client becomes an identity's, `left`
-    when one has gone. `pinned`: each has a link of its own from its first command on."""
+    """The clients of one data plane. `joined` are called when a client joins an identity, `left`
+    when it has gone. `pinned`: each client has a dedicated link from its first command on."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Clients:
         self.total = 0
 
     def welcome(self, sock: socket.socket, tls: Layer | None, address: object) -> None:
-        """A connection has been accepted: begin to serve it."""
+        """Begin to serve an accepted connection."""
         self.total += 1
         client = Client(self._plane, sock, tls, self._ids.new_id(), None, address)
         self._ids.add(client)
@@ -59,14 +59,14 @@ class Clients:
         client.start()
 
     def join(self, client: Client, identity: Identity) -> None:
-        """Make a client one of this identity's. It must have nothing outstanding."""
+        """Move a client to this identity. It must have no reply outstanding."""
         self._identities.join(client, identity)
         for told in self._joined:
             told(client, identity)
         self._dedicated.refill(identity.to(self._nodes.home))
 
     def gone(self, client: Client) -> None:
-        """A client's connection is closed."""
+        """Clean up after a client whose connection is closed."""
         if client.task is not None:
             client.task.cancel()
             client.task = None
@@ -76,7 +76,7 @@ class Clients:
         self._ids.remove(client)
 
     async def end_idle(self, after: float) -> None:
-        """Close clients that have been silent for `after` seconds and wait for nothing."""
+        """Close clients that were silent for `after` seconds and wait for nothing. Never ends."""
         while True:
             await asyncio.sleep(min(1.0, after))
             for client in list(self._plane.clients):

@@ -1,11 +1,10 @@
-"""Commands about the session itself: AUTH, HELLO, SELECT, RESET, QUIT and CLIENT.
+"""Session commands: AUTH, HELLO, SELECT, RESET, QUIT and CLIENT.
 
-The state they are about is the sidecar's to keep, since the connection behind is shared. Only
-what is surely right is answered here; what might be an error is put to the server, so that the
-error is the server's own.
+The sidecar keeps the state that they change, because the link behind is shared. It answers only
+requests that are certainly valid; the server gets the others, so that errors are its own.
 
-All of them run when the client has no reply outstanding; the request stands at its head until
-`answer` takes it off.
+They run while the client has no reply outstanding. The request stays at the head of the client's
+input until `answer` removes it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from sidecar.proxy.session.passthrough import PassThrough
 
 
 class SessionCommands:
-    """Answers session commands, and puts to the server what only it can answer."""
+    """Answers session commands."""
 
     def __init__(
         self,
@@ -46,7 +45,7 @@ class SessionCommands:
         """Serve the request at the head of this client."""
         head = client.head()
         if head is None:
-            # A giant request to a session command: no server takes one.
+            # Too large for a session command; servers refuse it as well.
             client.say(b"-ERR Protocol error: invalid bulk length\r\n")
             client.finish()
             return
@@ -70,7 +69,7 @@ class SessionCommands:
             self._hello(client, args, raw)
 
     def forget(self, client: Client) -> None:
-        """Make the session as new, as RESET does."""
+        """Reset the session's state."""
         self._names.forget(client)
         self._change.reset(client)
 

@@ -1,8 +1,8 @@
-"""The handler of the plane: what the data path can't do by itself comes here, and is passed on.
+"""The handler of the plane: passes each call on to the part that is responsible.
 
-Called by the plane (io/plane.pyx) on the loop, when a session wants something, or when a client or
-a link has gone. Each call goes to the one part whose business it is; nothing is decided here but
-which part, and which node a session is served by.
+The plane (io/plane.pyx) calls it on the loop when a session needs something that the data path
+cannot do, or when a client or a link has gone. The handler only chooses the part, and the node that
+serves the session.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Audited = Callable[[Client | None, str, str, bytes], None]
 
 
 class Handler:
-    """Passes on what the plane tells. `audited` takes what the audit stream records."""
+    """Passes on the calls of the plane. `audited` writes to the audit stream."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Handler:
         self._audited = audited
 
     def stalled(self, client: Client, stall: int) -> None:
-        """A session can't go on by itself."""
+        """A session cannot go on by itself."""
         node = self._nodes.home
         if stall == stalls.SESSION_COMMAND:
             self._commands.run(client)
@@ -67,37 +67,37 @@ class Handler:
             self._dedicated.give_one(client, node, pinned=pinned, tainted=tainted)
 
     def may_hold(self, client: Client) -> bool:
-        """Whether this client's write may be kept back with the others."""
+        """Whether this client's write may be held."""
         return self._held.may_hold(client)
 
     def client_closed(self, client: Client) -> None:
-        """A client has gone."""
+        """A client's connection is closed."""
         self._clients.gone(client)
 
     def upstream_lost(self, up: Upstream, reason: str) -> None:
-        """A link was lost without our doing."""
+        """A link was lost."""
         self._shared.lost(up, reason)
 
     def released(self, client: Client, up: Upstream) -> None:
-        """A client needs its dedicated link no more."""
+        """A client no longer needs its dedicated link."""
         client.use_shared(client.identity.to(self._nodes.home).shared)
         self._dedicated.take_back(up)
 
     def end_when_quiet(self, client: Client) -> None:
-        """A client with a link for good sends no more, and the server can't be told."""
+        """A pinned client sends no more, and TLS cannot tell the server so."""
         self._tasks.spawn(finish_when_quiet(client))
 
     def was_reset(self, client: Client) -> None:
-        """The server has answered a pinned client's RESET."""
+        """The server answered RESET of a pinned client."""
         self._commands.forget(client)
         client.resume()
 
     def audited(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
-        """A command was passed on, or refused, that the audit stream records."""
+        """An audited command was passed on or refused."""
         self._audited(client, kind, command, second)
 
     def failed(self, connection: Client | Upstream, error: Exception) -> None:
-        """Serving a connection raised an error: ours, so it is logged, and the connection ends."""
+        """Serving a connection raised an error, which is a bug: log it, end the connection."""
         log.error("internal error", error=repr(error), exc_info=error)
         if isinstance(connection, Upstream):
             connection.break_off("an internal error")

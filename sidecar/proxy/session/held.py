@@ -1,6 +1,6 @@
-"""Sessions that wait for an upstream, and what they get when too much is waiting already.
+"""Sessions whose requests are held: lets them wait, or answers with an error above the limit.
 
-How much may be held is counted in links/hold.py; who connects the link is links/shared.py.
+links/hold.py counts what is held, links/shared.py connects the link they wait for.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ TOO_MUCH_HELD = unavailable(
 
 
 class HeldSessions:
-    """Lets sessions wait, within the limit."""
+    """Lets sessions wait within `failover.hold_bytes`."""
 
     def __init__(self, hold: Hold, shared: SharedLinks) -> None:
         self._hold = hold
         self._shared = shared
 
     def wait_for_link(self, client: Client, links: NodeLinks) -> None:
-        """A session needs its shared link: lead it there, or let it wait for the link."""
+        """Put a session on its shared link, or let it wait until that is up."""
         if not client.is_on(links.shared):
             client.use_shared(links.shared)
             client.resume()
@@ -34,18 +34,18 @@ class HeldSessions:
             self._shared.wait(client, links)
 
     def may_hold(self, client: Client) -> bool:
-        """Whether this client's write may wait until writes are let go."""
+        """Whether this client's write may wait until writes are released."""
         return self._hold.may_hold(client)
 
     @staticmethod
     def refuse(client: Client) -> None:
-        """Too much waits already for one more write: an error, where there is room for one."""
+        """Refuse a write that is above the limit: with an error where the protocol allows one."""
         if client.mode == PINNED_MODE:
-            # Replies may be due before it, which nobody counts here.
+            # Other replies may be due before the error, and nobody counts them here.
             client.close("held")
         elif client.in_transaction or client.head() is None:
-            # A transaction must not go on without it; the rest of a large request, still to come,
-            # must not be taken for requests.
+            # A transaction must not go on without this write, and the rest of a large request must
+            # not be taken for new requests.
             client.refuse_last(TOO_MUCH_HELD)
         else:
             client.refuse(TOO_MUCH_HELD)

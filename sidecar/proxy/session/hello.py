@@ -1,4 +1,4 @@
-"""What a HELLO request asks for, and what the names in it mean. Pure: bytes in."""
+"""Parses HELLO requests and names of clients. Pure: bytes in, values out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 
 def is_plain_word(value: bytes) -> bool:
-    """What the server allows in client names and library names: no blanks, printable ASCII."""
+    """Whether the server allows it as a client or library name: printable ASCII, no blanks."""
     return all(33 <= byte <= 126 for byte in value)
 
 
 def parse_hello(
     args: Sequence[bytes],
 ) -> tuple[int, tuple[bytes, bytes] | None, bytes | None] | None:
-    """(version or 0, (user, password), name) of a HELLO that is surely right, else None."""
+    """(version or 0, (user, password), name) of a certainly valid HELLO, else None."""
     if len(args) == 1:
         return 0, None, None
     if args[1] not in (b"2", b"3"):
@@ -34,6 +34,6 @@ def parse_hello(
 
 
 def wants_fresh(name: bytes) -> bool:
-    """Whether a client of this name asks to be answered by the server always, never from the near
-    cache: `fresh`, or anything that begins with `fresh:`. Any client library can set a name."""
+    """Whether a client of this name wants no answer from the near cache: `fresh`, or any name that
+    begins with `fresh:`. Every client library can set a name."""
     return name == b"fresh" or name.startswith(b"fresh:")

@@ -1,10 +1,10 @@
-"""A client becomes another identity's, by its own wish: SELECT, HELLO, AUTH, RESET.
+"""Moves a client to another identity at its own request: SELECT, HELLO, AUTH, RESET.
 
-It goes over only when the other identity's shared link is up and the server has accepted the
-change. A password is proved to the server every time, on a connection of its own; that connection
-becomes one of the identity's links. Errors are the server's own.
+The client moves once the shared link of the other identity is up and the server has accepted the
+change. The server judges a password every time, on a new connection, which then becomes one of the
+identity's links. Errors are the server's own.
 
-Which command asked, and what the reply looks like, is known in commands.py.
+Knows neither the command nor the form of its reply: commands.py does.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from sidecar.proxy.tasks import Tasks
 
 Join = Callable[[Client, Identity], None]
 Judged = Callable[[Client, bytes | None, bool], None]
-# The reply to the client: from the new identity's links, or from the server's reply to credentials
-# (the links None: it refused them).
+# Make the reply to the client: from the new identity's links; or from the server's reply to the
+# credentials and the new links (None: the server refused).
 Reply = Callable[[NodeLinks], bytes]
 ProofReply = Callable[[bytes, NodeLinks | None], bytes]
 
 
 class IdentityChange:
-    """Makes clients another identity's. `join` does it; `judged` is told the user of credentials,
-    and whether the server accepted them."""
+    """Moves clients with `join`. `judged` is called with the user and whether the server accepted
+    the credentials."""
 
     def __init__(
         self,
@@ -48,12 +48,12 @@ class IdentityChange:
         self._judged = judged
 
     def reset(self, client: Client) -> None:
-        """As a new client: the identity that clients begin as."""
+        """Move the client to the identity with which clients begin."""
         self._join(client, self._identities.default)
 
     def move(self, client: Client, login: Login, reply: Reply) -> None:
-        """Make the client this login's, which needs no proof, and answer; the server's error if it
-        refuses the change."""
+        """Move the client to a login that needs no proof, and answer; with the server's error if it
+        refuses."""
         identity = self._identities.get(login, own_login=False)
         links = identity.to(self._nodes.home)
         if links.shared.up and links.greeted is not None:
@@ -74,8 +74,8 @@ class IdentityChange:
         client.answer(reply(links))
 
     def prove(self, client: Client, login: Login, raw: bytes, reply: ProofReply) -> None:
-        """Have the server judge this login's credentials by the client's very bytes, `raw`; then
-        make the client that login's, and answer."""
+        """Send the client's own request `raw` to the server; if it accepts the credentials, move
+        the client to this login. Answer in either case."""
         client.task = self._tasks.spawn(self._prove(client, login, raw, reply))
 
     async def _prove(self, client: Client, login: Login, raw: bytes, reply: ProofReply) -> None:

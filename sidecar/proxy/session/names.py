@@ -1,8 +1,8 @@
-"""What clients call themselves: CLIENT SETNAME and SETINFO, the name in HELLO.
+"""Names of clients: CLIENT SETNAME, CLIENT SETINFO, and SETNAME in HELLO.
 
-The sidecar keeps these, since the connection behind is shared; a link that a client has to itself
-is introduced to the server with them. A name can also ask for something: see `wants_fresh`, and
-policy/trace_context.py for the one who is told of names.
+The sidecar keeps the names, because a shared link cannot have them; a pinned link gets them on the
+server, too. Some names have a meaning: `fresh` (see `wants_fresh`), and trace contexts (see
+policy/trace_context.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from sidecar.proxy.session.hello import is_plain_word, wants_fresh
 
 
 class ClientNames:
-    """Sets and forgets names. `setinfo_known` tells whether the server has CLIENT SETINFO; `named`
-    is told the name that a client has given itself."""
+    """Sets and forgets names. `setinfo_known` says whether the server has CLIENT SETINFO; `named`
+    is called with each new name."""
 
     def __init__(
         self, setinfo_known: Callable[[], bool], named: Callable[[Client, bytes], None]
@@ -26,13 +26,13 @@ class ClientNames:
         self._named = named
 
     def set_name(self, client: Client, name: bytes) -> None:
-        """A client has given itself this name; empty: none."""
+        """Set a client's name; empty: none."""
         client.name = name
         client.fresh = wants_fresh(name)
         self._named(client, name)
 
     def set_info(self, client: Client, attribute: bytes, value: bytes) -> bool:
-        """Keep what CLIENT SETINFO says; False when it might be an error, or news to the server."""
+        """Keep an attribute of CLIENT SETINFO; False if only the server can tell its meaning."""
         if not self._setinfo_known() or not is_plain_word(value):
             return False
         if attribute.upper() == b"LIB-NAME":
@@ -44,12 +44,12 @@ class ClientNames:
         return True
 
     def forget(self, client: Client) -> None:
-        """As RESET does."""
+        """Forget all names, as RESET does."""
         client.lib_name = client.lib_version = b""
         self.set_name(client, b"")
 
     def introduction(self, client: Client) -> list[bytes]:
-        """Requests that make a pinned link look like its client to CLIENT LIST."""
+        """The requests that give a pinned link its client's names on the server."""
         requests = []
         if client.name:
             requests.append(pack_command((b"CLIENT", b"SETNAME", client.name)))

@@ -1,4 +1,7 @@
-"""One request put to the server on a connection made for it, for a client on a shared link."""
+"""Sends one request of a client to the server on a connection of its own, and returns the reply.
+
+For requests that must not touch the shared link, or whose error text only the server knows.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,22 @@ Change = Callable[[bytes, ServerConnection], bytes]
 
 
 def unchanged(reply: bytes, _: ServerConnection) -> bytes:
-    """The reply as the server gave it."""
+    """The server's reply as it is."""
     return reply
 
 
 class PassThrough:
-    """Puts requests to the server, with errors in the server's own words."""
+    """Sends single requests to the server."""
 
     def __init__(self, nodes: Nodes, tasks: Tasks) -> None:
         self._nodes = nodes
         self._tasks = tasks
 
     def ask(self, client: Client, request: bytes, change: Change = unchanged) -> None:
-        """Answer the request at the client's head with the server's reply to `request`, changed.
+        """Answer the request at the client's head with the server's reply to `request`.
 
-        `change` runs while the connection is still open. It is not called when there was no reply.
+        `change` may change the reply; it runs while the connection is open, and only if there was a
+        reply.
         """
         links: NodeLinks = client.identity.to(self._nodes.home)
         client.task = self._tasks.spawn(self._ask(client, links, request, change))

@@ -1,7 +1,7 @@
-"""Clients whose replies can't be counted: they are over once their link has been quiet.
+"""Pinned clients that send no more: they are closed once their link has been quiet.
 
-These have a link for good (subscribers, session pooling): the core does not know which bytes of it
-are replies, so silence is the only sign that the last one has come.
+On the link of a pinned client (subscriber, session pooling) the core does not know which bytes are
+replies. Silence is the only sign that the last reply has arrived.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import time
 
 from sidecar.proxy.io.client import Client
 
-# How long a link must have been silent for its last reply to have come, and the longest wait.
+# Seconds of silence that count as the end of the replies, and the longest wait for that.
 QUIET = 0.25
 QUIET_AT_LATEST = 5.0
 
 
 async def finish_when_quiet(client: Client) -> None:
-    """Close a client that sends no more, and whose server can't be told so."""
+    """Close a client that sends no more, once its link is quiet."""
     received, since = client.pinned_bytes, time.monotonic()
     deadline = since + QUIET_AT_LATEST
     while not client.closed and since + QUIET > time.monotonic() < deadline:
@@ -28,13 +28,13 @@ async def finish_when_quiet(client: Client) -> None:
 
 
 class QuietClients:
-    """Which of many have been quiet for QUIET seconds, looked at again and again."""
+    """Says which clients have been quiet for QUIET seconds, when asked repeatedly."""
 
     def __init__(self) -> None:
         self._seen: dict[Client, tuple[int, float]] = {}
 
     def is_quiet(self, client: Client, received: int, now: float) -> bool:
-        """Whether a client whose link has received so many bytes has been quiet for long enough."""
+        """Whether this client is quiet; `received` are the bytes that its link has received."""
         if self._seen.setdefault(client, (received, now))[0] != received:
             self._seen[client] = (received, now)
         return now - self._seen[client][1] >= QUIET

@@ -37,7 +37,7 @@ async def test_a_connection_is_greeted(plain_server: Server) -> None:
 
 async def test_without_a_target_it_says_why() -> None:
     unknown = Dialer(None, DIALING, lambda where, error: None)
-    unknown.unknown = "nobody has named one"
+    unknown.unknown_because = "nobody has named one"
     with pytest.raises(Unreachable, match="nobody has named one"):
         await unknown.open(NOBODY)
     assert unknown.where == "unknown"
