@@ -168,8 +168,8 @@ $(BUILT): $(SOURCES) | $(VENV)/.installed-build
 	@$(PIP) install --no-build-isolation -e '.[embedded]'
 	@touch $@
 
-# A build of its own, since nothing of it belongs into the package.
-$(NATIVE): $(BUILT) $(NATIVE_SOURCES)
+# A build of its own, since nothing of it belongs into the package. Whoever builds it runs tests.
+$(NATIVE): $(BUILT) $(NATIVE_SOURCES) | $(VENV)/.installed-test
 	@echo 'building the native test harness'
 	@mkdir -p $(NATIVE_BUILD)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/cmake -G Ninja -S . -B $(NATIVE_BUILD) $(NATIVE_FLAGS) \

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import signal
 import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import loadgen, machine, report, runner, verdict
-from bench.arguments import names
-from bench.procs import Unavailable
-from bench.runner import LaneResult, Options, ScenarioResult
-from bench.scenarios import ALL_PEERS, OBSERVED, SCENARIOS, Scenario, choose, tiny
+from bench import command_line
+from bench.command_line import names
+from bench.dataplane import report, runner, targets
+from bench.dataplane.runner import Options, ScenarioResult
+from bench.dataplane.scenarios import ALL_PEERS, OBSERVED, SCENARIOS, Scenario, choose, tiny
+from bench.load import loadgen
+from bench.report import machine, tables
+from bench.report.rounds import LaneResult
+from tests.harness.errors import Unavailable
 
-RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = ("p1", "p16", "tls-p16", "idle")
 
 
@@ -59,7 +58,7 @@ def _options(args: argparse.Namespace) -> Options:
         repeat=max(1, int(given(args.repeat, 1, 5))),
         server=args.server,
         pin=args.pin,
-        sidecar_settings=args.sidecar_set,
+        sidecar_settings=command_line.settings(args.sidecar_set),
     )
 
 
@@ -78,14 +77,8 @@ def _run_all(
     console: Console, program: Path, scenarios: list[Scenario], options: Options
 ) -> list[ScenarioResult]:
     """Measure every scenario under one progress bar, printing each as soon as it is there."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     results = []
-    with Progress(*columns, console=console, transient=True) as progress:
+    with command_line.progress(console) as progress:
         total = sum(runner.count_ticks(s, options) for s in scenarios)
         task = progress.add_task("starting", total=total)
         for scenario in scenarios:
@@ -110,9 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         for s in SCENARIOS:
             print(f"{s.name:10} {'/'.join(s.sets) or 'by name only':13} {s.title}")
         return 0
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    console = command_line.terminal(150)
+    command_line.interruptible()
     options, scenarios = _options(args), _scenarios(args)
     try:
         program = loadgen.compile_loadgen()
@@ -124,22 +116,21 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("interrupted; everything started has been ended")
         return 130
-    verdicts = verdict.judge({r.scenario.name: r for r in results})
+    verdicts = targets.judge({r.scenario.name: r for r in results})
     shown = verdicts if not args.only else [v for v in verdicts if v.measured is not None]
     if shown and not args.quick:
-        report.print_verdicts(console, shown)
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = args.out or RESULTS / stamp
-    report.write(
+        tables.print_verdicts(console, shown)
+    folder = command_line.results_folder(args.out)
+    tables.write(
         folder,
         report.markdown(facts, results, verdicts),
         report.as_json(facts, options, results, verdicts),
     )
     if args.plots if args.plots is not None else not (args.only or args.quick):
-        from bench import plots
+        from bench.dataplane import plots
 
         plots.draw(folder, results, facts)
-    console.print(f"written to {os.path.relpath(folder)}")
+    console.print(command_line.shown(folder))
     lanes = [lane for r in results for lane in r.lanes]
     failed = any(lane.problem for lane in lanes if lane.peer in ("sidecar", *OBSERVED))
     return 1 if failed or not any(lane.rounds for lane in lanes) else 0

@@ -11,7 +11,7 @@ from sidecar import tls
 from sidecar.settings.sections.clients import ListenTls
 from sidecar.settings.sections.operations import AdminTls
 from sidecar.settings.sections.upstream import Sentinel, UpstreamTls
-from tests.harness.tls import Certificates, make_certificates
+from tests.harness.certificates import Certificates, make_certificates
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,15 @@ Exit status 1: something was violated, or a run failed.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import command_line
+from bench.consistency import plots
 from bench.consistency.faults import FAULTS
 from bench.consistency.runner import Options, Outcome, run
-
-RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,7 +54,7 @@ def options_of(args: argparse.Namespace) -> list[Options]:
         "slack": args.slack,
         "seed": args.seed,
         "pinned": not args.no_pinned,
-        "settings": dict(text.split("=", 1) for text in args.sidecar_set),
+        "settings": command_line.settings(args.sidecar_set),
         "say": lambda text: print(f"  {text}", flush=True),
     }
     found = []
@@ -116,21 +115,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\n".join(FAULTS))
         return 0
     outcomes = run_all(args)
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = args.out or RESULTS / f"consistency-{stamp}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = command_line.results_folder(args.out, "consistency")
     found = [outcome.as_json() for outcome in outcomes]
     (folder / "consistency.json").write_text(json.dumps(found, indent=1) + "\n")
     for number, outcome in enumerate(outcomes):
         for site, text in enumerate(outcome.sidecar_logs, 1):
             (folder / f"sidecar-{number + 1}-{site}.log").write_text(text)
-    try:
-        from bench.consistency import plot
-    except ImportError:
-        print("no plot: matplotlib is not installed")
-    else:
-        plot.draw(folder, outcomes)
-    print(f"written to {folder}")
+    plots.draw(folder, outcomes)
+    print(command_line.shown(folder))
     total = sum(outcome.operations for outcome in outcomes)
     broken = sum(sum(outcome.violations.values()) for outcome in outcomes)
     print(f"{total:,} operations in {len(outcomes)} runs, {broken} violations")

@@ -26,8 +26,9 @@ import uvloop
 
 from bench.consistency.keys import Keys
 from bench.consistency.operations import EXCHANGES, READING, WRITING, Who
-from bench.consistency.wire import Conn, Lost, Step, is_error
+from tests.harness.connection import Connection, Lost, Step
 from tests.harness.history import DIRECT
+from tests.harness.resp import Refused
 
 STILL_DEADLINE = 20.0
 STYLES: Sequence[tuple[int, float]] = ((1, 0.01), (1, 0.1), (4, 0.03), (16, 0.01), (1, 0.0))
@@ -107,7 +108,7 @@ class Load:
         """Connect, work, connect again when the connection is lost."""
         while not self.ending:
             try:
-                conn = await Conn.open(self.spec.ports[manner.site])
+                conn = await Connection.open(self.spec.ports[manner.site])
             except Lost:
                 await asyncio.sleep(0.02)
                 continue
@@ -124,14 +125,14 @@ class Load:
             self.errors += who.errors
 
     @staticmethod
-    async def _greet(conn: Conn, manner: Manner) -> None:
+    async def _greet(conn: Connection, manner: Manner) -> None:
         """Protocol and state; whoever cannot have them tries again on another connection."""
         if manner.proto == 3:
             answer = await conn.ask("HELLO", 3)
-            if is_error(answer):
+            if isinstance(answer, Refused):
                 raise Lost("HELLO")
         for words in manner.hello:
-            if is_error(await conn.ask(*words)):
+            if isinstance(await conn.ask(*words), Refused):
                 raise Lost(words[1])
 
     async def _work(self, who: Who, manner: Manner) -> None:
@@ -180,10 +181,10 @@ class Load:
         begin = time.monotonic_ns()
         sure = False
         try:
-            conn = await Conn.open(self.spec.ports[site])
+            conn = await Connection.open(self.spec.ports[site])
             begin = time.monotonic_ns()
             answer = await conn.ask(*words)
-            sure = not is_error(answer)
+            sure = not isinstance(answer, Refused)
             if words[0] == "SWAPDB" and sure:
                 # Empty what has been put away, for the next time.
                 await conn.ask("SELECT", words[2])

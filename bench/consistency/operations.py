@@ -20,8 +20,9 @@ from bench.consistency.keys import (
     Keys,
     Register,
 )
-from bench.consistency.wire import Conn, Step, is_error, pack
+from tests.harness.connection import Connection, Step
 from tests.harness.history import DIRECT, NEVER, Kind
+from tests.harness.resp import Refused, pack
 
 BIG = 300 * 1024
 """More than `limits.request_buffer`: streamed on a link of its own."""
@@ -39,7 +40,7 @@ class Who:
     """A client, as the history knows it."""
 
     keys: Keys
-    conn: Conn
+    conn: Connection
     site: int
     strict: bool = False
     """It is never answered from the cache."""
@@ -114,7 +115,7 @@ def read(who: Who) -> Step:
     who.reads += not past
 
     def told(replies: Any, begin: int, end: int) -> None:
-        if replies is None or is_error(replies[0]):
+        if replies is None or isinstance(replies[0], Refused):
             who.errors += replies is not None
             return
         who.past += past
@@ -135,7 +136,7 @@ def read_many(who: Who) -> Step:
     who.reads += not past
 
     def told(replies: Any, begin: int, end: int) -> None:
-        if replies is None or is_error(replies[0]):
+        if replies is None or isinstance(replies[0], Refused):
             who.errors += replies is not None
             return
         who.past += past
@@ -161,7 +162,7 @@ def read_past(who: Who) -> Step:
 
     def told(replies: Any, begin: int, end: int) -> None:
         value = None if replies is None else replies[-1]
-        if replies is None or is_error(value):
+        if replies is None or isinstance(value, Refused):
             who.errors += replies is not None
             return
         who.past += 1
@@ -190,7 +191,7 @@ class Written:
     def told(self, replies: Any, begin: int, end: int) -> None:
         """The replies, the last of which counts."""
         key, keys = self.key, self.who.keys
-        sure = replies is not None and not is_error(replies[-1])
+        sure = replies is not None and not isinstance(replies[-1], Refused)
         self.who.errors += replies is not None and not sure
         keys.end_window(key, begin, end if sure else NEVER)
         key.text = self.text or key.next_text
@@ -282,7 +283,7 @@ def expire(who: Who) -> Step | None:
     data = pack(b"PEXPIRE", key.name, ttl) if ttl else pack(b"PERSIST", key.name)
 
     def told(replies: Any, begin: int, end: int) -> None:
-        sure = replies is not None and not is_error(replies[0])
+        sure = replies is not None and not isinstance(replies[0], Refused)
         if not sure:
             if key.window is not None or ttl:
                 # It may end at either of two times, or not at all.
@@ -409,7 +410,7 @@ async def compare_and_set(who: Who) -> None:
 
     def looked(replies: Any, begin: int, end: int) -> None:
         value = None if replies is None else replies[1]
-        if value is not None and is_error(value):
+        if value is not None and isinstance(value, Refused):
             return
         if replies is not None:
             seen = key.seen(value)

@@ -15,7 +15,8 @@ from typing import Any
 from bench.consistency.faults import FAULTS, storm
 from bench.consistency.load import Spec
 from bench.consistency.world import ClusterWorld, Fault, World, blocking, sidecar_settings
-from tests.harness.checker import Limits, Verdict, check, explain, quantiles
+from tests.harness.checker import Limits, Verdict, check, explain
+from tests.harness.distribution import quantiles
 from tests.harness.history import History
 
 MILLISECOND = 1_000_000

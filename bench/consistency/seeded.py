@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.consistency.bugs import BUGS, Bug
+from tests.harness.programs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TESTS = ("test_nearcache.py", "test_nearcache_access.py", "test_nearcache_limits.py",
          "test_nearcache_replies.py")  # fmt: skip
 

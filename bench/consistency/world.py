@@ -9,26 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.consistency.load import FIGURES, Spec
 from tests.harness.checker_wires import Wires
+from tests.harness.errors import GONE
 from tests.harness.process import wait_until
+from tests.harness.programs import ROOT
 from tests.harness.sentinels import Cluster, Flavour
+from tests.harness.server_stats import all_calls, links
 from tests.harness.servers import Server, Sidecar, redis7, valkey
-from tests.harness.wire import ClosedError, DeadlineError, Wire
+from tests.harness.wire import Wire, call
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).resolve().parents[2]
-SIDECAR = "redis-sidecar"
-"""How the sidecar calls its own connections (CLIENT LIST)."""
 
 READ_COMMANDS = (
     "get", "mget", "getrange", "exists", "strlen", "hget", "hgetall", "hmget", "hvals", "hexists",
@@ -67,10 +65,9 @@ class Figures:
         """Ask it; a server that is not there has nothing to say."""
         try:
             with Wire(port, deadline=1) as wire:
-                text = wire.cmd("INFO", "commandstats").decode()
-        except (OSError, ClosedError, DeadlineError):
+                calls = all_calls(wire)
+        except GONE:
             return
-        calls = {n: int(c) for n, c in re.findall(r"cmdstat_(\w+):calls=(\d+)", text)}
         now = (sum(calls.get(name, 0) for name in READ_COMMANDS), calls.get("pttl", 0))
         begun_anew = now[0] < self._last[0]
         before = (0, 0) if begun_anew else self._last
@@ -160,24 +157,20 @@ class World:
         ports = [server.port, *(sidecar.port for sidecar in started)]
         return cls(server, wires, started, LoadProcess(spec(ports)))
 
-    async def order(self, *words: str | int) -> bytes:
+    async def order(self, *words: str | int) -> None:
         """One command to the server itself."""
 
-        def ask() -> bytes:
-            with Wire(self.server.port) as wire:
-                return wire.cmd(*words)
-
-        return await blocking(ask)
+        await blocking(call, self.server.port, *words)
 
     async def kill(self, *, tracked: bool) -> int:
         """CLIENT KILL for the sidecars' connections of one kind: how many."""
-        listed = (await self.order("CLIENT", "LIST")).decode()
-        killed = 0
-        for line in listed.splitlines():
-            words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-            if words.get("name") == SIDECAR and ("t" in words["flags"]) == tracked:
-                killed += (await self.order("CLIENT", "KILL", "ID", words["id"])) == b":1\r\n"
-        return killed
+
+        def kill_all() -> int:
+            with Wire(self.server.port) as wire:
+                found = [link["id"] for link in links(wire, tracked=tracked)]
+                return sum(wire.ask("CLIENT", "KILL", "ID", number) == 1 for number in found)
+
+        return await blocking(kill_all)
 
     async def close(self) -> None:
         """End everything."""

@@ -7,10 +7,7 @@ sidecar. A time above its target is shown as MISSED, and is no failure of the co
 from __future__ import annotations
 
 import argparse
-import datetime
 import importlib.metadata
-import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,16 +16,15 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import machine
-from bench.arguments import names
+from bench import command_line
+from bench.command_line import names
 from bench.drills import page, report, targets
 from bench.drills.catalogue import DRILLS, Drill, choose
 from bench.drills.clients import CLIENT_TIMEOUT
 from bench.drills.runner import LaneResult, run_lane
 from bench.drills.scene import LANES, Options
-from bench.procs import Unavailable
-
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+from bench.report import machine, tables
+from tests.harness.errors import Unavailable
 
 PRODUCTION_DOWN_AFTER = 5000
 PRODUCTION_TIMEOUT = 15.0
@@ -80,7 +76,7 @@ def _options(args: argparse.Namespace) -> Options:
         direct_retries=args.direct_retries,
         repeat=max(1, args.repeat),
         short=args.smoke,
-        sidecar_settings=args.sidecar_set,
+        sidecar_settings=command_line.settings(args.sidecar_set),
     )
 
 
@@ -139,9 +135,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.list:
         _list(options)
         return 0
-    console = Console(width=None if sys.stdout.isatty() else 170)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
+    console = command_line.terminal(170)
+    command_line.interruptible()
     try:
         facts = _facts(options)
         chosen = choose(args.only or (list(SMOKE) if args.smoke else []))
@@ -166,10 +161,9 @@ def _finish(
     everything = [result for results in drills for result in results]
     verdicts = targets.judge(everything, options)
     report.print_summary(console, everything, verdicts)
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = args.out or RESULTS / f"drills-{stamp}"
+    folder = command_line.results_folder(args.out, "drills")
     pictures = args.plots if args.plots is not None else not args.smoke
-    report.write(
+    tables.write(
         folder,
         page.markdown(facts, options, drills, verdicts, pictures),
         report.as_json(facts, options, everything, verdicts),
@@ -179,7 +173,7 @@ def _finish(
         from bench.drills import plots
 
         plots.draw(folder, drills, facts)
-    console.print(f"written to {os.path.relpath(folder)}")
+    console.print(command_line.shown(folder))
     failed = any(result.problems for result in everything) or not everything
     return 1 if failed or any(verdict.broken for verdict in verdicts) else 0
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from bench.drills.cluster import QUORUM, wait_for
 from bench.drills.scene import LANES, SWITCH_DEADLINE, Scene
 from bench.drills.switches import SWITCH
-from bench.drills.wire import ask
-from bench.procs import Unavailable
+from tests.harness.errors import Unavailable
+from tests.harness.resp import pairs
+from tests.harness.sentinels import SERVICE
+from tests.harness.wire import call
 
 CUT_FOR = 8.0
 """Seconds a partition lasts beyond the announcement of the new master (split brain)."""
@@ -59,12 +61,12 @@ def _coordinate(scene: Scene) -> float:
         return scene.plan("COORDINATED")
     master, target = scene.master(), scene.replicas()[0]
     for node in scene.replicas():
-        ask(node.real, "CONFIG", "SET", "replica-priority", 1 if node is target else 100)
-    _wait_priority(scene, target.port)
+        call(node.port, "CONFIG", "SET", "replica-priority", 1 if node is target else 100)
+    _wait_priority(scene, target.listening)
     since = scene.mark(f"FAILOVER TO {target.name}", fault=True)
-    ask(master.real, "FAILOVER", "TO", "127.0.0.1", target.port, "TIMEOUT", 5000)
-    wait_for(lambda: ask(target.real, "ROLE")[0] == "master", "promotion by FAILOVER", 10)
-    ask(scene.cluster.sentinels[0].port, "SENTINEL", "FAILOVER", "mymaster")
+    call(master.port, "FAILOVER", "TO", "127.0.0.1", target.listening, "TIMEOUT", 5000)
+    wait_for(lambda: call(target.port, "ROLE")[0] == "master", "promotion by FAILOVER", 10)
+    call(scene.cluster.sentinels[0].port, "SENTINEL", "FAILOVER", SERVICE)
     scene.mark("SENTINEL FAILOVER")
     return since
 
@@ -73,8 +75,8 @@ def _wait_priority(scene: Scene, port: int) -> None:
     """The Sentinels ask replicas for such things every 10 s only."""
 
     def known() -> bool:
-        rows = ask(scene.cluster.sentinels[0].port, "SENTINEL", "REPLICAS", "mymaster")
-        found = [dict(zip(row[::2], row[1::2], strict=True)) for row in rows]
+        rows = call(scene.cluster.sentinels[0].port, "SENTINEL", "REPLICAS", SERVICE)
+        found = [pairs(row) for row in rows]
         return any(int(r["port"]) == port and r["slave-priority"] == "1" for r in found)
 
     wait_for(known, "Sentinels that know the replica's priority", 25)

@@ -22,7 +22,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError, ReadOnlyError, RedisError, TimeoutError
 
-from bench.drills.switches import SERVICE
+from tests.harness.sentinels import SERVICE
 
 RETRY_BASE, RETRY_CAP = 0.01, 1.0
 """Pauses between retries grow from the one to the other (s), as in redis-py 8's `Redis()`."""

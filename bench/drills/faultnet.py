@@ -22,11 +22,11 @@ import contextlib
 import json
 import socket
 import sys
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from bench.procs import Child, Fleet, Unavailable
+from tests.harness.fleet import Fleet
+from tests.harness.process import wait_until
 
 CHUNK = 65536
 GROUPS = ("clients", "sentinels", "nodes")
@@ -37,16 +37,16 @@ class FaultNet:
 
     def __init__(self, fleet: Fleet, ports: Sequence[tuple[int, int]]) -> None:
         """Start it; `ports` are (announced, real) for each node."""
-        self._path = str(fleet.dir / "faultnet.sock")
+        self._path = str(fleet.folder / "faultnet.sock")
         argv = [sys.executable, "-m", "bench.drills.faultnet", self._path, json.dumps(ports)]
-        self._child: Child = fleet.start("faultnet", argv)
-        limit = time.monotonic() + 10
-        while time.monotonic() < limit:
-            with contextlib.suppress(OSError):
-                self._tell("heal")
-                return
-            time.sleep(0.02)
-        raise Unavailable(f"the fault proxy does not answer: {self._child.tail()}")
+        self._process = fleet.start("faultnet", argv)
+        wait_until(self._answers, "the fault proxy", 10)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            self.heal()
+            return True
+        return False
 
     def _tell(self, line: str) -> None:
         with socket.socket(socket.AF_UNIX) as sock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.drills import report
@@ -10,6 +10,7 @@ from bench.drills.cluster import FAILOVER_TIMEOUT
 from bench.drills.runner import LaneResult
 from bench.drills.scene import Options
 from bench.drills.targets import Verdict
+from bench.report import tables
 
 METHOD = """
 Each drill and lane has a cluster of its own: 1 master, 2 replicas, 3 Sentinels (quorum 2), all on
@@ -30,21 +31,11 @@ Names of errors in capitals are servers' error codes, in small letters failures 
 """
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return lines + ["| " + " | ".join(row) + " |" for row in rows]
-
-
 def _head(facts: Mapping[str, Any], options: Options) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     retries = f", {options.direct_retries} retries" if options.direct_retries else ""
-    settings = "".join(f", {setting}" for setting in options.sidecar_settings)
+    settings = "".join(f", {key}={value}" for key, value in options.sidecar_settings.items())
     return [
-        "# Failover drills",
-        "",
-        f"{facts['when']}; {facts['cpu']}, {facts['cpus']} CPUs, Linux {facts['kernel']}, "
-        f"Python {facts['python']}; load before the run {facts['load_before']:.2f}.",
-        f"Versions: {versions}.",
+        *tables.head("Failover drills", facts),
         "",
         f"Sentinels: `down-after-milliseconds` {options.down_after}, `failover-timeout` "
         f"{FAILOVER_TIMEOUT}, `parallel-syncs` 1. Sidecar: `failover.switch_on` "
@@ -60,7 +51,7 @@ def _drill(results: Sequence[LaneResult], pictures: bool) -> list[str]:
     columns, rows = report.drill_rows(results)
     lines = ["", f"## {drill.number} {drill.name}", "", drill.about, ""]
     if len(columns) > 1:
-        lines += _table(columns, rows)
+        lines += tables.markdown(columns, rows)
     lines += [f"- {line}" for line in report.spread_lines(results)]
     lines += [f"- FAILED: {line}" for line in report.problem_lines(results)]
     if pictures and any(result.good for result in results):
@@ -74,19 +65,19 @@ def markdown(
     drills: Sequence[Sequence[LaneResult]],
     verdicts: Sequence[Verdict],
     pictures: bool,
-) -> str:
+) -> list[str]:
     """The whole run; `drills` are the lanes of each drill."""
     everything = [result for results in drills for result in results]
     lines = [
         *_head(facts, options),
         "## All drills",
         "",
-        *_table(report.SUMMARY, report.summary_rows(everything, verdicts)),
+        *tables.markdown(report.SUMMARY, report.summary_rows(everything, verdicts)),
         "",
         "## Targets (the sidecar)",
         "",
-        *_table(report.VERDICT_COLUMNS, report.verdict_rows(verdicts)),
+        *tables.markdown(report.VERDICT_COLUMNS, report.verdict_rows(verdicts)),
     ]
     for results in drills:
         lines += _drill(results, pictures)
-    return "\n".join(lines) + "\n"
+    return lines

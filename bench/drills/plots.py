@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from bench.drills.runner import LaneResult, Run
-from bench.plots import COLOURS, STYLE, save
+from bench.report import pictures
+from bench.report.pictures import COLOURS, save
 
 MARKS = {"fault": "#111111", "step": "#8a8f98", "sentinel": "#2e86ab"}
 ERRORS = "#d62828"
@@ -160,8 +161,8 @@ def _overview(folder: Path, drills: Sequence[Sequence[LaneResult]], note: str) -
 
 def draw(folder: Path, drills: Sequence[Sequence[LaneResult]], facts: Mapping[str, Any]) -> None:
     """A picture for each drill and one of all, into `folder`."""
-    note = f"{facts['cpu']}, {facts['cpus']} CPUs, Linux {facts['kernel']}; {facts['when']}"
-    with plt.rc_context(STYLE):
+    note = pictures.note(facts)
+    with pictures.style():
         for results in drills:
             _drill(folder, results, note)
         _overview(folder, drills, note)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bench.drills.figures import Figures
 from bench.drills.runner import LaneResult
 from bench.drills.scene import Options
 from bench.drills.targets import NEVER, Verdict
+from bench.report import tables
+from bench.report.tables import Row
 
-Row = list[str]
 Field = tuple[str, Callable[[Figures], str]]
 
 NOTHING = re.compile(r"(never(, )?)*")
@@ -134,22 +131,12 @@ def problem_lines(results: Sequence[LaneResult]) -> list[str]:
     return [f"{result.lane}: {problem}" for result in results for problem in result.problems]
 
 
-def _table(title: str, columns: Sequence[str], left: int = 1) -> Table:
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for at, name in enumerate(columns):
-        table.add_column(name, justify="left" if at < left else "right")
-    return table
-
-
 def print_drill(console: Console, results: Sequence[LaneResult]) -> None:
     """One drill on the terminal, its lanes side by side."""
     drill = results[0].drill
     columns, rows = drill_rows(results)
-    table = _table(f"{drill.number} {drill.name}", columns)
-    for row in rows:
-        table.add_row(*row)
     if rows and len(columns) > 1:
-        console.print(table)
+        console.print(tables.table(f"{drill.number} {drill.name}", columns, rows))
     for line in spread_lines(results):
         console.print(f"  {line}", markup=False)
     for line in problem_lines(results):
@@ -217,18 +204,16 @@ def print_summary(
     console: Console, results: Sequence[LaneResult], verdicts: Sequence[Verdict]
 ) -> None:
     """The last table, and the targets that were missed."""
-    table = _table("all drills", SUMMARY, left=2)
+    rows = []
     for row in summary_rows(results, verdicts):
         colour = "green" if row[-1].endswith("met") else "bold red"
-        last = row[-1] if row[-1] == "-" else f"[{colour}]{row[-1]}[/]"
-        table.add_row(*row[:-1], last, style="" if row[1] == "sidecar" else "dim")
-    console.print(table)
-    missed = [v for v in verdicts if v.state == "MISSED"]
-    if missed:
-        table = _table("missed", VERDICT_COLUMNS, left=2)
-        for row in verdict_rows(missed):
-            table.add_row(*row, style="red")
-        console.print(table)
+        rows.append([*row[:-1], row[-1] if row[-1] == "-" else f"[{colour}]{row[-1]}[/]"])
+    dim = lambda row: "" if row[1] == "sidecar" else "dim"  # noqa: E731
+    console.print(tables.table("all drills", SUMMARY, rows, left=("lane",), style=dim))
+    if missed := verdict_rows([v for v in verdicts if v.state == "MISSED"]):
+        console.print(
+            tables.table("missed", VERDICT_COLUMNS, missed, left=("target",), style=lambda _: "red")
+        )
     states = [v.state for v in verdicts]
     counts = [f"[{COLOURS[s]}]{states.count(s)} {s}[/]" for s in COLOURS]
     console.print("targets: " + ", ".join(counts))
@@ -256,10 +241,3 @@ def as_json(
         ],
         "targets": [verdict.as_dict() for verdict in verdicts],
     }
-
-
-def write(folder: Path, page: str, data: Mapping[str, Any]) -> None:
-    """results.md and results.json in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.md").write_text(page)
-    (folder / "results.json").write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,11 +14,12 @@ from bench.drills.clients import Spec
 from bench.drills.cluster import Cluster
 from bench.drills.figures import Figures, Recording, measure, timeline
 from bench.drills.history import Record
-from bench.drills.scene import LoadProcess, Options, Say, Scene, SidecarProcess, shape_of
+from bench.drills.scene import LoadProcess, Options, Say, Scene, shape_of, start_sidecar
 from bench.drills.switches import shown
 from bench.drills.watch import Watch
-from bench.drills.wire import Wire
-from bench.procs import Fleet, Unavailable
+from tests.harness.errors import GONE, Unavailable
+from tests.harness.fleet import Fleet
+from tests.harness.wire import Wire
 
 BEFORE, AFTER = 2.0, 1.5
 """Seconds of load before the first fault, and after everything is settled."""
@@ -68,7 +70,7 @@ def final_values(cluster: Cluster, records: Iterable[Record]) -> dict[str, int]:
     sets = sorted({r.key for r in records if r.op == "set"})
     counts = sorted({r.key for r in records if r.op == "incr"})
     found: dict[str, int] = {}
-    with Wire(cluster.named_master().real, 10) as wire:
+    with Wire(cluster.named_master().port, deadline=10) as wire:
         for begin in range(0, len(sets), BATCH):
             keys = sets[begin : begin + BATCH]
             values = wire.call("MGET", *keys)
@@ -82,7 +84,7 @@ def _spec(scene: Scene, fleet: Fleet) -> Spec:
         lane=scene.lane,
         port=scene.sidecar.port if scene.sidecar else 0,
         sentinels=tuple(s.port for s in scene.cluster.sentinels),
-        out=str(fleet.dir / "history.json"),
+        out=str(fleet.folder / "history.json"),
         timeout=scene.options.client_timeout,
         retries=scene.options.direct_retries if scene.lane == "direct" else 0,
     )
@@ -123,21 +125,21 @@ def _drill(scene: Scene, drill: Drill, fleet: Fleet) -> Run:
 def run_once(drill: Drill, lane: str, options: Options, say: Say) -> Run:
     """One run on a cluster of its own. What goes wrong with the drill itself becomes `problem`."""
     run, sidecar = Run(), None
-    with Fleet() as fleet:
+    with ExitStack() as stack:
+        fleet = stack.enter_context(Fleet())
         try:
             shape = shape_of(options, faultnet=drill.faultnet, min_replicas=drill.min_replicas)
-            cluster = Cluster(fleet, shape)
             begin = time.monotonic()
-            cluster.start_all()
+            cluster = stack.enter_context(Cluster(fleet, shape))
             say(f"cluster is up after {time.monotonic() - begin:.1f} s")
             if lane == "sidecar":
-                sidecar = SidecarProcess(fleet, cluster, options)
+                sidecar = start_sidecar(fleet, cluster, options)
             with Watch(cluster) as watch:
                 scene = Scene(options, lane, cluster, watch, sidecar, say)
                 run = _drill(scene, drill, fleet)
-            if sidecar and sidecar.child.process.poll() is not None:
-                run.problem = f"the sidecar ended: {sidecar.child.tail()}"
-        except (Unavailable, OSError) as error:
+            if sidecar and not sidecar.running:
+                run.problem = f"the sidecar ended: {sidecar.tail()}"
+        except (*GONE, Unavailable) as error:
             run.problem = str(error)
         if sidecar:
             run.sidecar_log = sidecar.log()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,11 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.drills.clients import CLIENT_TIMEOUT, Spec
-from bench.drills.cluster import Cluster, Member, Shape, stable_port, wait_for
-from bench.drills.switches import SERVICE, SWITCH, Mark
+from bench.drills.cluster import Cluster, Shape, wait_for
+from bench.drills.switches import SWITCH, Mark
 from bench.drills.watch import Watch
-from bench.drills.wire import Refused, ask
-from bench.procs import Address, Child, Fleet, Unavailable, wait_ready
+from tests.harness.errors import Unavailable
+from tests.harness.fleet import Fleet
+from tests.harness.process import free_port
+from tests.harness.resp import Refused
+from tests.harness.sentinels import SERVICE, Node, SentinelProcess
+from tests.harness.servers import Sidecar
+from tests.harness.wire import call
 
 LANES = ("sidecar", "direct")
 
@@ -41,7 +44,7 @@ class Options:
     repeat: int = 1
     short: bool = False
     """A smoke run: less of everything."""
-    sidecar_settings: list[str] = field(default_factory=list)
+    sidecar_settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def promotion(self) -> bool:
@@ -49,44 +52,15 @@ class Options:
         return self.switch_on == "promotion"
 
 
-class SidecarProcess:
+def start_sidecar(fleet: Fleet, cluster: Cluster, options: Options) -> Sidecar:
     """The real program, in front of the cluster's Sentinels."""
-
-    def __init__(self, fleet: Fleet, cluster: Cluster, options: Options) -> None:
-        self._fleet = fleet
-        self.port, self.admin = stable_port(), stable_port()
-        names = ",".join(f"127.0.0.1:{s.port}" for s in cluster.sentinels)
-        self._argv = [
-            *(sys.executable, "-m", "sidecar", "run"),
-            *("--listen", f"redis://127.0.0.1:{self.port}"),
-            *("--upstream", f"redis+sentinel://{names}/{SERVICE}"),
-            *("--admin", f"127.0.0.1:{self.admin}"),
-            *("--set", f"failover.switch_on={options.switch_on}"),
-            *("--set", f"failover.min_replicas_ack={options.min_replicas_ack}"),
-        ]
-        for setting in options.sidecar_settings:
-            self._argv += ["--set", setting]
-        self._starts = 0
-        self.logs: list[Path] = []
-        self.child = self.start()
-
-    def start(self) -> Child:
-        """Start it (again, at the same address) and wait until it serves."""
-        self._starts += 1
-        self.child = self._fleet.start(f"sidecar-{self._starts}", self._argv)
-        self.logs.append(self.child.log)
-        wait_ready(self.child, Address(port=self.port))
-        return self.child
-
-    def stop(self) -> None:
-        """SIGTERM, and wait until it has drained and ended."""
-        os.kill(self.child.pid, signal.SIGTERM)
-        self.child.process.wait(20)
-        self._fleet.end(self.child)
-
-    def log(self) -> str:
-        """What it logged, of all its lives."""
-        return "".join(log.read_text(errors="replace") for log in self.logs)
+    settings: dict[str, str | int | float] = {
+        "failover.switch_on": options.switch_on,
+        "failover.min_replicas_ack": options.min_replicas_ack,
+        **options.sidecar_settings,
+    }
+    admin = f"127.0.0.1:{free_port()}"
+    return fleet.add(Sidecar(cluster.url, settings=settings, defaults={}, admin=admin))
 
 
 class LoadProcess:
@@ -95,20 +69,13 @@ class LoadProcess:
     def __init__(self, fleet: Fleet, spec: Spec) -> None:
         self._out = Path(spec.out)
         argv = [sys.executable, "-m", "bench.drills.load", json.dumps(spec.as_dict())]
-        self.child = fleet.start("load", argv)
+        self.process = fleet.start("load", argv)
         ready = Path(f"{spec.out}.ready")
-
-        def served() -> bool:
-            if self.child.process.poll() is not None:
-                raise Unavailable(f"the load ended at start: {self.child.tail()}")
-            return ready.exists()
-
-        wait_for(served, f"an answer for every client: {self.child.tail()}", 15)
+        self.process.wait_ready(ready.exists, 15)
 
     def stop(self) -> Path:
         """End the load; where its history is."""
-        os.kill(self.child.pid, signal.SIGTERM)
-        wait_for(self._out.exists, f"the history of the load: {self.child.tail()}", 30)
+        self.process.stop(30)
         return self._out
 
 
@@ -120,7 +87,7 @@ class Scene:
     lane: str
     cluster: Cluster
     watch: Watch
-    sidecar: SidecarProcess | None
+    sidecar: Sidecar | None
     say: Say
     marks: list[Mark] = field(default_factory=list)
 
@@ -135,41 +102,42 @@ class Scene:
         """Let the load go on."""
         time.sleep(seconds)
 
-    def master(self) -> Member:
+    def master(self) -> Node:
         """The master, as the Sentinels say."""
         return self.cluster.named_master()
 
-    def replicas(self) -> list[Member]:
+    def replicas(self) -> list[Node]:
         """All other nodes."""
         master = self.master()
         return [node for node in self.cluster.nodes if node is not master]
 
-    def kill(self, member: Member, *, fault: bool = False) -> float:
+    def kill(self, member: Node | SentinelProcess, *, fault: bool = False) -> float:
         """A crash: SIGKILL."""
         since = self.mark(f"kill -9 {member.name}", fault=fault)
-        self.cluster.signal(member, signal.SIGKILL)
+        member.kill()
         return since
 
-    def freeze(self, member: Member) -> float:
+    def freeze(self, member: Node | SentinelProcess) -> float:
         """SIGSTOP: alive, connected and silent. It is the fault."""
         since = self.mark(f"SIGSTOP {member.name}", fault=True)
-        self.cluster.signal(member, signal.SIGSTOP)
+        member.pause()
         return since
 
-    def thaw(self, member: Member) -> None:
+    def thaw(self, member: Node | SentinelProcess) -> None:
         """SIGCONT, after `freeze`."""
         self.mark(f"SIGCONT {member.name}")
-        self.cluster.signal(member, signal.SIGCONT)
+        member.resume()
 
-    def start(self, member: Member) -> None:
+    def start(self, member: Node | SentinelProcess) -> None:
         """Bring a member back."""
         self.mark(f"{member.name} started")
-        self.cluster.start(member)
+        member.start()
 
-    def restart(self, member: Member) -> None:
+    def restart(self, member: Node | SentinelProcess) -> None:
         """A clean restart."""
         self.mark(f"restart of {member.name}")
-        self.cluster.restart(member)
+        member.stop(20)
+        member.start()
 
     def plan(self, *words: str) -> float:
         """SENTINEL FAILOVER, tried again while the Sentinels say that they cannot yet."""
@@ -178,7 +146,7 @@ class Scene:
         while True:
             since = time.monotonic()
             try:
-                ask(port, "SENTINEL", "FAILOVER", SERVICE, *words)
+                call(port, "SENTINEL", "FAILOVER", SERVICE, *words)
             except Refused as refused:
                 if time.monotonic() > limit:
                     raise Unavailable(f"SENTINEL FAILOVER: {refused}") from refused

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-SERVICE = "mymaster"
+from tests.harness.sentinels import SERVICE
+
 SWITCH = "+switch-master"
 
 SHOWN = (

@@ -16,6 +16,7 @@ from bench.drills.catalogue import DRILLS
 from bench.drills.figures import Figures
 from bench.drills.runner import LaneResult
 from bench.drills.scene import Options
+from tests.harness.distribution import quantile
 
 PLANNED = ("3", "4", "7")
 CRASH = ("1", "2", "6a", "8")
@@ -162,10 +163,8 @@ RULES: tuple[Rule, ...] = (
 
 def measured(values: Sequence[float | None], percentile: bool) -> float:
     """The worst of all values, or their 99th percentile (nearest rank) if there are enough."""
-    ordered = sorted(NEVER if value is None else value for value in values)
-    if percentile and len(ordered) >= ENOUGH_RUNS:
-        return ordered[math.ceil(0.99 * len(ordered)) - 1]
-    return ordered[-1]
+    known = [NEVER if value is None else value for value in values]
+    return quantile(known, 0.99) if percentile and len(known) >= ENOUGH_RUNS else max(known)
 
 
 def _verdict(rule: Rule, result: LaneResult, options: Options) -> Verdict:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
-from bench.drills.cluster import Cluster, Member
+from bench.drills.cluster import Cluster
 from bench.drills.switches import Role, Said
-from bench.drills.wire import Refused, Wire
+from tests.harness.closing import Closing
+from tests.harness.errors import GONE, ClosedError, DeadlineError
+from tests.harness.resp import Refused
+from tests.harness.sentinels import Node, SentinelProcess
+from tests.harness.wire import Wire
 
 ROLE_EVERY = 0.005
 """Seconds between two questions to a node: the resolution of the time of a promotion."""
@@ -26,7 +29,7 @@ RECONNECT = 0.005
 """Seconds before a watcher connects again: a promotion ends the connections of the node."""
 
 
-class Watch:
+class Watch(Closing):
     """All watchers; `said` and `roles` grow while it is open."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -37,22 +40,15 @@ class Watch:
         for number, sentinel in enumerate(cluster.sentinels):
             self._spawn(self._listen, number, sentinel)
         for node in cluster.nodes:
-            self._spawn(self._ask, 0, node)
+            self._spawn(self._ask, node)
 
-    def _spawn(self, work: Callable[[int, Member], None], number: int, member: Member) -> None:
-        thread = threading.Thread(target=work, args=(number, member), daemon=True)
+    def _spawn(self, work: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ask and listen no more."""
         self._stop.set()
         for thread in self._threads:
             thread.join(2)
@@ -62,38 +58,38 @@ class Watch:
         found = (s for s in list(self.said) if s.channel == channel and s.time >= since)
         return min(found, default=None)
 
-    def _listen(self, number: int, sentinel: Member) -> None:
+    def _listen(self, number: int, sentinel: SentinelProcess) -> None:
         while not self._stop.is_set():
             try:
-                with Wire(sentinel.port) as wire:
-                    wire.send("PSUBSCRIBE", "*")
+                with Wire(sentinel.port, deadline=1.0) as wire:
+                    wire.send_command("PSUBSCRIBE", "*")
                     self._receive(wire, number)
-            except OSError:
+            except (OSError, ClosedError):
                 self._stop.wait(RECONNECT)
 
     def _receive(self, wire: Wire, number: int) -> None:
         while not self._stop.is_set():
             try:
-                message = wire.read()
-            except TimeoutError:
+                message = wire.read_value()
+            except DeadlineError:
                 continue
             now = time.monotonic()
             if message[0] == "pmessage":
                 self.said.append(Said(now, number, message[2], message[3]))
 
-    def _ask(self, _number: int, node: Member) -> None:
+    def _ask(self, node: Node) -> None:
         last = ""
         while not self._stop.is_set():
             try:
-                with Wire(node.real, SILENT_AFTER) as wire:
+                with Wire(node.port, deadline=SILENT_AFTER) as wire:
                     while not self._stop.is_set():
                         last = self._note(node, last, str(wire.call("ROLE")[0]))
                         self._stop.wait(ROLE_EVERY)
-            except (OSError, Refused):
+            except (*GONE, Refused):
                 last = self._note(node, last, "silent")
                 self._stop.wait(RECONNECT)
 
-    def _note(self, node: Member, last: str, role: str) -> str:
+    def _note(self, node: Node, last: str, role: str) -> str:
         if role != last:
-            self.roles.append(Role(time.monotonic(), node.port, role))
+            self.roles.append(Role(time.monotonic(), node.listening, role))
         return role

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench import loadgen, machine, report
-from bench.arguments import names
-from bench.loadgen import LoadFailed
-from bench.nearcache import lanes, probes, python
-from bench.nearcache import report as tables
+from bench import command_line
+from bench.command_line import names
+from bench.load import loadgen
+from bench.load.loadgen import LoadFailed
+from bench.nearcache import lanes, probes, python, report
 from bench.nearcache.cases import FULL, LANES, Case, choose
 from bench.nearcache.lanes import Options
 from bench.nearcache.targets import Found, judge
-from bench.procs import Unavailable
-from bench.runner import LaneResult
+from bench.report import machine, tables
+from bench.report.rounds import LaneResult, Tick
+from tests.harness.errors import Unavailable
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 PARTS = ("loads", "python", "stampede", "memory", "staleness")
 
 
@@ -76,7 +72,7 @@ def _options(args: argparse.Namespace) -> Options:
         repeat=args.repeat or (1 if quick else 5),
         server=args.server,
         lanes=args.lanes,
-        settings=args.sidecar_set,
+        settings=command_line.settings(args.sidecar_set),
     )
 
 
@@ -92,8 +88,7 @@ class Run:
 
     def measure(self) -> Found:
         """Everything that is wanted; a part that cannot be measured says why."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True) as bar:
+        with command_line.progress(self.console) as bar:
             task = bar.add_task("starting", total=self._ticks())
             for part in PARTS:
                 if part not in self.parts:
@@ -104,10 +99,9 @@ class Run:
                     )
                 except (Unavailable, LoadFailed, OSError) as error:
                     self.found.problems.append(f"{part}: {error}")
-        for page in tables.other_pages(self.found):
-            tables.show(self.console, page)
-        for problem in self.found.problems:
-            self.console.print(f"failed or missing: {problem}", style="yellow", markup=False)
+        for page in report.other_pages(self.found):
+            report.show(self.console, page)
+        tables.print_problems(self.console, self.found.problems)
         return self.found
 
     def _ticks(self) -> int:
@@ -121,7 +115,7 @@ class Run:
         }
         return sum(ticks[part] for part in self.parts)
 
-    def _loads(self, tick: probes.Tick) -> None:
+    def _loads(self, tick: Tick) -> None:
         for case in self.cases:
             try:
                 results = lanes.run(self.program, case, self.options, tick)
@@ -130,26 +124,26 @@ class Run:
                     LaneResult(name, case.name, problem=str(error)) for name in self.options.lanes
                 ]
             self.found.loads[case.name] = results
-            tables.show(self.console, tables.case_page(case, results))
+            report.show(self.console, report.case_page(case, results))
 
-    def _python(self, tick: probes.Tick) -> None:
+    def _python(self, tick: Tick) -> None:
         options = self.options
         self.found.python = python.run(
             self.program, self.sizes.python, options.seconds, options.repeat, tick
         )
 
-    def _stampede(self, tick: probes.Tick) -> None:
+    def _stampede(self, tick: Tick) -> None:
         options = self.options
         self.found.stampede = probes.stampede(
             self.sizes.clients, options.repeat, options.server, tick
         )
 
-    def _memory(self, tick: probes.Tick) -> None:
+    def _memory(self, tick: Tick) -> None:
         self.found.memory = probes.memory(
             self.program, self.sizes.values, self.sizes.entries, self.options.server, tick
         )
 
-    def _staleness(self, tick: probes.Tick) -> None:
+    def _staleness(self, tick: Tick) -> None:
         options = self.options
         self.found.staleness = probes.staleness(
             self.sizes.writes, options.repeat, options.server, tick
@@ -162,8 +156,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.list:
         print("\n".join(f"{case.name:26} {case.title}" for case in FULL))
         return 0
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = command_line.terminal(160)
+    command_line.interruptible()
     cases = choose("quick" if args.quick and not args.only else args.set_name, args.only)
     try:
         facts = machine.facts(args.server)
@@ -178,15 +172,14 @@ def main(argv: list[str] | None = None) -> int:
     verdicts = judge(found)
     shown = [v for v in verdicts if v.measured is not None or not args.only]
     if shown and not args.quick:
-        report.print_verdicts(console, shown)
-    stamp = datetime.datetime.now().strftime("nearcache-%Y%m%d-%H%M%S")
-    folder = args.out or RESULTS / stamp
-    tables.write(folder, facts, run.options, cases, found, [] if args.quick else verdicts)
+        tables.print_verdicts(console, shown)
+    folder = command_line.results_folder(args.out, "nearcache")
+    report.write(folder, facts, run.options, cases, found, [] if args.quick else verdicts)
     if args.plots if args.plots is not None else not (args.only or args.quick):
         from bench.nearcache import plots
 
         plots.draw(folder, found, cases, facts)
-    console.print(f"written to {os.path.relpath(folder)}")
+    console.print(command_line.shown(folder))
     measured = [lane for results in found.loads.values() for lane in results] + found.python
     failed = any(lane.problem for lane in measured if lane.peer not in ("direct", "envoy"))
     return 1 if failed or found.problems else 0

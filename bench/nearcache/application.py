@@ -13,7 +13,8 @@ from itertools import accumulate
 import redis
 from redis.cache import CacheConfig
 
-from bench.client import Client
+from tests.harness.distribution import quantiles
+from tests.harness.server_stats import calls
 
 DRAWS = 100_000
 
@@ -54,8 +55,7 @@ def work(task: Task) -> dict[str, float]:
     for key in keys:
         client.get(key)
     times, gets, at = [], 0, 0
-    with Client(task.server) as real:
-        reached = real.gets()
+    reached = calls(task.server, "get")
     before = {name: cpu_seconds(pid) for name, pid in task.pids.items()}
     own, begin = time.process_time(), time.perf_counter()
     now, end = begin, begin + task.seconds
@@ -72,13 +72,12 @@ def work(task: Task) -> dict[str, float]:
         times.append(now - last)
     spent = {name: cpu_seconds(pid) - before[name] for name, pid in task.pids.items()}
     own = time.process_time() - own
-    with Client(task.server) as real:
-        reached = real.gets() - reached
-    times.sort()
+    reached = calls(task.server, "get") - reached
+    p50, p99 = quantiles(times, (0.5, 0.99))
     return {
         "rps": at / (now - begin),
-        "p50": 1e6 * times[at // 2],
-        "p99": 1e6 * times[int(at * 0.99)],
+        "p50": 1e6 * p50,
+        "p99": 1e6 * p99,
         "application": 1e6 * own / at,
         **{name: 1e6 * seconds / at for name, seconds in spent.items()},
         "hits": 1 - reached / gets,

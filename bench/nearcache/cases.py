@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.scenarios import Load
+from bench.load.shape import Load
 
 LANES = ("direct", "off", "hot", "rules", "envoy")
 """`off`, `hot` and `rules` are the sidecar's, by cache.mode; `rules` caches every key."""

@@ -7,28 +7,31 @@ before each of its rounds, by the same load at pipeline 64.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench import loadgen
-from bench.client import Client
-from bench.delay import further
-from bench.loadgen import LoadFailed
+from bench.load import loadgen
+from bench.load.distance import further
+from bench.load.shape import Address, Load
 from bench.nearcache.cases import Case
-from bench.peers import SIDECAR_SETTINGS, STARTERS, Lane, Stage, start_server
-from bench.procs import Address, Fleet, Unavailable, free_port, scraped, wait_ready
-from bench.runner import LaneResult
-from bench.scenarios import Load
+from bench.peers.sidecar import start_cache
+from bench.peers.stage import Lane, Stage, start_server
+from bench.peers.starters import STARTERS
+from bench.report.rounds import Figures, LaneResult, Tick, in_turns
+from tests.harness.admin import metrics
+from tests.harness.errors import Unavailable
+from tests.harness.fleet import Fleet
+from tests.harness.server_stats import calls
+from tests.harness.servers import Sidecar
+from tests.harness.wire import Wire
 
 SETTINGS = {
-    "off": ("cache.mode=off",),
-    "hot": ("cache.mode=hot",),
-    "rules": ("cache.mode=rules", 'cache.rules=["*"]'),
+    "off": {"cache.mode": "off"},
+    "hot": {"cache.mode": "hot"},
+    "rules": {"cache.mode": "rules", "cache.rules": '["*"]'},
 }
 HEAT_PIPELINE = 64
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -41,42 +44,14 @@ class Options:
     repeat: int = 5
     server: str = "redis"
     lanes: Sequence[str] = ()
-    settings: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Sidecar(Lane):
-    """A sidecar with a near cache (or without), that can be asked for its own figures."""
-
-    admin: int
-
-    def counters(self) -> Figures:
-        """What /metrics says, by the name and labels of each line."""
-        return scraped(self.admin)
-
-    @property
-    def pid(self) -> int:
-        assert self.child is not None
-        return self.child.pid
-
-
-def start_sidecar(fleet: Fleet, upstream: int, *settings: str) -> Sidecar:
-    """The sidecar of this tree; otherwise as in the bench of the data plane."""
-    address, admin = Address(port=free_port()), free_port()
-    argv = [sys.executable, "-m", "sidecar", "run", "--admin", f"127.0.0.1:{admin}"]
-    argv += ["--listen", f"redis://127.0.0.1:{address.port}"]
-    argv += ["--upstream", f"redis://127.0.0.1:{upstream}"]
-    for setting in (*SIDECAR_SETTINGS, *settings):
-        argv += ["--set", setting]
-    child = fleet.start("sidecar", argv)
-    wait_ready(child, address)
-    return Sidecar(address, child, admin)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def _start(stage: Stage, name: str, load: Load, options: Options) -> Lane:
-    if name in SETTINGS:
-        return start_sidecar(stage.fleet, stage.server.port, *SETTINGS[name], *options.settings)
-    return STARTERS[name](stage, load)
+    if name not in SETTINGS:
+        return STARTERS[name](stage, load)
+    sidecar = start_cache(stage.fleet, stage.port, {**SETTINGS[name], **options.settings})
+    return Lane(Address(port=sidecar.port), sidecar)
 
 
 def _misses(before: Figures, after: Figures, gets: int) -> Figures:
@@ -90,20 +65,21 @@ def _misses(before: Figures, after: Figures, gets: int) -> Figures:
 
 
 def measure(
-    program: Path, lane: Lane, case: Case, stage: Stage, real: Client, options: Options, seed: int
+    program: Path, lane: Lane, case: Case, stage: Stage, real: Wire, options: Options, seed: int
 ) -> Figures:
     """One round of one lane. `real` is connected to the server itself."""
-    pids = {"server": stage.server.child.pid}
-    if lane.child:
-        pids["proxy"] = lane.child.pid
-    if isinstance(lane, Sidecar):
+    pids = {"server": stage.server.pid}
+    if lane.process:
+        pids["proxy"] = lane.process.pid
+    cache = lane.process if isinstance(lane.process, Sidecar) else None
+    if cache:
         heat = replace(case.load, pipeline=max(HEAT_PIPELINE, case.load.pipeline))
         heated = loadgen.run_raw(
             program, lane.address, heat, seconds=options.heat, warmup=0, seed=seed + 1000
         )
         loadgen.sample_of(heated)
-    counted = lane.counters() if isinstance(lane, Sidecar) else {}
-    before = real.gets()
+    counted = metrics(cache) if cache else {}
+    before = calls(real, "get")
     raw = loadgen.run_raw(
         program,
         lane.address,
@@ -114,41 +90,31 @@ def measure(
         seed=seed,
     )
     figures = loadgen.sample_of(raw).as_dict()
-    figures["hits"] = 1 - (real.gets() - before) / raw["gets_sent"]
-    if isinstance(lane, Sidecar):
-        figures |= _misses(counted, lane.counters(), raw["gets_sent"])
+    figures["hits"] = 1 - (calls(real, "get") - before) / raw["gets_sent"]
+    if cache:
+        figures |= _misses(counted, metrics(cache), raw["gets_sent"])
     return figures
 
 
-def run(
-    program: Path, case: Case, options: Options, tick: Callable[[str], None]
-) -> list[LaneResult]:
+def run(program: Path, case: Case, options: Options, tick: Tick) -> list[LaneResult]:
     """All lanes of a case, in turns. One that fails says so and is left out from then on."""
     results = [LaneResult(name, case.name) for name in options.lanes]
     with Fleet() as fleet:
-        server = start_server(fleet, options.server, None)
-        real = Address(port=server.port)
-        loadgen.fill(program, real, replace(case.load, get=0))
+        server = start_server(fleet, options.server)
+        loadgen.fill(program, Address(port=server.port), replace(case.load, get=0))
         far = server.port if case.trip is None else further(fleet, server.port, case.trip)
-        stage = Stage(fleet, replace(server, port=far), None)
+        stage = Stage(fleet, server, port=far)
         lanes: dict[str, Lane] = {}
         for result in results:
             try:
                 lanes[result.peer] = _start(stage, result.peer, case.load, options)
             except Unavailable as error:
                 result.problem = str(error)
-        with Client(server.port) as client:
-            for turn in range(options.repeat):
-                first = turn % len(results)
-                for result in results[first:] + results[:first]:
-                    tick(f"{case.name} {result.peer}")
-                    if result.problem:
-                        continue
-                    lane = lanes[result.peer]
-                    try:
-                        result.rounds.append(
-                            measure(program, lane, case, stage, client, options, turn + 1)
-                        )
-                    except LoadFailed as error:
-                        result.problem = f"round {turn + 1}: {error}"
+        with Wire(server.port) as real:
+
+            def once(result: LaneResult, turn: int) -> Figures:
+                tick(f"{case.name} {result.peer}")
+                return measure(program, lanes[result.peer], case, stage, real, options, turn)
+
+            in_turns(results, options.repeat, once)
     return results

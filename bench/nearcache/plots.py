@@ -6,18 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from bench import stats
 from bench.nearcache.cases import Case
 from bench.nearcache.targets import Found
-from bench.plots import COLOURS as PEERS
-from bench.plots import STYLE, save
+from bench.report import pictures, rounds
+from bench.report.pictures import COLOURS as PEERS
+from bench.report.pictures import save
 
 COLOURS = {
     "direct": PEERS["direct"],
@@ -37,15 +33,14 @@ def _groups(axis: Axes, found: Found, cases: Sequence[Case], stacked: bool) -> N
             if not lane:
                 continue
             if stacked:
-                proxy, server = stats.of(lane, "proxy").median, stats.of(lane, "server").median
+                proxy, server = rounds.of(lane, "proxy").median, rounds.of(lane, "server").median
                 axis.bar(x, proxy, 0.16, color=colour, label=label)
                 axis.bar(x, server, 0.16, bottom=proxy, color=colour, alpha=0.4)
                 continue
             ratio = found.ratio(case.name, name, "direct", "rps")
             if ratio:
-                whisker = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
                 axis.bar(x, ratio.median, 0.16, color=colour, label=label)
-                axis.errorbar(x, ratio.median, yerr=whisker, color="#333", lw=0.8, capsize=1.5)
+                pictures.whisker(axis, x, ratio)
     axis.set_xticks(range(len(cases)), [case.name.replace("-", "\n") for case in cases], fontsize=7)
 
 
@@ -73,11 +68,9 @@ def _trips(folder: Path, found: Found, cases: Sequence[Case], note: str) -> None
             axis: Axes = axes[row][column]
             for name, colour in COLOURS.items():
                 lanes = [(c, lane) for c in those if (lane := found.lane(c.name, name))]
-                spreads = [stats.of(lane, quantity) for _, lane in lanes]
+                spreads = [rounds.of(lane, quantity) for _, lane in lanes]
                 at = [1000 * (c.trip or 0) for c, _ in lanes]
-                axis.plot(at, [s.median for s in spreads], "o-", color=colour, label=name)
-                low, high = [s.low for s in spreads], [s.high for s in spreads]
-                axis.fill_between(at, low, high, color=colour, alpha=0.15, lw=0)
+                pictures.band(axis, at, spreads, colour, name)
             axis.set_yscale("log")
             axis.set_xlabel("round trip longer by, ms", fontsize=8)
             what = "commands per second" if quantity == "rps" else "p99 of a batch, µs"
@@ -94,7 +87,7 @@ def _python(folder: Path, found: Found, note: str) -> None:
     for at, lane in enumerate(lanes):
         colour = shades[names.index(lane.peer) % len(shades)]
         for axis, quantity in zip(axes, ("rps", "p99"), strict=True):
-            value = stats.of(lane, quantity)
+            value = rounds.of(lane, quantity)
             bars = axis.barh(at, value.median, 0.75, color=colour)
             axis.bar_label(bars, fmt="{:,.0f}", fontsize=7, padding=3)
     axes[0].set_yticks(
@@ -110,11 +103,11 @@ def _python(folder: Path, found: Found, note: str) -> None:
 
 def draw(folder: Path, found: Found, cases: Sequence[Case], facts: Mapping[str, Any]) -> None:
     """Whatever the run has figures for."""
-    note = f"{facts['cpu']}, {facts['cpus']} CPUs, Linux {facts['kernel']}; {facts['when']}"
+    note = pictures.note(facts)
     measured = [case for case in cases if any(x.rounds for x in found.loads.get(case.name, []))]
     near = [case for case in measured if case.trip is None]
     far = [case for case in measured if case.trip is not None]
-    with plt.rc_context(STYLE):
+    with pictures.style():
         if near:
             _loopback(folder, found, near, note)
         if far:

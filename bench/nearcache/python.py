@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import loadgen
-from bench.delay import further
-from bench.loadgen import LoadFailed
+from bench.load import loadgen
+from bench.load.distance import further
+from bench.load.loadgen import LoadFailed
+from bench.load.shape import Address, Load
 from bench.nearcache.application import Task
 from bench.nearcache.cases import EXPONENT
-from bench.nearcache.lanes import SETTINGS, Figures, Sidecar, start_sidecar
-from bench.peers import Server, start_server
-from bench.procs import ROOT, Address, Fleet
-from bench.runner import LaneResult
-from bench.scenarios import Load
+from bench.nearcache.lanes import SETTINGS
+from bench.peers.sidecar import start_cache
+from bench.peers.stage import start_server
+from bench.report.rounds import Figures, LaneResult, Tick, in_turns
+from tests.harness.fleet import Fleet
+from tests.harness.programs import ROOT
 
 LANES = {
     "redis-py": ("", False),
@@ -37,57 +39,31 @@ KEYS = 1000
 
 
 def run(
-    program: Path, cases: Sequence[str], seconds: float, repeat: int, tick: Callable[[str], None]
+    program: Path, cases: Sequence[str], seconds: float, repeat: int, tick: Tick
 ) -> list[LaneResult]:
     """These cases, each with every lane, in turns."""
-    return [
-        result
-        for name in cases
-        for get, trip in [CASES[name]]
-        for result in _case(program, name, get, trip, seconds, repeat, tick)
-    ]
+    return [result for name in cases for result in _case(program, name, seconds, repeat, tick)]
 
 
-def _case(
-    program: Path,
-    name: str,
-    get: int,
-    trip: float | None,
-    seconds: float,
-    repeat: int,
-    tick: Callable[[str], None],
-) -> list[LaneResult]:
+def _case(program: Path, name: str, seconds: float, repeat: int, tick: Tick) -> list[LaneResult]:
+    get, trip = CASES[name]
     results = [LaneResult(lane, name) for lane in LANES]
     with Fleet() as fleet:
-        server = start_server(fleet, "redis8", None)
+        server = start_server(fleet, "redis8")
         loadgen.fill(program, Address(port=server.port), Load(keys=KEYS, get=0))
         port = server.port if trip is None else further(fleet, server.port, trip)
-        sidecars = {mode: start_sidecar(fleet, port, *SETTINGS[mode]) for mode in ("off", "rules")}
-        for turn in range(repeat):
-            first = turn % len(results)
-            for result in results[first:] + results[:first]:
-                tick(f"{name}: {result.peer}")
-                mode, cached = LANES[result.peer]
-                task = _task(sidecars.get(mode), port, server, cached, get, seconds, turn)
-                try:
-                    result.rounds.append(_round(task))
-                except LoadFailed as error:
-                    result.problem = f"round {turn + 1}: {error}"
+        sidecars = {mode: start_cache(fleet, port, SETTINGS[mode]) for mode in ("off", "rules")}
+
+        def measure(result: LaneResult, turn: int) -> Figures:
+            tick(f"{name}: {result.peer}")
+            mode, cached = LANES[result.peer]
+            at, pids = port, {"server": server.pid}
+            if mode:
+                at, pids["proxy"] = sidecars[mode].port, sidecars[mode].pid
+            return _round(Task(at, server.port, cached, KEYS, EXPONENT, get, seconds, turn, pids))
+
+        in_turns(results, repeat, measure)
     return results
-
-
-def _task(
-    sidecar: Sidecar | None,
-    port: int,
-    server: Server,
-    cached: bool,
-    get: int,
-    seconds: float,
-    turn: int,
-) -> Task:
-    pids = {"server": server.child.pid} | ({"proxy": sidecar.pid} if sidecar else {})
-    at = sidecar.address.port if sidecar else port
-    return Task(at, server.port, cached, KEYS, EXPONENT, get, seconds, turn + 1, pids)
 
 
 def _round(task: Task) -> Figures:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from bench import stats
 from bench.nearcache.cases import Case
-from bench.nearcache.lanes import Figures, Options
+from bench.nearcache.lanes import Options
 from bench.nearcache.targets import Found, Rounds
-from bench.report import VERDICT_COLUMNS, Row, number, verdict_rows
-from bench.runner import LaneResult
-from bench.verdict import Verdict
+from bench.report import rounds, tables
+from bench.report.rounds import Figures, LaneResult
+from bench.report.tables import Row, number
+from bench.report.verdict import Verdict
+from tests.harness.distribution import Spread, spread
 
 COLUMNS = (
     "lane", "hits", "commands/s", "spread", "÷ direct", "p50 µs", "p99 µs",
@@ -32,22 +30,22 @@ Page = tuple[str, Sequence[str], list[Row], list[str]]
 
 
 def _median(lane: LaneResult, quantity: str) -> str:
-    return number(stats.of(lane, quantity).median)
+    return number(rounds.of(lane, quantity).median)
 
 
 def _range(lane: LaneResult, quantity: str) -> str:
-    found = stats.of(lane, quantity)
+    found = rounds.of(lane, quantity)
     return f"{number(found.low)}-{number(found.high)}"
 
 
 def _hits(lane: LaneResult) -> str:
-    return f"{100 * stats.of(lane, 'hits').median:.2f} %"
+    return f"{100 * rounds.of(lane, 'hits').median:.2f} %"
 
 
 def _reasons(lane: LaneResult) -> str:
     """Those that took at least one read in ten thousand."""
     names = sorted({name for figures in lane.rounds for name in figures if name[:5] == "miss_"})
-    shares = [(100 * stats.of(lane, name).median, name[5:]) for name in names]
+    shares = [(100 * rounds.of(lane, name).median, name[5:]) for name in names]
     return ", ".join(f"{name} {share:.2f} %" for share, name in shares if share >= 0.01)
 
 
@@ -58,7 +56,7 @@ def case_page(case: Case, lanes: Sequence[LaneResult]) -> Page:
     for lane in lanes:
         if not lane.rounds:
             continue
-        against = stats.ratio(lane, direct, "rps") if direct else None
+        against = rounds.ratio(lane, direct, "rps") if direct else None
         proxied = lane.peer != "direct"
         table.append([
             lane.peer, _hits(lane), _median(lane, "rps"), _range(lane, "rps"),
@@ -88,17 +86,17 @@ def python_page(lanes: Sequence[LaneResult]) -> Page:
     return title, PYTHON_COLUMNS, table, _problems(lanes)
 
 
-def rounds_page(title: str, name: str, rounds: Rounds) -> Page:
+def rounds_page(title: str, name: str, part: Rounds) -> Page:
     """A part that has a row for each of a few variations, and no lanes."""
-    quantities = list(next(iter(rounds.values()))[0])
+    quantities = list(next(iter(part.values()))[0])
     table = []
-    for variation, figures in rounds.items():
-        spreads = [stats.spread([one[quantity] for one in figures]) for quantity in quantities]
+    for variation, figures in part.items():
+        spreads = [spread([one[quantity] for one in figures]) for quantity in quantities]
         table.append([variation, *(_spread(one) for one in spreads)])
     return title, (name, *quantities), table, []
 
 
-def _spread(found: stats.Spread) -> str:
+def _spread(found: Spread) -> str:
     if found.low == found.high:
         return f"{found.median:.4g}"
     return f"{found.median:.4g} ({found.low:.4g}-{found.high:.4g})"
@@ -118,21 +116,14 @@ def other_pages(found: Found) -> list[Page]:
 def show(console: Console, page: Page) -> None:
     """One table on the terminal."""
     title, columns, body, problems = page
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    for name in columns:
-        left, long = name in ("case", "lane", "mode"), name == COLUMNS[-1]
-        table.add_column(name, justify="left" if left or long else "right", no_wrap=left)
-    for row in body:
-        table.add_row(*row)
-    console.print(table)
-    for problem in problems:
-        console.print(f"  failed or missing: {problem}", style="yellow", markup=False)
+    left = ("case", "lane", "mode", COLUMNS[-1])
+    console.print(tables.table(title, columns, body, left=left))
+    tables.print_problems(console, problems)
 
 
 def _markdown(page: Page) -> list[str]:
     title, columns, body, problems = page
-    lines = ["", f"## {title}", "", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row) + " |" for row in body]
+    lines = ["", f"## {title}", "", *tables.markdown(columns, body)]
     return lines + [""] * bool(problems) + [f"- failed or missing: {one}" for one in problems]
 
 
@@ -145,24 +136,17 @@ def write(
     verdicts: Sequence[Verdict],
 ) -> None:
     """results.md and results.json, rounds included."""
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     lines = [
-        "# Near cache",
-        "",
-        f"{facts['when']}; {facts['cpu']}, {facts['cpus']} CPUs, Linux {facts['kernel']}, "
-        f"Python {facts['python']}; load before the run {facts['load_before']:.2f}.",
-        f"Versions: {versions}.",
+        *tables.head("Near cache", facts),
         "",
         "CPU is microseconds per command; figures are medians; ratios are medians of the ratios "
         "taken round by round.",
     ]
-    pages: list[Page] = [("Targets", VERDICT_COLUMNS, verdict_rows(verdicts), [])]
+    pages: list[Page] = [("Targets", tables.VERDICT_COLUMNS, tables.verdict_rows(verdicts), [])]
     pages += [case_page(one, found.loads[one.name]) for one in cases if one.name in found.loads]
     for page in pages + other_pages(found):
         lines += _markdown(page)
     lines += ["", *(f"- {problem}" for problem in found.problems)]
-    (folder / "results.md").write_text("\n".join(lines).rstrip() + "\n")
     data = {
         "machine": dict(facts),
         "options": dataclasses.asdict(options),
@@ -170,4 +154,4 @@ def write(
         "found": dataclasses.asdict(found),
         "targets": [verdict.as_dict() for verdict in verdicts],
     }
-    (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n")
+    tables.write(folder, lines, data)

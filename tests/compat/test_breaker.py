@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.harness.accepting import Accepting
+from tests.harness.certificates import make_certificates
 from tests.harness.faults import FaultProxy
 from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar, valkey
-from tests.harness.tls import TlsTerminator, make_certificates
+from tests.harness.tls import TlsTerminator
 from tests.harness.wire import Wire, pack
 
 from .test_failover_load import news

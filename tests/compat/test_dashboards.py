@@ -26,10 +26,10 @@ from sidecar.telemetry.metrics import METRICS
 from tests.harness import npm
 from tests.harness.admin import get_json
 from tests.harness.alerting import CONFIG, MISSING, WITHOUT, Prometheus
+from tests.harness.certificates import Authority
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
-from tests.harness.tls import Authority
 from tests.harness.wire import ClosedError, DeadlineError, Wire
 
 register_default_plugins()

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
-from tests.harness.tls import Certificates, TlsTerminator, make_certificates
+from tests.harness.tls import TlsTerminator
 from tests.harness.wire import Wire
 
 from .test_failover_load import PATIENT, Load, followed, news, repaired, settled

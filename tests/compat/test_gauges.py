@@ -15,10 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.harness.admin import scrape
 from tests.harness.alerting import MISSING, WITHOUT
+from tests.harness.certificates import Authority
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
-from tests.harness.tls import Authority
 from tests.harness.wire import Wire, pack
 
 
@@ -33,7 +33,7 @@ def metrics(sidecar: Sidecar) -> dict[str, float]:
 
 def test_certificates(plain_server: Server, tmp_path: Path) -> None:
     authority = Authority(tmp_path, "ca")
-    pem, other = authority.issue("server"), authority.issue("other", days=(-1, 9))
+    pem, other = authority.issue("server"), authority.issue("other", days=9)
     context = ssl.create_default_context(cafile=str(authority.cert_file))
     live = tmp_path / "live.crt"
     key = tmp_path / "live.key"

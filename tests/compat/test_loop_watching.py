@@ -20,10 +20,11 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.settings.load import load
 from sidecar.settings.urls import parse_listen
 from tests.harness.accepting import LoopThread
+from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.pair import Pair, Session, compare, pipeline
 from tests.harness.process import wait_until
 from tests.harness.servers import Server
-from tests.harness.tls import Certificates, TlsTerminator, make_certificates
+from tests.harness.tls import TlsTerminator
 from tests.harness.wire import Wire, pack
 
 from .test_pipelines import INLINE, MIB, SHORT

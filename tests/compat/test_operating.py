@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.certificates import Authority, Pem
 from tests.harness.pair import Pair
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, valkey
-from tests.harness.tls import Authority, Pem
 from tests.harness.wire import ClosedError, DeadlineError, Wire, pack
 
 BATCH = 20

@@ -13,10 +13,10 @@ from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import parse_upstream
 from tests.conftest import KINDS
+from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.process import free_port
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server
-from tests.harness.tls import Certificates, make_certificates
 from tests.harness.watching import HOST, failure, find, watching
 
 

@@ -6,9 +6,10 @@ import ssl
 
 import pytest
 
+from tests.harness.certificates import Certificates, Pem, make_certificates
 from tests.harness.pair import pipeline
 from tests.harness.servers import Server, Sidecar, redis7
-from tests.harness.tls import Certificates, Pem, TlsTerminator, make_certificates
+from tests.harness.tls import TlsTerminator
 from tests.harness.wire import Wire, pack
 
 from .test_pipelines import INLINE, SHORT

@@ -21,11 +21,11 @@ import pytest
 import redis
 
 from tests.harness.admin import api, metric
+from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.collector import Collector, Received, needs_collector
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar, valkey
-from tests.harness.tls import Certificates, make_certificates
 from tests.harness.wire import Wire, pack
 
 from .test_node import node_modules

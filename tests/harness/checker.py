@@ -342,11 +342,3 @@ def explain(history: History, violation: Violation, *, more: bool = False) -> st
     if more:
         lines += ["  around    " + history.describe(r, since) for r in around(history, violation)]
     return "\n".join(lines)
-
-
-def quantiles(values: Sequence[int], shares: Sequence[float]) -> list[int]:
-    """Of nanoseconds; zeros when there are none."""
-    ordered = sorted(values)
-    if not ordered:
-        return [0 for _ in shares]
-    return [ordered[min(len(ordered) - 1, int(len(ordered) * share))] for share in shares]

@@ -49,10 +49,11 @@ def wait_until(
     what: str,
     deadline: float = 5.0,
     ignore: tuple[type[BaseException], ...] = (),
+    every: float = 0.05,
 ) -> T:
-    """Poll `check` until it returns something true, and return that.
+    """Poll `check` until it returns something true, and return that; `Unavailable` otherwise.
 
-    What it raises of `ignore` counts as "not yet".
+    What it raises of `ignore` counts as "not yet". Pauses begin short and grow to `every` (s).
     """
     limit = time.monotonic() + deadline
     pause = 0.001
@@ -65,7 +66,7 @@ def wait_until(
         if time.monotonic() > limit:
             raise Unavailable(f"not within {deadline:g} s: {what}")
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+        pause = min(pause * 1.5, every)
 
 
 def free_port() -> int:
@@ -151,9 +152,9 @@ class Process(Closing):
             if not self.running:
                 raise Unavailable(f"{self.name} ended with {self.returncode}")
         except Unavailable as error:
-            text = f"{error}\n{self.log()[-4000:]}"
+            problem = self._problem(str(error))
             self.close()
-            raise Unavailable(text) from None
+            raise problem from None
 
     @property
     def returncode(self) -> int | None:
@@ -170,9 +171,9 @@ class Process(Closing):
         try:
             status = child.wait(deadline)
         except subprocess.TimeoutExpired:
-            text = f"{self.name} ignored SIGTERM for {deadline} s\n{self.log()[-4000:]}"
+            problem = self._problem(f"{self.name} ignored SIGTERM for {deadline} s")
             self.kill()
-            raise Unavailable(text) from None
+            raise problem from None
         self._forget()
         return status
 
@@ -195,6 +196,12 @@ class Process(Closing):
         """End the child, whatever its state, and remove its folder."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _problem(self, text: str) -> Unavailable:
+        """What went wrong, with the last lines of the log; more of them in a note."""
+        problem = Unavailable(f"{text}: {self.tail()}")
+        problem.add_note(self.log()[-4000:])
+        return problem
 
     def _forget(self) -> None:
         if self in RUNNING:

@@ -51,7 +51,12 @@ def valkey_binary() -> str:
     return str(get_binary_path())
 
 
-SERVERS = {"valkey": valkey_binary, "redis7": redis7_binary, "redis8": redis8_binary}
+SERVERS = {
+    "valkey": valkey_binary,
+    "redis": redis7_binary,
+    "redis7": redis7_binary,
+    "redis8": redis8_binary,
+}
 """By the names that fixtures and command lines use."""
 
 

@@ -41,8 +41,9 @@ def bulk(data: bytes) -> bytes:
 
 def value(reply: bytes, *, text: bool = True) -> Any:
     """The value of one reply: strings as text (or bytes), an error as a `Refused`."""
-    kind: dict[str, str] = {"encoding": "utf-8", "errors": "replace"} if text else {}
-    reader = hiredis.Reader(replyError=Refused, **kind)
+    reader = hiredis.Reader(
+        replyError=Refused, encoding="utf-8" if text else None, errors="replace"
+    )
     reader.feed(reply)
     return reader.gets()
 

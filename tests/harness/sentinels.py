@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from .certificates import Certificates
 from .closing import Closing
 from .process import Process, ping, wait_until
 from .programs import server_binary
 from .resp import pairs
 from .servers import Server
-from .tls import Certificates
 from .wire import Wire
 
 SERVICE = "mymaster"
@@ -31,12 +31,12 @@ _USUAL = {"info-period": 10000, "publish-period": 2000, "ping-period": 1000, "as
 
 
 class Node(Server):
-    """A server with a configuration file. `listening` is the port the Sentinels name."""
+    """A server with a configuration file, which Sentinels and the server itself rewrite."""
 
     @property
     def listening(self) -> int:
-        """The TLS port where there is one."""
-        return self.tls_port or self.port
+        """The port that Sentinels name: the one it announces, or its TLS port, or its port."""
+        return int(self.settings.get("replica-announce-port", self.tls_port or self.port))
 
     def start(self) -> None:
         """Start it (again) with the file that it, or a Sentinel, has written last."""
@@ -51,8 +51,10 @@ class Node(Server):
 class SentinelProcess(Process):
     """One Sentinel; with certificates it speaks TLS only."""
 
-    def __init__(self, binary: str, lines: list[str], tls: Certificates | None) -> None:
-        super().__init__("sentinel")
+    def __init__(
+        self, binary: str, lines: list[str], tls: Certificates | None, name: str = "sentinel"
+    ) -> None:
+        super().__init__(name)
         self.binary = binary
         self.tls = tls
         self.conf = self.folder / "sentinel.conf"
@@ -112,8 +114,10 @@ class Cluster(Closing):
                 self.replicas.append(self._node(self.master))
             wait_until(self._synced, "every replica online", SETTLE_DEADLINE)
             lines = self._monitor(quorum or sentinels // 2 + 1, down_after_ms, failover_timeout_ms)
-            for _ in range(sentinels):
-                self.sentinels.append(SentinelProcess(server_binary(flavour), lines, tls))
+            for number in range(sentinels):
+                more = [*lines, *self._sentinel_lines(number)]
+                name, binary = f"sentinel{number}", server_binary(flavour)
+                self.sentinels.append(SentinelProcess(binary, more, tls, name))
             self.settle()
         except BaseException:
             self.close()
@@ -164,7 +168,7 @@ class Cluster(Closing):
 
     def node(self, port: int) -> Node:
         """The data node that listens there."""
-        return next(node for node in self.nodes if port in (node.port, node.tls_port))
+        return next(n for n in self.nodes if port in (n.port, n.tls_port, n.listening))
 
     def settle(self) -> None:
         """Wait until all running nodes know each other, agree, and replicate from one master."""
@@ -184,15 +188,27 @@ class Cluster(Closing):
         return [sentinel for sentinel in self.sentinels if sentinel.running]
 
     def _node(self, master: Node | None) -> Node:
-        settings: dict[str, str | int] = {"repl-ping-replica-period": 1}
+        settings: dict[str, str | int | float] = {"repl-ping-replica-period": 1}
         if self.password:
             settings |= {"requirepass": self.password, "masterauth": self.password}
         if self.tls:
             settings["tls-replication"] = "yes"
         if master is not None:
             settings["replicaof"] = f"127.0.0.1 {master.listening}"
+        number = 0 if master is None else 1 + len(self.replicas)
+        more = self._node_settings(number)
+        port = int(more.pop("port", 0)) or None
         files = self.tls.server_files() if self.tls else None
-        return Node(server_binary(self.flavour), self.flavour, settings=settings, tls=files)
+        binary, name = server_binary(self.flavour), f"node{number}"
+        return Node(binary, name, settings={**settings, **more}, port=port, tls=files)
+
+    def _node_settings(self, number: int) -> dict[str, str | int | float]:
+        """Further settings of one node; for those who need another network."""
+        return {}
+
+    def _sentinel_lines(self, number: int) -> list[str]:
+        """Further lines of one Sentinel's file."""
+        return []
 
     def _monitor(self, quorum: int, down_after_ms: int, failover_timeout_ms: int) -> list[str]:
         """What every Sentinel's file says about the service."""
@@ -245,5 +261,5 @@ def _follows(row: dict[str, str], port: str) -> bool:
     )
 
 
-def _word(value: str | int) -> str:
+def _word(value: str | int | float) -> str:
     return '""' if value == "" else str(value)

@@ -15,13 +15,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import unquote, urlsplit
 
 from .process import Process, free_port, ping
 from .programs import have, redis7_binary, redis8_binary, valkey_binary
 
-Settings: TypeAlias = Mapping[str, str | int]
+Settings: TypeAlias = Mapping[str, str | int | float]
 
-_COMMON: dict[str, str | int] = {
+_COMMON: dict[str, str | int | float] = {
     "bind": "127.0.0.1",
     "save": "",
     "appendonly": "no",
@@ -53,7 +54,7 @@ class Server(Process):
         self.binary = binary
         self.cpus = cpus
         self.tls_port: int | None = None
-        self.settings: dict[str, str | int] = {**_COMMON, "dir": str(self.folder)}
+        self.settings: dict[str, str | int | float] = {**_COMMON, "dir": str(self.folder)}
         self.settings["port"] = self.port
         if tls is not None:
             self.tls_port = self.settings["tls-port"] = free_port()
@@ -96,7 +97,7 @@ class TlsFiles:
     def __init__(self, cert: Path, key: Path, ca: Path, *, client_auth: bool = False) -> None:
         self.cert, self.key, self.ca, self.client_auth = cert, key, ca, client_auth
 
-    def settings(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, str | int | float]:
         """As redis.conf names them."""
         return {
             "tls-cert-file": str(self.cert),
@@ -123,20 +124,25 @@ def redis8(settings: Settings | None = None, *, port: int | None = None) -> Serv
     return Server(redis8_binary(), "redis8", settings=settings, port=port)
 
 
+# What is logged is there when whatever comes after it is seen; and no read of the server is made by
+# chance, so that they can be counted.
+TESTABLE: Settings = {"log.blocking": "true", "cache.check": 0}
+
+
 class Sidecar(Process):
     """The real program in front of an upstream URL.
 
-    `settings` are `section.key` names (`--set`); `env` is added to the environment. With `tls` it
-    listens with TLS (its certificate is a setting), and is asked for readiness with this context.
-    `also` are further listeners. With `ready=False` the constructor returns at once, for tests of
-    what happens before.
+    `settings` are `section.key` names (`--set`), on top of `defaults`; `env` is added to the
+    environment. With `tls` it listens with TLS (its certificate is a setting), and is asked for
+    readiness with this context. `also` are further listeners. With `ready=False` the constructor
+    returns at once, for tests of what happens before.
     """
 
     def __init__(
         self,
         upstream: str,
         *,
-        settings: Mapping[str, str | int | float] | None = None,
+        settings: Settings | None = None,
         port: int | None = None,
         listen: str | None = None,
         also: Sequence[str] = (),
@@ -144,6 +150,8 @@ class Sidecar(Process):
         env: dict[str, str] | None = None,
         ready: bool = True,
         tls: ssl.SSLContext | None = None,
+        defaults: Settings = TESTABLE,
+        cpus: set[int] | None = None,
     ) -> None:
         super().__init__("sidecar", port)
         self.upstream = upstream
@@ -151,8 +159,9 @@ class Sidecar(Process):
         self.listen = listen or f"{'rediss' if tls else 'redis'}://127.0.0.1:{self.port}"
         self.also = also
         self.admin = admin
-        self.settings = dict(settings or {})
+        self.settings = {**defaults, **(settings or {})}
         self.env = env
+        self.cpus = cpus
         self.start(ready=ready)
 
     def argv(self) -> list[str]:
@@ -161,23 +170,27 @@ class Sidecar(Process):
         for url in (self.listen, *self.also):
             argv += ["--listen", url]
         argv += ["--upstream", self.upstream, "--admin", self.admin]
-        # What is logged is there when whatever comes after it is seen; and no read of the server
-        # is made by chance, so that they can be counted.
-        fixed = {"log.blocking": "true", "cache.check": 0}
-        for key, value in {**fixed, **self.settings}.items():
+        for key, value in self.settings.items():
             argv += ["--set", f"{key}={value}"]
         return argv
 
     def start(self, *, ready: bool = True) -> None:
         """Start it (again, on the same port)."""
-        self.spawn(self.argv(), {"PYTHONFAULTHANDLER": "1", **(self.env or {})})
-        if ready and not self.listen.startswith("unix"):
-            self.wait_ready(lambda: ping(self.port, self.tls) != b"")
+        env = {"PYTHONFAULTHANDLER": "1", **(self.env or {})}
+        self.spawn(self.argv(), env, cpus=self.cpus)
+        if ready:
+            self.wait_ready(lambda: ping(self.where, self.tls) != b"")
 
     def restart(self) -> None:
         """SIGTERM, then start again on the same port."""
         self.stop()
         self.start()
+
+    @property
+    def where(self) -> int | str:
+        """The port, or the path of the unix socket, that it listens on."""
+        parts = urlsplit(self.listen)
+        return unquote(parts.path) if parts.scheme.startswith("unix") else self.port
 
     @property
     def url(self) -> str:

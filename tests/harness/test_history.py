@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.checker import MILLISECOND, RULES, Limits, check, explain, quantiles
+from tests.harness.checker import MILLISECOND, RULES, Limits, check, explain
+from tests.harness.distribution import quantiles
 from tests.harness.history import (
     ABSENT,
     GARBLED,

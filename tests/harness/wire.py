@@ -18,7 +18,7 @@ from .closing import Closing
 from .errors import ClosedError, DeadlineError
 from .resp import Arg, Refused, pack, pack_all, reply_end, value
 
-__all__ = ["ClosedError", "DeadlineError", "Wire", "pack"]
+__all__ = ["ClosedError", "DeadlineError", "Wire", "call", "pack"]
 
 DEADLINE = 5.0
 """Seconds a read may take unless the test says otherwise."""
@@ -28,6 +28,12 @@ BATCH = 500
 
 _CHUNK = 256 * 1024
 _tokens = itertools.count(1)
+
+
+def call(port: int, *args: Arg, deadline: float = DEADLINE) -> Any:
+    """One request on a connection of its own: its reply's value; an error is raised."""
+    with Wire(port, deadline=deadline) as wire:
+        return wire.call(*args)
 
 
 class Wire(Closing):

@@ -1,0 +1,1 @@
+"""Hot-key detection by itself: `python -m bench.hotkeys`."""

@@ -1,0 +1,1 @@
+"""The sidecar and its peers: how each is configured and started."""

@@ -1,0 +1,1 @@
+"""What all reports share: rounds, verdicts, tables, pictures, facts about the machine."""

@@ -1,0 +1,1 @@
+"""What a warm start is worth: `python -m bench.warm`."""

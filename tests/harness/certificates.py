@@ -1,0 +1,110 @@
+"""Certificates made on the spot, by trustme.
+
+`make_certificates(folder)` writes a CA and what it signed: a server, a client, and the bad ones
+(expired, another host's name, another CA's). `Authority` signs others.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+from .servers import TlsFiles
+
+HERE = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class Pem:
+    """A certificate and its key, as files."""
+
+    cert: Path
+    key: Path
+    bundle: Path
+    """Both in one file, as HAProxy wants it."""
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """One CA and what it signed; `stranger` is signed by another CA."""
+
+    ca: Path
+    other_ca: Path
+    server: Pem
+    client: Pem
+    expired: Pem
+    wrong_host: Pem
+    stranger: Pem
+
+    def server_context(
+        self, pem: Pem | None = None, *, client_auth: bool = False
+    ) -> ssl.SSLContext:
+        """For a listener that shows `pem` (the good server certificate by default)."""
+        pem = pem or self.server
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem.cert, pem.key)
+        context.load_verify_locations(self.ca)
+        context.verify_mode = ssl.CERT_REQUIRED if client_auth else ssl.CERT_NONE
+        return context
+
+    def client_context(self, pem: Pem | None = None) -> ssl.SSLContext:
+        """For a client that trusts the CA and shows `pem`, if given."""
+        context = ssl.create_default_context(cafile=str(self.ca))
+        if pem is not None:
+            context.load_cert_chain(pem.cert, pem.key)
+        return context
+
+    def server_files(self, *, client_auth: bool = False) -> TlsFiles:
+        """For `redis7(tls=...)`."""
+        return TlsFiles(self.server.cert, self.server.key, self.ca, client_auth=client_auth)
+
+
+class Authority:
+    """A CA that lives in memory and writes what it signs."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.cert_file = folder / f"{name}.crt"
+        self._ca = trustme.CA(organization_name=f"test {name}")
+        self._ca.cert_pem.write_to_path(self.cert_file)
+
+    def issue(self, name: str, *hosts: str, days: float = 30) -> Pem:
+        """Sign a certificate of these hosts (this one), valid for so many days, and write it.
+
+        A negative number of days: it has expired so long ago.
+        """
+        now = datetime.datetime.now(datetime.UTC)
+        leaf = self._ca.issue_cert(
+            *(hosts or HERE),
+            common_name=name,
+            not_before=now - datetime.timedelta(days=30),
+            not_after=now + datetime.timedelta(days=days),
+        )
+        pem = Pem(*(self.folder / f"{name}.{end}" for end in ("crt", "key", "pem")))
+        pem.cert.write_bytes(leaf.cert_chain_pems[0].bytes())
+        for path, content in (
+            (pem.key, leaf.private_key_pem),
+            (pem.bundle, leaf.private_key_and_cert_chain_pem),
+        ):
+            path.touch(mode=0o600)
+            path.write_bytes(content.bytes())
+        return pem
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """Write one of each kind into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ca, other = Authority(folder, "ca"), Authority(folder, "other-ca")
+    return Certificates(
+        ca=ca.cert_file,
+        other_ca=other.cert_file,
+        server=ca.issue("server"),
+        client=ca.issue("client"),
+        expired=ca.issue("expired", days=-1),
+        wrong_host=ca.issue("wrong-host", "elsewhere.example", "192.0.2.1"),
+        stranger=other.issue("stranger"),
+    )
