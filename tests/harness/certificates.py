@@ -24,8 +24,11 @@ class Pem:
 
     cert: Path
     key: Path
-    bundle: Path
-    """Both in one file, as HAProxy wants it."""
+
+    @property
+    def bundle(self) -> Path:
+        """Both in one file, as HAProxy wants it."""
+        return self.cert.with_suffix(".pem")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Authority:
             not_before=now - datetime.timedelta(days=30),
             not_after=now + datetime.timedelta(days=days),
         )
-        pem = Pem(*(self.folder / f"{name}.{end}" for end in ("crt", "key", "pem")))
+        pem = Pem(self.folder / f"{name}.crt", self.folder / f"{name}.key")
         pem.cert.write_bytes(leaf.cert_chain_pems[0].bytes())
         for path, content in (
             (pem.key, leaf.private_key_pem),
