@@ -16,23 +16,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.servers import HAVE_REDIS7, HAVE_REDIS8, Sidecar
+from tests.harness.programs import have
+from tests.harness.servers import Sidecar
 from tests.mixer.known_forms import KNOWN_FORMS, KnownForm, known_form
 from tests.mixer.masks import DELIBERATE
 from tests.mixer.table import BINARIES, CACHES, Setup, Table, in_multi
 
-HAVE = {"valkey": True, "redis7": HAVE_REDIS7, "redis8": HAVE_REDIS8}
+KINDS = ("valkey", "redis7", "redis8")
 MODES = [("off", "shared"), ("hot", "shared"), ("rules", "shared"), ("off", "session")]
 """With session pooling nothing is read from the cache."""
 
 SHORT = [
     Setup(kind, *mode, protocol, db)
-    for kind in HAVE
+    for kind in KINDS
     for mode, (protocol, db) in zip(MODES, [(2, 9), (3, 0), (2, 0), (3, 9)], strict=True)
 ]
 FULL = [
     Setup(kind, *mode, protocol, db)
-    for kind, mode, protocol, db in product(HAVE, MODES, (2, 3), (0, 9))
+    for kind, mode, protocol, db in product(KINDS, MODES, (2, 3), (0, 9))
 ]
 SHARES = {"valkey": 4, "redis7": 12, "redis8": 12}
 """Each setup of the short run takes one form of so many."""
@@ -47,7 +48,7 @@ def params(setups: list[Setup]) -> list[object]:
 @contextmanager
 def tabled(setup: Setup) -> Iterator[Table]:
     """A pair of servers and a sidecar for one setup."""
-    if not HAVE[setup.kind]:
+    if not have(setup.kind):
         pytest.skip(f"{setup.kind} is not installed")
     seed: dict[str, str | int] = {"hash-seed": "same"} if setup.kind == "valkey" else {}
     settings = {**CACHES[setup.cache], "upstream.pooling": setup.pooling}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .duo import id_of
+from .masks import MASKS
 from .program import Avoid, ClientState, Step
 
 
@@ -18,6 +19,13 @@ class Known:
     what: str
     steps: Sequence[Step]
     avoid: Avoid | None = None
+    cache: str = "off"
+    kind: str = "valkey"
+    breaks: bool = False
+    """Nothing works behind it."""
+
+
+UNDECLARED = b"return redis.call('set',ARGV[1],'undeclared')"
 
 
 def _say(client: int, *lines: bytes, protocol: int = 2, db: int = 0) -> Step:
@@ -69,6 +77,35 @@ def _selects_first(state: ClientState, words: Sequence[bytes]) -> bool:
     return words[:2] == [b"ACL", b"SETUSER"] and any(w in (b"-select", b"-client") for w in words)
 
 
+def _answered_here(state: ClientState, words: Sequence[bytes]) -> bool:
+    """A user may no longer do what the sidecar answers by itself."""
+    return words[:2] == [b"ACL", b"SETUSER"] and b"-client|id" in words
+
+
+def _lists_twice(state: ClientState, words: Sequence[bytes]) -> bool:
+    """CLIENT LIST with the same id twice."""
+    return words[:3] == [b"CLIENT", b"LIST", b"ID"] and len(set(words)) < len(words)
+
+
+def _renames(state: ClientState, words: Sequence[bytes]) -> bool:
+    """CLIENT SETNAME and SETINFO on a connection of the client's own."""
+    own = state.pinned or state.multi or state.watching
+    return own and words[:1] == [b"CLIENT"] and words[1:2] in ([b"SETNAME"], [b"SETINFO"])
+
+
+def _read_with_extra(state: ClientState, words: Sequence[bytes]) -> bool:
+    """GET with an argument too many."""
+    return len(words) > 2 and words[0].upper() == b"GET"
+
+
+def _script_with_key(state: ClientState, words: Sequence[bytes]) -> bool:
+    """A script that declares a key and may write another."""
+    if len(words) < 3 or words[0].upper() not in (b"EVAL", b"FCALL"):
+        return False
+    undeclared = b"ARGV[1]" in words[1] and b"KEYS[1]" not in words[1]
+    return words[2] != b"0" and (undeclared or words[1] == b"fother")
+
+
 def _odd_reset(state: ClientState, words: Sequence[bytes]) -> bool:
     """RESET with an argument inside of a transaction."""
     return state.multi and len(words) > 1 and words[0].upper() == b"RESET"
@@ -83,12 +120,14 @@ KNOWN: list[Known] = [
     ),
     Known(
         "refused-discard",
-        "a DISCARD, EXEC or UNWATCH that ACL refuses ends nothing; the session thinks that it does.",
+        "a DISCARD, EXEC or UNWATCH that ACL refuses ends nothing; the session thinks it does,"
+        " and the shared link stays inside of MULTI.",
         [
             _say(0, b"ACL SETUSER bob -discard"), _say(1, b"AUTH bob secret"),
-            _say(1, b"MULTI", b"DISCARD"), _say(1, b"PING"),
+            _say(2, b"AUTH bob secret"), _say(1, b"MULTI", b"DISCARD"), _say(2, b"INCR k1"),
         ],
         _takes_back,
+        breaks=True,
     ),
     Known(
         "login-selects",
@@ -97,9 +136,52 @@ KNOWN: list[Known] = [
         _selects_first,
     ),
     Known(
+        "get-arity",
+        "GET with an argument too many is answered from the cache.",
+        [_say(0, b"SET k1 v"), *[_say(0, b"GET k1 x")] * 5],
+        _read_with_extra,
+        cache="rules",
+    ),
+    Known(
+        "undeclared-keys",
+        "a script that declares a key and writes another leaves the other's old value cached.",
+        [
+            _say(0, b"SET k1 v"), *[_say(0, b"GET k1")] * 5,
+            Step(0, ((b"EVAL", UNDECLARED, b"1", b"k2", b"k1"), (b"GET", b"k1"))),
+        ],
+        _script_with_key,
+        cache="rules",
+    ),
+    Known(
+        "answered-here",
+        "CLIENT ID of a user who may no longer ask for it is answered.",
+        [
+            _say(0, b"ACL SETUSER bob -client|id"), _say(1, b"AUTH bob secret"),
+            _say(1, b"CLIENT ID"),
+        ],
+        _answered_here,
+    ),
+    Known(
+        "listed-twice",
+        "CLIENT LIST ID with the same id twice lists the client once; Redis lists it twice.",
+        [Step(0, ((b"CLIENT", b"LIST", b"ID", id_of(0), id_of(0)),), mask=MASKS["client list"])],
+        _lists_twice,
+        kind="redis8",
+    ),
+    Known(
+        "own-connection-rename",
+        "CLIENT SETNAME on a connection of the client's own is not seen in others' CLIENT LIST.",
+        [
+            _say(0, b"CLIENT NO-TOUCH ON"), _say(0, b"CLIENT SETNAME n0"),
+            Step(1, ((b"CLIENT", b"LIST", b"ID", id_of(0)),), mask=MASKS["client list"]),
+        ],
+        _renames,
+    ),
+    Known(
         "script-debug",
         "SCRIPT DEBUG YES goes down the shared link: the next script of anybody is debugged.",
         [_say(0, b"SCRIPT DEBUG YES"), _say(1, b"EVAL return(1) 0")],
+        breaks=True,
     ),
     Known(
         "own-connection-id",
@@ -137,9 +219,9 @@ KNOWN: list[Known] = [
     ),
     Known(
         "own-connection-redirect",
-        "CLIENT TRACKING ON REDIRECT from there does not know the client that is named.",
+        "CLIENT TRACKING ON REDIRECT after a transaction with SELECT knows no client.",
         [
-            _say(0, b"CLIENT NO-TOUCH ON"), _say(1, b"PING"),
+            _say(0, b"MULTI", b"SELECT 9", b"DISCARD"), _say(1, b"PING"),
             Step(0, ((b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id_of(1)),), protocol=3),
         ],
     ),

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import hiredis
 
-from tests.harness.refreplies import reply_end
+from tests.harness.resp import elements
 
 Mask: TypeAlias = Callable[[bytes], bytes]
 
@@ -17,14 +17,8 @@ def unordered(reply: bytes) -> bytes:
     """The elements of the outermost aggregate in sorted order."""
     if reply[:1] not in (b"*", b"~", b"%"):
         return reply
-    pos = reply.index(b"\r\n") + 2
-    head, elements = reply[:pos], []
-    while pos < len(reply):
-        end = reply_end(reply, pos)
-        assert end is not None
-        elements.append(reply[pos:end])
-        pos = end
-    return head + b"".join(sorted(elements))
+    head, found = elements(reply)
+    return head + b"".join(sorted(found))
 
 
 def unordered_deep(reply: bytes) -> bytes:

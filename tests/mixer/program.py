@@ -7,16 +7,34 @@ well; a client is opened at its first step. See `duo` for how steps are compared
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .duo import Command, Mask, id_of, pack
-from .forms import Key, Name, names, right_forms
+from .forms import Key, Name, right_forms
 from .masks import CHANCE, MASKS, ORDER, TIMES, numbers, unordered_deep
+from .vocabulary import (
+    BLOCKING,
+    BROKEN,
+    COMMON,
+    EVENTS,
+    FUNCTIONS,
+    IN_MULTI,
+    INLINE,
+    KEYS,
+    MAKING,
+    NAMES,
+    PUBSUB,
+    READS,
+    RIGHTS,
+    SCRIPTS,
+    SESSION,
+    TIMED,
+    UNFIT,
+    UNFIT_SUBCOMMANDS,
+    WAKING,
+)  # fmt: skip
 
-KEYS = [b"k%d" % i for i in range(9)] + [b"STREAMS", b"block", b"", b"\x00\r\n\xff"]
-NAMES = [b"f", b"g", b"G", b"C", b"STREAMS", b"BLOCK", b"limit", b"chan", b"1"]
-CHANNELS = [b"chan", b"news", b"k1"]
 DBS = (0, 0, 9)
 BIG = 100_000
 STREAMED = 400_000
@@ -84,37 +102,6 @@ PINNING = (b"TRACKING", b"REPLY", b"CACHING", b"NO-EVICT", b"NO-TOUCH")
 
 Avoid = Callable[[ClientState, Sequence[bytes]], bool]
 
-UNFIT = names(
-    # What ends or changes the server, or shows it; what depends on its clock; and what is asked
-    # for in steps of its own below.
-    "shutdown monitor sync psync replconf debug failover replicaof slaveof migrate save bgsave "
-    "bgrewriteaof flushall swapdb info lastsave time lolwut slowlog commandlog latency memory acl "
-    "config module cluster command role client hello auth select quit reset multi exec discard "
-    "watch unwatch subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe publish "
-    "spublish pubsub eval evalsha eval_ro evalsha_ro fcall fcall_ro function script wait waitaof "
-    "readonly readwrite asking spop dbsize clusterscan pfselftest pfdebug restore restore-asking "
-    "dump vadd vrem vsetattr vsim vlinks vemb vinfo blpop brpop blmove "
-    "brpoplpush blmpop bzpopmin bzpopmax bzmpop xread xreadgroup object"
-)
-UNFIT_SUBCOMMANDS = frozenset(["xinfo consumers", "xinfo stream", "xpending", "xautoclaim"])
-
-SCRIPTS: list[tuple[bytes, int]] = [
-    (b"return redis.call('get',KEYS[1])", 1),
-    (b"return redis.call('set',KEYS[1],ARGV[1])", 1),
-    (b"return redis.call('del',KEYS[1])", 1),
-    (b"return redis.call('incr',KEYS[1])", 1),
-    (b"return redis.call('lpush',KEYS[1],ARGV[1])", 1),
-    (b"redis.call('set',KEYS[1],'a') return redis.call('get',KEYS[2])", 2),
-    (b"return {KEYS[1],ARGV[1],1,{2}}", 1),
-    (b"return redis.error_reply('MY error')", 0),
-    (b"return redis.call('set',ARGV[1],'undeclared')", 0),
-    (b"return redis.call('set',ARGV[1],'undeclared')", 1),
-    (b"return redis.pcall('lpush',ARGV[1],'x')", 1),
-    (b"return redis.call('publish','chan',ARGV[1])", 0),
-    (b"redis.call('set',KEYS[1],'z') return redis.call('nonsense')", 1),
-]
-FUNCTIONS = [(b"fset", 1), (b"fget", 1), (b"fother", 1), (b"none", 1), (b"fset", 0)]
-
 
 class Generator:
     """Makes the steps of one program."""
@@ -153,7 +140,8 @@ class Generator:
 
     def _weights(self) -> list[tuple[int, Callable[[int], None]]]:
         return [
-            (24, self._pipeline), (14, self._reads), (10, self._single), (8, self._transaction), (4, self._watched),
+            (24, self._pipeline), (14, self._reads), (10, self._single), (8, self._transaction),
+            (4, self._watched),
             (6, self._blocking), (6, self._pubsub), (5, self._scripts), (5, self._client),
             (3, self._inline), (2, self._half), (2, self._leave), (2, self._large),
             (1, self._slow_reader), (1, self._shown),
@@ -228,8 +216,8 @@ class Generator:
     def _reads(self, client: int) -> None:
         """The same reads again and again, so that they are cached; then something happens."""
         rng = self.rng
-        reads: list[Command] = [self._read() for _ in range(rng.randrange(1, 5))]
-        for _ in range(rng.randrange(2, 6)):
+        reads: list[Command] = [self._line(READS) for _ in range(rng.randrange(1, 5))]
+        for _ in range(rng.randrange(3, 10)):
             alike = [i for i, c in self.clients.items() if c.db == self.clients[client].db]
             self._add(rng.choice(alike), reads, mask=unordered_deep)
         if rng.random() < 0.8:
@@ -237,40 +225,26 @@ class Generator:
             self._add(other, [self._event(), *reads], mask=unordered_deep)
         self._add(client, reads, mask=unordered_deep)
 
-    def _event(self) -> list[bytes]:
-        """What may change what has been read."""
-        rng = self.rng
-        key = self.key()
-        return rng.choice([
-            [b"SET", key, b"new%d" % rng.randrange(99)], [b"DEL", key], self._make(key),
-            self._script(), self._script(), [b"RENAME", key, self.key()],
-            [b"COPY", key, self.key(), b"REPLACE"], [b"COPY", key, self.key(), b"DB", b"9", b"REPLACE"],
-            [b"MOVE", key, b"9"], [b"SWAPDB", b"0", b"9"], [b"SORT", key, b"STORE", self.key()],
-            [b"EXPIRE", key, b"-1"], [b"SET", key, b"keep", b"KEEPTTL"], [b"UNLINK", key, self.key()],
-            [b"MSET", key, b"1", self.key(), b"2"], [b"SUNIONSTORE", key, self.key()],
-            [b"GETDEL", key], [b"GETEX", key, b"PXAT", b"1"], [b"LMOVE", key, self.key(), b"LEFT", b"LEFT"],
-            [b"BITOP", b"NOT", key, self.key()], [b"PFMERGE", key, self.key()], [b"FLUSHDB"],
-            [b"ZUNIONSTORE", key, b"1", self.key()], [b"GEOSEARCHSTORE", key, self.key(), b"FROMLONLAT",
-             b"1", b"1", b"BYRADIUS", b"1", b"km"], [b"XADD", key, b"%d-1" % rng.randrange(99999), b"f", b"v"],
-            [b"APPEND", key, b"z"], [b"HSET", key, b"f", b"%d" % rng.randrange(9)], [b"LPUSH", key, b"l"],
-            [b"OBJECT", b"NONSENSE", key], [b"GET"], [b"MGET"],
-            [b"EXISTS", *(b"k%d" % i for i in range(100))], [b"TOUCH", key], [b"LPOP", key],
-        ])  # fmt: skip
+    def _line(self, lines: Sequence[Sequence[bytes]], **words: bytes) -> list[bytes]:
+        """One line of the vocabulary, filled in; `words` stand for words of the same name."""
+        return [self._word(word, words) for word in self.rng.choice(lines)]
 
-    def _read(self) -> list[bytes]:
-        """A read whose reply may be cached; now and then with an argument too many."""
-        rng = self.rng
-        key = self.key()
-        words: list[bytes] = rng.choice([
-            *[[b"GET", key]] * 6, [b"STRLEN", key], [b"GETRANGE", key, b"0", b"3"], [b"EXISTS", key],
-            [b"TYPE", key], [b"HGET", key, b"f"], [b"HMGET", key, b"f", b"g"], [b"HGETALL", key],
-            [b"HLEN", key], [b"SMEMBERS", key], [b"SISMEMBER", key, b"a"], [b"SCARD", key],
-            [b"ZSCORE", key, b"a"], [b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"], [b"ZCARD", key],
-            [b"LRANGE", key, b"0", b"-1"], [b"LLEN", key], [b"LINDEX", key, b"0"], [b"XLEN", key],
-            [b"XRANGE", key, b"-", b"+"], [b"MGET", key, self.key(), self.key()], [b"BITCOUNT", key],
-            [b"GETBIT", key, b"1"], [b"ZRANK", key, b"b"], [b"HKEYS", key], [b"get", key],
-        ])  # fmt: skip
-        return [*words, b"extra"] if rng.random() < 0.03 else words
+    def _word(self, word: bytes, words: Mapping[str, bytes]) -> bytes:
+        if word == b"@":
+            return self.key()
+        if word == b"%":
+            return self.rng.choice(NAMES)
+        if word.isupper() and (found := words.get(word.decode())) is not None:
+            return found
+        return word.replace(b"#", b"%d" % self.rng.randrange(1000)) if b"#" in word else word
+
+    def _event(self) -> list[bytes]:
+        dice = self.rng.random()
+        if dice < 0.2:
+            return self._script()
+        if dice < 0.25:
+            return [b"EXISTS", *(b"k%d" % i for i in range(100))]
+        return self._line(MAKING if dice < 0.35 else EVENTS)
 
     def _single(self, client: int) -> None:
         command, mask = self.command(alone=True)
@@ -297,12 +271,9 @@ class Generator:
                 return
 
     def _odd_in_multi(self) -> list[bytes]:
-        return self.rng.choice([
-            [b"MULTI"], [b"WATCH", b"k1"], [b"nonsense"], [b"GET"], [b"UNWATCH"], [b"EXEC", b"x"],
-            [b"DISCARD", b"x"], [b"BLPOP", b"k1", b"0"], [b"PUBLISH", b"chan", b"m"],
-            [b"EVAL", b"return redis.call('set','k1','multi')", b"0"], [b"RESET", b"x"],
-            [b"CLIENT", b"SETNAME", b"inside"], [b"SELECT", b"9"], [b"ECHO", b"x"],
-        ])  # fmt: skip
+        if self.rng.random() < 0.1:
+            return [b"EVAL", b"return redis.call('set','k1','multi')", b"0"]
+        return self._line(IN_MULTI)
 
     def _watched(self, client: int) -> None:
         rng = self.rng
@@ -326,18 +297,8 @@ class Generator:
         rng = self.rng
         forever = rng.random() < 0.6
         wait = b"0" if forever else b"0.01"
-        key, other = self.key(), self.key()
-        command: list[bytes] = rng.choice([
-            [b"BLPOP", key, wait], [b"BRPOP", key, other, wait], [b"BZPOPMIN", key, wait],
-            [b"BLMOVE", key, other, b"LEFT", b"RIGHT", wait], [b"BRPOPLPUSH", key, other, wait],
-            [b"BLMPOP", wait, b"2", key, other, b"LEFT", b"COUNT", b"2"],
-            [b"BZMPOP", wait, b"1", key, b"MAX"],
-            [b"XREAD", b"BLOCK", b"0" if forever else b"10", b"STREAMS", key, b"$"],
-            [b"XREADGROUP", b"GROUP", rng.choice(NAMES), rng.choice(NAMES), b"BLOCK",
-             b"0" if forever else b"10", b"STREAMS", key, b">"],
-            [b"XREAD", b"COUNT", b"1", b"STREAMS", key, b"0"],
-            [b"XREADGROUP", b"GROUP", b"G", rng.choice(NAMES), b"STREAMS", key, b">"],
-        ])  # fmt: skip
+        key = self.key()
+        command = self._line(BLOCKING, WAIT=wait, MS=b"0" if forever else b"10")
         commands: list[Command] = [command]
         if rng.random() < 0.3:
             commands.insert(0, self.command(plain=True)[0])
@@ -348,27 +309,12 @@ class Generator:
             self._add(rng.randrange(len(self.clients)), [self._waking(key, client)])
 
     def _waking(self, key: bytes, client: int) -> list[bytes]:
-        rng = self.rng
-        return rng.choice([
-            [b"LPUSH", key, b"x", b"y"], [b"ZADD", key, b"1", b"m"], [b"DEL", key],
-            [b"RPUSH", key, b"z"], [b"XADD", key, b"%d-1" % rng.randrange(100, 10000), b"f", b"v"],
-            [b"CLIENT", b"UNBLOCK", id_of(client)],
-            [b"CLIENT", b"UNBLOCK", id_of(client), b"ERROR"],
-            [b"EVAL", b"return redis.call('lpush',KEYS[1],'s')", b"1", key],
-            [b"CLIENT", b"KILL", b"ID", id_of(client)], [b"RENAME", self.key(), key],
-        ])  # fmt: skip
+        if self.rng.random() < 0.1:
+            return [b"EVAL", b"return redis.call('lpush',KEYS[1],'s')", b"1", key]
+        return self._line(WAKING, KEY=key, ID=id_of(client))
 
     def _pubsub(self, client: int) -> None:
-        rng = self.rng
-        channel = rng.choice(CHANNELS)
-        self._add(client, [rng.choice([
-            [b"SUBSCRIBE", channel], [b"SUBSCRIBE", channel, rng.choice(CHANNELS)],
-            [b"PSUBSCRIBE", b"n*"], [b"UNSUBSCRIBE"], [b"UNSUBSCRIBE", channel],
-            [b"PUNSUBSCRIBE"], [b"SSUBSCRIBE", channel], [b"SUNSUBSCRIBE", channel],
-            *[[b"PUBLISH", channel, b"m%d" % rng.randrange(99)]] * 6,
-            [b"SPUBLISH", channel, b"shard"], [b"PUBSUB", b"NUMSUB", channel],
-            [b"PUBSUB", b"NUMPAT"], [b"PING"], [b"PING", b"x"],
-        ])])  # fmt: skip
+        self._add(client, [self._line(PUBSUB)])
 
     def _scripts(self, client: int) -> None:
         rng = self.rng
@@ -430,11 +376,7 @@ class Generator:
 
     def _rights(self, client: int) -> None:
         """What a user may do changes while its clients are connected."""
-        rule = self.rng.choice(
-            [b"-get", b"+get", b"-client|id", b"-select", b"+@all", b"-discard", b"-unwatch",
-             b"-@write", b"+@write", b"resetkeys", b"~*", b"~k1", b"-hget", b"-client", b">other",
-             b"-ping", b"-exec", b"-publish", b"resetchannels", b"&*", b"-reset", b"-multi"]
-        )  # fmt: skip
+        rule = self._line(RIGHTS)[0].replace(b"!", b"|")
         self._add(client, [[b"ACL", b"SETUSER", b"bob", rule]])
         other = self.rng.randrange(len(self.clients))
         if self.rng.random() < 0.5:
@@ -446,26 +388,13 @@ class Generator:
             self.rng.choice(makers)(self.rng.choice(bobs))
 
     def _session(self, client: int) -> None:
-        rng = self.rng
-        state = self.clients[client]
-        commands = rng.choice([
-            [[b"SELECT", b"9"]], [[b"SELECT", b"0"]], [[b"SELECT", b"99"]], [[b"HELLO", b"4"]],
-            [[b"HELLO", b"2"]], [[b"HELLO", b"3"]], [[b"RESET"]], [[b"AUTH", b"bob", b"secret"]],
-            [[b"AUTH", b"bob", b"wrong"]], [[b"AUTH", b"default", b"x"]],
-            [[b"PING"], [b"SELECT", b"9"], [b"GET", b"k1"], [b"SELECT", b"0"], [b"GET", b"k1"]],
-            [[b"QUIT"], [b"SET", b"k1", b"after"]], [[b"ACL", b"WHOAMI"]],
-        ])  # fmt: skip
+        commands = self.rng.choice(SESSION)
         self._add(client, commands, mask=MASKS["hello"])
         if commands[0][0] == b"QUIT":
             self._lost(client)
-        del state
 
     def _inline(self, client: int) -> None:
-        line = self.rng.choice([
-            b"GET k1\r\n", b"SET k2 'a b'\r\n", b'GET "k\\x31"\n', b"\r\nPING\r\n", b"get\r\n",
-            b"MULTI\r\nGET k1\r\nEXEC\r\n", b"INCR k3\nINCR k3\n", b"nonsense a b\r\n",
-        ])  # fmt: skip
-        self._add(client, [line])
+        self._add(client, [self.rng.choice(INLINE)])
 
     def _half(self, client: int) -> None:
         rng = self.rng
@@ -532,14 +461,7 @@ class Generator:
             self._lost(client)
 
     def _timed(self, client: int) -> None:
-        """What tells of time, alone."""
-        key = self.key()
-        command: list[bytes] = self.rng.choice([
-            [b"TTL", key], [b"PTTL", key], [b"EXPIRE", key, b"1000"], [b"PERSIST", key],
-            [b"SET", key, b"v", b"EX", b"1000"], [b"EXPIRETIME", key],
-            [b"EXPIRE", key, b"-1"], [b"GETEX", key, b"EX", b"1000"], [b"OBJECT", b"ENCODING", key],
-        ])  # fmt: skip
-        self._add(client, [command], mask=numbers)
+        self._add(client, [self._line(TIMED)], mask=numbers)
 
     def _expiring(self, client: int) -> None:
         key = self.key()
@@ -548,12 +470,8 @@ class Generator:
         self._add(client, [[b"GET", key], [b"EXISTS", key]])
 
     def _broken(self, client: int) -> None:
-        line = self.rng.choice([
-            b"*x\r\n", b"*1\r\n$x\r\n", b'GET "unbalanced\r\n', b"*1\r\n!4\r\nPING\r\n",
-            b"*1\r\n$-5\r\n", b"*99999999999\r\n", b"POST / HTTP/1.1\r\n", b"*-1\r\n*0\r\n",
-        ])  # fmt: skip
-        self._add(client, [line])
-        if line[-4:] != b"*0\r\n":
+        self._add(client, [self.rng.choice([*BROKEN, b"*-1\r\n*0\r\n"])])
+        if self.steps and b"*0" not in self.steps[-1].commands[-1:][0][:9]:
             self._lost(client)
 
     # Commands
@@ -565,15 +483,9 @@ class Generator:
 
     def _make(self, key: bytes) -> list[bytes]:
         """What gives a key some value."""
-        return self.rng.choice([
-            [b"SET", key, b"v0"], [b"SET", key, b"1"], [b"RPUSH", key, b"a", b"b", b"c"],
-            [b"HSET", key, b"f", b"1", b"g", b"w"], [b"SADD", key, b"a", b"b"],
-            [b"ZADD", key, b"1", b"a", b"2", b"b"], [b"SADD", key, b"1", b"2"],
-            [b"XADD", key, b"1-1", b"f", b"v"],
-            [b"XGROUP", b"CREATE", key, b"G", b"0", b"MKSTREAM"],
-            [b"PFADD", key, b"a"],
-            [b"XGROUP", b"CREATE", key, self.rng.choice(NAMES), b"$", b"MKSTREAM"],
-        ])  # fmt: skip
+        words = self._line(MAKING)
+        at = 2 if words[0] == b"XGROUP" else 1
+        return [*words[:at], key, *words[at + 1 :]]
 
     def command(
         self, *, alone: bool = False, plain: bool = False
@@ -583,7 +495,7 @@ class Generator:
         while True:
             dice = rng.random()
             if dice < 0.35:
-                return self._common(), None
+                return self._line(COMMON), None
             if dice < 0.45:
                 key = self.key()
                 return rng.choice([[b"DEL", key], self._make(key)]), None
@@ -594,20 +506,6 @@ class Generator:
             if plain and mask is not None:
                 continue
             return self._varied([*words, *rng.choice(forms)]), mask
-
-    def _common(self) -> list[bytes]:
-        """The everyday commands, cacheable reads for the most part."""
-        rng = self.rng
-        key = self.key()
-        return rng.choice([
-            *[[b"GET", key]] * 6, [b"MGET", key, self.key(), self.key()], [b"HGET", key, b"f"],
-            [b"HMGET", key, b"f", b"g"], [b"EXISTS", key], [b"LRANGE", key, b"0", b"-1"],
-            [b"TYPE", key], [b"STRLEN", key], [b"ZSCORE", key, b"a"], [b"LLEN", key],
-            *[[b"SET", key, b"v%d" % rng.randrange(1000)]] * 3, [b"INCR", key],
-            [b"APPEND", key, b"x"],
-            [b"HSET", key, b"f", b"%d" % rng.randrange(9)], [b"RPUSH", key, b"e"], [b"LPOP", key],
-            [b"GETRANGE", key, b"0", b"1"], [b"SETRANGE", key, b"1", b"y"],
-        ])  # fmt: skip
 
     def _varied(self, words: Sequence[bytes]) -> list[bytes]:
         """A form of the tables with keys and names of this program, now and then wrong."""

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 from tests.harness.servers import Server, Sidecar
 
-from .duo import Difference, Duo, Outcome
+from .duo import PATIENCE, Difference, Duo, Outcome
 from .forms import commands_of
 from .known import KNOWN, Known
-from .program import KEYS, Generator, Step
+from .program import Generator, Step
 from .table import BINARIES, CACHES, LIBRARY, Setup
+from .vocabulary import KEYS
 
 OBSERVED_DBS = (0, 9)
 USER = b"ACL SETUSER bob reset on >secret ~* &* +@all".split()
@@ -41,8 +42,8 @@ class Episode:
 class Arena:
     """A pair of servers and a sidecar, on which programs are run."""
 
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
+    def __init__(self, setup: Setup, patience: float = PATIENCE) -> None:
+        self.setup, self.patience = setup, patience
         # Where the server allows it, both sides keep the same order of sets and hashes.
         seed: dict[str, str | int] = {"hash-seed": "mixer"} if setup.kind == "valkey" else {}
         binary: Callable[..., Server] = BINARIES[setup.kind]
@@ -54,7 +55,8 @@ class Arena:
         self.prepare()
 
     def _join(self) -> Duo:
-        return Duo(self.servers[0].port, self.sidecar.port, self.servers[1].port)
+        direct, behind = self.servers
+        return Duo(direct.port, self.sidecar.port, behind.port, self.patience)
 
     def prepare(self) -> None:
         """What programs find on both servers beside keys."""
