@@ -37,6 +37,8 @@ class Episode:
     commands: int = 0
     at: int = -1
     differences: list[Difference] = field(default_factory=list)
+    replies: dict[int, list[bytes]] = field(default_factory=dict)
+    """What the direct server told the client of each step."""
 
 
 class Arena:
@@ -82,7 +84,9 @@ class Arena:
         for at, step in enumerate(steps):
             if time.monotonic() > until:
                 break
-            found = self._step(step, blocked).differences
+            outcome = self._step(step, blocked)
+            found = outcome.differences
+            episode.replies[at] = outcome.frames.get(step.client, [])
             episode.commands += step.count
             if not found and at % 50 == 49:
                 found = self._state()
@@ -270,9 +274,13 @@ def report(episode: Episode) -> str:
     """A reproducer, readable."""
     steps = episode.steps[: episode.at + 1]
     lines = [f"{episode.setup}:"]
-    if len(steps) > LINES:
-        lines.append(f"  (not made smaller; the last of {len(steps)} steps)")
-    lines += [f"  {step}" for step in steps[-LINES:]]
+    first = max(0, len(steps) - LINES)
+    if first:
+        lines.append(f"  (not made smaller; the last of {len(steps)} steps, with replies)")
+    for at, step in enumerate(steps[first:], first):
+        lines.append(f"  {step}")
+        if first:
+            lines.append(f"    {b' '.join(episode.replies.get(at, []))[:300]!r}")
     return "\n".join([*lines, *map(str, episode.differences)])
 
 
