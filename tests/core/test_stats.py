@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.core.stats import bucket_bounds, bucket_of
-from tests.harness.exchange import Shell, named, request
+from tests.native.shell import Shell, named, request
 
 MICROSECONDS = [round(bound * 1e6, 6) for bound in bucket_bounds()]
 

@@ -16,9 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from tests.harness.exchange import table
 from tests.native.fuzz_decoders import fuzz_replies, fuzz_requests
 from tests.native.fuzz_world import fuzz_world
+from tests.native.shell import table
 
 BATCH = 100_000
 STEPS = 3000

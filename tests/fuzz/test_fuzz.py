@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.fuzz_core import KINDS, main
-from tests.harness.exchange import table
 from tests.native.fuzz_world import fuzz_world
+from tests.native.shell import table
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,10 +1,10 @@
 # cython: language_level=3
 """The core as Python sees it, without sockets: for tests and fuzzing only.
 
-An Loopback owns what a plane owns (one core, its counters, sessions and links) and does with
+A Loopback owns what a plane owns (one core, its counters, sessions and links) and does with
 them what the plane does, but for I/O: bytes a client sent are fed in, bytes for the server are
 taken out in pieces of any size, and so on. Sessions and links are known by number. Policy is the
-caller's: an Loopback never connects, closes or answers anything of its own accord.
+caller's: a Loopback never connects, closes or answers anything of its own accord.
 
     feed(session, bytes)     -> core -> link_output(link, n)
     link_receive(link, bytes) -> core -> take(session)
@@ -16,6 +16,7 @@ cimport cython
 from libc.stdint cimport uint32_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from sidecar.core.link.barrier cimport barriers_abandon
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.link.pending cimport (link_free, link_local, link_new, link_push, link_receive,
@@ -35,7 +36,7 @@ from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FOLLOW, 
     trace_sent)
 
 STALLS = ("nothing", "link", "dedicated", "once", "pin", "session_command", "wait_command", "protocol_error", "hang_up",
-         "room", "shell", "held")
+         "room", "shell", "held", "fill")
 WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"
 MODES = ("shared", "dedicated", "pinned")
 
@@ -53,17 +54,6 @@ cdef class Loopback:
     more for now. With `follows`, links turn when the server says that it is not the master; with
     `acks`, writes are answered once that many replicas have them.
     """
-    cdef Core core
-    cdef Stats* stats
-    cdef readonly CommandTable table
-    cdef dict sessions      # number -> address of the record
-    cdef dict links
-    cdef dict homes         # session -> the shared link it goes back to
-    cdef dict refusals
-    cdef Py_ssize_t last
-    cdef readonly list marked
-    cdef readonly Traces traces
-
     def __cinit__(self, CommandTable table, *, size_t request_buffer=65536,
                   size_t link_pause=1 << 30, size_t output_pause=1 << 30,
                   long long max_bulk=512 * 1024 * 1024, bint follows=False, int acks=0):
@@ -222,6 +212,7 @@ cdef class Loopback:
         cdef Link* l = s.link
         l.client = NULL
         if s.mode == MODE_PINNED:
+            barriers_abandon(l, l.head, l.tail)
             l.head = l.tail
             s.outstanding = 0
         s.in_multi = s.watching = s.streaming = s.reset_due = s.raw_in = False
@@ -251,6 +242,7 @@ cdef class Loopback:
         cdef Session* s = self.session(session)
         if s.mode != MODE_SHARED and s.link != NULL:
             s.link.client = NULL
+            barriers_abandon(s.link, s.link.head, s.link.tail)
             s.link.head = s.link.tail
             s.outstanding = 0
         session_drop(s)

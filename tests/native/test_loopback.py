@@ -13,14 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sidecar.core.observe.trace_records import Traces
 from sidecar.telemetry.spans import Record
 from tests.core.protocol.test_request import hidden_by_nul, oracle, oracle_a_byte_early, split
-from tests.harness.exchange import Client, Shell, named, request
 from tests.native.fuzz_decoders import sample
+from tests.native.shell import Client, Shell, named, request
 
 KINDS = ("get", "get", "set", "set", "inline", "multi", "discard", "watch", "blpop", "unknown")
 KINDS += ("client", "large", "wait", "nested", "xread")
 
 
-class ExchangeMachine(RuleBasedStateMachine):
+class LoopbackMachine(RuleBasedStateMachine):
     """Clients, one shared link and what it takes to serve them."""
 
     def __init__(self) -> None:
@@ -157,8 +157,8 @@ class ExchangeMachine(RuleBasedStateMachine):
 
 MULTI = (named("MULTI"), True)
 
-TestExchange = ExchangeMachine.TestCase
-TestExchange.settings = settings(
+TestLoopback = LoopbackMachine.TestCase
+TestLoopback.settings = settings(
     max_examples=150,
     stateful_step_count=40,
     deadline=None,

@@ -1,8 +1,8 @@
 """The near cache: what is answered from it, and what goes past (see serve.pyx)."""
 from libc.stddef cimport size_t
-from sidecar.core.protocol.commands cimport Command
+from sidecar.core.protocol.commands cimport Command, CommandTable
 from sidecar.core.protocol.request cimport Scanner
-from sidecar.core.records cimport Core, Entry, Link, Session
+from sidecar.core.records cimport Barriers, Core, Entry, Link, Session
 from sidecar.core.cache.store cimport Cache, Value
 
 cdef enum Served:
@@ -22,3 +22,4 @@ cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept
 
 cdef class NearCache:
     cdef Cache* cache
+    cdef void attach(self, Core* core, Barriers* barriers, CommandTable table) noexcept

@@ -28,13 +28,14 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 from sidecar.core.link.barrier cimport barriers_count_loose, barriers_raise, barriers_raise_all
-from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE_EACH, Command, FORM_MASK, FORM_ONE
+from sidecar.core.protocol.commands cimport (COMMAND_CACHEABLE_EACH, Command, CommandTable,
+    FORM_MASK, FORM_ONE)
 from sidecar.core.cache.fill cimport (begin_fill, being_written, draw_check, has_time,
     put_off, wait_for)
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.link.pending cimport link_local, session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
-from sidecar.core.records cimport Core, ENTRY_IN_MULTI, Entry, Link, Session
+from sidecar.core.records cimport Barriers, Core, ENTRY_IN_MULTI, Entry, Link, Session
 from sidecar.core.protocol.request cimport Scanner
 from sidecar.core.protocol.resp2 cimport put_header
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
@@ -432,6 +433,19 @@ cdef class NearCache:
         free(k.values)
         free(k)
 
+    cdef void attach(self, Core* core, Barriers* barriers, CommandTable table) noexcept:
+        """Serve this core's sessions from now on. Its clock is set; `barriers`, all zero, outlive
+        its links."""
+        cdef Cache* k = self.cache
+        k.core = core
+        k.start = core.clock
+        k.get_id = table.find(b"get", 3).id
+        k.geopos_id = table.find(b"geopos", 6).id
+        k.zrank_id = table.find(b"zrank", 5).id
+        k.zrevrank_id = table.find(b"zrevrank", 8).id
+        k.acl_id = table.find(b"acl", 3).id
+        core.barriers = barriers
+        core.cache = <void*>k
 
     def rule(self, bytes prefix, *, bint never=False, double ttl=0.0, double staleness=0.0):
         """Add a rule for keys that begin with `prefix`; the first that fits counts.

@@ -111,16 +111,8 @@ cdef class Plane(Reactor):
         if self.barriers == NULL:
             raise MemoryError
         self.stamp()
-        cache.cache.core = &self.core
-        cache.cache.start = self.core.clock
-        cache.cache.get_id = self.table.find(b"get", 3).id
-        cache.cache.geopos_id = self.table.find(b"geopos", 6).id
-        cache.cache.zrank_id = self.table.find(b"zrank", 5).id
-        cache.cache.zrevrank_id = self.table.find(b"zrevrank", 8).id
-        cache.cache.acl_id = self.table.find(b"acl", 3).id
+        cache.attach(&self.core, self.barriers, self.table)
         self.near_cache = cache
-        self.core.barriers = self.barriers
-        self.core.cache = <void*>cache.cache
 
     def use_hot_keys(self, HotKeys hot_keys):
         """Count keys in this detector."""

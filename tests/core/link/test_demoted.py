@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness.exchange import request, table
 from tests.harness.refdecoder import requests
 from tests.harness.refreplies import reply_end
 from tests.native.loopback import LinkError, Loopback
+from tests.native.shell import request, table
 
 LOTS = 1 << 30
 LOST = (

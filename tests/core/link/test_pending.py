@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.exchange import request, table
 from tests.native.loopback import LinkError, Loopback
+from tests.native.shell import request, table
 
 LOTS = 1 << 30
 LOST = (

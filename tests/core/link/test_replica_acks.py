@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness.exchange import request, table
 from tests.native.loopback import WAIT, LinkError, Loopback
+from tests.native.shell import request, table
 
 LOTS = 1 << 30
 LOST = (

@@ -11,8 +11,8 @@ import pytest
 from sidecar.core.observe import trace_records as trace
 from sidecar.core.observe.trace_records import Traces
 from sidecar.telemetry.spans import Record
-from tests.harness.exchange import request, table
 from tests.native.loopback import Loopback
+from tests.native.shell import request, table
 
 LOTS = 1 << 30
 SLOW = 1000
@@ -22,7 +22,7 @@ CONTEXT = bytes(range(24))
 
 
 class Rig(NamedTuple):
-    """An exchange that records, one client, and the shared link it is on."""
+    """A shell that records, one client, and the shared link it is on."""
 
     core: Loopback
     client: int

@@ -13,7 +13,7 @@ from sidecar.core.protocol.commands import (
     ROUTES,
     CommandTable,
 )
-from tests.harness.exchange import table
+from tests.native.shell import table
 
 ROW = (ROUTES["shared"], READ, 1, 2, (FORMS["one"], (), ()))
 NAMES = st.binary(min_size=1, max_size=60)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sidecar.core.protocol.commands import FINDS, FORMS, READ, ROUTES, CommandTable
 from sidecar.core.protocol.keys import ANY, TOO_MANY, UNDECLARED, UNKNOWN, first_key_of, found_keys
 from tests.core.protocol.test_keys import CODES, NAMED
-from tests.harness.exchange import request, table
+from tests.native.shell import request, table
 
 # Any rule, any arguments
 

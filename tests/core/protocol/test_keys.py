@@ -21,7 +21,7 @@ from sidecar.core.protocol.keys import (
     found_keys,
     keys_of,
 )
-from tests.harness.exchange import request, table
+from tests.native.shell import request, table
 
 # Written keys stand in brackets.
 NAMED = {

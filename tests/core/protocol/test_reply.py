@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sidecar.core.protocol.reply import ReplyDecoder
 from tests.core.protocol.test_request import split
 from tests.harness import refreplies
-from tests.harness.exchange import bulk
 from tests.native.fuzz_decoders import fuzz_replies, sample
+from tests.native.shell import bulk
 
 LINES = st.sampled_from([b"+OK\r\n", b"-ERR x\r\n", b":1\r\n", b"_\r\n", b"#t\r\n", b",1.5\r\n"])
 BULKS = st.binary(max_size=30).map(bulk)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sidecar.core.protocol.request import RequestDecoder, normalise_inline, split_arguments
 from tests.harness import refdecoder
-from tests.harness.exchange import request
 from tests.native.fuzz_decoders import fuzz_requests, sample
+from tests.native.shell import request
 
 ARGUMENTS = st.lists(st.binary(max_size=40), min_size=1, max_size=5)
 LINES = st.sampled_from([b"PING\r\n", b"get k\n", b'set k "a\\x41\\n"\r\n', b"set 'a b' c\r\n"])

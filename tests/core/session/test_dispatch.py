@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.exchange import Shell, named, request, table
 from tests.native.loopback import Loopback
+from tests.native.shell import Shell, named, request, table
 
 LOTS = 1 << 30
 GET, SET = request("GET", "k"), request("SET", "k", "v")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.protocol.test_request import split
-from tests.harness.exchange import request, table
 from tests.native.loopback import WAIT, Loopback
+from tests.native.shell import request, table
 
 LOTS = 1 << 30
 GET, SET = request("GET", "k"), request("SET", "k", "v")

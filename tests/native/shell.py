@@ -101,7 +101,7 @@ class Client:
 
 
 class Shell:
-    """An exchange, its clients and servers, and the one shared link they begin on."""
+    """A loopback, its clients and servers, and the one shared link they begin on."""
 
     def __init__(self, **sizes: int) -> None:
         self.core = Loopback(table(), **sizes)

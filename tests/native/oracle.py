@@ -1,0 +1,222 @@
+"""What the near cache promises, as a judge of replies: for tests only.
+
+The judge knows each event of the model server, so it knows of each reply when and on which connection
+it was made. It holds every reply against the cache's contract (sidecar/core/cache/serve.pyx) and knows
+nothing of how that is kept.
+
+A reply read on a tracked connection is a *hit*, whoever's request it answers. It must be
+
+    of the client's own user and database, and of the connection that is there now;
+    from a time after every change of the key that was announced, or made through the sidecar;
+    within its deadline, and not old by more than the lease allows.
+
+Any reply must show the key as it was at some moment after the newest one that the sidecar has told
+anybody of when the request was sent, or told this client of before: own writes are read, and nobody
+goes back.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tests.native.model_server import Args, Connection, Event, ModelServer, Place, written
+
+UnderWay: TypeAlias = Callable[[Place], bool]
+
+MAX_TTL = 60_000_000
+"""A deadline that no test reaches."""
+
+
+@dataclass
+class Due:
+    """A request that was sent: what must hold of its reply."""
+
+    args: Args
+    sent_at: int
+    floors: dict[Place, int]
+    in_multi: bool = False
+
+
+@dataclass(eq=False)
+class Reader:
+    """One client: who it is, and what it waits for."""
+
+    user: bytes
+    db: int
+    proto: int
+    due: list[Due] = field(default_factory=list)
+    answered: int = 0
+    pinned: bool = False
+    fresh: bool = False
+    told: dict[Place, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the cache is told to promise; times in microseconds."""
+
+    staleness: int
+    ttl_max: int = MAX_TTL
+    ttl_missing: int = MAX_TTL
+    serves: bool = True
+    never: Callable[[bytes], bool] = lambda key: False
+    staleness_of: Callable[[bytes], int | None] = lambda key: None
+    ttl_of: Callable[[bytes], int | None] = lambda key: None
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+class Judge:
+    """Holds replies against the contract."""
+
+    def __init__(self, server: ModelServer, terms: Terms) -> None:
+        self.server, self.terms = server, terms
+        self.told: dict[Place, int] = defaultdict(int)
+        self.live: dict[tuple[bytes, int], Connection | None] = {}
+        self.pushed: dict[tuple[Connection, Args], int] = defaultdict(int)
+        self.hits = 0
+
+    def expect(self, reader: Reader, args: Args, *, in_multi: bool = False) -> Due:
+        """A request is sent now: what has been told so far counts for it."""
+        floors = {place: self.told[place] for place in places(reader.db, args)}
+        due = Due(args, self.server.now, floors, in_multi)
+        reader.due.append(due)
+        return due
+
+    def arrived(self, connection: Connection, marks: Iterable[tuple[str, Args, int]]) -> None:
+        """What has come in whole on a tracked connection."""
+        for kind, about, number in marks:
+            if kind == "push":
+                self.pushed[connection, about] = number
+
+    def answer(self, reader: Reader, reply: bytes, *, now: bool, under_way: UnderWay) -> None:
+        """The oldest request has its reply. `now`: it was decided on at this moment, and not earlier;
+        `under_way` tells whether a key was then being written through the sidecar."""
+        due = reader.due[reader.answered]
+        reader.answered += 1
+        if reply.startswith((b"-", b"+OK", b"+QUEUED", b"+C", b"*3\r\n$9\r\nsub")):
+            return
+        parts = [due.args]
+        if due.args[0] == b"MGET":
+            parts = [(b"GET", key) for key in due.args[1:]]
+        elif due.args[0] == b"EXEC":
+            first = reader.answered - 2
+            while reader.due[first].args[0] != b"MULTI":
+                first -= 1
+            parts = [d.args for d in reader.due[first + 1 : reader.answered - 1]]
+        self.judge(reader, due, parts, reply, now, under_way)
+
+    def judge(
+        self, reader: Reader, due: Due, parts: list[Args], reply: bytes, now: bool,
+        under_way: UnderWay,
+    ) -> None:  # fmt: skip
+        """A reply to several commands, or to one: some event must stand behind each part."""
+        several = due.args[0] in (b"MGET", b"EXEC")
+        rest = reply[reply.index(b"\r\n") + 2 :] if several else reply
+        for args in parts:
+            trouble = f"nobody answers {args!r} like this"
+            for event in reversed(self.server.events):
+                if event.args != args:
+                    continue
+                text = self.server.render(event, reader.proto)
+                if not rest.startswith(text) or (not several and rest != text):
+                    continue
+                found = self.fault(reader, due, event, now, under_way)
+                if not found:
+                    self.hits += event.connection.tracking
+                    self.tell(reader, event)
+                    rest = rest[len(text) :]
+                    break
+                trouble = f"{found}; {event}"
+            else:
+                raise Violation(f"{reader.user!r} got {reply!r} for {due}: {trouble}")
+        assert not several or not rest
+
+    def tell(self, reader: Reader, event: Event) -> None:
+        """This client knows now of this event. Clients with a connection of their own for good count
+        as somebody elsewhere."""
+        for place in event.places or list(self.server.versions):
+            reader.told[place] = max(reader.told.get(place, 0), event.number)
+            if not reader.pinned:
+                self.told[place] = max(self.told[place], event.number)
+
+    def fault(
+        self, reader: Reader, due: Due, event: Event, now: bool, under_way: UnderWay
+    ) -> str:
+        """What is wrong with this event as the answer, if anything is."""
+        if (event.connection.user, event.connection.db) != (reader.user, reader.db):
+            return "another user's, or another database's"
+        if event.read:
+            place = event.places[0]
+            end = self.server.ends(event)
+            floor = max(due.floors.get(place, 0), reader.told.get(place, 0))
+            if end is not None and end.number < floor:
+                return f"older than what was told ({floor})"
+        if not event.connection.tracking:
+            return ""
+        return self.forbidden(reader, due, event) or self.outdated(due, event, now, under_way)
+
+    def forbidden(self, reader: Reader, due: Due, event: Event) -> str:
+        """Why this request may not be a hit, if it may not."""
+        key = event.places[0][1]
+        if not self.terms.serves or self.terms.never(key):
+            return "a hit where none may be"
+        if due.in_multi or reader.fresh or reader.pinned:
+            return "a hit for one who asks the server"
+        return ""
+
+    def outdated(self, due: Due, event: Event, now: bool, under_way: UnderWay) -> str:
+        """Why the hit may not be given any more, if it may not."""
+        place, connection = event.places[0], event.connection
+        key = place[1]
+        at = self.server.now if now else due.sent_at
+        if now:
+            if self.live.get((connection.user, connection.db)) is not connection:
+                return "read on a connection that is no more"
+            if self.pushed[connection, (key,)] > event.number or self.pushed[connection, ()] > event.number:
+                return "its invalidation had been received"
+            if under_way(place):
+                return "a command of our own was under way"
+        for write in self.own_writes(event):
+            if write.at <= at if now else write.at < at:
+                return f"a command of our own had been executed: {write}"
+        if at >= event.at + self.life(event):
+            return "past its deadline"
+        end = self.server.ends(event)
+        bound = min(self.terms.staleness_of(key) or MAX_TTL, self.terms.staleness)
+        if end is not None and at - end.at >= bound:
+            return f"old by {at - end.at} us"
+        return ""
+
+    def own_writes(self, event: Event) -> Iterable[Event]:
+        """Later events of the sidecar's own that have, or may have, changed the same key."""
+        place = event.places[0]
+        for write in reversed(self.server.events):
+            if write.number <= event.number:
+                return
+            if not write.read and write.own and (place in write.places or not write.places):
+                yield write
+
+    def life(self, event: Event) -> int:
+        """How long what was read may be served."""
+        key = event.places[0][1]
+        life = min(self.terms.ttl_of(key) or MAX_TTL, self.terms.ttl_max)
+        if not event.version:
+            life = min(life, self.terms.ttl_missing)
+        return life if event.expires is None else min(life, event.expires - event.at)
+
+
+def places(db: int, args: Args) -> list[Place]:
+    """The keys that a command names."""
+    name = args[0].upper()
+    if name == b"MGET":
+        return [(db, key) for key in args[1:]]
+    found = written(db, args)
+    if found or name in (b"EVAL", b"ACL", b"SWAPDB", b"FLUSHALL", b"FLUSHDB", b"SUBSCRIBE"):
+        return found
+    return [(db, args[1])] if len(args) > 1 else []
