@@ -1,9 +1,9 @@
 """Drive the core with random inputs for a while: `python -m tests.fuzz.fuzz_core --seconds 60`.
 
-Three fuzzers take turns, all native loops with a generator of their own
-(tests.native.fuzz_decoders and
-fuzzworld): damaged requests, damaged replies, and worlds of clients and servers, with and without
-broken links, masters that lose their role, replicas to wait for, and writes that are held back.
+Four fuzzers take turns, all native loops with a generator of their own (tests/native/fuzz_*.pyx):
+damaged requests; damaged replies; worlds of clients and servers, with and without broken links,
+masters that lose their role, replicas to wait for, and writes that are held back; and worlds with a
+near cache, in each of its modes.
 The first broken promise ends the run with status 1 and the seed that repeats it.
 """
 
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from tests.native.fuzz_cache_world import fuzz_cache_world
 from tests.native.fuzz_decoders import fuzz_replies, fuzz_requests
 from tests.native.fuzz_world import fuzz_world
 from tests.native.shell import table
@@ -24,6 +25,9 @@ BATCH = 100_000
 STEPS = 3000
 # Whether connections break, masters change and writes are held, and how many replicas are needed.
 KINDS = list(itertools.product((False, True), (False, True), (False, True), (0, 1, 2)))
+# The near cache's mode, whether connections break and masters change, and the replicas.
+CACHES = [("observe", True, False, 0)]
+CACHES += itertools.product(("rules", "hot"), (False, True), (False, True), (0, 1))
 
 
 def decoder(fuzz: Callable[[int, int], None]) -> Callable[[int], int]:
@@ -52,10 +56,27 @@ def worlds(seed: int) -> int:
     )
 
 
+def caches(seed: int) -> int:
+    """A batch of worlds with a near cache, one of each kind: likewise."""
+    return sum(
+        fuzz_cache_world(
+            table(),
+            seed * len(CACHES) + i,
+            STEPS,
+            mode=mode,
+            losses=losses,
+            follows=follows,
+            acks=acks,
+        )[0]
+        for i, (mode, losses, follows, acks) in enumerate(CACHES)
+    )
+
+
 FUZZERS = {
     "requests": decoder(fuzz_requests),
     "replies": decoder(fuzz_replies),
     "worlds": worlds,
+    "caches": caches,
 }
 
 

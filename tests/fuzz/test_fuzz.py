@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.fuzz_core import KINDS, main
+from tests.fuzz.fuzz_core import CACHES, KINDS, main
+from tests.native.fuzz_cache_world import fuzz_cache_world
 from tests.native.fuzz_world import fuzz_world
 from tests.native.shell import table
 
@@ -34,6 +35,17 @@ def test_every_kind_of_world(losses: bool, follows: bool, holds: bool, acks: int
         fuzz_world(table(), seed, 2000, losses=losses, follows=follows, holds=holds, acks=acks)
 
 
+@pytest.mark.parametrize(("mode", "losses", "follows", "acks"), CACHES)
+def test_every_kind_of_cache(mode: str, losses: bool, follows: bool, acks: int) -> None:
+    hits = 0
+    for seed in range(6):
+        options = {"mode": mode, "losses": losses, "follows": follows, "acks": acks}
+        first = fuzz_cache_world(table(), seed, 1500, **options)
+        assert fuzz_cache_world(table(), seed, 1500, **options) == first
+        hits += first[1]
+    assert (hits > 0) == (mode != "observe")
+
+
 class _Arena(ctypes.Structure):
     """What malloc says of itself: struct mallinfo2."""
 
@@ -47,7 +59,8 @@ class _Arena(ctypes.Structure):
 
 
 def test_worlds_give_their_memory_back() -> None:
-    """Records of clients that went, rings that grew, lines and replies that were kept."""
+    """Records of clients that went, rings that grew, lines and replies that were kept; values,
+    those that were being read included."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):
         pytest.skip("this C library does not count its memory")
@@ -56,6 +69,7 @@ def test_worlds_give_their_memory_back() -> None:
     def used_after(worlds: range) -> int:
         for seed in worlds:
             fuzz_world(table(), seed, 1500, follows=True, holds=True, acks=seed % 2)
+            fuzz_cache_world(table(), seed, 500, mode=("rules", "hot")[seed % 2], acks=seed % 3 % 2)
         return libc.mallinfo2().uordblks
 
     before = used_after(range(300))

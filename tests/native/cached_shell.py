@@ -8,48 +8,29 @@ in any way, and the judge (oracle.py) sees every reply as it comes out of the co
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 
 from sidecar.core.cache.serve import NearCache
 from tests.harness.refreplies import reply_end
+from tests.native.cached_clients import Client, Identity, being_written
 from tests.native.cached_loopback import CachedLoopback, NotAllowed
-from tests.native.model_server import Args, Connection, ModelServer, Place
-from tests.native.oracle import Judge, Reader, Terms, places
+from tests.native.model_connection import Connection
+from tests.native.model_replies import Args
+from tests.native.model_server import ModelServer
+from tests.native.oracle import Judge, Terms
 from tests.native.shell import request, table
-
-UNCERTAIN = b"-UNCERTAIN "
-WRITES = (b"SET", b"DEL", b"MSET", b"PEXPIRE", b"APPEND", b"RENAME", b"EVAL", b"FLUSHALL",
-          b"FLUSHDB", b"SWAPDB", b"ACL", b"BLPOP")  # fmt: skip
-
-
-@dataclass(eq=False)
-class Identity:
-    """A (user, database, protocol): its shared link; and the space it shares with the other
-    protocol."""
-
-    user: bytes
-    db: int
-    proto: int
-    space: int = 0
-    link: int = 0
-    up: bool = True
-
-
-@dataclass(eq=False)
-class Client(Reader):
-    """A client of the sidecar."""
-
-    session: int = 0
-    identity: Identity | None = None
-    got: bytearray = field(default_factory=bytearray)
-    gone: bool = False
 
 
 class CachedShell:
     """A sidecar without sockets, its clients, and the server."""
 
     def __init__(
-        self, cache: NearCache, terms: Terms, identities: Sequence[Identity], *, stable: bool = False
+        self,
+        cache: NearCache,
+        terms: Terms,
+        identities: Sequence[Identity],
+        *,
+        stable: bool = False,
     ) -> None:
         self.cache, self.identities = cache, identities
         self.core = CachedLoopback(table(), request_buffer=1024)
@@ -61,7 +42,6 @@ class CachedShell:
         self.clients: dict[int, Client] = {}
         self.connections: dict[int, Connection] = {}
         self.tracked: dict[int, int] = {}
-        self.moment = 0
         spaces: dict[tuple[bytes, int], int] = {}
         for who in identities:
             if (who.user, who.db) not in spaces:
@@ -106,15 +86,10 @@ class CachedShell:
         """The client goes away; a link of its own is closed."""
         link = self.core.link_of(client.session)
         self.core.drop(client.session)
-        if link is not None and client.identity is not None and link != client.identity.link \
-                and link in self.connections and not self.is_shared(link):
+        if link is not None and link not in [who.link for who in self.identities]:
             self.close(link)
         del self.clients[client.session]
         client.gone = True
-
-    def is_shared(self, link: int) -> bool:
-        """Whether the link is an identity's."""
-        return any(who.link == link for who in self.identities)
 
     # Connections
 
@@ -147,7 +122,7 @@ class CachedShell:
                 self.untrack(link)
         self.settle()
 
-    def lose(self, who: Identity, *, executed: bool = True) -> Connection:
+    def lose(self, who: Identity, *, executed: bool = True) -> None:
         """The connection of a shared link breaks; the server may still execute what has come."""
         old = self.connections[who.link]
         self.begin()
@@ -155,7 +130,6 @@ class CachedShell:
         self.core.link_lost(who.link)
         self.part(old, executed)
         self.settle()
-        return old
 
     def restore(self, who: Identity) -> None:
         """A shared link has a connection again."""
@@ -174,6 +148,8 @@ class CachedShell:
         if executed:
             connection.take()
         connection.up.clear()
+        connection.down.clear()
+        connection.marks.clear()
         self.server.drop(connection)
 
     def close(self, link: int) -> None:
@@ -216,29 +192,9 @@ class CachedShell:
     # The shell
 
     def begin(self) -> None:
-        """Something is about to happen: who waits for nothing, and what is under way."""
-        self.moment += 1
-        self.idle = {s for s in self.clients if self.core.outstanding(s) == 0}
-        self.writes = {
-            session: self.own_writes(client) for session, client in self.clients.items()
-        }
-
-    def own_writes(self, client: Client) -> list[Args]:
-        """What a client has under way and may write."""
-        if client.pinned:
-            return []
-        begun = client.answered + self.core.outstanding(client.session)
-        return [due.args for due in client.due[client.answered : begun] if due.args[0] in WRITES]
-
-    def under_way(self, client: Client, place: Place) -> bool:
-        """Whether a command of somebody else's that was under way before may write this key."""
-        for session, writes in self.writes.items():
-            other = self.clients.get(session)
-            if other is None or other is client:
-                continue
-            if any(place in (named := places(other.db, a)) or not named for a in writes):
-                return True
-        return False
+        """Something is about to happen."""
+        for session, client in self.clients.items():
+            client.begin(self.core.outstanding(session))
 
     def settle(self) -> None:
         """Let every marked session have its replies and what it wants; ask for what was put off."""
@@ -263,7 +219,8 @@ class CachedShell:
         if core.may_give_back(session):
             link = core.link_of(session)
             core.give_back(session)
-            self.close(link)
+            if link is not None:
+                self.close(link)
             self.go_on(client)
             return
         if core.ready(session):
@@ -271,15 +228,13 @@ class CachedShell:
 
     def check(self, client: Client) -> None:
         """Hold the replies that have come whole before the judge."""
+        under_way = partial(being_written, list(self.clients.values()), client)
         at = 0
-        now = client.session in self.idle
         while at < len(client.got) and (end := reply_end(client.got, at)) is not None:
             reply = bytes(client.got[at:end])
             at = end
             assert client.answered < len(client.due), f"nobody asked for {reply!r}"
-            self.judge.answer(
-                client, reply, now=now, under_way=lambda place: self.under_way(client, place)
-            )
+            self.judge.answer(client, reply, now=client.idle, under_way=under_way)
         del client.got[:at]
 
     def serve_stall(self, client: Client, stall: str) -> None:
@@ -299,8 +254,9 @@ class CachedShell:
             core.use_dedicated(session, link, client.pinned)
             self.go_on(client)
         elif stall == "session_command":
-            _, size = core.head(session)
-            core.skip(session, size)
+            head = core.head(session)
+            assert head is not None
+            core.skip(session, head[1])
             core.say(session, b"+C\r\n")
             self.go_on(client)
         else:
@@ -335,7 +291,9 @@ class CachedShell:
         self.run()
         for client in self.clients.values():
             assert not client.got
-            assert client.pinned or client.answered == len(client.due), client.due[client.answered :]
+            assert client.pinned or client.answered == len(client.due), client.due[
+                client.answered :
+            ]
             assert client.pinned or self.core.outstanding(client.session) == 0
         assert self.core.barred() == 0
         for tracked in self.tracked:

@@ -1,8 +1,8 @@
 """A small model of a Redis server, for the near cache's tests: bytes in, bytes out, a clock to set.
 
-It keeps of a key only its *version*: the number of the event that wrote it, or 0 while there is none.
-What the server does is a list of numbered events, and a reply tells the number of its event: a
-reply to a read shows when, on which connection and for whom the value was read. With `stable`, a
+It keeps of a key only its *version*: the number of the event that wrote it, or 0 while there is
+none. What the server does is a list of numbered events, and a reply tells the number of its event:
+a reply to a read shows when, on which connection and for whom the value was read. With `stable`, a
 reply tells the version instead, so that two readings of the same value are equal.
 
 Keys have no type: each command answers in its own form, whatever was written. Invalidations are
@@ -14,159 +14,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-from tests.harness.refdecoder import requests
+from tests.native.model_connection import Connection, Event, Place
+from tests.native.model_replies import ALWAYS, READS, Args, number
 from tests.native.shell import bulk
 
 FIRST = 10**9
 """Numbers of events have ten digits and are found by that in any reply."""
-
-Args = tuple[bytes, ...]
-Place = tuple[int, bytes]
-"""A database and a key."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """What the server did at one moment: a read, or a write of some keys or (none named) of all."""
-
-    number: int
-    at: int
-    connection: Connection = field(repr=False)
-    args: Args
-    places: tuple[Place, ...]
-    read: bool
-    version: int = 0
-    expires: int | None = None
-    own: bool = True
-
-
-@dataclass(eq=False)
-class Connection:
-    """One connection: bytes on their way to the server, and back.
-
-    `own`: its other end is the sidecar, which still has it. `marks` says for the bytes on their
-    way back, by their place in all that was ever sent, what ends there: the key of an invalidation (None:
-    of all), or the read that was answered.
-    """
-
-    server: ModelServer = field(repr=False)
-    user: bytes
-    db: int
-    proto: int
-    tracking: bool = False
-    own: bool = True
-    up: bytearray = field(default_factory=bytearray)
-    down: bytearray = field(default_factory=bytearray)
-    sent: int = 0
-    arrived: int = 0
-    marks: list[tuple[int, str, Args, int]] = field(default_factory=list)
-    queue: list[Args] | None = None
-
-    def take(self, size: int = 1 << 30) -> None:
-        """The server reads up to so many bytes and executes the whole requests in them."""
-        done = 0
-        for event in requests(bytes(self.up[:size])):
-            assert event[0] != "error", f"the server was sent {bytes(self.up)!r}"
-            if event[0] == "args":
-                args = tuple(event[1])
-                self.say(self.server.execute(self, args))
-                self.mark("reply", args, 0)
-                done = event[2]
-        del self.up[:done]
-
-    def say(self, data: bytes) -> None:
-        """Bytes for the other end."""
-        self.down += data
-        self.sent += len(data)
-
-    def mark(self, kind: str, about: Args, number: int) -> None:
-        """What ends with the last byte said."""
-        self.marks.append((self.sent, kind, about, number))
-
-    def give(self, size: int = 1 << 30) -> tuple[bytes, list[tuple[str, Args, int]]]:
-        """Up to so many bytes arrive at the other end; and what is whole there with them."""
-        data = bytes(self.down[:size])
-        del self.down[:size]
-        self.arrived += len(data)
-        whole = [mark[1:] for mark in self.marks if mark[0] <= self.arrived]
-        self.marks = [mark for mark in self.marks if mark[0] > self.arrived]
-        return data, whole
-
-    def under_way(self) -> list[Args]:
-        """The reads that have been sent and whose answers have not all arrived."""
-        sent = [tuple(e[1]) for e in requests(bytes(self.up)) if e[0] == "args"]
-        answered = [about for _, kind, about, _ in self.marks if kind == "reply"]
-        return [args for args in answered + sent if args[0] not in (b"PTTL", b"PING")]
-
-
-# How each read answers, by (event's number, or the version's, or 0 when the key is missing).
-
-
-def number(n: int) -> bytes:
-    """An integer."""
-    return b":%d\r\n" % n
-
-
-def null(proto: int, array: bool = False) -> bytes:
-    """The null of a protocol."""
-    return b"_\r\n" if proto == 3 else b"*-1\r\n" if array else b"$-1\r\n"
-
-
-def double(n: int, proto: int) -> bytes:
-    """A score."""
-    return b",%d\r\n" % n if proto == 3 else bulk(b"%d" % n)
-
-
-def _text(n: int, proto: int, args: Args, pad: int) -> bytes:
-    return bulk(b"%d" % n + b"x" * pad) if n else null(proto)
-
-
-def _count(n: int, proto: int, args: Args, pad: int) -> bytes:
-    return number(n)
-
-
-def _map(n: int, proto: int, args: Args, pad: int) -> bytes:
-    head = (b"%1\r\n" if n else b"%0\r\n") if proto == 3 else (b"*2\r\n" if n else b"*0\r\n")
-    return head + (bulk(b"field") + bulk(b"%d" % n + b"x" * pad) if n else b"")
-
-
-def _set(n: int, proto: int, args: Args, pad: int) -> bytes:
-    head = b"~" if proto == 3 else b"*"
-    return head + (b"1\r\n" + bulk(b"%d" % n) if n else b"0\r\n")
-
-
-def _list(n: int, proto: int, args: Args, pad: int) -> bytes:
-    return b"*2\r\n" + bulk(b"%d" % n) + bulk(b"x" * pad) if n else b"*0\r\n"
-
-
-def _score(n: int, proto: int, args: Args, pad: int) -> bytes:
-    return double(n, proto) if n else null(proto)
-
-
-def _rank(n: int, proto: int, args: Args, pad: int) -> bytes:
-    with_score = len(args) > 3
-    if not n:
-        return null(proto, with_score)
-    return b"*2\r\n" + number(n) + double(7, proto) if with_score else number(n)
-
-
-def _place(n: int, proto: int, args: Args, pad: int) -> bytes:
-    point = b"*2\r\n" + double(n, proto) + double(1, proto) if n else null(proto, True)
-    return b"*1\r\n" + point
-
-
-def _status(n: int, proto: int, args: Args, pad: int) -> bytes:
-    return b"+%d\r\n" % n
-
-
-READS: dict[bytes, Callable[[int, int, Args, int], bytes]] = {
-    b"GET": _text, b"STRLEN": _count, b"EXISTS": _count, b"HGETALL": _map, b"SMEMBERS": _set,
-    b"LRANGE": _list, b"ZSCORE": _score, b"ZRANK": _rank, b"GEOPOS": _place, b"TYPE": _status,
-    b"HGET": _text, b"DUMP": _text,
-}  # fmt: skip
 
 
 class ModelServer:
@@ -224,7 +79,9 @@ class ModelServer:
         """Execute a command that is not queued."""
         name = args[0].upper()
         if name in READS or name in (b"MGET", b"PTTL"):
-            if connection.user in self.denied or (name == b"PTTL" and connection.user in self.no_ttl):
+            if connection.user in self.denied or (
+                name == b"PTTL" and connection.user in self.no_ttl
+            ):
                 return b"-NOPERM no\r\n"
             if name == b"PTTL":
                 return self.ttl(connection, args[1])
@@ -251,7 +108,15 @@ class ModelServer:
         """A new event."""
         version, expires = self.versions.get(places[0], (0, None)) if read else (0, None)
         event = Event(
-            next(self.numbers), self.now, connection, args, tuple(places), read, version, expires, own
+            next(self.numbers),
+            self.now,
+            connection,
+            args,
+            tuple(places),
+            read,
+            version,
+            expires,
+            own,
         )
         self.events.append(event)
         return event
@@ -285,7 +150,7 @@ class ModelServer:
             return number(event.number)
         form = READS[event.args[0].upper()]
         n = event.version if self.stable or not event.version else event.number
-        if form in (_count, _status) and not self.stable:
+        if event.args[0].upper() in ALWAYS and not self.stable:
             n = event.number
         return form(n, proto, event.args, self.pads.get(event.args[1], 0))
 

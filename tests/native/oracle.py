@@ -1,8 +1,8 @@
 """What the near cache promises, as a judge of replies: for tests only.
 
-The judge knows each event of the model server, so it knows of each reply when and on which connection
-it was made. It holds every reply against the cache's contract (sidecar/core/cache/serve.pyx) and knows
-nothing of how that is kept.
+The judge knows each event of the model server, so it knows of each reply when and on which
+connection it was made. It holds every reply against the cache's contract
+(sidecar/core/cache/serve.pyx) and knows nothing of how that is kept.
 
 A reply read on a tracked connection is a *hit*, whoever's request it answers. It must be
 
@@ -22,7 +22,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tests.native.model_server import Args, Connection, Event, ModelServer, Place, written
+from tests.native.model_connection import Connection, Event, Place
+from tests.native.model_replies import Args
+from tests.native.model_server import ModelServer, written
 
 UnderWay: TypeAlias = Callable[[Place], bool]
 
@@ -95,59 +97,60 @@ class Judge:
                 self.pushed[connection, about] = number
 
     def answer(self, reader: Reader, reply: bytes, *, now: bool, under_way: UnderWay) -> None:
-        """The oldest request has its reply. `now`: it was decided on at this moment, and not earlier;
-        `under_way` tells whether a key was then being written through the sidecar."""
+        """The oldest request has its reply. `now`: it was decided on at this moment, and not
+        earlier; `under_way` tells whether a key was then being written through the sidecar."""
         due = reader.due[reader.answered]
         reader.answered += 1
         if reply.startswith((b"-", b"+OK", b"+QUEUED", b"+C", b"*3\r\n$9\r\nsub")):
             return
+        rest = reply
         parts = [due.args]
-        if due.args[0] == b"MGET":
-            parts = [(b"GET", key) for key in due.args[1:]]
-        elif due.args[0] == b"EXEC":
+        if due.args[0] == b"EXEC":
             first = reader.answered - 2
             while reader.due[first].args[0] != b"MULTI":
                 first -= 1
             parts = [d.args for d in reader.due[first + 1 : reader.answered - 1]]
-        self.judge(reader, due, parts, reply, now, under_way)
-
-    def judge(
-        self, reader: Reader, due: Due, parts: list[Args], reply: bytes, now: bool,
-        under_way: UnderWay,
-    ) -> None:  # fmt: skip
-        """A reply to several commands, or to one: some event must stand behind each part."""
-        several = due.args[0] in (b"MGET", b"EXEC")
-        rest = reply[reply.index(b"\r\n") + 2 :] if several else reply
+            rest = after_line(rest)
         for args in parts:
-            trouble = f"nobody answers {args!r} like this"
-            for event in reversed(self.server.events):
-                if event.args != args:
-                    continue
-                text = self.server.render(event, reader.proto)
-                if not rest.startswith(text) or (not several and rest != text):
-                    continue
-                found = self.fault(reader, due, event, now, under_way)
-                if not found:
-                    self.hits += event.connection.tracking
-                    self.tell(reader, event)
-                    rest = rest[len(text) :]
-                    break
-                trouble = f"{found}; {event}"
-            else:
-                raise Violation(f"{reader.user!r} got {reply!r} for {due}: {trouble}")
-        assert not several or not rest
+            if rest.startswith(b"-"):
+                rest = after_line(rest)
+                continue
+            if args[0] == b"MGET":
+                rest = after_line(rest)
+            for one in [(b"GET", key) for key in args[1:]] if args[0] == b"MGET" else [args]:
+                rest = rest[self.explain(reader, due, one, rest, now, under_way) :]
+        if rest:
+            raise Violation(f"more than was asked for: {reply!r} for {due}")
+
+    def explain(
+        self, reader: Reader, due: Due, args: Args, reply: bytes, now: bool, under_way: UnderWay
+    ) -> int:
+        """Find the event that explains the beginning of a reply: how many bytes it explains."""
+        trouble = "no such event"
+        # Where several explain it, the first asks for the least of what follows.
+        for event in self.server.events:
+            if event.args != args:
+                continue
+            text = self.server.render(event, reader.proto)
+            if not reply.startswith(text):
+                continue
+            found = self.fault(reader, due, event, now, under_way)
+            if not found:
+                self.hits += event.connection.tracking
+                self.tell(reader, event)
+                return len(text)
+            trouble = f"{found}; {event}"
+        raise Violation(f"{reader.user!r} got {reply!r} to {args!r} for {due}: {trouble}")
 
     def tell(self, reader: Reader, event: Event) -> None:
-        """This client knows now of this event. Clients with a connection of their own for good count
-        as somebody elsewhere."""
+        """This client knows now of this event. Clients with a connection of their own for good
+        count as somebody elsewhere."""
         for place in event.places or list(self.server.versions):
             reader.told[place] = max(reader.told.get(place, 0), event.number)
             if not reader.pinned:
                 self.told[place] = max(self.told[place], event.number)
 
-    def fault(
-        self, reader: Reader, due: Due, event: Event, now: bool, under_way: UnderWay
-    ) -> str:
+    def fault(self, reader: Reader, due: Due, event: Event, now: bool, under_way: UnderWay) -> str:
         """What is wrong with this event as the answer, if anything is."""
         if (event.connection.user, event.connection.db) != (reader.user, reader.db):
             return "another user's, or another database's"
@@ -166,7 +169,7 @@ class Judge:
         key = event.places[0][1]
         if not self.terms.serves or self.terms.never(key):
             return "a hit where none may be"
-        if due.in_multi or reader.fresh or reader.pinned:
+        if due.in_multi or due.args[0] == b"EXEC" or reader.fresh or reader.pinned:
             return "a hit for one who asks the server"
         return ""
 
@@ -178,7 +181,10 @@ class Judge:
         if now:
             if self.live.get((connection.user, connection.db)) is not connection:
                 return "read on a connection that is no more"
-            if self.pushed[connection, (key,)] > event.number or self.pushed[connection, ()] > event.number:
+            if (
+                self.pushed[connection, (key,)] > event.number
+                or self.pushed[connection, ()] > event.number
+            ):
                 return "its invalidation had been received"
             if under_way(place):
                 return "a command of our own was under way"
@@ -209,6 +215,11 @@ class Judge:
         if not event.version:
             life = min(life, self.terms.ttl_missing)
         return life if event.expires is None else min(life, event.expires - event.at)
+
+
+def after_line(reply: bytes) -> bytes:
+    """What follows the first line of a reply."""
+    return reply[reply.index(b"\r\n") + 2 :]
 
 
 def places(db: int, args: Args) -> list[Place]:

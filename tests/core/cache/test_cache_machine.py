@@ -1,22 +1,26 @@
 """The near cache as a machine of random moves, held against a model server and its contract.
 
-Clients of several users, databases and protocols read and write through shared, dedicated and pinned
-links while tracked links read for the cache; others write at the server; every connection moves by
-as many bytes as chance wants, so each overtakes any other; connections break, keys expire, users
-lose their rights. The oracle (tests/native/oracle.py) knows when and where each reply was made.
+Clients of several users, databases and protocols read and write through shared, dedicated and
+pinned links while tracked links read for the cache; others write at the server; every connection
+moves by as many bytes as chance wants, so each overtakes any other; connections break, keys expire,
+users lose their rights. The oracle (tests/native/oracle.py) knows when and where each reply was
+made.
 """
 
 from __future__ import annotations
 
+import os
 import random
+from itertools import chain
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sidecar.core.cache.serve import NearCache
-from tests.native.cached_shell import CachedShell, Client, Identity
-from tests.native.model_server import Args
+from tests.native.cached_clients import Client, Identity
+from tests.native.cached_shell import CachedShell
+from tests.native.model_replies import Args
 from tests.native.oracle import Terms
 from tests.native.shell import request
 
@@ -28,9 +32,11 @@ VALUE_MAX = 600
 READING = 8 * 400
 
 KEYS = (b"a", b"b", b"short:c", b"never:d", b"k" * 40)
-READS = ((b"GET",), (b"GET",), (b"STRLEN",), (b"EXISTS",), (b"HGETALL",), (b"SMEMBERS",), (b"ZSCORE", b"m"),
-         (b"ZRANK", b"m"), (b"ZRANK", b"m", b"WITHSCORE"), (b"GEOPOS", b"m"), (b"LRANGE", b"0", b"-1"),
-         (b"TYPE",), (b"HGET", b"f"), (b"DUMP",))  # fmt: skip
+READS: tuple[Args, ...] = (
+    (b"GET",), (b"GET",), (b"STRLEN",), (b"EXISTS",), (b"HGETALL",), (b"SMEMBERS",),
+    (b"ZSCORE", b"m"), (b"ZRANK", b"m"), (b"ZRANK", b"m", b"WITHSCORE"), (b"GEOPOS", b"m"),
+    (b"LRANGE", b"0", b"-1"), (b"TYPE",), (b"HGET", b"f"), (b"DUMP",),
+)  # fmt: skip
 
 
 def reads() -> st.SearchStrategy[list[Args]]:
@@ -68,7 +74,7 @@ RARE: tuple[Args, ...] = (
 def commands() -> st.SearchStrategy[list[Args]]:
     """What a client says in one breath."""
     one = st.one_of(reads(), reads(), reads(), writes())
-    body = st.lists(one, min_size=1, max_size=3).map(lambda parts: sum(parts, []))
+    body = st.lists(one, min_size=1, max_size=3).map(lambda parts: [*chain(*parts)])
     return st.one_of(
         one,
         one,
@@ -323,7 +329,7 @@ class CacheMachine(RuleBasedStateMachine):
 
 TestCache = CacheMachine.TestCase
 TestCache.settings = settings(
-    max_examples=150,
+    max_examples=int(os.environ.get("SIDECAR_EXAMPLES", "80")),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -1,0 +1,1 @@
+"""What must hold of a near cache's own records: for tests only."""

@@ -1,0 +1,106 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""What the clients of a fuzzed world with a near cache say (see fuzz_cache_world.pyx): for tests
+only.
+
+And what is said elsewhere, to the server itself.
+"""
+from libc.stdint cimport uint64_t
+from sidecar.core.memory cimport buffer_append
+from tests.native.fuzz_cache_judge cimport Judge, Peer, expect
+from tests.native.fuzz_cache_server cimport (Ask, KEYS, NO_KEY, OP_ACL, OP_BLPOP, OP_CLIENT, OP_DEL,
+    OP_EVAL, OP_EXEC, OP_FLUSHALL, OP_GET, OP_MGET, OP_MSET, OP_MULTI, OP_SET, OP_SET_PX,
+    OP_SUBSCRIBE, OP_UNWATCH, OP_WATCH, Server, USERS, change, invalidate, put_ask)
+from tests.native.fuzz_decoders cimport Text, below
+
+
+cdef int say(Judge* j, Peer* p, int op) except -1:
+    """One request more for a client's script."""
+    cdef uint64_t* r = &j.server.chance
+    cdef Ask ask
+    cdef int m, count
+    if op == OP_MULTI:
+        count = 1 + <int>below(r, 3)
+        say_one(j, p, OP_MULTI, False, 0)
+        for m in range(count):
+            say_one(j, p, some_op(r), True, 0)
+        return say_one(j, p, OP_EXEC, False, count)
+    if op == OP_WATCH:
+        say_one(j, p, OP_WATCH, False, 0)
+        say_one(j, p, some_op(r), False, 0)
+        return say_one(j, p, OP_UNWATCH, False, 0)
+    return say_one(j, p, op, False, 0)
+
+
+cdef int some_op(uint64_t* r) noexcept:
+    """A read, mostly, or a write of named keys."""
+    cdef int kind = <int>below(r, 16)
+    if kind < 4:
+        return OP_GET
+    if kind < 11:
+        return <int>below(r, OP_MGET + 1)
+    return OP_SET + <int>below(r, OP_BLPOP - OP_SET)
+
+
+cdef int say_one(Judge* j, Peer* p, int op, bint in_multi, int body) except -1:
+    cdef uint64_t* r = &j.server.chance
+    cdef Ask ask
+    cdef Text t
+    ask.op, ask.arg = op, 1 + <int>below(r, 400)
+    ask.key = ask.key2 = NO_KEY
+    if op < OP_EVAL or op == OP_WATCH:
+        ask.key = <int>below(r, KEYS) if below(r, 3) else <int>below(r, 2)
+    if op == OP_MGET or op == OP_MSET:
+        ask.key2 = <int>below(r, KEYS)
+    if op == OP_EVAL:
+        ask.arg = <int>below(r, KEYS)
+    elif op == OP_ACL:
+        ask.arg = <int>below(r, USERS)
+    expect(j, p, &ask, in_multi, body)
+    t.n = 0
+    put_ask(&t, &ask)
+    buffer_append(&p.script, t.data, t.n)
+    return 0
+
+
+cdef int more_to_say(Judge* j, Peer* p) except -1:
+    """Some new requests for a client's script, unless it waits for much already."""
+    cdef uint64_t* r = &j.server.chance
+    cdef int k
+    cdef int kind
+    if p.tail - p.head > 30:
+        return 0
+    for k in range(1 + <int>below(r, 4)):
+        kind = <int>below(r, 80)
+        if kind == 0 and not p.pinned:
+            say(j, p, OP_MULTI)
+        elif kind == 1:
+            say(j, p, OP_WATCH)
+        elif kind == 2:
+            say(j, p, OP_EVAL + <int>below(r, 2))
+        elif kind == 3:
+            say(j, p, OP_ACL if below(r, 3) == 0 else OP_CLIENT)
+        elif kind == 4:
+            say(j, p, OP_SUBSCRIBE if below(r, 8) == 0 else OP_BLPOP)
+        else:
+            say(j, p, some_op(r))
+    return 0
+
+
+cdef int elsewhere(Server* sv) except -1:
+    """Somebody writes at the server, or it forgets whom it should have told."""
+    cdef uint64_t* r = &sv.chance
+    cdef Ask ask
+    cdef Text t
+    cdef int kind = <int>below(r, 16)
+    t.n = 0
+    ask.key, ask.key2, ask.arg = <int>below(r, KEYS), <int>below(r, 2), 1 + <int>below(r, 400)
+    ask.op = OP_SET
+    if kind == 0:
+        ask.op = OP_FLUSHALL
+    elif kind == 1:
+        return invalidate(sv, ask.key, 0)
+    elif kind < 5:
+        ask.op = OP_DEL
+    elif kind < 8:
+        ask.op = OP_SET_PX
+    return change(sv, NULL, &ask, &t)
