@@ -63,7 +63,7 @@ BUGS = (
     Bug(
         "commands under way when it was asked for are forgotten",
         FILLS,
-        "bar.pending != 0 or not settled(k, v.key))",
+        "barrier.pending != 0 or not settled(k, v.key))",
         "not settled(k, v.key))",
         load=CROSSED,
     ),
