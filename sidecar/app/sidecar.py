@@ -12,6 +12,7 @@ import os
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 
@@ -166,14 +167,15 @@ class Sidecar:
             audit=self.audit,
             show_warming=progress.bar(self.settings.log.format, sys.stderr, "warming up"),
         )
+        deadline = time.monotonic() + self.settings.upstream.start_timeout
         try:
             master = None
             if upstream.kind == "sentinel":
                 self.watcher = watcher_of(self.settings, upstream, proxy.on_sentinel_event)
                 self.parts.sentinels = WatchedSentinels(self.watcher)
-                master = await find_master(self.watcher, self.settings.upstream)
+                master = await find_master(self.watcher, self.settings.upstream, deadline)
                 self.watcher.start()
-            await proxy.start(master, self.watcher)
+            await proxy.start(deadline, master, self.watcher)
         except DiscoveryError as error:
             raise StartError(str(error)) from error
         except ProxyStartError as error:

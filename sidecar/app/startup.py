@@ -38,21 +38,27 @@ def watcher_of(
     )
 
 
-async def find_master(watcher: SentinelWatcher, settings: Upstream) -> Address | None:
+async def find_master(
+    watcher: SentinelWatcher, settings: Upstream, deadline: float
+) -> Address | None:
     """Find the first master; None if there is none and `upstream.start` is "wait".
 
-    Raises DiscoveryError.
+    Asked until `deadline`, on the monotonic clock. Raises DiscoveryError.
     """
-    deadline = time.monotonic() + settings.start_timeout
+    error = DiscoveryError(f"no Sentinel has answered within {settings.start_timeout:g} s")
     while True:
         try:
-            return await watcher.find_master()
-        except DiscoveryError as error:
-            if settings.start == "wait":
-                log.warning("no master is known yet", error=str(error))
-                return None
-            if time.monotonic() >= deadline:
-                raise
+            async with asyncio.timeout(deadline - time.monotonic()):
+                return await watcher.find_master()
+        except TimeoutError:
+            pass
+        except DiscoveryError as problem:
+            error = problem
+        if settings.start == "wait":
+            log.warning("no master is known yet", error=str(error))
+            return None
+        if time.monotonic() >= deadline:
+            raise error
         await asyncio.sleep(0.2)
 
 

@@ -19,6 +19,7 @@ PROBE_FOR, since nothing else could end that state.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
@@ -55,6 +56,7 @@ class Breaker:
     _pause: float = 0.0
     _probed_at: float = 0.0
     _down_since: float | None = None
+    _up_at: float = -math.inf
     _failed: deque[float] = field(default_factory=deque)
 
     def may_connect(self, now: float) -> bool:
@@ -73,15 +75,16 @@ class Breaker:
 
     def connected(self, now: float) -> None:
         """A connection has come about."""
+        self._up_at = now
         self._down_since = None
         self._failed.clear()
         self.state = State.CLOSED
         self._pause = 0.0
 
-    def failed(self, now: float) -> None:
-        """A connection could not be made."""
+    def failed(self, now: float, began: float | None = None) -> None:
+        """An attempt to connect, that `began` then, has failed: nobody has been served since."""
         if self._down_since is None:
-            self._down_since = now
+            self._down_since = max(now if began is None else began, self._up_at)
         if self.state is State.HALF_OPEN:
             self._open(now)
         if self.state is not State.CLOSED:
@@ -108,6 +111,7 @@ class Breaker:
         self.state = State.CLOSED
         self._pause = 0.0
         self._down_since = None
+        self._up_at = -math.inf
         self._failed.clear()
 
     def _open(self, now: float) -> None:

@@ -168,7 +168,7 @@ def make_links(
     """Make everything about links; none is connected yet."""
     making = LinkMaking(plane, settings.upstream.pool_spare, observers.attached)
     identities = Identities(making, nodes, login)
-    shared = SharedLinks(identities, tasks, observers.distrust)
+    shared = SharedLinks(identities, tasks, observers.distrust, settings.upstream.pool_idle)
     return Links(
         nodes,
         identities,
@@ -202,7 +202,7 @@ def make_sessions(
     nodes, shared = links.nodes, links.shared
     learning = Learning(plane, links.own, shared, tasks)
     names = ClientNames(learning.knows_setinfo, observers.named)
-    dedicated = DedicatedLinks(plane, tasks, settings.upstream, names.introduction)
+    dedicated = DedicatedLinks(tasks, settings.upstream, names.introduction)
     clients = Clients(
         plane,
         nodes,
@@ -225,6 +225,7 @@ def make_sessions(
     plane.use_handler(Handler(nodes, tasks, clients, commands, shared, dedicated, held, audited))
     silence = settings.upstream.silence_timeout
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
+    nodes.home.room.ask(maintenance.let_go)
     return Sessions(clients, learning, maintenance)
 
 

@@ -53,12 +53,12 @@ class Learning:
         """Whether the server has CLIENT SETINFO; True until the server has been asked."""
         return self._setinfo
 
-    async def begin(self, settings: Upstream, upstream: Endpoint) -> None:
-        """Ask for the first time and connect the sidecar's own link. Raises ProxyStartError."""
-        deadline = time.monotonic() + settings.start_timeout
+    async def begin(self, settings: Upstream, upstream: Endpoint, deadline: float) -> None:
+        """Ask for the first time and connect the sidecar's own link; `deadline`, on the monotonic
+        clock, is the end of `start_timeout`. Raises ProxyStartError."""
         while True:
             try:
-                await self._learn()
+                await self._learn_until(deadline, settings.start_timeout)
                 break
             except (Refused, Unreachable) as error:
                 if settings.start == "wait":
@@ -74,6 +74,16 @@ class Learning:
             await asyncio.sleep(0.1)
         self._own.node.watch(up=self._learn_again)
         self._shared.connect(self._own)
+
+    async def _learn_until(self, deadline: float, seconds: float) -> None:
+        """Raises Refused and Unreachable; that many `seconds` are what the error says."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._learn()
+        except TimeoutError:
+            dialer = self._own.node.dialer
+            silent = f"upstream {dialer.where} did not answer within {seconds:g} s"
+            raise Unreachable(dialer.unknown_because if dialer.target is None else silent) from None
 
     def _learn_again(self) -> None:
         self._tasks.spawn(self._learn_if_possible())

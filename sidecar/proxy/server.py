@@ -20,6 +20,7 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.dialer import Dialing
 from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.links.room import Room
 from sidecar.proxy.listener import Listener, raise_descriptor_limit
 from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.nearcache.warmup import Show, Warmup
@@ -72,9 +73,13 @@ class Proxy:
     # Starting
 
     async def start(
-        self, master: Address | None = None, sentinels: Sentinels | None = None
+        self,
+        deadline: float,
+        master: Address | None = None,
+        sentinels: Sentinels | None = None,
     ) -> None:
-        """Listen and connect. Raises ProxyStartError, OSError (a listener), ssl.SSLError.
+        """Listen and connect until `deadline`, on the monotonic clock. Raises ProxyStartError,
+        OSError (a listener), ssl.SSLError.
 
         A Sentinel upstream needs `sentinels`, and the `master` they name, if they know one.
         """
@@ -83,7 +88,7 @@ class Proxy:
         self._begin(master)
         try:
             listener.open()
-            await self._sessions.learning.begin(self.settings.upstream, self.upstream)
+            await self._sessions.learning.begin(self.settings.upstream, self.upstream, deadline)
         except BaseException:
             await self.close()
             raise
@@ -101,11 +106,12 @@ class Proxy:
         self._certificates = certificates
         self._targets = Targets(settings.upstream, self.upstream, certificates)
         target = None if follows else self._targets.of_url()
-        nodes = Nodes(Node(target, Dialing.of(settings, __version__, as_master=follows)))
-        ids = ClientIds()
         plane = self.plane = assembly.make_plane(
             Plane, settings, follows=follows, audited=self._audit is not None
         )
+        room = Room(lambda: len(plane.upstreams) + len(plane.tracked), settings.upstream.max_links)
+        nodes = Nodes(Node(target, Dialing.of(settings, __version__, as_master=follows), room))
+        ids = ClientIds()
         observers = assembly.make_observers(plane, nodes, tasks, ids, settings)
         links = assembly.make_links(plane, nodes, tasks, observers, self._login, settings)
         self._observers, self._links = observers, links

@@ -9,6 +9,7 @@ it has tested what it is about.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,7 +70,7 @@ class ProxyInside(LoopThread):
         self.proxy = proxy_server.Proxy(loaded, loaded.upstream_endpoint)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(proxy_server, "Plane", self._plane)
-            self.call(self.proxy.start())
+            self.call(self.proxy.start(time.monotonic() + 10))
         self.port = parse_listen(self.proxy.listening[0]).port
 
     def _plane(self, loop: object, *args: Any, **settings: Any) -> Plane:

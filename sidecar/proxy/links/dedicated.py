@@ -15,10 +15,9 @@ from collections.abc import Callable, Sequence
 from hiredis import pack_command
 
 from sidecar.proxy.io.client import Client
-from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.upstream import Upstream
-from sidecar.proxy.links.errors import Refused, Unreachable, reply_for, unavailable
-from sidecar.proxy.links.greeting import ServerConnection, is_error
+from sidecar.proxy.links.errors import Refused, Unreachable, reply_for
+from sidecar.proxy.links.greeting import is_error
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Node
 from sidecar.proxy.tasks import Tasks
@@ -27,8 +26,8 @@ from sidecar.settings.sections.upstream import Upstream as Settings
 # Nobody subscribes to it. Publishing moves the replication offset that WAIT, on the same
 # connection, is about.
 WAIT_CHANNEL = b"__redis-sidecar__:wait"
-
-TOO_MANY_LINKS = unavailable("too many upstream links (upstream.max_links)")
+# While links are short, one that has been idle for so many seconds is not kept for later.
+IDLE_WHEN_SHORT = 1.0
 
 
 class DedicatedLinks:
@@ -37,12 +36,10 @@ class DedicatedLinks:
 
     def __init__(
         self,
-        plane: Plane,
         tasks: Tasks,
         settings: Settings,
         introduction: Callable[[Client], Sequence[bytes]],
     ) -> None:
-        self._plane = plane
         self._tasks = tasks
         self._settings = settings
         self._introduction = introduction
@@ -81,10 +78,15 @@ class DedicatedLinks:
             links.idle.popleft()
         if links.shared.up:
             self.refill(links)
-        if links.idle and now - links.idle[0].idle_since > self._settings.pool_idle_timeout:
+        if not links.idle:
+            return
+        idle_for, short = now - links.idle[0].idle_since, links.node.room.short
+        if idle_for > self._settings.pool_idle_timeout:
             links.spare = max(self._settings.pool_spare, links.spare - 1)
             if len(links.idle) > links.spare:
                 links.idle.popleft().close()
+        elif short and idle_for > IDLE_WHEN_SHORT:
+            links.idle.popleft().close()
 
     async def pin(self, client: Client, node: Node) -> None:
         """Pin a client that is between two commands: give it a link for good."""
@@ -131,7 +133,9 @@ class DedicatedLinks:
 
     def _lacks_spare(self, links: NodeLinks) -> bool:
         wanted = min(links.spare, self._settings.pool_idle)
-        return bool(links.identity.clients) and len(links.idle) < wanted
+        return (
+            not links.node.room.short and bool(links.identity.clients) and len(links.idle) < wanted
+        )
 
     async def _fill(self, links: NodeLinks) -> None:
         try:
@@ -166,15 +170,10 @@ class DedicatedLinks:
 
     async def _open(self, links: NodeLinks) -> Upstream:
         """Open a link; retries for as long as commands may wait. Raises Refused, Unreachable."""
-        connection = await links.node.dialer.patiently(lambda: self._connect(links))
+        connection = await links.node.dialer.patiently(links.open)
         up = links.new_link(shared=False)
         links.attach(up, connection)
         return up
-
-    async def _connect(self, links: NodeLinks) -> ServerConnection:
-        if len(self._plane.upstreams) >= self._settings.max_links:
-            raise Refused(TOO_MANY_LINKS)
-        return await links.open()
 
     @staticmethod
     def _deny(client: Client, error: bytes) -> None:

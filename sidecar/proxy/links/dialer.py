@@ -4,7 +4,8 @@ server.
 A dialer knows the current `target` of its node (None while that is unknown). It opens a few
 connections at a time. It asks the circuit breaker before each attempt and reports the outcome to
 it. Between attempts it waits with jittered backoff. Commands wait for the server for `patience`
-seconds; after that, or once the breaker opens, they get an error.
+seconds in which no connection succeeds; after that, or once the breaker opens, they get an error,
+even while an attempt is under way.
 
 The target can change at any await (`switch`). A connection is opened to the target of that moment
 and is closed if the target has changed by the time the connection is ready. If the server must be a
@@ -23,20 +24,20 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-import structlog
-
 from sidecar.policy.backoff import Backoff
-from sidecar.policy.breaker import Breaker, State
-from sidecar.proxy.links.errors import NotMaster, Refused, Unreachable
+from sidecar.policy.breaker import Breaker
+from sidecar.proxy.links.errors import Full, NotMaster, Refused, Unreachable
 from sidecar.proxy.links.greeting import Greeted, Login, ServerConnection
+from sidecar.proxy.links.outcomes import Outcomes
+from sidecar.proxy.links.patience import Patience
+from sidecar.proxy.links.room import Room
 from sidecar.proxy.links.target import Target
 from sidecar.settings.schema import Settings
 from sidecar.settings.sections.upstream import Breaker as BreakerSettings
 
-log = structlog.get_logger()
-
-# Connections that are opened at the same time: after a switch, many are needed at once.
-OPENING = 8
+# Connections that are opened at the same time, greeting included: after a switch, or when thousands
+# log in, many are needed at once.
+OPENING = 16
 
 T = TypeVar("T")
 
@@ -61,31 +62,25 @@ class Dialing:
 
 
 class Dialer:
-    """Opens connections for one node. Calls `not_master` when the current target, being greeted,
-    says that it is not the master."""
+    """Opens connections for one node, in the `room` that all nodes share. Calls `not_master` when
+    the current target, being greeted, says that it is not the master."""
 
     def __init__(
         self,
         target: Target | None,
         dialing: Dialing,
+        room: Room,
         not_master: Callable[[Target, NotMaster], None],
     ) -> None:
-        settings = dialing.breaker
         self.target = target
         self.unknown_because = "no master is known yet"  # for messages, while there is no target
         self.patience = dialing.patience
         self.backoff = dialing.backoff
-        self.breaker = Breaker(
-            settings.failures,
-            settings.window,
-            dialing.patience,
-            settings.open_for,
-            settings.open_max,
-        )
+        self.outcomes = Outcomes(dialing.breaker, dialing.patience, lambda: self.where)
         self._version = dialing.version
         self._as_master = dialing.as_master
+        self._room = room
         self._not_master = not_master
-        self._last_failure = ""
         self._opening = asyncio.Semaphore(OPENING)
         self._attempts: set[asyncio.Timeout] = set()
 
@@ -95,46 +90,81 @@ class Dialer:
         return str(self.target) if self.target is not None else "unknown"
 
     @property
+    def breaker(self) -> Breaker:
+        """The circuit breaker, to read its state."""
+        return self.outcomes.breaker
+
+    @property
     def given_up(self) -> bool:
         """Whether the breaker is not closed: commands get an error at once."""
-        return self.breaker.state is not State.CLOSED
+        return self.outcomes.given_up
 
     # Connections
 
-    async def open(self, login: Login) -> tuple[ServerConnection, Greeted]:
+    @asynccontextmanager
+    async def turn(self, *, urgent: bool = False) -> AsyncIterator[None]:
+        """Wait for a turn to connect, and for room. The turn lasts until the connection is handed
+        over or closed. An `urgent` connection needs no room.
+
+        Raises Full if there is no room, and Unreachable if the target changes meanwhile.
+        """
+        async with self._until_switched(), self._opening:
+            with self._room.one_more(urgent=urgent):
+                try:
+                    yield
+                except Full:
+                    self._room.refused()
+                    raise
+
+    async def open(self, login: Login, *, urgent: bool = False) -> tuple[ServerConnection, Greeted]:
         """Open a connection and greet on it. Raises Refused or Unreachable."""
-        connection = await self._connect()
-        try:
-            async with self._until_switched():
-                greeted = await self.greet(connection, login)
-        except Refused:
-            self._count_success()
-            raise
-        except Unreachable as error:
-            self._count_failure(connection.target, error)
-            if isinstance(error, NotMaster) and connection.target is self.target:
-                self._not_master(connection.target, error)
-            if self.given_up:
-                raise self._broken() from error
-            raise
-        except BaseException:
-            self.breaker.abandoned(time.monotonic())
-            raise
-        self.must_be_current(connection)
-        self._count_success()
-        return connection, greeted
+        async with self.turn(urgent=urgent):
+            connection = await self._connect()
+            greeted = await self.greet(connection, login)
+            self.must_be_current(connection)
+            return connection, greeted
+
+    async def connect(self) -> ServerConnection:
+        """Open a connection without a greeting, in the caller's turn. Raises Unreachable.
+
+        Does not probe: raises at once while the breaker is open.
+        """
+        if self.given_up:
+            raise self.outcomes.broken()
+        return await self._connect()
 
     async def reach(self) -> ServerConnection:
         """Open a connection without a greeting; retries for as long as commands may wait.
 
-        Raises Unreachable after that. Does not close the breaker: the caller talks to the server,
-        and nobody reports the outcome.
+        Raises Unreachable after that.
         """
-        return await self.patiently(self._connect_unless_given_up)
+
+        async def attempt() -> ServerConnection:
+            async with self.turn():
+                return await self.connect()
+
+        return await self.patiently(attempt)
 
     async def greet(self, connection: ServerConnection, login: Login) -> Greeted:
-        """Greet on a connection from `reach`. Raises Refused or Unreachable."""
-        return await connection.greet(login, self._version, as_master=self._as_master)
+        """Greet on a connection from `connect` or `reach`. Raises Refused or Unreachable."""
+        began = time.monotonic()
+        try:
+            greeted = await connection.greet(login, self._version, as_master=self._as_master)
+        except (Refused, Full):
+            self.outcomes.success()
+            raise
+        except Unreachable as error:
+            self._failed(connection.target, error, began)
+            if isinstance(error, NotMaster) and connection.target is self.target:
+                self._not_master(connection.target, error)
+            if self.given_up:
+                raise self.outcomes.broken() from error
+            raise
+        except BaseException:
+            self.outcomes.unknown(began)
+            raise
+        self.outcomes.success()
+        return greeted
 
     def must_be_current(self, connection: ServerConnection) -> None:
         """If the target has changed meanwhile, close the connection and raise Unreachable."""
@@ -142,22 +172,77 @@ class Dialer:
             connection.close()
             raise Unreachable(f"the master is {self.where} now, not {connection.target}")
 
+    async def _connect(self) -> ServerConnection:
+        """Ask the breaker, connect. Raises Unreachable."""
+        target = self.target
+        if target is None:
+            raise Unreachable(self.unknown_because)
+        # After the turn has come: the breaker may have opened during the wait for it.
+        began = time.monotonic()
+        if not self.breaker.may_connect(began):
+            raise self.outcomes.broken()
+        try:
+            connection = await ServerConnection.open(target)
+        except Unreachable as error:
+            self._failed(target, error, began)
+            if self.given_up:
+                raise self.outcomes.broken() from error
+            raise
+        except BaseException:
+            self.outcomes.unknown(began)
+            raise
+        self.must_be_current(connection)
+        return connection
+
+    def _failed(self, target: Target, error: Unreachable, began: float) -> None:
+        if target is self.target:
+            self.outcomes.failure(error, began)
+
+    # Waiting
+
+    def wait(self, over: Callable[[], None]) -> Patience:
+        """Call `over` once commands may wait no longer, unless the result is ended before."""
+        return Patience(self.patience, lambda: self.outcomes.succeeded, over)
+
     async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Retry `attempt` after Unreachable, for as long as commands may wait for the server."""
-        deadline = time.monotonic() + self.patience
-        tries = 0
+        """Retry `attempt` after Unreachable, for as long as commands may wait for the server.
+
+        Ends an attempt that is under way when that time is over.
+        """
+        limit = asyncio.timeout(None)
+        began = time.monotonic()
+        failed: list[Unreachable] = []
+        patience = self.wait(lambda: limit.reschedule(asyncio.get_running_loop().time()))
+        try:
+            async with limit:
+                return await self._repeat(attempt, failed)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if not failed:
+                failed.append(self.outcomes.silent())
+                self.outcomes.failure(failed[0], began)
+            raise (self.outcomes.broken() if self.given_up else failed[-1]) from None
+        finally:
+            patience.end()
+
+    async def _repeat(self, attempt: Callable[[], Awaitable[T]], failed: list[Unreachable]) -> T:
+        """Retry, and append each error to `failed`. The time to retry begins with the first
+        failure, because the attempt may have waited in a queue before."""
+        deadline = 0.0
         while True:
             try:
                 return await attempt()
-            except Unreachable:
+            except Unreachable as error:
+                failed.append(error)
+                deadline = deadline or time.monotonic() + self.patience
                 left = deadline - time.monotonic()
                 if left <= 0 or self.given_up:
                     raise
             with suppress(Unreachable):
                 async with self._until_switched():
-                    pause = self.backoff.delay(tries, random.random())
+                    pause = self.backoff.delay(len(failed) - 1, random.random())
                     await asyncio.sleep(min(pause, left))
-            tries += 1
 
     def pause(self, attempt: int, deadline: float) -> float:
         """Seconds to wait after failed attempt number `attempt` in an endless loop of retries.
@@ -169,36 +254,6 @@ class Dialer:
         if self.given_up:
             return max(pause, self.breaker.retry_at - now)
         return min(pause, deadline - now) if deadline > now else pause
-
-    async def _connect_unless_given_up(self) -> ServerConnection:
-        if self.given_up:
-            raise self._broken()
-        return await self._connect()
-
-    async def _connect(self) -> ServerConnection:
-        """Wait for a turn, ask the breaker, connect. Raises Unreachable."""
-        target = self.target
-        if target is None:
-            raise Unreachable(self.unknown_because)
-        async with self._until_switched(), self._opening:
-            # After the turn has come: the breaker may have opened during the wait for it.
-            if not self.breaker.may_connect(time.monotonic()):
-                raise self._broken()
-            try:
-                connection = await ServerConnection.open(target)
-            except Unreachable as error:
-                self._count_failure(target, error)
-                if self.given_up:
-                    raise self._broken() from error
-                raise
-            except BaseException:
-                self.breaker.abandoned(time.monotonic())
-                raise
-        self.must_be_current(connection)
-        return connection
-
-    def _broken(self) -> Unreachable:
-        return Unreachable(f"{self._last_failure} (circuit breaker open)")
 
     # The target
 
@@ -232,33 +287,3 @@ class Dialer:
             raise Unreachable(f"the master is {self.where} now") from None
         finally:
             self._attempts.discard(limit)
-
-    # The circuit breaker
-
-    def lost(self, reason: str) -> None:
-        """Report to the breaker that the sidecar's own link was lost."""
-        self._last_failure = f"upstream {self.where}: {reason}"
-        before = self.breaker.state
-        self.breaker.lost(time.monotonic())
-        self._log_change(before)
-
-    def _count_failure(self, target: Target, error: Unreachable) -> None:
-        if target is not self.target:
-            return
-        self._last_failure = str(error)
-        before = self.breaker.state
-        self.breaker.failed(time.monotonic())
-        self._log_change(before)
-
-    def _count_success(self) -> None:
-        before = self.breaker.state
-        self.breaker.connected(time.monotonic())
-        self._log_change(before)
-
-    def _log_change(self, before: State) -> None:
-        """Log that the breaker has opened or closed; not that a probe failed."""
-        after = self.breaker.state
-        if after is State.OPEN and before is State.CLOSED:
-            log.warning("circuit breaker open", upstream=self.where)
-        elif after is State.CLOSED and before is not State.CLOSED:
-            log.info("circuit breaker closed", upstream=self.where)

@@ -23,6 +23,10 @@ class Unreachable(Exception):
     """There is no connection to the upstream; the message says to which server and why."""
 
 
+class Full(Unreachable):
+    """There is no room for one more connection: the server says so, or `upstream.max_links`."""
+
+
 class NotMaster(Unreachable):
     """The server answers, but is not (yet) a master that executes commands.
 

@@ -10,19 +10,24 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from dataclasses import dataclass
 
 import hiredis
 from hiredis import pack_command
 
 from sidecar.core.protocol.reply import ReplyDecoder
-from sidecar.proxy.links.errors import NotMaster, Refused, Unreachable
+from sidecar.proxy.links.errors import Full, NotMaster, Refused, Unreachable
 from sidecar.proxy.links.hello_reply import server_id
 from sidecar.proxy.links.target import Target, connect
 from sidecar.tls import Layer
 
 NAME = b"redis-sidecar"
 CHUNK = 65536
+# The server's only word to a connection beyond its `maxclients`.
+NO_ROOM = b"-ERR max number of clients"
+# Seconds for the greeting even if connecting took the whole connect_timeout.
+AT_LEAST = 0.05
 # PING, because a server may call itself master while it still loads its data.
 AM_I_MASTER = (pack_command((b"ROLE",)), pack_command((b"PING",)))
 
@@ -72,7 +77,8 @@ def is_error(reply: bytes, code: bytes = b"") -> bool:
 class ServerConnection:
     """A connection to a server that is not, or not yet, a link."""
 
-    def __init__(self, sock: socket.socket, tls: Layer | None, target: Target) -> None:
+    def __init__(self, sock: socket.socket, tls: Layer | None, target: Target, by: float) -> None:
+        self._greet_by = by
         self.sock = sock
         self.tls = tls
         self.target = target
@@ -87,14 +93,16 @@ class ServerConnection:
 
     @classmethod
     async def open(cls, target: Target) -> ServerConnection:
-        """Connect within the target's timeout, TLS included. Raises Unreachable."""
+        """Connect within the target's timeout, TLS and greeting included. Raises Unreachable."""
+        by = time.monotonic() + target.connect_timeout
         sock, tls = await connect(target)
-        return cls(sock, tls, target)
+        return cls(sock, tls, target, by)
 
     async def ask(self, *requests: bytes, within: float | None = None) -> list[bytes]:
         """Send requests in one write and collect one raw reply each. Raises Unreachable.
 
         Drops pushes in between. `within` is in seconds; None takes the target's connect_timeout.
+        Raises Full if the server's first word is that it takes no more connections.
         """
         seconds = self.target.connect_timeout if within is None else within
         loop = asyncio.get_running_loop()
@@ -106,19 +114,27 @@ class ServerConnection:
         except TimeoutError:
             self.close()
             raise Unreachable(
-                f"upstream {self.target} did not reply within {seconds:g} s"
+                f"upstream {self.target} did not reply within {seconds:.3g} s"
             ) from None
         except (OSError, ValueError) as error:
             said = b"".join(self._replies[:1])
             self.close()
             if is_error(said):
-                raise Refused(said) from error
+                raise self._refusal(said) from error
             raise Unreachable(f"upstream {self.target}: {error}") from error
         except BaseException:
             self.close()
             raise
         replies, self._replies = self._replies[: len(requests)], self._replies[len(requests) :]
+        if replies[0].startswith(NO_ROOM):
+            self.close()
+            raise self._refusal(replies[0])
         return replies
+
+    def _refusal(self, said: bytes) -> Refused | Full:
+        if said.startswith(NO_ROOM):
+            return Full(f"upstream {self.target} says {said[1:].decode().strip()}")
+        return Refused(said)
 
     async def greet(self, login: Login, version: bytes, *, as_master: bool = False) -> Greeted:
         """Send the greeting for this login. Raises Refused with the server's error.
@@ -127,7 +143,11 @@ class ServerConnection:
         commands.
         """
         requests = login.requests(version)
-        replies = await self.ask(*requests, *(AM_I_MASTER if as_master else ()))
+        replies = await self.ask(
+            *requests,
+            *(AM_I_MASTER if as_master else ()),
+            within=max(AT_LEAST, self._greet_by - time.monotonic()),
+        )
         if self.tls is not None:
             self.target.resumption.keep(self.tls[0])
         if as_master:

@@ -53,6 +53,7 @@ class NodeLinks:
         self.up_since = 0.0
         self.cut_short = 0  # times in a row that it was lost soon after it had come up
         self.waiting: set[Client] = set()
+        self.failure = ""  # why the latest attempt to connect it failed, while it is connected
         self.arrivals: list[asyncio.Future[None]] = []
         self.retired: list[Upstream] = []
         self.diverting = False
@@ -63,9 +64,11 @@ class NodeLinks:
         self.filling = False
         self.wait_is_provable: bool | None = None
 
-    async def open(self) -> ServerConnection:
-        """Open a connection to the node, greeted as this identity. Raises Refused, Unreachable."""
-        connection, self.greeted = await self.node.dialer.open(self.identity.login)
+    async def open(self, *, urgent: bool = False) -> ServerConnection:
+        """Open a connection to the node, greeted as this identity; if it is `urgent`, even beyond
+        `upstream.max_links`. Raises Refused, Unreachable."""
+        dialer = self.node.dialer
+        connection, self.greeted = await dialer.open(self.identity.login, urgent=urgent)
         return connection
 
     def attach(self, up: Upstream, connection: ServerConnection) -> None:
@@ -144,6 +147,13 @@ class Identity:
         """A client has just proved this password: use it for new connections."""
         self.login = replace(self.login, password=password)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody is served, or waited for, on its links."""
+        return bool(self.clients) or any(
+            links.connecting or links.arrivals or links.shared.outstanding for links in self.links
+        )
+
     def leave(self, client: Client) -> None:
         """A client leaves this identity."""
         self.clients.discard(client)
@@ -191,8 +201,13 @@ class Identities:
             found.learn(login.password)
         return found
 
-    def join(self, client: Client, identity: Identity) -> None:
-        """Move a client to this identity. It must have no reply outstanding."""
+    def join(self, client: Client, identity: Identity) -> Identity:
+        """Move a client to this identity. It must have no reply outstanding.
+
+        Returns the identity that it has joined: another one of the same key, if this one was
+        forgotten meanwhile.
+        """
+        identity = self._known.setdefault(identity.key, identity)
         old: Identity | None = client.identity
         if old is not None:
             old.leave(client)
@@ -202,6 +217,7 @@ class Identities:
         links = identity.to(self._nodes.home)
         client.use_shared(links.shared)
         client.set_authenticated(links.authenticated)
+        return identity
 
     def forget(self, identity: Identity) -> None:
         """Drop an identity that nobody uses, with its links."""

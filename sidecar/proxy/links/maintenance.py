@@ -5,6 +5,8 @@ Connects nothing except the link that replaces a held-up one.
 
 from __future__ import annotations
 
+import time
+
 import structlog
 
 from sidecar.proxy.io.upstream import NOT_MASTER, Upstream
@@ -16,7 +18,11 @@ from sidecar.proxy.tasks import Tasks
 
 log = structlog.get_logger()
 
+# How long links are kept that lead to the server for nobody: usually, and while links are short.
 UNUSED_IDENTITY = 60.0
+UNUSED_WHEN_SHORT = 1.0
+# Seconds for which a new link is not closed to make room: it was opened for somebody.
+FRESH = 0.1
 # Seconds of silence after which a link counts as held up.
 STALLED = 0.1
 # If the server as a whole is busy, every link is held up, and more links do not help.
@@ -111,11 +117,40 @@ class LinkMaintenance:
 
     def _forget_unused(self, identity: Identity, now: float) -> None:
         unused = identity.unused_since
-        if (
-            identity is not self._identities.default
-            and unused is not None
-            and now - unused > UNUSED_IDENTITY
-            and not identity.clients
-            and not any(links.shared.outstanding for links in identity.links)
-        ):
+        if unused is None or now - unused <= UNUSED_WHEN_SHORT or not self._is_unused(identity):
+            return
+        short = any(links.node.room.short for links in identity.links)
+        if short or now - unused > UNUSED_IDENTITY:
             self._identities.forget(identity)
+
+    def _is_unused(self, identity: Identity) -> bool:
+        return identity is not self._identities.default and not identity.in_use
+
+    def let_go(self) -> bool:
+        """Somebody needs room for a connection: whether a link could be closed for it.
+
+        First one that is kept for later, then those of an identity without clients, then the shared
+        link of clients that ask for nothing now: they get it again when they do.
+        """
+        kept = [links for links in self._identities.links if links.idle]
+        if kept:
+            min(kept, key=lambda links: links.idle[0].idle_since).idle.popleft().close()
+            return True
+        unused = [identity for identity in self._identities if self._is_unused(identity)]
+        if unused:
+            self._identities.forget(min(unused, key=lambda identity: identity.unused_since or 0.0))
+            return True
+        asleep = [links for links in self._identities.links if self._is_asleep(links)]
+        if asleep:
+            min(asleep, key=lambda links: links.up_since).shared.close()
+        return bool(asleep)
+
+    def _is_asleep(self, links: NodeLinks) -> bool:
+        return (
+            links.identity is not self._identities.default
+            and links.shared.up
+            and not links.shared.outstanding
+            and not links.retired
+            and not links.diverting
+            and time.monotonic() - links.up_since > FRESH
+        )

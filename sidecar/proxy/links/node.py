@@ -4,8 +4,8 @@ A plain URL has one node. The master of a Sentinel service is one node, whose di
 server to server. Each primary of a cluster will be one. Only this file knows which nodes there are
 and which of them answers what: everybody else is given a node or asks `Nodes` for one.
 
-A node has a dialer, and tells its watchers what links show. It has no links: those belong to
-identities (identity.py), one set for each node.
+A node has a dialer, and shares the room for links with all nodes. It tells its watchers what links
+show. It has no links: those belong to identities (identity.py), one set for each node.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from sidecar.proxy.links.dialer import Dialer, Dialing
 from sidecar.proxy.links.errors import NotMaster
+from sidecar.proxy.links.room import Room
 from sidecar.proxy.links.target import Target
 
 Told = Callable[[], None]
@@ -31,8 +32,9 @@ class _Watchers:
 class Node:
     """One place in the upstream."""
 
-    def __init__(self, target: Target | None, dialing: Dialing) -> None:
-        self.dialer = Dialer(target, dialing, self._tell_not_master)
+    def __init__(self, target: Target | None, dialing: Dialing, room: Room) -> None:
+        self.room = room
+        self.dialer = Dialer(target, dialing, room, self._tell_not_master)
         self._watchers = _Watchers()
 
     def watch(

@@ -40,14 +40,20 @@ REST = 0.25
 
 class SharedLinks:
     """The shared links of all identities. `distrust` is called with the reason when a connection
-    was lost, because values read from that server may be out of date."""
+    was lost, because values read from that server may be out of date. `pool_idle` is the most idle
+    dedicated links of an identity."""
 
     def __init__(
-        self, identities: Identities, tasks: Tasks, distrust: Callable[[str], None]
+        self,
+        identities: Identities,
+        tasks: Tasks,
+        distrust: Callable[[str], None],
+        pool_idle: int,
     ) -> None:
         self._identities = identities
         self._tasks = tasks
         self._distrust = distrust
+        self._pool_idle = pool_idle
         self.reconnects = 0
 
     # Connecting
@@ -61,6 +67,8 @@ class SharedLinks:
     async def _connect(self, links: NodeLinks) -> None:
         identity, dialer = links.identity, links.node.dialer
         deadline = time.monotonic() + dialer.patience
+        patience = dialer.wait(lambda: self._out_of_patience(links))
+        links.failure = ""
         attempt = 0
         try:
             if links.cut_short >= CUTS_AT_ONCE:
@@ -69,7 +77,7 @@ class SharedLinks:
             while not self._tasks.closing and identity in self._identities:
                 links.retry.clear()
                 try:
-                    connection = await links.open()
+                    connection = await links.open(urgent=self._is_own(links))
                 except (Refused, Unreachable) as error:
                     self._failed(links, error, deadline)
                 else:
@@ -82,6 +90,7 @@ class SharedLinks:
                 await self._pause(links, dialer.pause(attempt, deadline))
                 attempt += 1
         finally:
+            patience.end()
             links.connecting = False
 
     @staticmethod
@@ -108,10 +117,25 @@ class SharedLinks:
                 for client in list(identity.clients):
                     client.finish()
         elif time.monotonic() >= deadline or dialer.given_up:
-            if links.shared.refuse(unavailable(str(error))):
-                log.error("upstream is down", error=str(error))
-        else:
+            self._give_up(links, str(error))
             return
+        else:
+            links.failure = str(error)
+            return
+        self._wake(links)
+
+    def _out_of_patience(self, links: NodeLinks) -> None:
+        """Commands have waited long enough, whatever the attempt under way comes to."""
+        dialer = links.node.dialer
+        if not links.shared.refusing:
+            silent = (
+                dialer.unknown_because if dialer.target is None else str(dialer.outcomes.silent())
+            )
+            self._give_up(links, links.failure or silent)
+
+    def _give_up(self, links: NodeLinks, why: str) -> None:
+        if links.shared.refuse(unavailable(why)):
+            log.error("upstream is down", error=why)
         self._wake(links)
 
     def attach(self, links: NodeLinks, up: Upstream, connection: ServerConnection) -> None:
@@ -157,18 +181,15 @@ class SharedLinks:
         self, connection: ServerConnection, login: Login, node: Node
     ) -> NodeLinks | bytes:
         """Make a connection, on which the server has accepted this login, one of the identity's
-        links.
+        links, or close it if the pool is full. To be called within the dialer's `turn`.
 
         Returns the identity's links, or the server's error if it refuses the rest of the greeting.
-        If the target changes meanwhile, the login is proved to the new server. Raises Unreachable.
+        Raises Unreachable; then the login has to be proved again, perhaps to another server.
         """
         dialer = node.dialer
         try:
-            try:
-                greeted = await dialer.greet(connection, replace(login, user=None))
-                dialer.must_be_current(connection)
-            except Unreachable:
-                connection, greeted = await dialer.patiently(lambda: dialer.open(login))
+            greeted = await dialer.greet(connection, replace(login, user=None))
+            dialer.must_be_current(connection)
         except Refused as error:
             return error.reply
         links = self._identities.get(login, own_login=True).to(node)
@@ -176,11 +197,13 @@ class SharedLinks:
         if not links.shared.up:
             self.attach(links, links.shared, connection)
             self._wake(links)
-        else:
+        elif len(links.idle) < self._pool_idle and not node.room.short:
             up = links.new_link(shared=False)
             links.attach(up, connection)
             up.idle_since = time.monotonic()
             links.idle.append(up)
+        else:
+            connection.close()
         return links
 
     # Losing a link
@@ -208,4 +231,4 @@ class SharedLinks:
         links.cut_short = links.cut_short + 1 if soon else 0
         log.warning("upstream link lost", upstream=str(links.shared.target), reason=reason)
         if self._is_own(links) and links.is_current(links.shared):
-            links.node.dialer.lost(reason)
+            links.node.dialer.outcomes.lost(reason)

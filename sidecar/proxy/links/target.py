@@ -12,13 +12,15 @@ import ssl
 from dataclasses import dataclass, field
 
 from sidecar.proxy.links.errors import Unreachable
+from sidecar.proxy.links.racing import Resolve, first_to_connect, resolve
 from sidecar.settings.urls import Endpoint
 from sidecar.tls import Layer, Resumption, handshake
 
 
 @dataclass(frozen=True)
 class Target:
-    """A server's address, and how to connect to it. Times in seconds."""
+    """A server's address, and how to connect to it. Times in seconds. `resolve` returns the
+    addresses of the endpoint's name; it is asked for each connection."""
 
     endpoint: Endpoint
     context: ssl.SSLContext | None
@@ -26,6 +28,7 @@ class Target:
     connect_timeout: float
     keepalive: int
     resumption: Resumption = field(default_factory=Resumption, compare=False)
+    resolve: Resolve = field(default=resolve, compare=False)
 
     def __str__(self) -> str:
         e = self.endpoint
@@ -79,24 +82,10 @@ async def _connect(target: Target) -> socket.socket:
             sock.close()
             raise
         return sock
-    last: OSError | None = None
-    for family, kind, proto, _, address in await loop.getaddrinfo(
-        e.host, e.port, type=socket.SOCK_STREAM
-    ):
-        sock = socket.socket(family, kind, proto)
-        sock.setblocking(False)
-        try:
-            await loop.sock_connect(sock, address)
-        except OSError as error:
-            sock.close()
-            last = error
-            continue
-        except BaseException:
-            sock.close()
-            raise
-        tune(sock, target.keepalive)
-        return sock
-    raise last or OSError(f"no address for {e.host}")
+    addresses = await target.resolve(e.host, e.port)
+    sock = await first_to_connect(addresses, target.connect_timeout)
+    tune(sock, target.keepalive)
+    return sock
 
 
 def tune(sock: socket.socket, keepalive: float) -> None:

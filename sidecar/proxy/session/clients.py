@@ -60,7 +60,7 @@ class Clients:
 
     def join(self, client: Client, identity: Identity) -> None:
         """Move a client to this identity. It must have no reply outstanding."""
-        self._identities.join(client, identity)
+        identity = self._identities.join(client, identity)
         for told in self._joined:
             told(client, identity)
         self._dedicated.refill(identity.to(self._nodes.home))

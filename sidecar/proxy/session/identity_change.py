@@ -79,26 +79,33 @@ class IdentityChange:
         client.task = self._tasks.spawn(self._prove(client, login, raw, reply))
 
     async def _prove(self, client: Client, login: Login, raw: bytes, reply: ProofReply) -> None:
-        node = self._nodes.home
+        dialer = self._nodes.home.dialer
         try:
-            connection = await node.dialer.reach()
-            said = (await connection.ask(raw))[0]
-            self._judged(client, login.user, not is_error(said))
-            if is_error(said):
-                connection.close()
-                client.task = None
-                client.answer(reply(said, None))
-                return
-            adopted = await self._shared.adopt(connection, login, node)
+            said, adopted = await dialer.patiently(lambda: self._attempt(login, raw))
         except (Refused, Unreachable) as error:
             client.task = None
             client.refuse(reply_for(error))
             return
         client.task = None
+        self._judged(client, login.user, not is_error(said))
         if client.closed:
             return
         if isinstance(adopted, bytes):
             client.refuse(adopted)
             return
-        self._join(client, adopted.identity)
+        if adopted is not None:
+            self._join(client, adopted.identity)
         client.answer(reply(said, adopted))
+
+    async def _attempt(self, login: Login, raw: bytes) -> tuple[bytes, NodeLinks | bytes | None]:
+        """The server's reply to the credentials, and what `SharedLinks.adopt` says of them; None
+        when it has refused them. Logins are proved a few at a time, like all connecting: the turn
+        lasts until the connection is one of the identity's, or closed."""
+        node = self._nodes.home
+        async with node.dialer.turn():
+            connection = await node.dialer.connect()
+            said = (await connection.ask(raw))[0]
+            if is_error(said):
+                connection.close()
+                return said, None
+            return said, await self._shared.adopt(connection, login, node)

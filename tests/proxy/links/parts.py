@@ -15,6 +15,7 @@ from sidecar.proxy.links.dialer import Dialing
 from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.identity import Identities, LinkMaking
 from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.links.room import Room
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
@@ -70,11 +71,12 @@ class Parts:
             output_max=1 << 24,
         )
         self.plane.use_handler(self.told)
-        self.nodes = [Node(target(port), DIALING) for port in ports]
+        room = Room(lambda: len(self.plane.upstreams), 100)
+        self.nodes = [Node(target(port), DIALING, room) for port in ports]
         making = LinkMaking(self.plane, 0, lambda up, where, sock: None)
         self.identities = Identities(making, Nodes(self.nodes[0]), NOBODY)
         distrust = self.told.distrusted.append
-        self.shared = SharedLinks(self.identities, self.tasks, distrust)
+        self.shared = SharedLinks(self.identities, self.tasks, distrust, pool_idle=4)
         self.switch = Switch(self.plane, self.identities, self.shared, distrust)
         self.told.lost = self.shared.lost
 

@@ -11,6 +11,7 @@ import pytest
 
 from sidecar.proxy.links.dialer import Dialer
 from sidecar.proxy.links.errors import Unreachable
+from sidecar.proxy.links.room import Room
 from tests.harness.process import free_port
 from tests.harness.servers import Server
 
@@ -18,7 +19,7 @@ from .parts import DIALING, NOBODY, target
 
 
 def dialer(port: int) -> Dialer:
-    return Dialer(target(port), DIALING, lambda where, error: None)
+    return Dialer(target(port), DIALING, Room(lambda: 0, 100), lambda where, error: None)
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ async def test_a_connection_is_greeted(plain_server: Server) -> None:
 
 
 async def test_without_a_target_it_says_why() -> None:
-    unknown = Dialer(None, DIALING, lambda where, error: None)
+    unknown = Dialer(None, DIALING, Room(lambda: 0, 100), lambda where, error: None)
     unknown.unknown_because = "nobody has named one"
     with pytest.raises(Unreachable, match="nobody has named one"):
         await unknown.open(NOBODY)
@@ -48,7 +49,7 @@ async def test_what_is_under_way_is_given_up_when_the_server_changes(
 ) -> None:
     """Greeting or waiting for its turn: it does not wait for the old server's silence."""
     switched = dialer(silent)
-    opening = [asyncio.create_task(switched.open(NOBODY)) for _ in range(12)]
+    opening = [asyncio.create_task(switched.open(NOBODY)) for _ in range(20)]
     await asyncio.sleep(0)
     switched.switch(target(plain_server.port))
     for task in opening:

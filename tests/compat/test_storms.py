@@ -1,0 +1,102 @@
+"""Many connect at once: logins take turns, links stay few, and the server is never full of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.harness.server_stats import clients
+from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.wire import Wire, pack
+
+MAX_CLIENTS = 1000
+FEW = 200
+DEADLINE = 60.0
+
+
+@pytest.fixture
+def small_server() -> Iterator[Server]:
+    """Takes as many clients as a small plan of a cloud does, and wants a login."""
+    with valkey({"maxclients": MAX_CLIENTS, "requirepass": "secret"}) as server:
+        yield server
+
+
+def _operator(server: Server, stack: ExitStack) -> Wire:
+    wire = stack.enter_context(Wire(server.port, deadline=DEADLINE))
+    assert wire.cmd("AUTH", "secret") == b"+OK\r\n"
+    return wire
+
+
+def test_thousands_log_in_at_once(small_server: Server) -> None:
+    """As one user: all of them are in, and the server sees few connections, then and later."""
+    crowd = 4000
+    url = f"redis://127.0.0.1:{small_server.port}"
+    with Sidecar(url, settings={"upstream.start": "wait"}) as sidecar, ExitStack() as stack:
+        operator = _operator(small_server, stack)
+        wires = [stack.enter_context(Wire(sidecar.port, deadline=DEADLINE)) for _ in range(crowd)]
+        for wire in wires:
+            wire.send(pack("AUTH", "secret") + pack("PING"))
+        most = 0
+        for number, wire in enumerate(wires):
+            assert wire.read_replies(2) == [b"+OK\r\n", b"+PONG\r\n"]
+            if number % 100 == 0:
+                most = max(most, len(clients(operator)))
+        assert most < FEW
+        assert len(clients(operator)) < FEW
+
+
+@pytest.mark.parametrize("stay", [True, False], ids=["stay", "leave"])
+def test_more_users_than_the_server_takes_connections(small_server: Server, stay: bool) -> None:
+    """Each needs a link as itself. Whoever asks for nothing at the moment has none, and gets one
+    again; a direct client would be refused by then."""
+    users = 1100
+    url = f"redis://:secret@127.0.0.1:{small_server.port}"
+    with Sidecar(url, settings={"cache.mode": "off"}) as sidecar, ExitStack() as stack:
+        operator = _operator(small_server, stack)
+        for number in range(users):
+            operator.send_command("ACL", "SETUSER", f"u{number}", "on", ">pw", "~*", "+@all")
+        assert operator.read_replies(users) == [b"+OK\r\n"] * users
+        wires = []
+        for number in range(users):
+            wire = Wire(sidecar.port, deadline=DEADLINE)
+            wire.send(pack("AUTH", f"u{number}", "pw") + pack("ACL", "WHOAMI"))
+            name = f"u{number}".encode()
+            assert wire.read_replies(2) == [b"+OK\r\n", b"$%d\r\n%s\r\n" % (len(name), name)]
+            if stay:
+                wires.append(stack.enter_context(wire))
+            else:
+                wire.close()
+        for number, wire in enumerate(wires):
+            assert wire.cmd("SET", f"k{number}", "v") == b"+OK\r\n"
+        assert len(clients(operator)) <= MAX_CLIENTS
+
+
+def test_links_are_bounded(small_server: Server) -> None:
+    """`upstream.max_links`: logins and databases take what others leave idle; a client that can
+    have none is told why after `upstream.wait`, and the others are served."""
+    settings: dict[str, str | int | float] = {
+        "upstream.max_links": 12,
+        "upstream.wait": 0.5,
+        "cache.mode": "off",
+    }
+    url = f"redis://:secret@127.0.0.1:{small_server.port}"
+    with Sidecar(url, settings=settings) as sidecar, ExitStack() as stack:
+        operator = _operator(small_server, stack)
+        for db in range(16):
+            wire = stack.enter_context(Wire(sidecar.port, deadline=DEADLINE))
+            wire.send(pack("AUTH", "secret") + pack("SELECT", str(db)) + pack("PING"))
+            assert wire.read_replies(3) == [b"+OK\r\n", b"+OK\r\n", b"+PONG\r\n"]
+            assert len(clients(operator)) <= 13
+        blocked = [stack.enter_context(Wire(sidecar.port, deadline=DEADLINE)) for _ in range(20)]
+        for wire in blocked:
+            wire.send_command("BLPOP", "q", "2")
+        said = [wire.read_reply() for wire in blocked]
+        refused = [reply for reply in said if reply != b"*-1\r\n"]
+        error = b"-UNAVAILABLE too many upstream links (upstream.max_links); "
+        assert 0 < len(refused) < 20
+        assert all(reply.startswith(error) for reply in refused)
+        assert len(clients(operator)) <= 13
+        with Wire(sidecar.port) as client:
+            assert client.cmd("PING") == b"+PONG\r\n"
