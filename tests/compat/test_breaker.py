@@ -170,14 +170,16 @@ class CutsAtGet(Accepting):
         """Pass one connection on."""
         there, back = await asyncio.open_connection("127.0.0.1", self._behind)
         replies = asyncio.create_task(self._pass(there, writer))
-        while data := await reader.read(65536):
-            if self.cutting and pack("GET", "k") in data:
-                self.cuts += 1
-                break
-            back.write(data)
-        replies.cancel()
-        for end in (back, writer):
-            end.close()
+        try:
+            while data := await reader.read(65536):
+                if self.cutting and pack("GET", "k") in data:
+                    self.cuts += 1
+                    break
+                back.write(data)
+        finally:
+            replies.cancel()
+            for end in (back, writer):
+                end.transport.abort()
 
     @staticmethod
     async def _pass(there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
