@@ -168,9 +168,8 @@ class Api:
                 said = await action()
         except RefusedError as error:
             return failure(409, str(error))
-        log.info(
-            "admin action", path=request.path, peer=request.remote, **msgspec.structs.asdict(said)
-        )
+        done = msgspec.structs.asdict(said)
+        log.info("admin action done", path=request.path, peer=request.remote, **done)
         return answer(said)
 
     @staticmethod

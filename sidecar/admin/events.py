@@ -138,7 +138,7 @@ class Events:
                 elif self._listeners:
                     self._look(self._sources.snapshot())
             except Exception:
-                log.exception("the admin page's events failed")
+                log.exception("admin events failed")
             looks += 1
             due = max(due + EVERY / LOOKS, loop.time())
             await asyncio.sleep(due - loop.time())
@@ -151,7 +151,7 @@ class Events:
                 try:
                     self._tell(b"".join(await self._slow()))
                 except Exception:
-                    log.exception("the admin page's events failed")
+                    log.exception("admin events failed")
             await asyncio.sleep(max(0.0, began + EVERY - time.monotonic()))
 
     def _each_second(self, second: int) -> None:

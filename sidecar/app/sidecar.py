@@ -58,10 +58,10 @@ class Sidecar:
         """First signal: end in order. Second: at once."""
         name = signal.Signals(number).name
         if not self.stop.is_set():
-            log.info("stopping", signal=name, drain_timeout=self.settings.drain.timeout)
+            log.info("sidecar stopping", signal=name, drain_timeout=self.settings.drain.timeout)
             self.end()
             return
-        log.warning("ending at once", signal=name)
+        log.warning("sidecar stopping at once", signal=name)
         if self.embedded is not None:
             self.embedded.kill()
         logs.flush(0.2)
@@ -78,7 +78,7 @@ class Sidecar:
         try:
             read = read_certificates(self.settings, self.proxy, self.admin)
         except (OSError, ssl.SSLError) as error:
-            log.error("certificates were not reloaded", error=reason(error))
+            log.error("certificate reload failed", error=reason(error))
             self._note_reload("failed", reason(error))
             raise
         log.info("certificates reloaded")
@@ -92,7 +92,7 @@ class Sidecar:
         try:
             self.audit.reopen()
         except AuditError as error:
-            log.error("audit stream not opened anew", error=str(error))
+            log.error("audit reopen failed", error=str(error))
         self.audit.note("reload", result, detail)
 
     def end(self) -> None:
@@ -121,7 +121,7 @@ class Sidecar:
             await self._close()
         if self.failure:
             raise StartError(self.failure)
-        log.info("stopped")
+        log.info("sidecar stopped")
 
     async def _unless_stopped(self, work: Coroutine[object, object, None]) -> bool:
         """Run `work`; False when a signal came first (then it is cancelled)."""
@@ -225,7 +225,7 @@ class Sidecar:
         upstream = f"embedded server at {self.embedded.url}" if self.embedded else ""
         upstream = upstream or str(self.settings.upstream_endpoint)
         admin = self.admin.url if self.admin is not None else "off"
-        log.info("listening", urls=urls, upstream=upstream, admin=admin)
+        log.info("sidecar started", urls=urls, upstream=upstream, admin=admin)
         logs.flush()
         if logs.shows_console(self.settings.log.format, sys.stderr) and sys.stderr.isatty():
             sys.stderr.write(banner(urls, upstream, admin))
@@ -238,7 +238,7 @@ class Sidecar:
         try:
             await self.proxy.drain(self.settings.drain.timeout)
         except Exception:
-            log.exception("draining failed")
+            log.exception("drain failed")
 
     async def _close(self) -> None:
         """Stop all parts, the later started first; one that fails does not keep the others."""
@@ -255,7 +255,7 @@ class Sidecar:
             try:
                 await stop()
             except Exception:
-                log.exception("a part did not stop cleanly")
+                log.exception("part stop failed")
         if self.audit is not None:
             self.audit.note("stopped")
             self.audit.close()

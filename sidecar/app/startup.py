@@ -55,7 +55,7 @@ async def find_master(
         except DiscoveryError as problem:
             error = problem
         if settings.start == "wait":
-            log.warning("no master is known yet", error=str(error))
+            log.warning("master unknown", error=str(error))
             return None
         if time.monotonic() >= deadline:
             raise error

@@ -209,7 +209,7 @@ class SentinelWatcher:
         try:
             self._on_event(event)
         except Exception:
-            log.exception("sentinel_event_failed", what=type(event).__name__)
+            log.exception("sentinel event failed", what=type(event).__name__)
 
     async def _ask_once(self, address: Address) -> tuple[Address, MasterNamed | Fault]:
         service = self._access.service
@@ -250,11 +250,11 @@ class SentinelWatcher:
         if not self._watching or len(self._peers) >= MAX_SENTINELS:
             return
         peer = self._peers[address] = self._peer(address, False)
-        log.info("sentinel_learnt", sentinel=str(peer), service=self._access.service)
+        log.info("sentinel found", sentinel=str(peer), service=self._access.service)
         peer.start()
 
     def _forget(self, peer: Peer) -> None:
-        log.info("sentinel_forgotten", sentinel=str(peer), service=self._access.service)
+        log.info("sentinel forgotten", sentinel=str(peer), service=self._access.service)
         del self._peers[peer.address]
         if (task := peer.stop()) is not None:
             self._leaving.add(task)

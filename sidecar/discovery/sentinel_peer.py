@@ -142,7 +142,7 @@ class Peer:
             except Fault as fault:
                 self._note(str(fault))
             except Exception as error:  # a mistake of ours, which the others need not suffer from
-                log.exception("sentinel_watch_failed", sentinel=str(self))
+                log.exception("sentinel watch failed", sentinel=str(self))
                 self._note(repr(error))
             attempt = 0 if self._answered else attempt + 1
             await asyncio.sleep(BACKOFF.delay(attempt, random.random()))
@@ -185,7 +185,9 @@ class Peer:
     def _subscribed(self, reply: Reply) -> None:
         if isinstance(reply, hiredis.ReplyError):
             fix = "allow its user +psubscribe and allchannels"
-            log.warning("sentinel_only_polled", sentinel=str(self), reason=f"{reply}; {fix}")
+            log.warning(
+                "sentinel subscription refused", sentinel=str(self), reason=f"{reply}; {fix}"
+            )
 
     def _identified(self, reply: Reply) -> None:
         if isinstance(reply, str):  # an error when it is older than 6.2 or the user may not ask
@@ -232,9 +234,9 @@ class Peer:
         self.error = error
         service = self._access.service
         if error:
-            log.warning("sentinel_failed", sentinel=str(self), service=service, reason=error)
+            log.warning("sentinel failed", sentinel=str(self), service=service, reason=error)
         else:
-            log.info("sentinel_recovered", sentinel=str(self), service=service)
+            log.info("sentinel recovered", sentinel=str(self), service=service)
 
 
 def number(text: str | None) -> int | None:

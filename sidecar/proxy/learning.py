@@ -62,7 +62,7 @@ class Learning:
                 break
             except (Refused, Unreachable) as error:
                 if settings.start == "wait":
-                    log.warning("upstream is not there yet", error=str(error))
+                    log.warning("upstream unreachable", error=str(error))
                     break
                 if isinstance(error, Refused) or time.monotonic() >= deadline:
                     where = self._own.node.dialer.where

@@ -120,7 +120,7 @@ class Listener:
                 return
             except OSError as error:
                 # Out of descriptors: leave the connection in the backlog and try again soon.
-                log.error("cannot accept", listener=str(endpoint), error=str(error))
+                log.error("accept failed", listener=str(endpoint), error=str(error))
                 self._loop.remove_reader(listener.fileno())
                 self._loop.call_later(0.1, self._accept_again, listener, endpoint)
                 return

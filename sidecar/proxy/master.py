@@ -112,13 +112,13 @@ class MasterFollower:
         match command:
             case HoldWrites():
                 self._interrupted()
-                log.info("holding writes", phase=self.machine.phase.value)
+                log.info("writes held", phase=self.machine.phase.value)
                 self._plane.hold_writes()
             case ReleaseWrites():
                 stop_task(self._watching)
                 self._plane.release_writes()
                 self._served()
-                log.info("writes go on", phase=self.machine.phase.value)
+                log.info("writes released", phase=self.machine.phase.value)
             case Verify(address, eager):
                 stop_task(self._verifying)
                 self._verifying = self._tasks.spawn(self._probe.verify(address, eager))
@@ -141,7 +141,7 @@ class MasterFollower:
     def _switch(self, address: Address) -> None:
         dialer, target = self._node.dialer, self._target_for(address)
         first = dialer.target is None
-        log.info("master", address=str(target), before=dialer.where)
+        log.info("master followed", address=str(target), before=dialer.where)
         if not first:
             self.switches += 1
             self.last_switch = time.time()
@@ -202,7 +202,7 @@ class MasterFollower:
             self._down_at = None
             self._interruptions.ended(time.time())
             where = self._node.dialer.where
-            log.info("serving", master=where, interrupted=round(self.last_pause, 3))
+            log.info("interruption ended", master=where, interrupted=round(self.last_pause, 3))
 
     def _trace(self, began: float) -> None:
         switched = self.switches != self._traced_switches

@@ -91,7 +91,7 @@ class RoleProbe:
                     why = f"upstream {target} says {error}" if isinstance(error, Refused) else error
                     self._observer.unanswered(str(why))
                     if not complained:
-                        log.warning("master cannot be verified", error=str(why))
+                        log.warning("master verification failed", error=str(why))
                         complained = True
                 await asyncio.sleep(EAGER if eager else PATIENT)
         finally:

@@ -126,7 +126,7 @@ class SpanRecorder:
         except Exception as error:
             self._broken = True
             self._traces.allow(0)
-            log.error("tracing has failed, and is off now", error=repr(error), exc_info=error)
+            log.error("tracing failed", error=repr(error), exc_info=error)
 
     def _take(self) -> None:
         # Read together, the two clocks are only microseconds apart.
@@ -222,7 +222,7 @@ class SpanRecorder:
 def _tell_slow(record: Record, trace: Trace, key: str) -> None:
     further = {"key": key, "error": record.error}
     log.warning(
-        "slow command",
+        "command slow",
         command=record.command,
         ms=(record.end - record.start) / 1000,
         client=record.client,

@@ -86,7 +86,7 @@ def configure(
 def tick(now: float | None = None) -> None:
     """Tell of what was left out and has not come again. To be called every second or so."""
     for event, count in _setup.repeats.due(time.monotonic() if now is None else now):
-        _log.warning("lines left out", of=event, suppressed=count)
+        _log.warning("log lines suppressed", of=event, suppressed=count)
 
 
 def lines() -> Lines:

@@ -189,7 +189,7 @@ class _Quiet(logging.Handler):
             return
         self._said = now
         unsaid, self._unsaid = self._unsaid, 0
-        log.warning("spans are not being sent", reason=record.getMessage()[:300], unsaid=unsaid)
+        log.warning("span export failed", reason=record.getMessage()[:300], unsaid=unsaid)
 
     def remove(self) -> None:
         """Leave the libraries' lines to whom they would go otherwise."""

@@ -183,15 +183,15 @@ def test_certs_dev(tmp_path: Path) -> None:
 
 def test_run_serves_and_stops_in_order(start: Start) -> None:
     running = start(*ANY)
-    listening = running.event("listening")
+    listening = running.event("sidecar started")
     assert exchange(listening["urls"][0], b"PING\r\n") == b"+PONG\r\n"
     assert get(listening["admin"] + "/readyz?verbose").endswith("ok\n")
     assert "sidecar_build_info" in get(listening["admin"] + "/metrics")
     embedded = listening["upstream"].removeprefix("embedded server at ")
     assert exchange(embedded, b"PING\r\n") == b"+PONG\r\n"
     running.process.send_signal(signal.SIGTERM)
-    assert running.event("stopping")["signal"] == "SIGTERM"
-    running.event("stopped")
+    assert running.event("sidecar stopping")["signal"] == "SIGTERM"
+    running.event("sidecar stopped")
     assert running.process.wait(WAIT) == 0
     for url in (listening["urls"][0], listening["admin"], embedded):
         with pytest.raises(ConnectionRefusedError):
@@ -200,15 +200,15 @@ def test_run_serves_and_stops_in_order(start: Start) -> None:
 
 def test_a_second_signal_ends_at_once(start: Start) -> None:
     running = start(*ANY, "--set", "drain.timeout=1h")
-    listening = running.event("listening")
+    listening = running.event("sidecar started")
     parts = urlsplit(listening["urls"][0])
     with socket.create_connection((parts.hostname or "", parts.port or 0)) as waiting:
         waiting.sendall(b"PING\r\nBLPOP nothing 0\r\n")
         assert waiting.recv(7) == b"+PONG\r\n"
         running.process.send_signal(signal.SIGTERM)
-        running.event("stopping")
+        running.event("sidecar stopping")
         running.process.send_signal(signal.SIGTERM)
-        running.event("ending at once")
+        running.event("sidecar stopping at once")
         assert running.process.wait(WAIT) == 128 + signal.SIGTERM
 
 
@@ -240,7 +240,7 @@ def test_a_broken_embedded_server_is_one_line() -> None:
 
 def test_losing_the_embedded_server_ends_the_sidecar(start: Start) -> None:
     running = start(*ANY)
-    listening = running.event("listening")
+    listening = running.event("sidecar started")
     embedded = listening["upstream"].removeprefix("embedded server at ")
     assert exchange(embedded, b"SHUTDOWN NOSAVE\r\n") == b""
     assert running.process.wait(WAIT) == 1

@@ -54,7 +54,7 @@ def sidecar(proxy: FaultProxy) -> Iterator[Sidecar]:
 
 
 def _opened(sidecar: Sidecar) -> bool:
-    return bool(news(sidecar, "circuit breaker open"))
+    return bool(news(sidecar, "circuit breaker opened"))
 
 
 def _refused(sidecar: Sidecar, *command: str) -> bytes:
@@ -79,7 +79,7 @@ def _recovers(sidecar: Sidecar) -> None:
         wait_until(lambda: client.cmd("GET", "k") == served, "service again", DEADLINE)
         nothing = b"*-1\r\n"
         wait_until(lambda: client.cmd("BLPOP", "q", "0.01") == nothing, "links again", DEADLINE)
-    assert len(news(sidecar, "circuit breaker open")) == 1
+    assert len(news(sidecar, "circuit breaker opened")) == 1
     assert len(news(sidecar, "circuit breaker closed")) == 1
 
 
@@ -94,7 +94,7 @@ def test_an_upstream_that_is_gone(sidecar: Sidecar, proxy: FaultProxy) -> None:
     wait_until(lambda: _opened(sidecar), "the breaker opens")
     for command in (("GET", "k"), ("INCR", "n"), ("BLPOP", "q", "1"), ("AUTH", "x")):
         assert b" 127.0.0.1:%d: " % proxy.port in _refused(sidecar, *command)
-    (entry,) = news(sidecar, "circuit breaker open")
+    (entry,) = news(sidecar, "circuit breaker opened")
     assert (entry["level"], entry["upstream"]) == ("warning", f"127.0.0.1:{proxy.port}")
     proxy.heal()
     _recovers(sidecar)
@@ -247,8 +247,8 @@ def test_it_stays_open_while_nothing_has_changed(sidecar: Sidecar, proxy: FaultP
     begun = time.monotonic()
     while time.monotonic() - begun < 1.5:
         _refused(sidecar, "GET", "k")
-    assert len(news(sidecar, "circuit breaker open")) == 1
-    assert len(news(sidecar, "upstream is down")) == 1
+    assert len(news(sidecar, "circuit breaker opened")) == 1
+    assert len(news(sidecar, "upstream down")) == 1
     assert not news(sidecar, "circuit breaker closed")
     proxy.heal()
     _recovers(sidecar)
@@ -284,7 +284,7 @@ def test_it_can_be_turned_off(proxy: FaultProxy) -> None:
         assert client.cmd("SET", "k", "v") == b"+OK\r\n"
         proxy.to_client.blackhole = True
         proxy.cut()
-        wait_until(lambda: news(sidecar, "upstream is down"), "it is given up", DEADLINE)
+        wait_until(lambda: news(sidecar, "upstream down"), "it is given up", DEADLINE)
         before = proxy.accepted
         wait_until(lambda: proxy.accepted > before + 3, "it is tried", DEADLINE)
         reply = client.cmd("GET", "k")

@@ -82,7 +82,7 @@ def test_a_planned_failover(cluster: Cluster, switch_on: str) -> None:
     with Sidecar(cluster.url, settings={"failover.switch_on": switch_on}) as sidecar:
         _switch(cluster, sidecar, _sentinel_failover)
         assert followed(sidecar)[-1] == cluster.current_master()
-        gone = datetime.fromisoformat(news(sidecar, "master")[-1]["time"]).timestamp()
+        gone = datetime.fromisoformat(news(sidecar, "master followed")[-1]["time"]).timestamp()
         announced = _announced(cluster, cluster.current_master())
         if switch_on == "announcement":
             assert gone >= announced
@@ -152,7 +152,7 @@ def test_a_crash(cluster: Cluster, switch_on: str) -> None:
         assert load.errors.keys() <= {"UNCERTAIN"}
         assert all(told.errors.total() <= 1 for told in load.told)
         assert not any(told.errors for told in load.reads)
-        assert not news(sidecar, "circuit breaker open")
+        assert not news(sidecar, "circuit breaker opened")
         wrong = load.judge(master)
         assert wrong.keys() <= {"lost"}  # replication is asynchronous: see min_replicas_ack
         assert wrong["lost"] <= load.acknowledged // 20

@@ -108,7 +108,7 @@ def test_a_start_before_the_sentinels(cluster: Cluster) -> None:
         sentinel.kill()
     settings = SENTINELS | {"upstream.start": "wait", "failover.hold": 0.3}
     with Sidecar(cluster.url, settings=settings, ready=False) as sidecar:
-        wait_until(lambda: news(sidecar, "listening"), "it listens", DEADLINE)
+        wait_until(lambda: news(sidecar, "sidecar started"), "it listens", DEADLINE)
         with Wire(sidecar.port) as client:
             reply = client.cmd("SET", "k", 1)
             assert reply.startswith(b"-UNAVAILABLE no master is known yet")

@@ -65,7 +65,7 @@ def _others(cluster: Cluster) -> list[Node]:
 
 def _held(sidecar: Sidecar) -> None:
     """Wait until writes are held; the first time was at the start, before there was a master."""
-    wait_until(lambda: news(sidecar, "holding writes")[1:], "writes are held")
+    wait_until(lambda: news(sidecar, "writes held")[1:], "writes are held")
 
 
 # failover.hold
@@ -218,11 +218,11 @@ def test_all_sentinels_down(cluster: Cluster) -> None:
         load.until_served()
         for sentinel in cluster.sentinels:
             sentinel.kill()
-        wait_until(lambda: len(news(sidecar, "sentinel_failed")) == 3, "it is noticed")
+        wait_until(lambda: len(news(sidecar, "sentinel failed")) == 3, "it is noticed")
         load.until_served(100)
         for sentinel in cluster.sentinels:
             sentinel.start()
-        wait_until(lambda: len(news(sidecar, "sentinel_recovered")) == 3, "they are back")
+        wait_until(lambda: len(news(sidecar, "sentinel recovered")) == 3, "they are back")
         settled(cluster)
         cluster.failover()
         wait_until(lambda: len(followed(sidecar)) > 1, "the switch", DEADLINE)
@@ -360,7 +360,7 @@ def test_a_replica_is_never_used(cluster: Cluster) -> None:
         with Sidecar(liar.url) as sidecar, Load(sidecar.port) as load:
             load.until_served()
             liar.epoch += 1
-            wait_until(lambda: len(news(sidecar, "holding writes")) > 2, "it is believed at first")
+            wait_until(lambda: len(news(sidecar, "writes held")) > 2, "it is believed at first")
             load.until_served(50)
             load.stop()
             assert not load.errors

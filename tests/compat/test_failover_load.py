@@ -230,7 +230,7 @@ def news(sidecar: Sidecar, event: str, before: int = 0) -> list[dict[str, Any]]:
 
 def followed(sidecar: Sidecar) -> list[int]:
     """The ports of the masters it has gone to, in order."""
-    return [int(entry["address"].rpartition(":")[2]) for entry in news(sidecar, "master")]
+    return [int(entry["address"].rpartition(":")[2]) for entry in news(sidecar, "master followed")]
 
 
 def settled(cluster: Cluster) -> int:

@@ -190,7 +190,7 @@ class Scene(Closing):
         self.redis, self.pubsub = client, client.pubsub()
         self._before()
         with undecided(cluster):
-            wait_until(lambda: news(self.sidecar, "holding writes")[1:], "writes are held")
+            wait_until(lambda: news(self.sidecar, "writes held")[1:], "writes are held")
             self._during()
         _switched(self.sidecar)
 

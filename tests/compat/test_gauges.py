@@ -48,7 +48,7 @@ def test_certificates(plain_server: Server, tmp_path: Path) -> None:
         assert "sidecar_tls_certificate_expiry_timestamp_seconds:upstream" not in metrics(sidecar)
         live.write_bytes(other.cert.read_bytes())  # without its key
         os.kill(sidecar.pid, signal.SIGHUP)
-        wait_until(lambda: "certificates were not reloaded" in sidecar.log(), "refused")
+        wait_until(lambda: "certificate reload failed" in sidecar.log(), "refused")
         assert metrics(sidecar)[name] == shown.timestamp()
         key.write_bytes(other.key.read_bytes())
         os.kill(sidecar.pid, signal.SIGHUP)

@@ -510,7 +510,7 @@ def test_servers_that_are_too_old() -> None:
     with BINARIES["valkey"]() as server, ThreadedWires(server.port) as wires:
         wires.wires.rewrite = as_redis_6
         with Cached(server, upstream=wires.url) as cached:
-            wait_until(lambda: "near cache off" in cached.sidecar.log(), "a line in the log")
+            wait_until(lambda: "near cache disabled" in cached.sidecar.log(), "a line in the log")
             cached.near.cmd("SET", "k", "old")
             assert [cached.seen(cached.near, "GET", "k") for _ in range(5)] == [(OLD, 1)] * 5
             assert cached.tracked() == []

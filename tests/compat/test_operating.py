@@ -195,12 +195,12 @@ def test_new_certificates(plain_server: Server, tmp_path: Path) -> None:
             assert after.cmd("GET", "k") == before.cmd("GET", "k") == b"$1\r\nv\r\n"
             for broken in (b"no certificate", first.cert.read_bytes()):
                 live.cert.write_bytes(broken)  # the second does not fit the key
-                reload("certificates were not reloaded")
+                reload("certificate reload failed")
                 with Wire(sidecar.port, tls=context) as later:
                     assert _shown(later) == new
                     assert later.cmd("GET", "k") == b"$1\r\nv\r\n"
             live.cert.unlink()
-            reload("certificates were not reloaded")
+            reload("certificate reload failed")
             assert after.cmd("PING") == before.cmd("PING") == b"+PONG\r\n"
 
 
@@ -258,7 +258,7 @@ def _during_a_long_script(pair: Pair, direct: Wire) -> None:
         pair.sidecar.mark()
         runner.send(pack("EVAL", BUSY_LOOP, 0) + pack("GET", "k0"))
         wait_until(lambda: direct.cmd("PING").startswith(b"-BUSY "), "the script runs")
-        wait_until(lambda: "led clients past a link" in pair.sidecar.news(), "diverted", 2)
+        wait_until(lambda: "held-up link replaced" in pair.sidecar.news(), "diverted", 2)
         expected = direct.cmd("PING")
         reply, took = _reply_in(early, "PING")
         assert (reply, took < 1) == (expected, True)

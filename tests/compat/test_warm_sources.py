@@ -171,8 +171,8 @@ def test_the_deadline(plain_server: Server) -> None:
             assert not checks(sidecar)["warm"]
             wait_ready(sidecar)
             assert 1.0 < time.monotonic() - begin < 4.0
-            assert '"warmed up"' not in sidecar.log()
-            wait_until(lambda: '"warmed up"' in sidecar.log(), "all of it is loaded", 20)
+            assert '"warm start finished"' not in sidecar.log()
+            wait_until(lambda: '"warm start finished"' in sidecar.log(), "all of it is loaded", 20)
             assert misses(sidecar, port, gets(200)) <= 2
 
 
@@ -182,9 +182,9 @@ def test_the_rate(plain_server: Server) -> None:
     fill(port, names(100))
     settings = {"warm.scan": "k:*", "warm.rate": 50}
     with warm_sidecar(plain_server.url, settings, ready=False) as sidecar:
-        wait_until(lambda: '"warming up"' in sidecar.log(), "it begins")
+        wait_until(lambda: '"warm start began"' in sidecar.log(), "it begins")
         begin = time.monotonic()
-        wait_until(lambda: '"warmed up"' in sidecar.log(), "all of it is loaded", 10)
+        wait_until(lambda: '"warm start finished"' in sidecar.log(), "all of it is loaded", 10)
         assert 1.0 < time.monotonic() - begin < 5
 
 
@@ -196,7 +196,7 @@ def test_a_connection_that_is_lost(plain_server: Server) -> None:
     with FaultProxy(port) as proxy, warm_sidecar(proxy.url, settings, ready=False) as sidecar:
         wait_until(lambda: len(progress(sidecar)) >= 5, "half of it is loaded", 10)
         proxy.cut()
-        wait_until(lambda: '"warmed up"' in sidecar.log(), "all of it is loaded", 15)
+        wait_until(lambda: '"warm start finished"' in sidecar.log(), "all of it is loaded", 15)
         wait_until(lambda: is_ready(sidecar), "it is ready")
         assert misses(sidecar, port, gets(400)) <= 40
 
@@ -235,5 +235,5 @@ def test_a_full_cache_is_not_filled_further(plain_server: Server) -> None:
     before = calls(port, "get")
     settings = {"warm.scan": "k:*", "cache.memory": "1MiB", "warm.concurrency": 8}
     with warm_sidecar(plain_server.url, settings) as sidecar:
-        assert '"warmed up"' in sidecar.log()
+        assert '"warm start finished"' in sidecar.log()
         assert 100 <= calls(port, "get") - before <= 150

@@ -115,7 +115,9 @@ def test_the_guide_step_by_step(deployment: Deployment) -> None:
         assert client.cmd("SET", "k", 1) == b"+OK\r\n"
         assert first.ask("WAIT", 2, 5000) == 2
         assert deployment.sentinels[0].ask("SENTINEL", "FAILOVER", "mymaster") == "OK"
-        wait_until(lambda: sidecar.log().count('"event":"master"') == 2, "the switch", DEADLINE)
+        wait_until(
+            lambda: sidecar.log().count('"event":"master followed"') == 2, "the switch", DEADLINE
+        )
         assert client.cmd("INCR", "k") == b":2\r\n"
         masters = [node for node in deployment.nodes if node.ask("ROLE")[0] == "master"]
         assert any(node.ask("GET", "k") == "2" for node in masters if node is not first)

@@ -174,6 +174,7 @@ def test_repeats_in_the_log() -> None:
     assert logs.suppressed() == 6
 
 
+NOUN_VERB = re.compile(r"(?:TLS|[a-z-]+)(?: [a-z-]+)+")
 _CALL = re.compile(r"\b_?log\.(?:debug|info|warning|error|exception)\(\s*(?:\"([^\"]+)\")?")
 
 
@@ -185,6 +186,7 @@ def test_every_event_has_a_name_that_stays_and_is_documented() -> None:
     for file in (root / "sidecar").rglob("*.py"):
         for name in _CALL.findall(file.read_text()):
             assert name, f"{file}: an event without a literal name"
+            assert NOUN_VERB.fullmatch(name), f"{file}: {name!r} is no noun and verb"
             named.add(name)
     assert len(named) > 20
     assert named <= documented, sorted(named - documented)

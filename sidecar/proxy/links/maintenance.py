@@ -103,7 +103,7 @@ class LinkMaintenance:
         links.retired.append(old)
         self._shared.attach(links, up, connection)
         old.divert_to(up)
-        log.info("led clients past a link that is held up", outstanding=old.outstanding)
+        log.info("held-up link replaced", outstanding=old.outstanding)
 
     def _trim(self, links: NodeLinks, now: float) -> None:
         for up in [up for up in links.retired if not up.outstanding]:

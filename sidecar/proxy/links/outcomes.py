@@ -75,6 +75,6 @@ class Outcomes:
         """Log that the breaker has opened or closed; a probe that failed is no news."""
         after = self.breaker.state
         if after is State.OPEN and before is State.CLOSED:
-            log.warning("circuit breaker open", upstream=self._where())
+            log.warning("circuit breaker opened", upstream=self._where())
         elif after is State.CLOSED and before is not State.CLOSED:
             log.info("circuit breaker closed", upstream=self._where())

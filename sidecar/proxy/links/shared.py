@@ -112,7 +112,7 @@ class SharedLinks:
         identity, dialer = links.identity, links.node.dialer
         if isinstance(error, Refused):
             if links.shared.refuse(error.reply) and identity.clients:
-                log.warning("upstream refused", upstream=dialer.where, error=str(error))
+                log.warning("upstream greeting refused", upstream=dialer.where, error=str(error))
             if identity.own_login:
                 for client in list(identity.clients):
                     client.finish()
@@ -135,7 +135,7 @@ class SharedLinks:
 
     def _give_up(self, links: NodeLinks, why: str) -> None:
         if links.shared.refuse(unavailable(why)):
-            log.error("upstream is down", error=why)
+            log.error("upstream down", error=why)
         self._wake(links)
 
     def attach(self, links: NodeLinks, up: Upstream, connection: ServerConnection) -> None:

@@ -98,7 +98,7 @@ class HotKeyDetector:
         known = (tenant, key) in self._named
         if hot and share >= self.settings.log > 0 and not known:
             self._named.add((tenant, key))
-            log.info("hot key", key=shown(key), db=self._db(tenant), share=round(share, 4))
+            log.info("hot key found", key=shown(key), db=self._db(tenant), share=round(share, 4))
         elif not hot and known:
             self._named.discard((tenant, key))
             log.info("hot key cooled", key=shown(key), db=self._db(tenant))

@@ -169,7 +169,7 @@ class NearCacheKeeper:
                 connection = await self._open(space.login)
             except Refused as error:
                 space.refused = True
-                log.warning("near cache not available", user=space.user, error=str(error))
+                log.warning("near cache tracking refused", user=space.user, error=str(error))
                 await asyncio.sleep(REFUSED_FOR)
             except Unreachable:
                 await asyncio.sleep(dialer.backoff.delay(attempt, random.random()))
@@ -205,7 +205,7 @@ class NearCacheKeeper:
         if not _new_enough(connection.hello):
             self.usable = False
             connection.close()
-            log.warning("near cache off: it needs Redis 7 or later, or Valkey")
+            log.warning("near cache disabled", reason="it needs Redis 7 or later, or Valkey")
             return None
         reply = (await connection.ask(TRACKING))[0]
         if is_error(reply):
@@ -233,7 +233,7 @@ class NearCacheKeeper:
             now = time.monotonic()
             found = self.cache.mismatches
             if found != mismatches:
-                log.error("near cache differed from the server", values=found - mismatches)
+                log.error("near cache check failed", values=found - mismatches)
                 mismatches = found
             for space in list(self.spaces.values()):
                 link = space.link

@@ -163,7 +163,7 @@ class Memory:
             weights = []
         except (SnapshotError, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            log.warning("snapshot ignored", reason=reason)
+            log.warning("warm snapshot ignored", reason=reason)
             weights = []
         self._hot_set.restore(weights, time.monotonic())
         self._restored = True
@@ -189,14 +189,14 @@ class Memory:
             except Refused as error:
                 self.refused(error)
             except (Unreachable, TimeoutError) as error:
-                log.debug("hot set not shared", reason=str(error))
+                log.debug("warm fleet exchange failed", reason=str(error))
 
     def refused(self, error: Refused) -> None:
         """The server refuses the fleet's key: stop using it."""
         if self.fleet is None:
             return  # a second refusal of requests under way at the same time
         self.fleet = None
-        log.warning("warm.fleet turned off: the server refuses it", reason=str(error))
+        log.warning("warm fleet disabled", reason=str(error))
 
     async def _in_use(self) -> list[Entry]:
         """What the near cache holds, the most used first. Yields to the loop in between."""
@@ -231,7 +231,7 @@ class Memory:
             await asyncio.to_thread(lambda: file.write(encode(weights)))
         except OSError as error:
             if not self._failed:
-                log.error("snapshot not saved", reason=error.strerror or str(error))
+                log.error("warm snapshot save failed", reason=error.strerror or str(error))
             self._failed = True
         else:
             self._failed = False

@@ -75,16 +75,14 @@ class Sources:
                 self.memory.refused(error)
                 return []
             reason = "it took too long" if isinstance(error, TimeoutError) else str(error)
-            log.warning("source of warm start ignored", source=name, reason=reason)
+            log.warning("warm start source ignored", source=name, reason=reason)
             return []
 
     async def _named(self) -> list[Entry]:
         text = await asyncio.to_thread(self._key_file)
         found = parse_key_file(text, self._cacheable)
         if found.wrong:
-            log.warning(
-                "lines of warm.key_file ignored", first=found.wrong[0], all=len(found.wrong)
-            )
+            log.warning("warm start lines ignored", first=found.wrong[0], all=len(found.wrong))
         return await self._typed(found.wants[: self.settings.keys])
 
     def _key_file(self) -> bytes:

@@ -140,7 +140,7 @@ class Warmup:
                 self._later.setdefault(entry.place, []).append(entry)
         for key in [key for key in self._later if key in self._near.spaces]:
             self._on_space(key)
-        log.info("warming up", keys=len(own), **self._counts)
+        log.info("warm start began", keys=len(own), **self._counts)
         await self._warm(machine, own, self._progress)
 
     async def _until_up(self) -> None:
@@ -255,8 +255,11 @@ class Warmup:
             self._record_work("warm up", began, counts)
             seconds = round(machine.duration(time.monotonic()), 3)
             log.info(
-                "warmed up", loaded=machine.loaded, failed=total - machine.loaded, seconds=seconds
+                "warm start finished",
+                loaded=machine.loaded,
+                failed=total - machine.loaded,
+                seconds=seconds,
             )
         elif self.show is None and 10 * done // max(total, 1) > self._told:
             self._told = 10 * done // total
-            log.info("warming up", done=done, of=total)
+            log.info("warm start progressed", done=done, of=total)
