@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,11 @@ def _certificates(path: str) -> list[Certificate]:
 
 # Handshakes
 
+# Signing and checking signatures takes a millisecond or so: a thousand clients that come back at
+# once would hold the loop, and with it all other clients, for a second. OpenSSL calculates without
+# the interpreter's lock. One thread, so that the loop always gets its share of the processor.
+_calculating = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tls")
+
 
 class Resumption:
     """The latest TLS session with one server: later connections resume it."""
@@ -153,6 +159,8 @@ async def handshake(
     """
     loop = asyncio.get_running_loop()
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    if server_side:
+        incoming.write(await _receive(loop, sock))  # a client speaks first
     layer = context.wrap_bio(
         incoming,
         outgoing,
@@ -162,20 +170,31 @@ async def handshake(
     )
     while True:
         try:
-            layer.do_handshake()
-        except ssl.SSLWantReadError:
-            await _send(loop, sock, outgoing)
-            data = await loop.sock_recv(sock, CHUNK)
-            if not data:
-                raise ConnectionResetError("the peer hung up during the TLS handshake") from None
-            incoming.write(data)
+            done = await loop.run_in_executor(_calculating, _advance, layer)
         except ssl.SSLError:
             # The alert tells the peer why.
             await _send(loop, sock, outgoing)
             raise
-        else:
-            await _send(loop, sock, outgoing)
+        await _send(loop, sock, outgoing)
+        if done:
             return layer, incoming, outgoing
+        incoming.write(await _receive(loop, sock))
+
+
+def _advance(layer: ssl.SSLObject) -> bool:
+    """Calculate the next step of a handshake; whether that was the last one."""
+    try:
+        layer.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
+
+
+async def _receive(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bytes:
+    data = await loop.sock_recv(sock, CHUNK)
+    if not data:
+        raise ConnectionResetError("the peer hung up during the TLS handshake")
+    return data
 
 
 async def _send(loop: asyncio.AbstractEventLoop, sock: socket.socket, out: ssl.MemoryBIO) -> None:

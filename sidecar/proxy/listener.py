@@ -26,7 +26,9 @@ log = structlog.get_logger()
 
 TOO_MANY = b"-ERR max number of clients reached\r\n"
 TLS_HANDSHAKE_TIMEOUT = 10.0
+# In one turn of the loop. Beginning a TLS handshake takes a multiple of what a plain client does.
 ACCEPTS_AT_ONCE = 64
+TLS_ACCEPTS_AT_ONCE = 8
 
 Welcome = Callable[[socket.socket, Layer | None, object], None]
 
@@ -113,7 +115,7 @@ class Listener:
 
     def _accept(self, listener: socket.socket, endpoint: Endpoint) -> None:
         """Accept what is waiting. Called by the loop."""
-        for _ in range(ACCEPTS_AT_ONCE):
+        for _ in range(TLS_ACCEPTS_AT_ONCE if endpoint.tls else ACCEPTS_AT_ONCE):
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from tests.harness.certificates import Certificates, make_certificates
+from tests.harness.process import free_port
 from tests.harness.server_stats import clients
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import Wire, pack
@@ -100,3 +106,65 @@ def test_links_are_bounded(small_server: Server) -> None:
         assert len(clients(operator)) <= 13
         with Wire(sidecar.port) as client:
             assert client.cmd("PING") == b"+PONG\r\n"
+
+
+class Neighbour:
+    """A client that does nothing but PING, one after the other, in a thread."""
+
+    def __init__(self, port: int) -> None:
+        self.answered = 0
+        self._over = threading.Event()
+        self._wire = Wire(port, deadline=DEADLINE)
+        self._thread = threading.Thread(target=self._ping)
+        self._thread.start()
+
+    def _ping(self) -> None:
+        with self._wire as wire:
+            while not self._over.is_set():
+                assert wire.cmd("PING") == b"+PONG\r\n"
+                self.answered += 1
+
+    def stop(self) -> None:
+        """End it."""
+        self._over.set()
+        self._thread.join()
+
+
+def _first_words(certificates: Certificates) -> bytes:
+    """What a TLS client sends first. It costs the server a signature, and the client nothing when
+    it is sent again and again."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    layer = certificates.client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        layer.do_handshake()
+    return outgoing.read()
+
+
+def test_a_neighbour_of_many_tls_handshakes(plain_server: Server, tmp_path: Path) -> None:
+    """A thousand begin at once: they are calculated beside the loop, which serves the others.
+
+    While the loop calculated them itself, a neighbour got 10 answers meanwhile; now thousands.
+    """
+    certificates, port = make_certificates(tmp_path), free_port()
+    settings: dict[str, str | int | float] = {
+        "listen.tls.cert_file": str(certificates.server.cert),
+        "listen.tls.key_file": str(certificates.server.key),
+    }
+    words = _first_words(certificates)
+    also = [f"rediss://127.0.0.1:{port}"]
+    with (
+        Sidecar(plain_server.url, settings=settings, also=also) as sidecar,
+        ExitStack() as stack,
+    ):
+        neighbour = Neighbour(sidecar.port)
+        stack.callback(neighbour.stop)
+        crowd = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE))
+            for _ in range(1000)
+        ]
+        before = neighbour.answered
+        for sock in crowd:
+            sock.sendall(words)
+        for sock in crowd:
+            assert sock.recv(1) == b"\x16"  # a handshake record, not an alert
+        assert neighbour.answered - before > 200
