@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def prepared() -> list[list[bytes]]:
     return [line.split() for line in (FOLDER / "keys.txt").read_bytes().splitlines()]
 
 
+@cache
 def right_forms() -> dict[str, list[list[bytes]]]:
     """The arguments of each command (`name` or `name subcommand`), in the right forms."""
     found: dict[str, list[list[bytes]]] = {}

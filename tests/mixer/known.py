@@ -226,6 +226,14 @@ KNOWN: list[Known] = [
         ],
     ),
     Known(
+        "redirect-to-half",
+        "CLIENT TRACKING ON REDIRECT to a client that has sent half a request knows no client.",
+        [
+            Step(1, (b"*2\r\n$4\r\nECHO\r\n",)),
+            Step(0, ((b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id_of(1)),), protocol=3),
+        ],
+    ),
+    Known(
         "redirection-number",
         "CLIENT TRACKINGINFO and GETREDIR tell the server's number of the client that was named.",
         [

@@ -71,7 +71,7 @@ class Arena:
             self.duo.drop(name, agree=False)
         # Through the sidecar, so that its cache is empty as well.
         self.duo.open(-1)
-        outcome = self.duo.step(-1, [[b"FLUSHALL"], [b"SCRIPT", b"FLUSH"], USER])
+        outcome = self.duo.step(-1, [[b"FLUSHALL"], [b"SCRIPT", b"FLUSH"], USER], expect=3)
         assert not outcome.differences, outcome.differences
         self.duo.drop(-1)
 
@@ -122,7 +122,14 @@ class Arena:
             return Outcome()
         if step.what == "resume":
             return duo.resume(name) if peer.paused else Outcome()
-        outcome = duo.step(name, step.commands, blocks=step.blocks, mask=step.mask, late=step.late)
+        outcome = duo.step(
+            name,
+            step.commands,
+            blocks=step.blocks,
+            mask=step.mask,
+            late=step.late,
+            expect=step.expected,
+        )
         for other in list(blocked):
             if other in outcome.frames or duo.direct.peers[other].ended:
                 blocked.discard(other)
