@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 CACHE = "sidecar/core/cache/serve.pyx"
+PAST = "sidecar/core/cache/past.pyx"
+FENCE = "sidecar/core/link/fence.pxd"
 STORE = "sidecar/core/cache/store.pyx"
 FILLS = "sidecar/core/cache/fill.pyx"
 BARS = "sidecar/core/link/barrier.pyx"
@@ -38,7 +40,7 @@ class Bug:
 BUGS = (
     Bug(
         "own commands drop nothing",
-        CACHE,
+        PAST,
         "            r.ghost = 1\n"
         "        else:\n"
         "            k.counts.dropped_here += drop_values(k, r)",
@@ -85,8 +87,8 @@ BUGS = (
     Bug(
         "proved when answered, not when asked",
         TRACKED,
-        "t.cache.spaces[t.space].proved = at",
-        "t.cache.spaces[t.space].proved = t.cache.core.clock",
+        "asked.at, asked.number)\n        if asked.check",
+        "t.cache.core.clock, asked.number)\n        if asked.check",
         load=("tracked delayed, then held",),
         tests="test_a_proof_counts_from_when_it_was_asked_for",
     ),
@@ -122,22 +124,50 @@ BUGS = (
         "a lost connection's values stay",
         TRACKED,
         "    cache_drop_space(t.cache, t.space)",
-        "    t.cache.spaces[t.space].proved = 0",
+        "    pass",
         load=("tracked link cut", "CLIENT KILL tracked"),
     ),
     Bug(
         "only the first key of a command",
-        CACHE,
+        PAST,
         "    for i in range(count):\n        pass_key",
         "    for i in range(min(count, 1)):\n        pass_key",
         load=SLOW,
     ),
     Bug(
-        "commands that may touch any key bar nothing",
-        CACHE,
-        "    if count < 0 or c.id == k.acl_id:       # who may read what may be about to change",
+        "commands that mean all keys bar nothing",
+        PAST,
+        "    if count == KEYS_ANY or c.id == k.acl_id:",
         "    if c.id == k.acl_id:",
         load=("FLUSHALL", *SLOW),
+    ),
+    Bug(
+        "no fence",
+        FENCE,
+        "        b.fence = b.asked\n",
+        "        pass\n",
+        tests="test_nearcache_news",
+    ),
+    Bug(
+        "a fence lasts until anything is answered",
+        TRACKED,
+        "space_proved(&t.cache.spaces[t.space], asked.at, asked.number)\n        if asked.check",
+        "space_proved(&t.cache.spaces[t.space], asked.at, t.newest)\n        if asked.check",
+        tests="test_nearcache_news",
+    ),
+    Bug(
+        "reads behind a script are answered at once",
+        CACHE,
+        "    if s.telling:\n",
+        "    if False:\n",
+        tests="test_reads_behind_a_script",
+    ),
+    Bug(
+        "scripts tell nothing",
+        PAST,
+        "    if c.flags & COMMAND_TELLS:\n",
+        "    if False:\n",
+        tests="test_a_script_writes_what_it_does_not_name",
     ),
     Bug(
         "a transaction's bars end when it is queued",
@@ -193,8 +223,8 @@ BUGS = (
     ),
     Bug(
         "changed permissions drop nothing",
-        CACHE,
-        " or c.id == k.acl_id:       # who may read what may be about to change",
+        PAST,
+        " or c.id == k.acl_id:   # who may read what may be about to change",
         ":",
         tests="test_permissions_changed",
     ),

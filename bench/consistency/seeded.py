@@ -22,7 +22,7 @@ from bench.consistency.bugs import BUGS, Bug
 from tests.harness.programs import ROOT
 
 TESTS = ("test_nearcache.py", "test_nearcache_access.py", "test_nearcache_limits.py",
-         "test_nearcache_replies.py")  # fmt: skip
+         "test_nearcache_replies.py", "test_nearcache_news.py")  # fmt: skip
 
 
 @dataclass

@@ -51,6 +51,11 @@ cdef enum EntryFlag:
     ENTRY_NEEDS_ACK = 64    # its reply is withheld until replicas have acknowledged it
     ENTRY_SHORT = 128       # too few of them did, in time
 
+cdef enum Tells:            # whether a reply may tell of changes to keys that are not named: fence.pyx
+    TELLS_NOTHING = 0
+    TELLS_UNLESS_NULL = 1
+    TELLS_ALWAYS = 2
+
 cdef enum:
     # Sets of keys, by hash, for which it is known whether a command is under way (see barrier.pyx).
     BUCKETS_OF_KEYS = 16384
@@ -70,6 +75,7 @@ cdef struct Entry:
     uint8_t opaque          # its error replies may say anything
     uint8_t local           # its reply is ready and lies in Link.local: it only waits its turn
     uint8_t loose           # its keys are not barrier_buckets, but counted in Barriers.loose[loose - 1]
+    uint8_t tells           # Tells
     uint8_t trace           # number of its record, plus one (see trace_records.pyx); 0: none
 
 # What is under way past the near cache, by sets of keys (see barrier.pyx).
@@ -85,6 +91,9 @@ cdef struct Barriers:
     uint32_t begun_all
     uint32_t loose[2]       # commands under way that barrier nothing: of even epochs, of odd ones
     uint32_t epoch          # the present one; loose commands of it and the one before may be there
+    uint64_t asked          # requests ever queued on tracked links (see fence.pyx)
+    uint64_t fence          # of those, how many were when something last told of changes
+    bint raised             # something has, since the cache last looked
 
 cdef struct Core:
     Limits limits
@@ -136,8 +145,13 @@ cdef struct Session:
     uint16_t tenant         # number of its (user, database)
     bint fresh              # it has asked not to be answered from the near cache
     bint bypass             # its next command goes past the near cache
-    void* value             # the Value being filled that it waits for
+    void* value             # what it waits for: a Value being filled, or a Space being proved
     Session* next_waiting
+    uint64_t fence          # Barriers.fence when it last sent something
+    uint64_t proof          # proving: it waits for an answer to a request after this one
+    uint32_t telling        # of its replies due, those that may tell of changes
+    bint proving            # `value` is a Space
+    bint proved             # the proof has come that its next command waited for
     bint dirty
     bint authenticated      # False: the server's limits before authentication hold
     bint in_multi
@@ -193,6 +207,7 @@ cdef struct Link:
     Buffer deferred         # buckets of a transaction that is not over
     bint unsealed           # with acks: writes have been queued since the last WAIT
     bint tracing            # a command with a record has been queued since all was sent
+    bint piece_tells        # of a MULTI ... EXEC piece: the reply to its end tells of changes
     uint32_t server         # the shell's number of the server, to tell in records
     size_t came             # of the partial reply at the head: bytes delivered
 

@@ -22,6 +22,7 @@ from sidecar.core.protocol.commands import (
     OPAQUE,
     READ,
     ROUTES,
+    TELLS,
     WRITES,
 )
 from sidecar.policy.audited_commands import audited
@@ -95,6 +96,16 @@ CACHED_EACH = ("mget",)
 SCRIPTS = ("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro")
 
 
+# Their replies tell what others did: an item taken from a queue, the keyspace as a whole, keys that
+# are found by patterns. So does whatever blocks, and every program (SCRIPTS, modules).
+TELLING = (
+    "lpop", "rpop", "lmpop", "lmove", "rpoplpush", "spop", "zpopmin", "zpopmax", "zmpop",
+    "getdel", "xread", "xreadgroup", "xclaim", "xautoclaim",
+    "keys", "scan", "randomkey", "dbsize", "sort", "sort_ro",
+    "cluster", "debug", "migrate",
+)  # fmt: skip
+
+
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
@@ -129,6 +140,12 @@ def effects_of(name: str, flags: Iterable[str]) -> int:
     if name in WRITING or flags & {"write", "may_replicate", "module"}:
         return WRITES | opaque
     return opaque
+
+
+def telling(name: str, flags: Iterable[str]) -> int:
+    """Whether its reply may tell of changes to keys that it does not name."""
+    program = name in SCRIPTS or "module" in flags
+    return TELLS * (program or "blocking" in flags or name in TELLING)
 
 
 def cacheable(name: str, flags: Iterable[str]) -> int:
@@ -169,7 +186,10 @@ def _row(command: Described, arity: int, categories: Iterable[str]) -> Row:
     name, flags = command.name, command.flags
     return (
         ROUTES[route_of(name, flags)],
-        effects_of(name, flags) | cacheable(name, flags) | AUDITED * audited(name),
+        effects_of(name, flags)
+        | cacheable(name, flags)
+        | telling(name, flags)
+        | AUDITED * audited(name),
         family_of(categories),
         max(-32768, min(32767, arity)),
         rule_of(command),

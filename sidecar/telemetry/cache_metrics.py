@@ -28,6 +28,11 @@ CACHE = (
         "reason",
     ),
     _cache.counter(
+        "sidecar_cache_proof_waits_total",
+        "Reads that waited for the proof that all changes are here that a client was told of.",
+        lambda c: c.proof_waits,
+    ),
+    _cache.counter(
         "sidecar_cache_checks_total",
         "Answers from the near cache compared with the server's (cache.check).",
         lambda c: c.checks,

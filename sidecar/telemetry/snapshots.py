@@ -92,6 +92,7 @@ class Cache(Frozen, frozen=True):
     hits: int
     observed_hits: int
     misses: Mapping[str, int]
+    proof_waits: int
     checks: Mapping[str, int]
     fills: int
     stored: int

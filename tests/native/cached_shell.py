@@ -16,7 +16,7 @@ from tests.native.cached_clients import Client, Identity, being_written
 from tests.native.cached_loopback import CachedLoopback, NotAllowed
 from tests.native.model_connection import Connection
 from tests.native.model_replies import Args
-from tests.native.model_server import ModelServer
+from tests.native.model_server import MESSAGE, ModelServer
 from tests.native.oracle import Judge, Terms
 from tests.native.shell import request, table
 
@@ -233,6 +233,9 @@ class CachedShell:
         while at < len(client.got) and (end := reply_end(client.got, at)) is not None:
             reply = bytes(client.got[at:end])
             at = end
+            if reply.startswith(MESSAGE):
+                self.judge.hear(client, reply)
+                continue
             assert client.answered < len(client.due), f"nobody asked for {reply!r}"
             self.judge.answer(client, reply, now=client.idle, under_way=under_way)
         del client.got[:at]

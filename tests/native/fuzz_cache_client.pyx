@@ -9,7 +9,8 @@ from sidecar.core.memory cimport buffer_append
 from tests.native.fuzz_cache_judge cimport Judge, Peer, expect
 from tests.native.fuzz_cache_server cimport (Ask, KEYS, NO_KEY, OP_ACL, OP_BLPOP, OP_CLIENT, OP_DEL,
     OP_EVAL, OP_EXEC, OP_FLUSHALL, OP_GET, OP_MGET, OP_MSET, OP_MULTI, OP_SET, OP_SET_PX,
-    OP_SUBSCRIBE, OP_UNWATCH, OP_WATCH, Server, USERS, change, invalidate, put_ask)
+    OP_SUBSCRIBE, OP_UNWATCH, OP_WATCH, Server, USERS, change, invalidate,
+    publish, put_ask)
 from tests.native.fuzz_decoders cimport Text, below
 
 
@@ -87,7 +88,7 @@ cdef int more_to_say(Judge* j, Peer* p) except -1:
 
 
 cdef int elsewhere(Server* sv) except -1:
-    """Somebody writes at the server, or it forgets whom it should have told."""
+    """Somebody writes at the server, and may tell of it, or it forgets whom it should have told."""
     cdef uint64_t* r = &sv.chance
     cdef Ask ask
     cdef Text t
@@ -103,4 +104,5 @@ cdef int elsewhere(Server* sv) except -1:
         ask.op = OP_DEL
     elif kind < 8:
         ask.op = OP_SET_PX
-    return change(sv, NULL, &ask, &t)
+    change(sv, NULL, &ask, &t)
+    return publish(sv) if below(r, 2) else 0

@@ -25,7 +25,9 @@ cdef uint32_t places_of(int db, const Ask* ask) noexcept:
     cdef uint32_t found
     if not OP_SET <= ask.op <= OP_ACL:
         return 0
-    if ask.op >= OP_EVAL:
+    if ask.op == OP_EVAL:
+        return 0                # what it does is to be seen once its reply has come
+    if ask.op > OP_EVAL:
         return ALL_PLACES
     found = <uint32_t>1 << (db * KEYS + ask.key)
     if ask.key2 != NO_KEY:
@@ -65,6 +67,10 @@ cdef int check_replies(Judge* j, Peer* p, Peer* peers, int count) except -1:
         if r != FRAME_REPLY and r != FRAME_PUSH:
             raise AssertionError("what a client got is no reply")
         p.framer.first = 0
+        if is_message(buffer_head(&p.got) + begin, at - begin):
+            hear(j, p, buffer_head(&p.got) + begin, at - begin)
+            begin = at
+            continue
         if p.head == p.tail:
             raise AssertionError(f"nobody asked for {buffer_head(&p.got)[begin:at]!r}")
         answer(j, p, buffer_head(&p.got) + begin, at - begin, others)
@@ -72,6 +78,19 @@ cdef int check_replies(Judge* j, Peer* p, Peer* peers, int count) except -1:
         begin = at
     if begin:
         buffer_drop(&p.got, begin)
+    return 0
+
+
+cdef bint is_message(const char* p, size_t n) noexcept:
+    return n > 15 and memcmp(p, b"*3\r\n$7\r\nmessage", 15) == 0
+
+
+cdef int hear(Judge* j, Peer* p, const char* reply, size_t n) except -1:
+    """A message has come: the client knows of the event that it names."""
+    cdef uint32_t number = number_in(reply, n)
+    if number == 0 or number >= j.server.count:
+        raise AssertionError("a message of nothing")
+    tell(j, p, &j.server.events[number])
     return 0
 
 
@@ -196,16 +215,17 @@ cdef size_t is_told(Server* sv, const Peer* p, const Ask* ask, const Event* e, c
 
 
 cdef void tell(Judge* j, Peer* p, const Event* e) noexcept:
-    """This client knows of the event now. Who has a link for good counts as somebody elsewhere."""
+    """This client knows of the event now. What a script did is the event after its own."""
     cdef uint32_t number = <uint32_t>(e - j.server.events)
     cdef int first = e.place if e.place >= 0 else 0
     cdef int last = e.place + 1 if e.place >= 0 else PLACES
     cdef int place
     j.hits += e.tracked
+    number += e.op == OP_EVAL
     for place in range(first, last):
         if p.told[place] < number:
             p.told[place] = number
-        if not p.pinned and j.told[place] < number:
+        if j.told[place] < number:
             j.told[place] = number
 
 

@@ -95,6 +95,7 @@ cdef struct Wire:
     uint64_t sent           # by the server, ever
     uint64_t arrived
     bint in_multi
+    bint subscribed
     int queued
     Ask queue[QUEUE_MAX]
     Push pushes[PUSHES_MAX]
@@ -121,6 +122,7 @@ cdef void parted(Server* sv, int w, bint executed, const Limits* limits) except 
 cdef int serve(Server* sv, int w, const Limits* limits, int most) except -1
 cdef uint32_t write_one(Server* sv, int op, int place, int64_t expires, const Wire* wire) except 0
 cdef int invalidate(Server* sv, int key, uint32_t number) except -1
+cdef int publish(Server* sv) except -1
 cdef int change(Server* sv, const Wire* wire, const Ask* ask, Text* t) except -1
 cdef void put_ask(Text* t, const Ask* ask) noexcept
 cdef void render(const Server* sv, const Event* e, int op, int proto, Text* t) noexcept

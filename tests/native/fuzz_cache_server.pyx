@@ -41,7 +41,7 @@ cdef void connected(Server* sv, int w, int user, int db, int proto, bint trackin
     wire.number = sv.connections
     wire.user, wire.db, wire.proto = user, db, proto
     wire.own = True
-    wire.replica = wire.in_multi = wire.aborts = False
+    wire.replica = wire.in_multi = wire.aborts = wire.subscribed = False
     wire.sent = wire.arrived = 0
     wire.queued = 0
     wire.push_head = wire.push_tail = 0
@@ -52,7 +52,7 @@ cdef void parted(Server* sv, int w, bint executed, const Limits* limits) except 
     executed or lost."""
     cdef Wire* wire = &sv.wires[w]
     cdef int key
-    wire.own = False
+    wire.own = wire.subscribed = False
     if executed and wire.number:
         serve(sv, w, limits, ALL)
     for key in range(KEYS):
@@ -265,6 +265,7 @@ cdef int answer(Server* sv, int w, const Ask* ask, Text* t) except -1:
     elif ask.op == OP_PTTL:
         answer_ttl(sv, w, ask.key, t)
     elif ask.op == OP_SUBSCRIBE:
+        wire.subscribed = True
         put_text(t, b"*3\r\n$9\r\nsubscribe\r\n$2\r\nID\r\n:1\r\n")
     elif ask.op == OP_WAIT:
         put_text(t, b":1\r\n" if below(&sv.chance, 6) else b":0\r\n")
@@ -351,7 +352,8 @@ cdef int change(Server* sv, const Wire* wire, const Ask* ask, Text* t) except -1
         e.write = True
         number = <uint32_t>(e - sv.events)
     if ask.op == OP_EVAL:
-        write_one(sv, OP_SET, db * KEYS + ask.arg, EVER, wire)
+        sv.events[number].own = False       # nobody has declared what it does
+        sv.events[write_one(sv, OP_SET, db * KEYS + ask.arg, EVER, wire)].own = False
     elif ask.op == OP_ACL:
         sv.denied[ask.arg] = not sv.denied[ask.arg]
     elif ask.op == OP_FLUSHALL:
@@ -365,6 +367,20 @@ cdef int change(Server* sv, const Wire* wire, const Ask* ask, Text* t) except -1
         if wire != NULL and ask.op == OP_MSET and ask.key2 != ask.key:
             write_one(sv, ask.op, db * KEYS + ask.key2, EVER, wire)
     put(t, line, snprintf(line, 32, b":%u\r\n", FIRST + number))
+    return 0
+
+
+cdef int publish(Server* sv) except -1:
+    """Tell all subscribers of the newest event."""
+    cdef char line[32]
+    cdef Text t
+    cdef int w
+    t.n = 0
+    put_text(&t, b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n")
+    put(&t, line, snprintf(line, 32, b":%u\r\n", FIRST + sv.count - 1))
+    for w in range(CONNECTIONS_MAX):
+        if sv.wires[w].subscribed:
+            say(&sv.wires[w], &t)
     return 0
 
 

@@ -24,6 +24,10 @@ FIRST = 10**9
 """Numbers of events have ten digits and are found by that in any reply."""
 
 
+MESSAGE = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n"
+"""What a message begins with; the number of the event it is about follows."""
+
+
 class ModelServer:
     """The server: databases, connections, and all that it ever did."""
 
@@ -35,6 +39,7 @@ class ModelServer:
         self.changes: dict[Place, list[Event]] = defaultdict(list)
         self.tracked: dict[bytes, set[Connection]] = defaultdict(set)
         self.connections: set[Connection] = set()
+        self.subscribed: set[Connection] = set()
         self.denied: set[bytes] = set()
         self.no_ttl: set[bytes] = set()
         self.pads: dict[bytes, int] = {}
@@ -52,6 +57,7 @@ class ModelServer:
     def drop(self, connection: Connection) -> None:
         """A connection is over: its other end has gone, and all it has sent is executed."""
         self.connections.discard(connection)
+        self.subscribed.discard(connection)
         for tracking in self.tracked.values():
             tracking.discard(connection)
 
@@ -92,6 +98,7 @@ class ModelServer:
         if name in (b"PING", b"WATCH", b"UNWATCH"):
             return b"+OK\r\n"
         if name == b"SUBSCRIBE":
+            self.subscribed.add(connection)
             return b"*3\r\n$9\r\nsubscribe\r\n" + bulk(args[1]) + b":1\r\n"
         return number(self.write(connection, args).number)
 
@@ -210,6 +217,11 @@ class ModelServer:
             self.invalidate(event.args[1], event.number)
         elif name == b"ACL":
             self.denied ^= {event.args[2]}
+
+    def publish(self) -> None:
+        """Tell all subscribers of the newest event."""
+        for connection in self.subscribed:
+            connection.say(MESSAGE + number(self.events[-1].number))
 
     def invalidate(self, key: bytes, number: int) -> None:
         """Tell the connections that have read the key that it has changed: once."""

@@ -11,8 +11,8 @@ A reply read on a tracked connection is a *hit*, whoever's request it answers. I
     within its deadline, and not old by more than the lease allows.
 
 Any reply must show the key as it was at some moment after the newest one that the sidecar has told
-anybody of when the request was sent, or told this client of before: own writes are read, and nobody
-goes back.
+anybody of when the request was sent, or told this client of before: own writes are read, nobody
+goes back, and what was told by a message or by the reply to a script is seen.
 """
 
 from __future__ import annotations
@@ -143,12 +143,15 @@ class Judge:
         raise Violation(f"{reader.user!r} got {reply!r} to {args!r} for {due}: {trouble}")
 
     def tell(self, reader: Reader, event: Event) -> None:
-        """This client knows now of this event. Clients with a connection of their own for good
-        count as somebody elsewhere."""
+        """This client knows now of this event."""
         for place in event.places or list(self.server.versions):
             reader.told[place] = max(reader.told.get(place, 0), event.number)
-            if not reader.pinned:
-                self.told[place] = max(self.told[place], event.number)
+            self.told[place] = max(self.told[place], event.number)
+
+    def hear(self, reader: Reader, message: bytes) -> None:
+        """A message has come to this client: it knows of what the message names."""
+        number = int(message.rpartition(b":")[2])
+        self.tell(reader, next(e for e in self.server.events if e.number == number))
 
     def fault(self, reader: Reader, due: Due, event: Event, now: bool, under_way: UnderWay) -> str:
         """What is wrong with this event as the answer, if anything is."""
@@ -205,7 +208,10 @@ class Judge:
         for write in reversed(self.server.events):
             if write.number <= event.number:
                 return
-            if not write.read and write.own and (place in write.places or not write.places):
+            undeclared = write.args[0] == b"EVAL" and not write.places
+            if write.read or not write.own or undeclared:
+                continue  # what a script does is to be seen once its reply has come
+            if place in write.places or not write.places:
                 yield write
 
     def life(self, event: Event) -> int:

@@ -22,6 +22,7 @@ from sidecar.core.protocol.commands import (
     OPAQUE,
     READ,
     ROUTES,
+    TELLS,
     WRITES,
 )
 from sidecar.policy import routing
@@ -109,7 +110,7 @@ def test_rows_that_cannot_be_understood() -> None:
     """Short ones are left out, numbers beyond 16 bits are cut down to them or mean nothing."""
     assert rows_from_command([["old", 1, [], 0, 0, 0], []]) == {}
     row = rows_from_command([["m.x", -99999, ["module"], 99999, -99999, 70000, []]])[b"m.x"]
-    assert row == (ROUTES["blocking"], WRITES | OPAQUE, 0, -32768, UNKNOWN)
+    assert row == (ROUTES["blocking"], WRITES | OPAQUE | TELLS, 0, -32768, UNKNOWN)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +162,19 @@ def test_what_is_cacheable_has_one_key_and_only_reads_it(shipped: dict[bytes, Ro
         assert not shipped[name][1] & (CACHEABLE | CACHEABLE_EACH)
     module = [["get", 2, ["readonly", "module"], 1, 1, 1, []]]
     assert not rows_from_command(module)[b"get"][1] & CACHEABLE
+
+
+@pytest.mark.parametrize(
+    ("name", "tells"),
+    [
+        ("eval", True), ("fcall", True), ("eval_ro", True), ("blpop", True), ("xread", True),
+        ("lpop", True), ("wait", True), ("keys", True), ("get", False), ("set", False),
+        ("publish", False), ("multi", False), ("exec", False), ("mget", False), ("ping", False),
+    ],
+)  # fmt: skip
+def test_replies_that_tell_of_other_keys(name: str, tells: bool) -> None:
+    rows = rows_from_data(json.loads(SNAPSHOT.read_text()))
+    assert bool(rows[name.encode()][1] & TELLS) is tells
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from libc.string cimport memchr, memcmp, memcpy
 from sidecar.core.link.barrier cimport bucket_of
 from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE, Command
 from sidecar.core.protocol.keys cimport KeySpan, first_key
+from sidecar.core.cache.proof cimport stop_waiting
 from sidecar.core.link.pending cimport session_mark
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release
 from sidecar.core.records cimport Barrier, Barriers, Session
@@ -143,6 +144,9 @@ cdef void cache_leave(Session* s) noexcept nogil:
     cdef Value* v = <Value*>s.value
     cdef Session** slot
     if v == NULL:
+        return
+    if s.proving:
+        stop_waiting(s)
         return
     slot = &fill_of(v).waiting
     while slot[0] != s:

@@ -1,8 +1,8 @@
-"""The near cache: what is answered from it, and what goes past (see serve.pyx)."""
+"""The near cache: what is answered from it (see serve.pyx)."""
 from libc.stddef cimport size_t
 from sidecar.core.protocol.commands cimport Command, CommandTable
 from sidecar.core.protocol.request cimport Scanner
-from sidecar.core.records cimport Barriers, Core, Entry, Link, Session
+from sidecar.core.records cimport Barriers, Core, Session
 from sidecar.core.cache.store cimport Cache, Value
 
 cdef enum Served:
@@ -11,14 +11,10 @@ cdef enum Served:
     ASK = 2                 # likewise, and the value must be asked for first
     PUT_OFF = 3             # it goes past, and the value is to be asked for soon
     PASS = 4                # not from here
+    UNPROVED = 5            # it is here, and what has been told since is not known to be
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
                      Value** ask, int* count) noexcept nogil
-cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, size_t n,
-                      const Scanner* scan) noexcept nogil
-cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
-                     const Scanner* scan) noexcept nogil
-cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil
 
 cdef class NearCache:
     cdef Cache* cache

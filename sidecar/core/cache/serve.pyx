@@ -14,8 +14,7 @@ and for `staleness` microseconds from the sending of the newest request that the
 answered (`proved`). All invalidations from before that moment have been received then, so a value
 is never older than that: the bound is proved by each answer, and ends by itself without any.
 
-Own commands: see barrier.pyx. Every command that goes past the cache drops its keys' values, and
-while it is under way none is stored.
+Commands that are not answered from here: past.pyx. What a client was told meanwhile: proof.pyx.
 
 Invalidations name keys without their database, so a key's record holds its values in all spaces
 (`sibling`), and dropping a key drops them all. Replies are kept in RESP3's form, as the tracked
@@ -27,15 +26,14 @@ used least goes; each look halves what is known of a value's use, so old fame fa
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
-from sidecar.core.link.barrier cimport barriers_count_loose, barriers_raise, barriers_raise_all
-from sidecar.core.protocol.commands cimport (COMMAND_CACHEABLE_EACH, Command, CommandTable,
-    FORM_MASK, FORM_ONE)
+from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE_EACH, Command, CommandTable
+from sidecar.core.cache.proof cimport is_proved, space_lost, space_used, wait_for_proof
 from sidecar.core.cache.fill cimport (begin_fill, being_written, draw_check, has_time,
     put_off, wait_for)
-from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
+from sidecar.core.protocol.keys cimport KeySpan, first_key
 from sidecar.core.link.pending cimport link_local, session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
-from sidecar.core.records cimport Barriers, Core, ENTRY_IN_MULTI, Entry, Link, Session
+from sidecar.core.records cimport Barriers, Core, Session
 from sidecar.core.protocol.request cimport Scanner
 from sidecar.core.protocol.resp2 cimport put_header
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
@@ -44,7 +42,6 @@ from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Ca
     make_key, now_ms, rule_for, settled, sidecar_hash, unlink_value, value_bytes, value_hash, wanted)
 
 cdef enum:
-    KEYS_MOST = 64
     MANY_MOST = 128         # keys of an MGET that may be served from here
     SLOTS_LEAST = 1024      # chains of the tables, to begin with
 
@@ -93,8 +90,8 @@ cdef inline bint lease_runs(Cache* k, uint16_t space, const char* key, size_t n)
 
 cdef int look(Session* s, Command* c, const char* args, size_t n, const char* key,
               size_t key_size, uint64_t key_hash, Value** found) noexcept nogil:
-    """Find the value that answers: SERVED; FILLING: it is being read; ASK: it may be (`begin`).
-    """
+    """Find the value that answers: SERVED, or UNPROVED; FILLING: it is being read; ASK: it may be
+    (`begin`)."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
     cdef Value* v = NULL
@@ -109,6 +106,8 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
         return PASS if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING
     if v != NULL and fresh(k, v):
         if lease_runs(k, s.space, key, key_size):
+            if not is_proved(k, s):
+                return UNPROVED
             v.used += v.used < 255
             v.served += v.served < 65535
             return SERVED
@@ -173,18 +172,40 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
     it is one.
     """
     cdef Cache* k = <Cache*>s.core.cache
+    cdef size_t at = 0
+    cdef int r
+    if s.bypass:
+        s.bypass = False
+        k.counts.bypassed += 1
+        return PASS
+    if s.telling:
+        k.counts.miss_told += k.mode != CACHE_OBSERVE
+        return PASS
+    if c.flags & COMMAND_CACHEABLE_EACH:
+        r = serve_many(s, c, p, n, at, ask, count) if arguments(p, n, &at) else PASS
+    else:
+        r = serve_one(s, c, p, n, scan, ask, count)
+    s.proved = False
+    if r != UNPROVED:
+        return r
+    if s.outstanding:
+        k.counts.miss_told += 1
+        return PASS
+    k.counts.waited += 1
+    wait_for_proof(s)
+    return FILLING
+
+
+cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
+                   Value** ask, int* count) noexcept nogil:
+    """A read of one key."""
+    cdef Cache* k = <Cache*>s.core.cache
     cdef Value* v = NULL
     cdef KeySpan key
     cdef size_t at = 0
     cdef size_t size = 0
     cdef int r
     cdef const char* reply
-    if s.bypass:
-        s.bypass = False
-        k.counts.bypassed += 1
-        return PASS
-    if c.flags & COMMAND_CACHEABLE_EACH:
-        return serve_many(s, c, p, n, at, ask, count) if arguments(p, n, &at) else PASS
     if not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
         return PASS             # EXISTS and the like, of several keys
     s.core.hash = sidecar_hash(k.seed, key.p, key.n)
@@ -205,6 +226,7 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
         if reply == NULL:
             return PASS
         k.counts.hits += 1
+        space_used(k, &k.spaces[s.space])
         ask[0] = v
         return give(s, c, reply, size)
     if r == FILLING or r == ASK:
@@ -224,6 +246,7 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     cdef size_t head
     cdef int keys = 0
     cdef int cold = 0
+    cdef bint unproved = False
     cdef int r = SERVED
     cdef const char* reply
     if k.mode == CACHE_OBSERVE:
@@ -242,6 +265,8 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
             cold += 1
         elif r == FILLING:
             filling = v
+        elif r == UNPROVED:
+            unproved = True
         elif r == SERVED:
             reply = form(v, s.proto, &size)
             if reply == NULL or buffer_append(&out, reply, size) < 0:
@@ -253,8 +278,11 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     elif filling != NULL:
         wait_for(s, filling)
         r = FILLING
+    elif unproved:
+        r = UNPROVED
     else:
         k.counts.hits += 1
+        space_used(k, &k.spaces[s.space])
         r = give_many(s, c, &out, keys)
     buffer_release(&out)
     return r
@@ -295,78 +323,6 @@ cdef int give_many(Session* s, Command* c, Buffer* values, int count) noexcept n
         r = give(s, c, buffer_head(&out), buffer_size(&out))
     buffer_release(&out)
     return r
-
-
-# What goes past.
-
-cdef void pass_key(Cache* k, Link* l, Entry* e, uint64_t hash, const char* key,
-                   size_t n) noexcept nogil:
-    cdef KeyRecord* r
-    if not knows(k, hash):
-        if e == NULL:
-            return
-        if l.shared and not e.flags & ENTRY_IN_MULTI \
-                and (k.mode != CACHE_RULES or not wanted(k, hash, key, n)):
-            barriers_count_loose(k.core.barriers, e)
-        else:
-            barriers_raise(l, e, hash)
-        return
-    r = find_key(k, hash, key, n)
-    if r != NULL:
-        if r.ghost == 2:
-            r.ghost = 1
-        else:
-            k.counts.dropped_here += drop_values(k, r)
-    if e != NULL:
-        barriers_raise(l, e, hash)
-
-
-cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, size_t n,
-                      const Scanner* scan) noexcept nogil:
-    """A command goes past the cache: drop its keys' values, and barrier them for entry `e` of `l`.
-
-    With `e` NULL there is none: a pinned link, whose replies are not matched. `scan` has just
-    found the request whole.
-    """
-    cdef Cache* k = <Cache*>core.cache
-    cdef KeySpan spans[KEYS_MOST]
-    cdef int count, i
-    if first_key(c, p, scan.name_at, scan.name_len, scan.argc, spans):
-        if not core.hashed:
-            core.hash = sidecar_hash(k.seed, spans[0].p, spans[0].n)
-        pass_key(k, l, e, core.hash, spans[0].p, spans[0].n)
-        return
-    count = find_keys(c, p, n, spans, KEYS_MOST)
-    if count < 0 or c.id == k.acl_id:       # who may read what may be about to change
-        cache_drop_all(k)
-        if e != NULL:
-            barriers_raise_all(l, e)
-        return
-    for i in range(count):
-        pass_key(k, l, e, sidecar_hash(k.seed, spans[i].p, spans[i].n), spans[i].p, spans[i].n)
-
-
-cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil:
-    """The beginning of a large command has just been queued on `l`: p[0:n], its name included."""
-    cdef Cache* k = <Cache*>l.core.cache
-    cdef Entry* e = l.ring + ((l.tail - 1) & l.mask)
-    cdef size_t at = 0
-    cdef size_t size = 0
-    cdef size_t head
-    if c.keys & FORM_MASK == FORM_ONE and arguments(p, n, &at) and at + 24 < n:
-        head = argument(p + at, &size)
-        if at + head + size <= n:
-            cache_drop_key(k, p + at + head, size, False)
-            barriers_raise(l, e, sidecar_hash(k.seed, p + at + head, size))
-            return
-    cache_drop_all(k)
-    barriers_raise_all(l, e)
-
-
-cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,
-                     const Scanner* scan) noexcept nogil:
-    """The command has just been queued on `l`."""
-    cache_touch(l.core, l, l.ring + ((l.tail - 1) & l.mask), c, p, n, scan)
 
 
 # For the shell.
@@ -521,14 +477,14 @@ cdef class NearCache:
         for i in range(1, SPACES):
             if not self.cache.spaces[i].used:
                 self.cache.spaces[i].used = True
-                self.cache.spaces[i].proved = 0
+                self.cache.spaces[i].proved = self.cache.spaces[i].answered = 0
                 self.cache.spaces[i].link = NULL
                 return i
         return 0
 
     def close_space(self, uint16_t space):
         """Nobody uses this space any more."""
-        cache_drop_space(self.cache, space)
+        self.drop_space(space)
         self.cache.spaces[space].used = False
 
     def drop_all(self):
@@ -537,6 +493,7 @@ cdef class NearCache:
 
     def drop_space(self, uint16_t space):
         """Drop every value of a space; nothing is proved of it any more."""
+        space_lost(&self.cache.spaces[space])
         cache_drop_space(self.cache, space)
 
     def drop(self, bytes key):
@@ -561,9 +518,9 @@ cdef class NearCache:
             "hits": n.hits, "observed_hits": n.ghost_hits, "fills": n.fills,
             "stored": n.stored, "evicted": n.evicted, "expired": n.expired,
             "flushed": n.flushed, "invalidated_here": n.dropped_here,
-            "invalidated_pushed": n.dropped_pushed,
+            "invalidated_pushed": n.dropped_pushed, "proof_waits": n.waited,
             "misses": {"cold": n.miss_cold, "lease": n.miss_lease, "barred": n.miss_barred,
-                       "filling": n.miss_filling, "size": n.miss_size, "error": n.miss_error,
+                       "filling": n.miss_filling, "told": n.miss_told, "size": n.miss_size, "error": n.miss_error,
                        "bypassed": n.bypassed},
             "checks": {"same": n.checked - n.mismatched, "different": n.mismatched},
         }

@@ -77,7 +77,11 @@ cdef struct Value:
 cdef struct Space:
     bint used
     uint64_t proved         # all invalidations from before this moment (Core.clock) are here; 0: no
+    uint64_t answered       # and from before this request on its link was queued (Barriers.asked)
     void* link              # the Tracked that reads for it; NULL: none
+    Session* waiting        # for a proof
+    Space* next_awake
+    bint awake              # served from, or waited for, since its last heartbeat for a fence
 
 cdef struct Rule:
     char* prefix
@@ -100,9 +104,11 @@ cdef struct Counts:
     uint64_t miss_lease
     uint64_t miss_barred    # a value read was not stored: something was under way
     uint64_t miss_filling
+    uint64_t miss_told      # news was on its way to the client, or behind it and not proved yet
     uint64_t miss_size
     uint64_t miss_error
     uint64_t bypassed
+    uint64_t waited         # for the proof that all is here that was told of
     uint64_t checked        # values that were here were read again and compared:
     uint64_t mismatched     # they were not what the server has
 
@@ -135,6 +141,7 @@ cdef struct Cache:
     Rule rules[RULES_MAX]
     int rule_count
     Value* put_off
+    Space* awake
     Space spaces[SPACES]
     Counts counts
 

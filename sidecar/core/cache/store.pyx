@@ -193,11 +193,10 @@ cdef void cache_drop_all(Cache* k) noexcept nogil:
 
 
 cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil:
-    """Drop every value of one space; nothing is proved of it any more."""
+    """Drop every value of one space."""
     cdef uint32_t i
     cdef Value* v
     cdef Value* after
-    k.spaces[space].proved = 0
     for i in range(k.slots):
         v = k.values[i]
         while v != NULL:

@@ -15,6 +15,7 @@ cdef struct Check:
 cdef struct Asked:
     Value* value            # NULL: a heartbeat
     uint64_t at             # when it was queued, microseconds of Core.clock
+    uint64_t number         # and as which of all (Barriers.asked)
     Check* check            # or a value that is here and is read again, to compare
 
 cdef enum:
@@ -32,6 +33,7 @@ cdef struct Tracked:
     bint not_allowed
     bint told_ttl           # of the two replies to the oldest piece, the first has come:
     long long ttl           # this was it
+    uint64_t newest         # number of what was queued last
     bint due                # something was queued since the shell last looked
     Framer framer
     Buffer out              # not sent yet

@@ -26,10 +26,11 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.cache.fill cimport cache_compare, cache_filled, cache_may_ask, cache_not_filled
-from sidecar.core.cache.store cimport (Cache, Value, argument, cache_drop_all, cache_drop_key,
+from sidecar.core.cache.proof cimport space_lost, space_proved, space_used
+from sidecar.core.cache.store cimport (Cache, Space, Value, argument, cache_drop_all, cache_drop_key,
     cache_drop_space, fill_of, hash_of, value_bytes)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_head, buffer_release, buffer_size)
-from sidecar.core.records cimport Session
+from sidecar.core.records cimport Barriers, Session
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
 
 cdef enum:
@@ -92,6 +93,8 @@ cdef int put(Tracked* t, Value* v, const char* p, size_t n) noexcept nogil:
     t.ring[t.tail & t.mask].value = v
     t.ring[t.tail & t.mask].check = NULL
     t.ring[t.tail & t.mask].at = t.cache.core.clock
+    t.cache.core.barriers.asked += 1
+    t.ring[t.tail & t.mask].number = t.newest = t.cache.core.barriers.asked
     t.tail += 1
     t.due = t.cache.due = True
     return 0
@@ -156,11 +159,32 @@ cdef void compare(Tracked* t, Asked* asked, const char* p, size_t n) noexcept no
     free(check)
 
 
+cdef void beat_due(Cache* k) noexcept nogil:
+    """Queue the heartbeats that prove what was told of since the last ones (see proof.pyx)."""
+    cdef Barriers* b = k.core.barriers
+    cdef Space* space = k.awake
+    cdef Space* after
+    cdef Tracked* t
+    cdef bint raised = b.raised
+    k.awake = NULL
+    b.raised = False
+    while space != NULL:
+        after = space.next_awake
+        space.awake = False
+        t = <Tracked*>space.link
+        if t != NULL and t.newest > b.fence:
+            space_used(k, space)            # what is on its way will prove it
+        elif t != NULL and (space.waiting != NULL or (raised and t.head == t.tail)):
+            tracked_beat(t)
+        space = after
+
+
 cdef void tracked_ask_due(Cache* k) noexcept nogil:
-    """Read those of the values put off whose time has come."""
+    """Queue what is due: heartbeats, and those of the values put off whose time has come."""
     cdef Value* v = k.put_off
     cdef Value* after
     k.put_off = NULL
+    beat_due(k)
     while v != NULL:
         after = fill_of(v).after
         if cache_may_ask(k, v):
@@ -207,7 +231,7 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
     asked = t.ring + (t.head & t.mask)
     if asked.value == NULL:
         t.head += 1
-        prove(t, asked.at)
+        space_proved(&t.cache.spaces[t.space], asked.at, asked.number)
         if asked.check != NULL:
             compare(t, asked, p, n)
             return 0
@@ -223,7 +247,7 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
         return 0
     t.told_ttl = False
     t.head += 1
-    prove(t, asked.at)
+    space_proved(&t.cache.spaces[t.space], asked.at, asked.number)
     if t.no_ttl:
         cache_not_filled(t.cache, asked.value)
         return NOT_ALLOWED if t.not_allowed and p[0] != c'-' else 0
@@ -246,10 +270,6 @@ cdef long long number(const char* p) noexcept nogil:
         v = v * 10 + (p[0] - 48)
         p += 1
     return -v if negative else v
-
-
-cdef void prove(Tracked* t, uint64_t at) noexcept nogil:
-    t.cache.spaces[t.space].proved = at
 
 
 cdef int take_push(Tracked* t, const char* p, size_t n) noexcept nogil:
@@ -290,4 +310,5 @@ cdef void tracked_end(Tracked* t) noexcept nogil:
     t.told_ttl = t.due = False
     buffer_release(&t.out)
     buffer_release(&t.got)
+    space_lost(&t.cache.spaces[t.space])
     cache_drop_space(t.cache, t.space)

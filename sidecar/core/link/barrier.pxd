@@ -1,7 +1,8 @@
 """Which keys a command is under way for, past the near cache (see barrier.pyx)."""
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from sidecar.core.records cimport BUCKETS_OF_KEYS, Barriers, ENTRY_LAST, Entry, Link
+from sidecar.core.link.fence cimport entry_told
+from sidecar.core.records cimport (BUCKETS_OF_KEYS, Barriers, ENTRY_LAST, Entry, Link)
 
 cdef int barriers_raise(Link* l, Entry* e, uint64_t hash) noexcept nogil
 cdef void barriers_raise_all(Link* l, Entry* e) noexcept nogil
@@ -14,6 +15,8 @@ cdef inline void entry_finished(Link* l, Entry* e) noexcept nogil:
     if e.loose:
         l.core.barriers.loose[e.loose - 1] -= 1
         e.loose = 0
+    if e.tells:
+        entry_told(l, e)
     if e.barriers or (e.flags & ENTRY_LAST and l.deferred.end != l.deferred.start):
         barriers_lower(l, e)
 

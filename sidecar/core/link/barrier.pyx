@@ -23,8 +23,8 @@ Only commands on shared links may be loose: one that blocks on a dedicated link 
 for as long as it blocks.
 
 Keys are told apart by a hash only, in BUCKETS_OF_KEYS buckets: two keys in one bucket barrier each
-other, which costs a reading and is never wrong. A command whose keys are not known, or that may
-touch any, barriers all.
+other, which costs a reading and is never wrong. A command that means all keys (FLUSHALL, SWAPDB) bars all.
+One whose keys cannot be known is not this file's business, but the fence's (fence.pyx).
 
 A command inside MULTI takes effect when EXEC does: what it barrier_buckets stays barrier_buckets until the reply
 to EXEC or DISCARD (`Link.deferred`). The buckets of entries with several barriers lie in
@@ -32,6 +32,7 @@ to EXEC or DISCARD (`Link.deferred`). The buckets of entries with several barrie
 """
 from libc.string cimport memcpy
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from sidecar.core.link.fence cimport entry_took_back
 from sidecar.core.records cimport BARRIERS_ALL, Barrier, Barriers, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_reserve,
     buffer_size, buffer_truncate)
@@ -96,6 +97,7 @@ cdef void drop_newest(Link* l, Entry* e) noexcept nogil:
     cdef uint16_t bucket
     cdef size_t size
     cdef int i
+    entry_took_back(e)
     if e.loose:
         b.loose[e.loose - 1] -= 1
         e.loose = 0

@@ -38,9 +38,11 @@ from libc.string cimport memcmp, memcpy, memset, strlen
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
                                   buffer_reserve, buffer_size)
 from sidecar.core.link.barrier cimport entry_finished
+from sidecar.core.link.fence cimport entry_told, entry_took_back, fence_raise, is_null
 from sidecar.core.protocol.commands cimport COMMAND_OPAQUE, COMMAND_READ, COMMAND_WRITES, Command
 from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_NEEDS_ACK,
-    ENTRY_READ, ENTRY_UNCERTAIN, Core, Entry, Link, Session, is_ready, link_took, link_unjudged)
+    ENTRY_READ, ENTRY_UNCERTAIN, Core, Entry, Link, Session, TELLS_NOTHING,
+    TELLS_UNLESS_NULL, is_ready, link_took, link_unjudged)
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
                                  framer_reset)
 from sidecar.core.protocol.request cimport scanner_reset
@@ -211,6 +213,7 @@ cdef inline void describe(Link* l, Entry* e, Command* c, uint8_t flags) noexcept
     e.local = False
     e.writes = c.flags & COMMAND_READ == 0
     e.opaque = c.flags & COMMAND_OPAQUE != 0
+    e.tells = TELLS_NOTHING
     if c.flags & COMMAND_READ:
         e.flags |= ENTRY_READ
     elif l.core.acks and c.flags & COMMAND_WRITES \
@@ -341,6 +344,11 @@ cdef inline Session* receiver(Link* l) noexcept nogil:
     return l.ring[l.head & l.mask].session if l.head != l.tail else l.client
 
 
+cdef inline bint receiver_may_learn(Link* l) noexcept nogil:
+    """Whether a part of the reply at hand may tell of changes."""
+    return l.head == l.tail or l.ring[l.head & l.mask].tells != TELLS_NOTHING
+
+
 cdef inline bint nothing_due(Link* l, size_t answered) noexcept nogil:
     """Whether no request that has been sent still waits for its reply."""
     return l.head == l.tail or (l.shared and answered >= l.sent)
@@ -384,6 +392,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if r == FRAME_PUSH:
             l.framer.first = 0
             # On a shared link nobody has asked for it; a link's only client may have.
+            if not l.shared:
+                fence_raise(l.core)
             deliver(receiver(l), p + begin, (frame_at if l.shared else i) - begin)
             begin = frame_at = i
             continue
@@ -402,6 +412,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             l.seen = l.head + 1
             return link_demote(l, p + i, n - i)
         link_took(l, e)
+        if e.tells == TELLS_UNLESS_NULL and is_null(p + frame_at, i - frame_at) and not l.partial:
+            entry_took_back(e)
         entry_finished(l, e)
         s = e.session
         answered += e.size
@@ -436,6 +448,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         elif l.framer.first == c'-' and l.core.follows and l.shared and not l.partial:
             result = put_line_by(l, p + frame_at, n - frame_at)
         else:
+            if receiver_may_learn(l):
+                fence_raise(l.core)
             l.came = (l.came if l.partial else 0) + n - frame_at
             l.partial = True
             frame_at = n
@@ -562,6 +576,8 @@ cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
             return
         i += 1
     link_count(l, e, l.beginning, l.begun, n)
+    if e.tells:
+        entry_told(l, e)
     s.outstanding -= 1
     e.session = NULL
     session_say(s, p, n)
@@ -624,6 +640,8 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
                     and memcmp(l.beginning, b"+RESET\r\n", 8) == 0:
                 l.saw_reset = True
             l.begun = 0
+    if begin < n:
+        fence_raise(l.core)
     deliver(s, p + begin, n - begin)
     return 0
 

@@ -13,7 +13,7 @@ from libc.stdint cimport uint32_t
 from sidecar.core.link.barrier cimport barriers_abandon, barriers_raise_all, entry_finished
 from sidecar.core.link.pending cimport answer, answer_ready, grow_ring, session_mark_live, settle_ready
 from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
-    ENTRY_NEEDS_ACK, ENTRY_READ, ENTRY_UNCERTAIN, Entry, Link, Session, is_ready)
+    ENTRY_NEEDS_ACK, ENTRY_READ, ENTRY_UNCERTAIN, Entry, Link, Session, TELLS_NOTHING, is_ready)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head,
     buffer_release)
 from sidecar.core.protocol.reply cimport framer_reset
@@ -154,6 +154,7 @@ cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogi
     copy = l.ring + (l.tail & l.mask)
     copy[0] = e[0]
     copy.barriers = copy.loose = 0
+    e.tells = TELLS_NOTHING             # the copy does
     l.tail += 1
     keep(l, copy)
     if e.barriers or e.loose:

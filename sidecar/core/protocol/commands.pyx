@@ -95,7 +95,7 @@ cdef class CommandTable:
         self.seed = seed
         self.families = list(families)
         self.commands[0].route = ROUTE_ONCE
-        self.commands[0].flags = COMMAND_WRITES | COMMAND_OPAQUE
+        self.commands[0].flags = COMMAND_WRITES | COMMAND_OPAQUE | COMMAND_TELLS
         self.count = 1
 
     def __dealloc__(self):
@@ -198,6 +198,7 @@ CACHEABLE = COMMAND_CACHEABLE
 CACHEABLE_EACH = COMMAND_CACHEABLE_EACH
 OPAQUE = COMMAND_OPAQUE
 AUDITED = COMMAND_AUDITED
+TELLS = COMMAND_TELLS
 
 # What rules for keys are made of.
 FORMS = {

@@ -26,8 +26,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from sidecar.core.link.replica_acks cimport link_seal
 from sidecar.core.observe.audit_notes cimport audit_begin, audit_command, audit_take_back
 from sidecar.core.link.barrier cimport barriers_abandon, barriers_undo
-from sidecar.core.cache.serve cimport (ASK, FILLING, PASS, PUT_OFF, SERVED, cache_pass, cache_pass_part,
-    cache_serve, cache_touch)
+from sidecar.core.cache.past cimport cache_pass, cache_pass_part, cache_touch
+from sidecar.core.cache.serve cimport ASK, FILLING, PASS, PUT_OFF, SERVED, cache_serve
 from sidecar.core.cache.fill cimport cache_check_due
 from sidecar.core.cache.store cimport Cache, Value, fill_of
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
@@ -502,6 +502,9 @@ cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) n
     cdef size_t done
     s.core.stats.client_bytes_in += n
     s.heard = s.core.seconds
+    if s.core.barriers != NULL:
+        s.fence = s.core.barriers.fence
+        s.proved = False
     if s.in_.end == s.in_.start and s.stall == STALL_NONE:
         done = parse(s, table, p, n)
         if done < n and buffer_append(&s.in_, p + done, n - done) < 0:

@@ -494,6 +494,7 @@ cdef class Client(PlaneConnection):
     def use_space(self, uint16_t space, int proto):
         """Answer its reads from this space of the near cache (0: from none), in RESP2 or 3."""
         self.s.space, self.s.proto = space, proto
+        self.s.proved = False
 
     @property
     def fresh(self):

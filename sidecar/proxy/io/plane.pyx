@@ -79,7 +79,8 @@ cdef class Plane(Reactor):
         self.stamp()
 
     cdef int after_events(self) except -1:
-        if self.unflushed or (self.near_cache is not None and self.near_cache.cache.due):
+        if self.unflushed or (self.near_cache is not None
+                              and (self.near_cache.cache.due or self.barriers.raised)):
             self.flush_links()
         return 0
 
@@ -214,7 +215,7 @@ cdef class Plane(Reactor):
         cdef PlaneConnection up
         self.unflushed = []
         self.flush_due = False
-        if self.near_cache is not None and self.near_cache.cache.due:
+        if self.near_cache is not None and (self.near_cache.cache.due or self.barriers.raised):
             self.push_out()
         for up in links:
             up.queued = False

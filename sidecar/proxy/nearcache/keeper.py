@@ -270,6 +270,7 @@ class NearCacheKeeper:
             hits=counts["hits"],
             observed_hits=counts["observed_hits"],
             misses=counts["misses"],
+            proof_waits=counts["proof_waits"],
             checks=counts["checks"],
             fills=counts["fills"],
             stored=counts["stored"],

@@ -220,13 +220,15 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), said=st.one_of(writes(), st.just([(b"FLUSHALL",)])))
     def elsewhere(self, data: st.DataObject, said: list[Args]) -> None:
-        """Somebody else writes."""
+        """Somebody else writes, and may tell of it."""
         outside = self.shell.server.outside
         outside.db = data.draw(st.integers(0, 1))
         for args in said:
             outside.up += request(*args)
         outside.take()
         outside.give()
+        if data.draw(st.booleans()):
+            self.shell.server.publish()
 
     @rule(milliseconds=st.sampled_from((0.5, 3, 60, 150, 450)))
     def tick(self, milliseconds: float) -> None:

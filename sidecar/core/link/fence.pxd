@@ -1,0 +1,18 @@
+"""The fence: what has just been told of changes elsewhere (see fence.pyx)."""
+from sidecar.core.records cimport Barriers, Core, Entry, Link
+
+cdef bint is_null(const char* p, size_t n) noexcept nogil
+cdef void entry_tells(Link* l, Entry* e, bint always) noexcept nogil
+cdef void entry_took_back(Entry* e) noexcept nogil
+
+cdef inline void fence_raise(Core* core) noexcept nogil:
+    """A client is about to be told of something that may be news of any key."""
+    cdef Barriers* b = core.barriers
+    if b != NULL:
+        b.fence = b.asked
+        b.raised = True
+
+cdef inline void entry_told(Link* l, Entry* e) noexcept nogil:
+    """The reply to an entry that tells is about to be given out, or will not be."""
+    fence_raise(l.core)
+    entry_took_back(e)
