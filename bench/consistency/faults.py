@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from bench.consistency.world import Fault, World, blocking
-from tests.harness.checker_wires import OTHERS, TRACKED
+from tests.harness.faults import OTHERS, TRACKED
 
 Act = Callable[[World, random.Random], Awaitable[object]]
 
@@ -18,16 +18,16 @@ LONG = 1.2, 3.0
 
 
 async def _cut_shared(world: World, chance: random.Random) -> None:
-    world.wires.cut(OTHERS)
+    world.network.group(OTHERS).cut()
 
 
 async def _cut_tracked(world: World, chance: random.Random) -> None:
-    world.wires.cut(TRACKED)
+    world.network.group(TRACKED).cut()
 
 
 async def _cut_all(world: World, chance: random.Random) -> None:
-    world.wires.cut(TRACKED)
-    world.wires.cut(OTHERS)
+    world.network.group(TRACKED).cut()
+    world.network.group(OTHERS).cut()
 
 
 async def _kill_tracked(world: World, chance: random.Random) -> None:
@@ -40,51 +40,49 @@ async def _kill_shared(world: World, chance: random.Random) -> None:
 
 def _hold(group: str, share: tuple[float, float], *directions: str) -> Act:
     async def act(world: World, chance: random.Random) -> None:
-        way = world.wires.way(group)
-        way.hold(*directions)
+        connections = world.network.group(group)
+        connections.hold(*directions)
         await asyncio.sleep(chance.uniform(*share))
-        way.open()
+        connections.open()
 
     return act
 
 
 def _delay(group: str, least: float, most: float) -> Act:
     async def act(world: World, chance: random.Random) -> None:
-        way = world.wires.way(group)
-        way.delay = chance.uniform(least, most)
+        connections = world.network.group(group)
+        connections.delay = chance.uniform(least, most)
         await asyncio.sleep(1.0)
-        way.open()
+        connections.open()
 
     return act
 
 
 async def _delay_both(world: World, chance: random.Random) -> None:
     """Requests are slow, and invalidations slower still."""
-    world.wires.way(OTHERS).delay = chance.uniform(0.01, 0.06)
-    world.wires.way(TRACKED).delay = chance.uniform(0.1, 0.3)
+    world.network.group(OTHERS).delay = chance.uniform(0.01, 0.06)
+    world.network.group(TRACKED).delay = chance.uniform(0.1, 0.3)
     await asyncio.sleep(2.0)
-    world.wires.heal()
+    world.network.heal()
 
 
 async def _delay_crossed(world: World, chance: random.Random) -> None:
     """Requests reach the server late, and what is read and invalidated comes back late: a read that
     was under way when a value was asked for is executed after it, and answered before."""
-    shared, tracked = world.wires.way(OTHERS), world.wires.way(TRACKED)
-    shared.only, tracked.only = "to_server", "to_client"
-    shared.delay = chance.uniform(0.02, 0.06)
-    tracked.delay = chance.uniform(0.08, 0.2)
+    world.network.group(OTHERS).to_server.delay = chance.uniform(0.02, 0.06)
+    world.network.group(TRACKED).to_client.delay = chance.uniform(0.08, 0.2)
     await asyncio.sleep(2.0)
-    world.wires.heal()
+    world.network.heal()
 
 
 async def _delay_then_hold(world: World, chance: random.Random) -> None:
     """The newest proof is old when it arrives, and the last."""
-    way = world.wires.way(TRACKED)
-    way.delay = chance.uniform(0.1, 0.3)
+    connections = world.network.group(TRACKED)
+    connections.delay = chance.uniform(0.1, 0.3)
     await asyncio.sleep(0.6)
-    way.hold()
+    connections.hold()
     await asyncio.sleep(1.0)
-    way.open()
+    connections.open()
 
 
 def _wipe(*words: str, sites: Sequence[int] = (0, 1, 2)) -> Act:
@@ -179,4 +177,4 @@ async def storm(world: World, until: float, chance: random.Random, names: Sequen
         await FAULTS[fault.name](world, chance)
         fault.end = time.monotonic_ns()
         await asyncio.sleep(chance.uniform(*PAUSE))
-    world.wires.heal()
+    world.network.heal()

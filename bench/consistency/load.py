@@ -86,7 +86,7 @@ def manners(spec: Spec) -> list[Manner]:
             depth, writes = STYLES[number % len(STYLES)]
             found.append(Manner(site, 2 + number % 2, depth, writes))
         if site and spec.pinned:
-            tracking = ("CLIENT", "tracking", "on")  # small letters: see checker_wires
+            tracking = ("CLIENT", "tracking", "on")  # small letters: see tracking_proxy
             pinned = Manner(site, 3, 3, 0.1, (tracking,), strict=True, counts_as=DIRECT)
             found.append(pinned)
             found.append(Manner(site, 2, 2, 0.1, (("CLIENT", "SETNAME", "fresh:1"),), strict=True))

@@ -1,6 +1,6 @@
 """What the load runs against: a server and two sidecars, or a cluster with Sentinels.
 
-Site 1 reaches the server through `Wires`, where each of its connections can be disturbed by
+Site 1 reaches the server through a fault proxy, where each of its connections can be disturbed by
 itself; site 2 directly, so what is measured there is the sidecar's own doing. Everything is a
 child process; what blocks is done in a thread.
 """
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from bench.consistency.load import FIGURES, Spec
-from tests.harness.checker_wires import Wires
 from tests.harness.errors import GONE
+from tests.harness.faults import FaultProxy, tracking_proxy
 from tests.harness.process import wait_until
 from tests.harness.programs import ROOT
 from tests.harness.sentinels import Cluster, Flavour
@@ -127,10 +127,10 @@ class Fault:
 
 @dataclass
 class World:
-    """The server, its sidecars (the first behind `wires`) and the load."""
+    """The server, its sidecars (the first behind `network`) and the load."""
 
     server: Server
-    wires: Wires
+    network: FaultProxy
     sidecars: list[Sidecar]
     load: LoadProcess
     figures: Figures = field(default_factory=Figures)
@@ -143,19 +143,18 @@ class World:
     ) -> World:
         """Start everything but the load."""
         server = await blocking(SERVERS[kind])
-        wires = Wires(server.port)
-        await wires.start()
+        network = await blocking(tracking_proxy, server.port)
         started: list[Sidecar] = []
         try:
-            for url in (wires.url, server.url)[:sidecars]:
+            for url in (network.url, server.url)[:sidecars]:
                 site = await blocking(lambda url=url: Sidecar(url, settings=settings))
                 started.append(site)
         except BaseException:
-            for process in (*started, server):
-                process.close()
+            for part in (*started, network, server):
+                part.close()
             raise
         ports = [server.port, *(sidecar.port for sidecar in started)]
-        return cls(server, wires, started, LoadProcess(spec(ports)))
+        return cls(server, network, started, LoadProcess(spec(ports)))
 
     async def order(self, *words: str | int) -> None:
         """One command to the server itself."""
@@ -174,7 +173,7 @@ class World:
 
     async def close(self) -> None:
         """End everything."""
-        self.wires.close()
+        await blocking(self.network.close)
         await self.load.close()
         for process in (*self.sidecars, self.server):
             await blocking(process.close)

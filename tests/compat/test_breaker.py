@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.accepting import Accepting
 from tests.harness.certificates import make_certificates
-from tests.harness.faults import FaultProxy
+from tests.harness.faults import FaultProxy, TlsTerminator
 from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar, valkey
-from tests.harness.tls import TlsTerminator
 from tests.harness.wire import Wire, pack
 
 from .test_failover_load import news
@@ -157,48 +154,18 @@ def test_an_upstream_that_breaks_every_connection(sidecar: Sidecar, proxy: Fault
     assert not _opened(sidecar)
 
 
-class CutsAtGet(Accepting):
-    """Passes everything to the server until a GET comes: then it cuts, while `cutting`."""
-
-    def __init__(self, server: Server) -> None:
-        self._behind = server.port
-        self.cutting = True
-        self.cuts = 0
-        super().__init__()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass one connection on."""
-        there, back = await asyncio.open_connection("127.0.0.1", self._behind)
-        replies = asyncio.create_task(self._pass(there, writer))
-        try:
-            while data := await reader.read(65536):
-                if self.cutting and pack("GET", "k") in data:
-                    self.cuts += 1
-                    break
-                back.write(data)
-        finally:
-            replies.cancel()
-            for end in (back, writer):
-                end.transport.abort()
-
-    @staticmethod
-    async def _pass(there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await there.read(65536):
-            writer.write(data)
-
-
 def test_a_server_that_cuts_at_every_request(plain_server: Server) -> None:
     """It is tried again with pauses, not as fast as the machine can; the read waits meanwhile."""
-    with CutsAtGet(plain_server) as cutter:
-        url = f"redis://127.0.0.1:{cutter.port}"
+    with FaultProxy(plain_server.port) as cutter:
+        cutter.to_server.end_before = pack("GET", "k")
         settings = SETTINGS | {"upstream.backoff_max": 1}
-        with Sidecar(url, settings=settings) as sidecar, Wire(sidecar.port) as client:
+        with Sidecar(cutter.url, settings=settings) as sidecar, Wire(sidecar.port) as client:
             assert client.cmd("SET", "k", "v") == b"+OK\r\n"
             begun = time.monotonic()
             client.send(pack("GET", "k"))
             wait_until(lambda: cutter.cuts >= 12, "it is cut again and again", DEADLINE)
             assert time.monotonic() - begun > 0.7
-            cutter.cutting = False
+            cutter.to_server.end_before = b""
             assert client.read_reply() == b"$1\r\nv\r\n"
             assert not _opened(sidecar)
 

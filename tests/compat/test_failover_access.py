@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 
 import pytest
 
 from tests.harness.certificates import Certificates, make_certificates
+from tests.harness.faults import TlsTerminator
 from tests.harness.process import free_port, wait_until
+from tests.harness.proxied import ProxiedEnd
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
-from tests.harness.tls import TlsTerminator
 from tests.harness.wire import Wire
 
 from .test_failover_load import PATIENT, Load, followed, news, repaired, settled
@@ -205,10 +205,10 @@ def test_a_crash_with_tls(encrypted: Cluster, certificates: Certificates) -> Non
 class Resuming(TlsTerminator):
     """Notes of each connection whether it resumed an earlier session."""
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, end: ProxiedEnd) -> None:
         """As ever."""
-        self.resumed.append(bool(writer.get_extra_info("ssl_object").session_reused))
-        await super().serve(reader, writer)
+        self.resumed.append(bool(end.transport.get_extra_info("ssl_object").session_reused))
+        super().accept(end)
 
     def listen(self) -> None:
         """Nothing has come yet."""

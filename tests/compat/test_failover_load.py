@@ -116,7 +116,7 @@ class Load(LoopThread):
             *(self._count(i, told) for i, told in enumerate(self.counts)),
             *(self._read(i % counters, told) for i, told in enumerate(self.reads)),
         ]
-        self._done = [asyncio.run_coroutine_threadsafe(each, self._loop) for each in work]
+        self._done = [asyncio.run_coroutine_threadsafe(each, self.loop) for each in work]
 
     @property
     def told(self) -> list[Told]:

@@ -79,7 +79,7 @@ class Transfers(LoopThread):
         with Wire(port) as wire:
             assert wire.cmd("MSET", "a", TOTAL, "b", 0) == b"+OK\r\n"
         self._clients = [
-            asyncio.run_coroutine_threadsafe(self._work(port, transfer), self._loop)
+            asyncio.run_coroutine_threadsafe(self._work(port, transfer), self.loop)
             for _ in range(4)
         ]
 

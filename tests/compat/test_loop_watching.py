@@ -22,10 +22,10 @@ from sidecar.settings.load import load
 from sidecar.settings.urls import parse_listen
 from tests.harness.accepting import LoopThread
 from tests.harness.certificates import Certificates, make_certificates
+from tests.harness.faults import TlsTerminator
 from tests.harness.pair import Pair, Session, compare, pipeline
 from tests.harness.process import wait_until
 from tests.harness.servers import Server
-from tests.harness.tls import TlsTerminator
 from tests.harness.wire import Wire, pack
 
 from .test_pipelines import INLINE, MIB, SHORT
@@ -35,28 +35,28 @@ class WatchingLoop:
     """A loop as the reactor sees it, which knows what it watches for it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self.reading: set[int] = set()
         self.writing: set[int] = set()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
+        return getattr(self.loop, name)
 
     def add_reader(self, fd: int, callback: Callable[..., Any]) -> None:
         self.reading.add(fd)
-        self._loop.add_reader(fd, callback)
+        self.loop.add_reader(fd, callback)
 
     def remove_reader(self, fd: int) -> None:
         self.reading.remove(fd)
-        self._loop.remove_reader(fd)
+        self.loop.remove_reader(fd)
 
     def add_writer(self, fd: int, callback: Callable[..., Any]) -> None:
         self.writing.add(fd)
-        self._loop.add_writer(fd, callback)
+        self.loop.add_writer(fd, callback)
 
     def remove_writer(self, fd: int) -> None:
         self.writing.remove(fd)
-        self._loop.remove_writer(fd)
+        self.loop.remove_writer(fd)
 
 
 class ProxyInside(LoopThread):
@@ -66,7 +66,7 @@ class ProxyInside(LoopThread):
         super().__init__(uvloop.new_event_loop())
         listen = f"{'rediss' if tls else 'redis'}://127.0.0.1:0"
         loaded = load(None, {"listen.urls": listen, "upstream.url": upstream, **settings})
-        self.watching = WatchingLoop(self._loop)
+        self.watching = WatchingLoop(self.loop)
         self.proxy = proxy_server.Proxy(loaded, loaded.upstream_endpoint)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(proxy_server, "Plane", self._plane)

@@ -1,6 +1,6 @@
 """The near cache's traps, against real servers: one test each.
 
-Tests with `wires` hold back the near cache's own connection, so that what they show does not
+Tests with `network` hold back the near cache's own connection, so that what they show does not
 depend on who is quicker.
 """
 
@@ -13,8 +13,8 @@ import pytest
 
 from tests.harness.admin import metrics
 from tests.harness.cached import MAX_STALENESS, RULES, Cached
-from tests.harness.checker_wires import OTHERS, TRACKED, ThreadedWires
 from tests.harness.farm import BINARIES
+from tests.harness.faults import OTHERS, TRACKED, FaultProxy, tracking_proxy
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server
 from tests.harness.wire import DeadlineError, Wire, pack
@@ -55,36 +55,39 @@ def cached(shared: Cached) -> Iterator[Cached]:
 
 
 @pytest.fixture(scope="module")
-def slow_shared(server: Server) -> Iterator[tuple[Cached, ThreadedWires]]:
+def slow_shared(server: Server) -> Iterator[tuple[Cached, FaultProxy]]:
     """A sidecar whose connections can be held back."""
-    with ThreadedWires(server.port) as wires, Cached(server, LONG, upstream=wires.url) as cached:
-        yield cached, wires
+    with (
+        tracking_proxy(server.port) as network,
+        Cached(server, LONG, upstream=network.url) as cached,
+    ):
+        yield cached, network
 
 
 @pytest.fixture
-def slow(slow_shared: tuple[Cached, ThreadedWires]) -> Iterator[tuple[Cached, ThreadedWires]]:
+def slow(slow_shared: tuple[Cached, FaultProxy]) -> Iterator[tuple[Cached, FaultProxy]]:
     """The same, empty and healed."""
-    cached, wires = slow_shared
+    cached, network = slow_shared
     cached.near.cmd("FLUSHALL")
-    yield cached, wires
-    wires.heal()
+    yield cached, network
+    network.heal()
 
 
-def hidden(cached: Cached, wires: ThreadedWires) -> None:
+def hidden(cached: Cached, network: FaultProxy) -> None:
     """From now on invalidations don't arrive: `k` is cached as `old` before that."""
     assert cached.near.cmd("SET", "k", "old") == b"+OK\r\n"
     assert cached.warm("GET", "k") == OLD
-    wires.hold(TRACKED, "to_client")
+    network.group(TRACKED).hold("to_client")
 
 
-def answer_past(cached: Cached, wires: ThreadedWires, *command: str) -> bytes:
+def answer_past(cached: Cached, network: FaultProxy, *command: str) -> bytes:
     """The answer to a read while the near cache can read nothing itself: given from what it has,
     or only when it can."""
     cached.other.send_command(*command)
     try:
         return cached.other.read_reply(0.3)
     except DeadlineError:
-        wires.heal()
+        network.heal()
         return cached.other.read_reply()
 
 
@@ -119,22 +122,22 @@ WRITES = [
 
 @pytest.mark.parametrize(("line", "then"), WRITES, ids=[line.split()[0] for line, _ in WRITES])
 def test_own_writes_do_not_wait_for_an_invalidation(
-    slow: tuple[Cached, ThreadedWires], line: str, then: bytes | None
+    slow: tuple[Cached, FaultProxy], line: str, then: bytes | None
 ) -> None:
-    cached, wires = slow
+    cached, network = slow
     cached.near.cmd("SET", "j", "new")
     cached.near.cmd("RPUSH", "list", "1")
-    hidden(cached, wires)
+    hidden(cached, network)
     assert cached.near.cmd(*line.split())[:1] in b"+:$"
-    got = answer_past(cached, wires, "GET", "k")
+    got = answer_past(cached, network, "GET", "k")
     assert got == then if then is not None else got.startswith(b"-WRONGTYPE")
 
 
-def test_a_large_write(slow: tuple[Cached, ThreadedWires]) -> None:
-    cached, wires = slow
-    hidden(cached, wires)
+def test_a_large_write(slow: tuple[Cached, FaultProxy]) -> None:
+    cached, network = slow
+    hidden(cached, network)
     assert cached.near.cmd("SET", "k", "N" * 300_000) == b"+OK\r\n"
-    assert answer_past(cached, wires, "GET", "k") == b"$300000\r\n%b\r\n" % (b"N" * 300_000)
+    assert answer_past(cached, network, "GET", "k") == b"$300000\r\n%b\r\n" % (b"N" * 300_000)
 
 
 def test_in_a_pipeline(cached: Cached) -> None:
@@ -153,36 +156,36 @@ def test_in_a_pipeline(cached: Cached) -> None:
 
 
 def test_what_was_read_before_a_write_is_not_stored_after_it(
-    slow: tuple[Cached, ThreadedWires],
+    slow: tuple[Cached, FaultProxy],
 ) -> None:
     """The reading is under way when the write is dispatched, and arrives after its answer."""
-    cached, wires = slow
+    cached, network = slow
     cached.near.cmd("SET", "k", "old")
     cached.warm("GET", "other")
-    wires.hold(TRACKED, "to_client")
+    network.group(TRACKED).hold("to_client")
     cached.other.send_command("GET", "k")  # asks for the value: `old` is on its way
     wait_until(lambda: cached.calls("pttl") and cached.calls("get"), "the value read")
     assert cached.near.cmd("SET", "k", "new") == b"+OK\r\n"
     # Its invalidation is dropped with the connection, the value is not.
-    wires.heal()
+    network.heal()
     assert cached.other.read_reply() == NEW
     assert cached.near.cmd("GET", "k") == NEW
 
 
 def test_what_is_read_while_a_write_is_under_way_is_not_stored(
-    slow: tuple[Cached, ThreadedWires],
+    slow: tuple[Cached, FaultProxy],
 ) -> None:
-    cached, wires = slow
-    hidden(cached, wires)
-    wires.heal()
-    wires.hold(OTHERS, "to_server")
+    cached, network = slow
+    hidden(cached, network)
+    network.heal()
+    network.group(OTHERS).hold("to_server")
     cached.near.send_command("SET", "k", "new")
     reader = cached.open()
     for _ in range(3):
         reader.send_command("GET", "k")
         with pytest.raises(DeadlineError):
             reader.read_reply(0.05)  # it waits its turn on the shared link
-    wires.open(OTHERS)
+    network.group(OTHERS).open()
     assert cached.near.read_reply() == b"+OK\r\n"
     assert reader.read_replies(3) == [NEW] * 3
     assert reader.cmd("GET", "k") == NEW
@@ -194,11 +197,11 @@ def test_a_write_older_than_its_key_is_hot(server: Server) -> None:
     settings = {**LONG, "cache.mode": "hot", "cache.rules": "[]"}
     port = free_port()
     with (
-        ThreadedWires(server.port) as wires,
-        Cached(server, settings, upstream=wires.url, admin=f"127.0.0.1:{port}") as cached,
+        tracking_proxy(server.port) as network,
+        Cached(server, settings, upstream=network.url, admin=f"127.0.0.1:{port}") as cached,
     ):
         assert cached.near.cmd("SET", "k", "old") == b"+OK\r\n"
-        wires.hold(OTHERS, "to_server")
+        network.group(OTHERS).hold("to_server")
         cached.near.send_command("SET", "k", "new")
         cached.other.send(pack("GET", "k") * 20_000)
         wait_until(lambda: metrics(cached.sidecar)["sidecar_hot_keys"] == 1, "a hot key")
@@ -207,16 +210,16 @@ def test_a_write_older_than_its_key_is_hot(server: Server) -> None:
             reader.send_command("GET", "k")
             with pytest.raises(DeadlineError):
                 reader.read_reply(0.05)
-        wires.hold(TRACKED, "to_client")
-        wires.open(OTHERS)
+        network.group(TRACKED).hold("to_client")
+        network.group(OTHERS).open()
         assert cached.near.read_reply() == b"+OK\r\n"
         assert cached.near.cmd("GET", "k") == NEW
 
 
 @pytest.mark.parametrize("watch", [False, True], ids=["MULTI", "WATCH"])
-def test_a_transaction_bars_until_exec(slow: tuple[Cached, ThreadedWires], watch: bool) -> None:
+def test_a_transaction_bars_until_exec(slow: tuple[Cached, FaultProxy], watch: bool) -> None:
     """QUEUED is no answer: the value read before EXEC must not be kept."""
-    cached, wires = slow
+    cached, network = slow
     cached.near.cmd("SET", "k", "old")
     cached.warm("GET", "k")
     if watch:
@@ -225,9 +228,9 @@ def test_a_transaction_bars_until_exec(slow: tuple[Cached, ThreadedWires], watch
     assert cached.near.cmd("SET", "k", "new") == b"+QUEUED\r\n"
     assert [cached.other.cmd("GET", "k") for _ in range(20)] == [OLD] * 20
     assert cached.seen(cached.other, "GET", "k") == (OLD, 1)
-    wires.hold(TRACKED, "to_client")
+    network.group(TRACKED).hold("to_client")
     assert cached.near.cmd("EXEC") == b"*1\r\n+OK\r\n"
-    assert answer_past(cached, wires, "GET", "k") == NEW
+    assert answer_past(cached, network, "GET", "k") == NEW
 
 
 def test_after_discard_it_is_cached_again(cached: Cached) -> None:
@@ -303,21 +306,21 @@ def test_foreign_flush_from_another_database(cached: Cached) -> None:
 
 def test_a_silent_connection_ends_the_lease(server: Server) -> None:
     """The invalidations are held back: after max_staleness nothing is served that may be old."""
-    with ThreadedWires(server.port) as wires, Cached(server, upstream=wires.url) as cached:
-        hidden(cached, wires)
+    with tracking_proxy(server.port) as network, Cached(server, upstream=network.url) as cached:
+        hidden(cached, network)
         cached.direct.cmd("SET", "k", "new")
         cached.until(NEW, "GET", "k", deadline=MAX_STALENESS + SLACK)
 
 
-def test_a_lost_connection_empties_the_cache(slow: tuple[Cached, ThreadedWires]) -> None:
-    cached, wires = slow
-    hidden(cached, wires)
+def test_a_lost_connection_empties_the_cache(slow: tuple[Cached, FaultProxy]) -> None:
+    cached, network = slow
+    hidden(cached, network)
     cached.direct.cmd("SET", "k", "new")
     cached.sidecar.mark()
-    wires.cut(TRACKED)
+    network.group(TRACKED).cut()
     wait_until(lambda: "near cache emptied" in cached.sidecar.news(), "news of it")
     assert cached.near.cmd("GET", "k") == NEW
-    wires.heal()
+    network.heal()
     assert cached.warm("GET", "k") == NEW
 
 
@@ -333,13 +336,13 @@ def test_the_connection_killed_at_the_server(cached: Cached) -> None:
     assert cached.warm("GET", "k") == NEW
 
 
-def test_a_shared_connection_lost_empties_the_cache(slow: tuple[Cached, ThreadedWires]) -> None:
+def test_a_shared_connection_lost_empties_the_cache(slow: tuple[Cached, FaultProxy]) -> None:
     """The server may be another one behind the same address."""
-    cached, wires = slow
-    hidden(cached, wires)
+    cached, network = slow
+    hidden(cached, network)
     cached.direct.cmd("SET", "k", "new")
     cached.sidecar.mark()
-    wires.cut(OTHERS)
+    network.group(OTHERS).cut()
     wait_until(lambda: "near cache emptied" in cached.sidecar.news(), "news of it")
     assert cached.near.cmd("GET", "k") == NEW
 
@@ -507,27 +510,27 @@ def test_an_applications_own_tracking(cached: Cached) -> None:
 
 def test_servers_that_are_too_old() -> None:
     """Redis 6 puts pushes inside of other replies: off, and the log says so."""
-    with BINARIES["valkey"]() as server, ThreadedWires(server.port) as wires:
-        wires.wires.rewrite = as_redis_6
-        with Cached(server, upstream=wires.url) as cached:
+    with BINARIES["valkey"]() as server, tracking_proxy(server.port) as network:
+        network.rewrite = as_redis_6
+        with Cached(server, upstream=network.url) as cached:
             wait_until(lambda: "near cache disabled" in cached.sidecar.log(), "a line in the log")
             cached.near.cmd("SET", "k", "old")
             assert [cached.seen(cached.near, "GET", "k") for _ in range(5)] == [(OLD, 1)] * 5
             assert cached.tracked() == []
 
 
-def test_an_invalidation_of_several_keys(slow: tuple[Cached, ThreadedWires]) -> None:
+def test_an_invalidation_of_several_keys(slow: tuple[Cached, FaultProxy]) -> None:
     """Servers may announce many at once, though these here do it one at a time."""
-    cached, wires = slow
+    cached, network = slow
     cached.near.cmd("SET", "k", "old")
     cached.warm("GET", "k")
     one, several = b"invalidate\r\n*1\r\n$1\r\nk", b"invalidate\r\n*2\r\n$3\r\nfoo\r\n$1\r\nk"
-    wires.wires.rewrite = lambda said: said.replace(one, several)
+    network.rewrite = lambda said: said.replace(one, several)
     try:
         cached.direct.cmd("SET", "k", "new")
         cached.until(NEW, "GET", "k", deadline=SLACK)
     finally:
-        wires.wires.rewrite = lambda said: said
+        network.rewrite = lambda said: said
 
 
 def as_redis_6(said: bytes) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.harness.admin import metrics
 from tests.harness.cached import MAX_STALENESS, Cached
-from tests.harness.checker_wires import TRACKED, ThreadedWires
+from tests.harness.faults import TRACKED, tracking_proxy
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import DeadlineError, pack
@@ -74,16 +74,16 @@ def test_a_stampede_is_one_reading(server: Server) -> None:
 
 
 def test_clients_that_leave_while_a_value_is_read(server: Server) -> None:
-    with ThreadedWires(server.port) as wires, Cached(server, upstream=wires.url) as cached:
+    with tracking_proxy(server.port) as network, Cached(server, upstream=network.url) as cached:
         cached.direct.cmd("SET", "k", "value")
         cached.warm("GET", "other")
-        wires.hold(TRACKED, "to_client")
+        network.group(TRACKED).hold("to_client")
         clients = [cached.open() for _ in range(20)]
         for client in clients:
             client.send_command("GET", "k")
         for client in clients[::2]:
             client.reset()
-        wires.heal()
+        network.heal()
         for client in clients[1::2]:
             assert client.read_reply() == b"$5\r\nvalue\r\n"
         assert cached.warm("GET", "k") == b"$5\r\nvalue\r\n"
@@ -138,15 +138,15 @@ def test_rules(server: Server) -> None:
 def test_a_shorter_staleness_for_some(server: Server) -> None:
     rules = '["quick: max_staleness=100ms", "*"]'
     with (
-        ThreadedWires(server.port) as wires,
+        tracking_proxy(server.port) as network,
         Cached(
-            server, {"cache.rules": rules, "cache.max_staleness": "2s"}, upstream=wires.url
+            server, {"cache.rules": rules, "cache.max_staleness": "2s"}, upstream=network.url
         ) as c,
     ):
         for key in ("quick:k", "k"):
             c.near.cmd("SET", key, "old")
             c.warm("GET", key)
-        wires.hold(TRACKED, "to_client")
+        network.group(TRACKED).hold("to_client")
         c.direct.cmd("MSET", "quick:k", "new", "k", "new")
         c.until(b"$3\r\nnew\r\n", "GET", "quick:k", deadline=0.1 + SLACK)
         assert c.near.cmd("GET", "k") == b"$3\r\nold\r\n"
@@ -157,14 +157,12 @@ def test_a_proof_counts_from_when_it_was_asked_for(server: Server) -> None:
     """Not from when it came: what is on its way for long says nothing of the time since."""
     old, new = b"$3\r\nold\r\n", b"$3\r\nnew\r\n"
     with (
-        ThreadedWires(server.port) as wires,
-        Cached(server, {"cache.max_staleness": "1s"}, upstream=wires.url) as cached,
+        tracking_proxy(server.port) as network,
+        Cached(server, {"cache.max_staleness": "1s"}, upstream=network.url) as cached,
     ):
         cached.near.cmd("SET", "k", "old")
         cached.warm("GET", "k")
-        way = wires.wires.way(TRACKED)
-        way.only = "to_client"
-        way.delay = 0.7
+        network.group(TRACKED).to_client.delay = 0.7
         begin = time.monotonic()
         while time.monotonic() < begin + 1.2:  # all proofs are late by now
             assert cached.near.cmd("GET", "k") == old
@@ -172,7 +170,7 @@ def test_a_proof_counts_from_when_it_was_asked_for(server: Server) -> None:
         cached.direct.cmd("SET", "k", "new")
         while time.monotonic() < begin + 0.6:
             cached.near.cmd("GET", "k")
-        wires.hold(TRACKED, "to_client")  # the invalidation is still on its way
+        network.group(TRACKED).hold("to_client")  # the invalidation is still on its way
         cached.until(new, "GET", "k", deadline=begin + 1 + SLACK - time.monotonic())
 
 
@@ -209,10 +207,10 @@ def test_what_does_not_exist_is_cached_for_less(
 
 def test_the_tracked_connection_stands_still(server: Server) -> None:
     """The server is fine: reads of what is not cached do not wait for long."""
-    with ThreadedWires(server.port) as wires, Cached(server, upstream=wires.url) as cached:
+    with tracking_proxy(server.port) as network, Cached(server, upstream=network.url) as cached:
         cached.direct.cmd("SET", "k", "value")
         cached.warm("GET", "other")
-        wires.hold(TRACKED)
+        network.group(TRACKED).hold()
         begin = time.monotonic()
         assert cached.near.cmd("GET", "k") == b"$5\r\nvalue\r\n"
         assert time.monotonic() - begin <= 3 * MAX_STALENESS
@@ -226,12 +224,12 @@ def test_the_tracked_connection_stands_still(server: Server) -> None:
 
 def test_a_long_mget_is_not_one_round_trip_for_each_key(server: Server) -> None:
     """With 20 ms to the server, 50 cold keys take a few of them, not 50."""
-    with ThreadedWires(server.port) as wires, Cached(server, upstream=wires.url) as cached:
+    with tracking_proxy(server.port) as network, Cached(server, upstream=network.url) as cached:
         keys = [f"k{number}" for number in range(50)]
         cached.direct.cmd("MSET", *[word for key in keys for word in (key, key)])
         cached.warm("GET", "other")
         for group in ("tracked", "others"):
-            wires.wires.way(group).delay = 0.01
+            network.group(group).delay = 0.01
         begin = time.monotonic()
         assert cached.near.cmd("MGET", *keys) == cached.direct.cmd("MGET", *keys)
         assert time.monotonic() - begin < 0.4
@@ -239,17 +237,17 @@ def test_a_long_mget_is_not_one_round_trip_for_each_key(server: Server) -> None:
 
 def test_a_key_changed_between_its_ttl_and_its_value(server: Server) -> None:
     """What is read then is not kept with a TTL that was another value's."""
-    with ThreadedWires(server.port) as wires, Cached(server, upstream=wires.url) as cached:
+    with tracking_proxy(server.port) as network, Cached(server, upstream=network.url) as cached:
         cached.direct.cmd("DEBUG", "SET-ACTIVE-EXPIRE", 0)
         try:
             cached.direct.cmd("SET", "k", "old")
             cached.warm("GET", "other")
             asked = cached.calls("pttl")
-            wires.wires.hold_before = b"*2\r\n$3\r\nGET\r\n"
+            network.group(TRACKED).to_server.stall_before = b"*2\r\n$3\r\nGET\r\n"
             cached.near.send_command("GET", "k")
             wait_until(lambda: cached.calls("pttl") > asked, "the TTL was asked for")
             cached.direct.cmd("SET", "k", "new", "PX", 300)
-            wires.open("tracked")
+            network.group(TRACKED).open()
             assert cached.near.read_reply() == b"$3\r\nnew\r\n"
             cached.until(b"$-1\r\n", "GET", "k", deadline=0.6)
         finally:

@@ -7,9 +7,9 @@ import ssl
 import pytest
 
 from tests.harness.certificates import Certificates, Pem, make_certificates
+from tests.harness.faults import TlsTerminator
 from tests.harness.pair import pipeline
 from tests.harness.servers import Server, Sidecar, redis7
-from tests.harness.tls import TlsTerminator
 from tests.harness.wire import Wire, pack
 
 from .test_pipelines import INLINE, SHORT

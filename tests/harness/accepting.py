@@ -1,7 +1,7 @@
 """Threads with an event loop of their own, and listeners in them.
 
-`LoopThread` runs coroutines that a test asks for, beside the test. `Accepting` is one that accepts
-connections on a port of 127.0.0.1; the peers made of it say in `serve` what becomes of each.
+`LoopThread` runs what a test asks for, beside the test. A `Listener` is one that listens on a port
+of 127.0.0.1; `Accepting` is for peers that say in `serve` what becomes of each connection.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from .closing import Closing
@@ -24,20 +24,28 @@ class LoopThread(Closing):
     """An event loop in a thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._loop = loop or asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.loop = loop or asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for what it returns."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_DEADLINE)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(CALL_DEADLINE)
+
+    def do(self, work: Callable[[], T]) -> T:
+        """Call something on the loop and wait for what it returns."""
+
+        async def act() -> T:
+            return work()
+
+        return self.call(act())
 
     def close(self) -> None:
         """Cancel what still runs, and end the thread."""
         self.call(self._settle())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
-        self._loop.close()
+        self.loop.close()
 
     async def _settle(self) -> None:
         """Cancel what is left, so that the loop closes clean."""
@@ -47,19 +55,23 @@ class LoopThread(Closing):
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Accepting(LoopThread):
+class Listener(LoopThread):
     """Listens on a port of 127.0.0.1, with TLS when given a context."""
 
-    def __init__(self, port: int | None = None, context: ssl.SSLContext | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        port: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(loop)
         self.port = free_port() if port is None else port
-        self._context = context
+        self.tls = tls
         self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
         self.listen()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """What becomes of one connection."""
+    async def _create(self) -> asyncio.Server:
+        """Begin to listen."""
         raise NotImplementedError
 
     def listen(self) -> None:
@@ -77,30 +89,43 @@ class Accepting(LoopThread):
 
     async def _listen(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(
-                self._accept, "127.0.0.1", self.port, ssl=self._context
-            )
+            self._server = await self._create()
+
+    async def _refuse(self) -> None:
+        if self._server is not None:
+            server, self._server = self._server, None
+            for listener in server.sockets:
+                self.loop.remove_reader(listener.fileno())
+            # What has just been accepted gets its transport only while the server is open.
+            await asyncio.sleep(0)
+            server.close()
+
+
+class Accepting(Listener):
+    """Serves each connection in a task of its own."""
+
+    def __init__(self, port: int | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self._serving: set[asyncio.Task[None]] = set()
+        super().__init__(port, tls)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What becomes of one connection."""
+        raise NotImplementedError
+
+    async def _create(self) -> asyncio.Server:
+        return await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self.tls)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection in a task, which may be cancelled before its first step."""
-        task = self._loop.create_task(self.serve(reader, writer))
+        task = self.loop.create_task(self.serve(reader, writer))
         self._serving.add(task)
 
         def over(task: asyncio.Task[None]) -> None:
             self._serving.discard(task)
             problem = None if task.cancelled() else task.exception()
             if problem is not None:
-                self._loop.call_exception_handler({"message": "serve()", "exception": problem})
+                self.loop.call_exception_handler({"message": "serve()", "exception": problem})
             if problem is not None or task.cancelled():
                 writer.transport.abort()
 
         task.add_done_callback(over)
-
-    async def _refuse(self) -> None:
-        if self._server is not None:
-            server, self._server = self._server, None
-            for listener in server.sockets:
-                self._loop.remove_reader(listener.fileno())
-            # What has just been accepted gets its transport only while the server is open.
-            await asyncio.sleep(0)
-            server.close()

@@ -2,167 +2,115 @@
 
     with FaultProxy(server.port) as proxy:
         Wire(proxy.port) ...
-        proxy.delay = 0.05          # from now on, for every connection, both ways
-        proxy.cut()                 # RST to both ends of every connection
+        proxy.delay = 0.05                        # from now on, for every connection, both ways
+        proxy.to_client.blackhole = True          # one way
+        proxy.cut()                               # RST to both ends of every connection
+        proxy.heal()
 
 Attributes are what happens to bytes from now on; methods are what happens once, to the connections
-there are. `to_server` and `to_client` hold the faults of each direction; setting an attribute of
-the proxy sets both.
+there are. Bytes keep their order whatever happens to them, and what is held goes on in its order
+when the fault ends.
+
+Connections can be told apart: `classify` names the group of each, by the address it comes from and
+by what its client has sent first, and each group has its own faults (`proxy.group(name)`). Those
+of the proxy itself are those of the group "". `tracking_proxy` makes the two groups of a sidecar
+with a near cache.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import struct
+import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from .accepting import Accepting
+from .accepting import Listener
+from .fault_groups import NAMES, Faults, Group
+from .proxied import LOOK_AGAIN, ProxiedEnd
 
-_CHUNK = 64 * 1024
+Classify = Callable[[str, bytes], str]
+"""The peer's address, and the first bytes it has sent -> the name of its group."""
 
-
-@dataclass
-class Faults:
-    """What happens to the bytes of one direction."""
-
-    delay: float = 0.0
-    """Seconds added to every piece; order is kept."""
-    slice: int = 0
-    """Pass on in pieces of at most so many bytes, each sent by itself; 0: as they come."""
-    rate: float = 0.0
-    """Bytes per second; 0: no limit."""
-    blackhole: bool = False
-    """Read and drop."""
-    stall: bool = False
-    """Keep what has come and read no more, so that the sender's window closes."""
-    cut_after: int = -1
-    """Reset both ends once so many more bytes have passed; negative: never."""
+TRACKED, OTHERS = "tracked", "others"
+SIGN = b"TRACKING\r\n$2\r\nON\r\n"
 
 
-class _Link:
-    """One connection through the proxy."""
+class FaultProxy(Listener):
+    """Listens on a port of 127.0.0.1, with TLS when given a context, and passes to `target` what
+    the faults let pass."""
 
-    def __init__(self, proxy: FaultProxy) -> None:
-        self.proxy = proxy
-        self.writers: list[asyncio.StreamWriter] = []
-
-    async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Connect to the target and pump both ways until both have ended."""
-        self.writers.append(writer)
-        try:
-            host, port = self.proxy.target
-            there, back = await asyncio.open_connection(host, port)
-            self.writers.append(back)
-            for end in self.writers:
-                end.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await asyncio.gather(
-                self._pump(reader, back, self.proxy.to_server),
-                self._pump(there, writer, self.proxy.to_client),
-            )
-        except (OSError, asyncio.CancelledError) as problem:
-            self.cut()
-            if isinstance(problem, asyncio.CancelledError):
-                raise
-        finally:
-            for end in self.writers:
-                end.close()
-
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, faults: Faults
+    def __init__(
+        self,
+        target: int | tuple[str, int],
+        port: int | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+        classify: Classify = lambda address, sent: "",
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        """Pass bytes on, one direction, as its faults say at the time."""
-        while True:
-            data = await reader.read(faults.slice or _CHUNK)
-            await self._stalled(faults)
-            if not data:
-                break
-            if faults.delay:
-                await asyncio.sleep(faults.delay)
-            if faults.rate:
-                await asyncio.sleep(len(data) / faults.rate)
-            if faults.blackhole:
-                continue
-            if 0 <= faults.cut_after <= len(data):
-                writer.write(data[: faults.cut_after])
-                faults.cut_after = -1
-                self.cut()
-                return
-            if faults.cut_after > 0:
-                faults.cut_after -= len(data)
-            writer.write(data)
-            await writer.drain()
-            if faults.slice:
-                await asyncio.sleep(0)
-        if not faults.blackhole and writer.can_write_eof():
-            writer.write_eof()
-
-    @staticmethod
-    async def _stalled(faults: Faults) -> None:
-        """Wait while the direction is stalled; another thread ends that."""
-        while faults.stall:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-
-    def cut(self) -> None:
-        """RST both ways."""
-        for end in self.writers:
-            sock = end.get_extra_info("socket")
-            if sock is not None and sock.fileno() >= 0:
-                linger = struct.pack("ii", 1, 0)
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            end.transport.abort()
-
-
-class FaultProxy(Accepting):
-    """Listens on a port of 127.0.0.1 and passes to `target` what the faults let pass."""
-
-    def __init__(self, target: int | tuple[str, int], port: int | None = None) -> None:
         self.target = ("127.0.0.1", target) if isinstance(target, int) else target
-        self.to_server = Faults()
-        self.to_client = Faults()
+        self.classify = classify
+        self.rewrite: Callable[[bytes], bytes] = lambda data: data
+        """What the server says, as its clients get it."""
         self.accepted = 0
-        self._links: set[_Link] = set()
-        super().__init__(port)
+        """Connections so far; with TLS, those whose handshake ended well on this side."""
+        self.passed = 0
+        """Bytes so far, both ways."""
+        self.cuts = 0
+        """How often `end_before` or `cut_after` has ended a connection."""
+        self._groups: dict[str, Group] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        super().__init__(port, context, loop)
 
     def __setattr__(self, name: str, value: object) -> None:
         """A fault set on the proxy is set for both directions."""
-        if name in Faults.__dataclass_fields__:
-            setattr(self.to_server, name, value)
-            setattr(self.to_client, name, value)
+        if name in NAMES:
+            setattr(self.group(), name, value)
         else:
             super().__setattr__(name, value)
 
+    def group(self, name: str = "") -> Group:
+        """What happens to one group."""
+        return self._groups.setdefault(name, Group(self.do))
+
+    @property
+    def to_server(self) -> Faults:
+        """Faults of what clients send."""
+        return self.group().to_server
+
+    @property
+    def to_client(self) -> Faults:
+        """Faults of what the server sends."""
+        return self.group().to_client
+
     @property
     def url(self) -> str:
-        """The proxy as an upstream URL."""
-        return f"redis://127.0.0.1:{self.port}"
+        """The proxy as an upstream URL; a good certificate names this host."""
+        return f"rediss://localhost:{self.port}" if self.tls else f"redis://127.0.0.1:{self.port}"
 
     @property
     def connections(self) -> int:
         """Connections there are now."""
-        return len(self._links)
+        return sum(end.direction == "to_server" for end in self._ends())
 
     def cut(self) -> None:
         """RST to both ends of every connection."""
-        self._each(_Link.cut)
+        for group in list(self._groups.values()):
+            group.cut()
 
     def half_close(self, *, towards: str = "client") -> None:
         """End one direction of every connection, as a peer that shuts its sending side."""
-        index = 0 if towards == "client" else 1
 
-        def end(link: _Link) -> None:
-            if len(link.writers) > index and link.writers[index].can_write_eof():
-                link.writers[index].write_eof()
+        def finish() -> None:
+            for end in self._ends():
+                if end.direction == f"to_{towards}":
+                    end.finish()
 
-        self._each(end)
+        self.do(finish)
 
     def heal(self) -> None:
-        """No faults from now on, listening."""
-        for name, field in Faults.__dataclass_fields__.items():
-            setattr(self, name, field.default)
+        """No faults from now on, listening; what is under way goes on at once."""
+        for group in list(self._groups.values()):
+            group.open()
         self.listen()
 
     def close(self) -> None:
@@ -171,19 +119,73 @@ class FaultProxy(Accepting):
         self.cut()
         super().close()
 
-    def _each(self, action: Callable[[_Link], None]) -> None:
-        async def act() -> None:
-            for link in list(self._links):
-                action(link)
+    def _ends(self) -> list[ProxiedEnd]:
+        groups = list(self._groups.values())
+        ends = (end for group in groups for end in list(group.ends))
+        return [end for end in ends if isinstance(end, ProxiedEnd)]
 
-        self.call(act())
+    # On the loop
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass one connection on."""
-        link = _Link(self)
+    async def _create(self) -> asyncio.Server:
+        return await self.loop.create_server(
+            lambda: ProxiedEnd(self, "to_server", self.group()),
+            "127.0.0.1",
+            self.port,
+            ssl=self.tls,
+        )
+
+    def group_of(self, address: str, sent: bytes) -> Group:
+        """Where a connection belongs."""
+        return self.group(self.classify(address, sent))
+
+    def accept(self, end: ProxiedEnd) -> None:
+        """A client has connected: make its way to the server."""
         self.accepted += 1
-        self._links.add(link)
+        task = self.loop.create_task(self._connect(end))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, end: ProxiedEnd) -> None:
+        if end.group.severed:
+            while end.group.severed:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_AGAIN)
+            end.cut()
+            return
+        back = ProxiedEnd(self, "to_client", end.group)
+        back.other = end
         try:
-            await link.run(reader, writer)
-        finally:
-            self._links.discard(link)
+            await self.loop.create_connection(lambda: back, *self.target)
+        except OSError:
+            end.cut()
+            return
+        end.other = back
+        back.join(end.group)
+        end.flush()
+        back.flush()
+
+
+class TlsTerminator(FaultProxy):
+    """A TLS port in front of a plain port.
+
+    It gives a server without TLS (Valkey of the wheel) a TLS port, so that upstream TLS is
+    testable with packages from PyPI alone.
+    """
+
+    def __init__(self, target: int, context: ssl.SSLContext, port: int | None = None) -> None:
+        super().__init__(target, port, context=context)
+
+    @property
+    def handshakes(self) -> int:
+        """Connections whose handshake ended well on this side (TLS 1.3 lets a client refuse the
+        certificate after that)."""
+        return self.accepted
+
+
+def tracking_proxy(target: int) -> FaultProxy:
+    """One whose groups are TRACKED and OTHERS.
+
+    A connection is tracked once its client has sent CLIENT TRACKING ON as the sidecar does it, in
+    capitals, and one of the others before; an application that tracks for itself through the
+    sidecar is told apart by small letters.
+    """
+    return FaultProxy(target, classify=lambda address, sent: TRACKED if SIGN in sent else OTHERS)
