@@ -169,7 +169,9 @@ def test_the_scan_finds_what_it_looks_for() -> None:
     assert upward("sidecar.core.cache.x", "from sidecar.core.session.y cimport z") == [
         "sidecar.core.cache.x imports sidecar.core.session.y"
     ]
-    assert upward("sidecar.admin.x", text) == ["sidecar.admin.x imports sidecar.proxy.io.plane"]
+    assert upward("sidecar.admin.page", text) == [
+        "sidecar.admin.page imports sidecar.proxy.io.plane"
+    ]
     assert upward("sidecar.app", text) == []
     assert impure(text) == ["time", "socket", "posix.time.", "libc.stdio.printf"]
 

@@ -1,4 +1,4 @@
-"""What each path answers. The paths, and the form of the answers, are declared in routes.py."""
+"""Answers each path. routes.py declares the paths and the types of their answers."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _encode = msgspec.json.Encoder().encode
 
 RECENT = 10  # seconds that health looks back
 STREAM_PATIENCE = 10.0  # seconds a stream's reader may take for what is sent to it
-# An action goes on if this passes, but who asked is told no more.
+# An action that takes longer goes on, but the caller gets no answer.
 ACTION_PATIENCE = 30.0
 
 
 class BadQueryError(Exception):
-    """A parameter of the query is not what it must be."""
+    """A query parameter has a wrong value; the message says which, and what is right."""
 
 
 class Api:
@@ -123,7 +123,7 @@ class Api:
         try:
             first = await anext(stream)
         except TooManyListenersError:
-            return failure(503, "too many are listening, or the sidecar is ending")
+            return failure(503, "too many streams are open, or the sidecar is ending")
         headers = {**HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers)
         try:
@@ -133,7 +133,7 @@ class Api:
                 async with asyncio.timeout(STREAM_PATIENCE):
                     await response.write(said)
         except (ConnectionError, TimeoutError):
-            # Who does not read is left; the transport is not waited for.
+            # The listener is gone or does not read: do not wait for the transport.
             if request.transport is not None:
                 request.transport.abort()
         finally:
@@ -178,7 +178,7 @@ class Api:
 
 
 class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of what takes no arguments."""
+    """The body of an action, which takes no arguments."""
 
 
 def answer(said: object, status: int = 200) -> web.Response:
@@ -192,7 +192,7 @@ def answer(said: object, status: int = 200) -> web.Response:
 
 
 def count_of(request: web.Request, default: int, most: int) -> int:
-    """The parameter `count`. Raises BadQueryError."""
+    """The query parameter `count`. Raises BadQueryError."""
     given = request.query.getall("count", [str(default)])
     text = given[0]
     if len(given) > 1 or not (text.isascii() and text.isdigit() and len(text) < 9):

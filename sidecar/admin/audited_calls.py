@@ -1,4 +1,7 @@
-"""Calls of the admin API, in the audit stream."""
+"""Records calls of the admin API in the audit stream (telemetry/audit.py).
+
+What clients do over the Redis protocol is recorded by proxy/session/audit_trail.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from sidecar.telemetry.audit import Audit
 
-# What machines ask for all the time, and what is only looked at: no administration.
+# Probes, scrapes and the page itself: no administration, and too many to record.
 ROUTINE = frozenset({"/livez", "/healthz", "/readyz", "/metrics", "/", "/api/events"})
 PAGE = "/web/"
 

@@ -1,22 +1,23 @@
 """The live stream behind `/api/events`: server-sent events for the web page and for scripts.
 
-One task looks once a second, whether or not anybody listens (the recorder needs it), and a few
-times a second at what changes suddenly while somebody does. Each event is made once for all
-listeners. A listener that does not read is left behind: its stream ends, and it may come again.
+A task takes a snapshot once a second, whether or not anybody listens, since the recorder needs it.
+While somebody listens, it looks at what changes suddenly a few times a second. Each event is
+encoded once for all listeners. A listener that does not read is dropped: its stream ends, and it
+can connect again.
 
 | Event | Data | When |
 |---|---|---|
-| `hello` | `instance`, `version`, `started`, `points`: the course so far | first |
+| `hello` | `instance`, `version`, `started`, and the `points` so far | first |
 | `stats` | the point of this second and the gauges | each second |
 | `hotkeys` | the hottest keys | each second |
 | `topology` | master, replicas, Sentinels, history | each second |
 | `health` | as `/api/health/redis` | each second |
 | `breaker`, `switch`, `warm` | what has changed | at once |
-| `traces`, `audit` | what is new | each second, if there is any |
+| `traces`, `audit` | new ones | each second, if there are any |
 | `certificates` | all of them | first, and once a minute |
 | `bye` | nothing | the sidecar ends |
 
-`instance` is another one after a restart, and the only thing that tells it from a lost connection.
+`instance` differs after a restart: by that a listener tells a restart from a lost connection.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from sidecar.telemetry.snapshots import Snapshot
 log = structlog.get_logger()
 
 EVERY = 1.0
-LOOKS = 5  # within EVERY, at what changes suddenly
+LOOKS = 5  # in each EVERY, at what changes suddenly
 LISTENERS = 32
 # Events that may wait for one listener: several minutes of them.
 BACKLOG = 1000
@@ -64,16 +65,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TooManyListenersError(Exception):
-    """LISTENERS are connected."""
+    """LISTENERS streams are open already, or the server is ending."""
 
 
 def message(event: str, data: object) -> bytes:
-    """One event as it goes over the wire. JSON has no line breaks of its own."""
+    """One event as it is sent. JSON has no line breaks of its own."""
     return b"event: %b\ndata: %b\n\n" % (event.encode(), _encode(data))
 
 
 class Events:
-    """`recorder` is filled once a second; `introduction` is told to each listener first."""
+    """Fills `recorder` once a second; every listener gets `introduction` first."""
 
     def __init__(self, sources: Sources, recorder: Recorder, introduction: Introduction) -> None:
         self._sources = sources
@@ -87,7 +88,7 @@ class Events:
         self._closed = False
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start taking snapshots."""
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._run_slow())]
 
     async def stop(self) -> None:
@@ -103,7 +104,7 @@ class Events:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
-        """What one listener is sent, until it is left behind or all ends."""
+        """The stream of one listener, until the listener is dropped or the server ends."""
         if self._closed or len(self._listeners) >= LISTENERS:
             raise TooManyListenersError
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(BACKLOG)
@@ -144,7 +145,8 @@ class Events:
             await asyncio.sleep(due - loop.time())
 
     async def _run_slow(self) -> None:
-        """What waits for somebody else has a task of its own, so that no second is left out."""
+        """What takes a question to the server or the Sentinels has a task of its own, so that the
+        other task misses no second."""
         while True:
             began = time.monotonic()
             if self._listeners:
@@ -168,7 +170,7 @@ class Events:
         self._tell(b"".join(said))
 
     async def _slow(self) -> list[bytes]:
-        """What takes a question to somebody else."""
+        """What takes a question to the server or the Sentinels."""
         topology, server = await asyncio.gather(self._sources.topology(), self._sources.server())
         recent = self._recorder.over(10)
         return [
@@ -178,7 +180,7 @@ class Events:
         ]
 
     async def _everything(self) -> list[bytes]:
-        """All that is known now, for who has just come."""
+        """Everything that is known now, for a new listener."""
         snapshot = self._sources.snapshot()
         said = [_stats(snapshot, None)]
         said += await self._slow()
@@ -188,7 +190,7 @@ class Events:
         return said
 
     def _new(self) -> list[bytes]:
-        """Traces and audit lines since the last look."""
+        """Traces and audit lines since the last time."""
         said = []
         traces = self._sources.traces.recent(TRACES)
         new = [trace for trace in traces if _id(trace) not in self._traces]
@@ -203,7 +205,7 @@ class Events:
         return said
 
     def _look(self, snapshot: Snapshot) -> None:
-        """Tell at once what has changed."""
+        """Send at once what has changed."""
         before, now = self._seen, _sudden(snapshot)
         self._seen = now
         if before is None or before == now:
@@ -218,7 +220,7 @@ class Events:
 
 
 class _Sudden(NamedTuple):
-    """What is told at once when it changes."""
+    """What is sent at once when it changes."""
 
     breaker: BreakerState
     switches: int
@@ -239,5 +241,5 @@ def _stats(snapshot: Snapshot, point: Point | None) -> bytes:
 
 
 def _id(trace: Trace) -> tuple[str, float]:
-    """What tells one from another: several commands may be part of one trace."""
+    """Identifies a trace: several commands may be part of one trace id."""
     return trace.trace_id, trace.time

@@ -1,15 +1,14 @@
-"""Who may ask the admin endpoint, and how answers are protected in a browser.
+"""Who may use the admin endpoint, and how its answers are protected in a browser.
 
 Three dangers, three answers:
 * Somebody else on the network: a bearer token, compared in constant time. Probes and the files of
-  the web page (which hold no data) need none.
-* A web page of somebody else in the operator's browser (cross-site requests): everything that
-  changes something is POST with `Content-Type: application/json`, which a browser sends to another
-  origin only after asking for leave, and nobody gives it. What says that it comes from another
-  site is refused.
-* The same page under a host name of its own that resolves to this address (DNS rebinding): without
-  a token, only requests that name this host by address, or as localhost, are answered. With one
-  the name does not matter, since that page does not have the token.
+  the web page, which contain no data, need none.
+* Another web page in the operator's browser (cross-site requests): every action is a POST with
+  `Content-Type: application/json`, which a browser sends to another origin only after a preflight
+  request, and that is never granted. Requests that say they come from another site are refused.
+* Such a page under a host name that resolves to this address (DNS rebinding): without a token, only
+  requests that name this host by an address or as localhost are answered. With a token the name
+  does not matter, because the page does not have the token.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ HEADERS: Mapping[str, str] = {
 
 
 class Guard:
-    """Lets a request pass or answers it. `files` are paths that need no token."""
+    """Decides about each request. `files` are paths that need no token."""
 
     def __init__(self, token: str, files: frozenset[str]) -> None:
         self._token = token.encode()
         self._open = OPEN | files
 
     def refusal(self, request: web.Request) -> web.Response | None:
-        """The answer to a request that may not pass; None when it may."""
+        """The answer to a request that is refused; None if it may pass."""
         if self._token:
             if request.path not in self._open and not self._has_token(request):
                 return failure(
@@ -52,7 +51,7 @@ class Guard:
                 )
         elif not names_this_host(request.headers.get("Host", "")):
             return failure(
-                403, "unknown host name; ask by address or as localhost, or set admin.token"
+                403, "unknown host name; use an address or localhost, or set admin.token"
             )
         if request.method not in ("GET", "HEAD"):
             return self._cross_site(request)
@@ -70,7 +69,7 @@ class Guard:
         if site not in ("same-origin", "none") or (
             origin is not None and urlsplit_host(origin) != request.headers.get("Host", "").lower()
         ):
-            return failure(403, "asked for by another site")
+            return failure(403, "the request comes from another site")
         return None
 
 
@@ -80,7 +79,7 @@ def failure(status: int, text: str, headers: Mapping[str, str] | None = None) ->
 
 
 def urlsplit_host(origin: str) -> str:
-    """The host and port of an Origin header; empty when it is none."""
+    """The host and port of an Origin header; empty if it has none."""
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:
@@ -88,7 +87,7 @@ def urlsplit_host(origin: str) -> str:
 
 
 def names_this_host(host: str) -> bool:
-    """Whether a Host header holds an address or localhost: names that no one else can give out."""
+    """Whether a Host header is an address or localhost: names that nobody else can register."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -105,7 +104,7 @@ def names_this_host(host: str) -> bool:
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors of the framework in the same form as all others."""
+    """Errors of the framework in the same form as our own."""
     try:
         return await handler(request)
     except web.HTTPException as error:

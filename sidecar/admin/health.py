@@ -1,4 +1,4 @@
-"""How the Redis behind is doing, in one word and the reasons for it. Pure: facts in, facts out."""
+"""How the upstream is doing: one word, and the reasons for it. Pure: facts in, facts out."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from sidecar.admin.figures import Percentiles, Recent, breaker_state, gauges
 from sidecar.telemetry.facts import Replica, Server
 from sidecar.telemetry.snapshots import Snapshot
 
-# A replica further behind than this, in seconds, is of no use in a failover.
+# Seconds. A replica further behind than this is of little use in a failover.
 LAG = 10
-# Of the server's own limit: from here on it evicts keys, or refuses writes.
+# Share of maxmemory. Soon after it the server evicts keys or refuses writes.
 MEMORY = 0.95
 ERROR_RATIO = 0.05
 
 
 def health(snapshot: Snapshot, recent: Recent, server: Server, topology: Topology) -> Health:
-    """`status`, the `reasons` for it if it is not ok, and the facts it was made from."""
+    """The status, the reasons for it if it is not ok, and the facts behind it."""
     now = gauges(snapshot)
     down = _down(snapshot)
     degraded = _degraded(snapshot)
     if not down and server.error:
-        degraded.append(f"the server says nothing of itself: {server.error}")
+        degraded.append(f"the server does not answer INFO: {server.error}")
     degraded += _server(server) + _recent(recent) + _sentinels(topology)
     return Health(
         status="down" if down else "degraded" if degraded else "ok",
@@ -63,7 +63,7 @@ def health(snapshot: Snapshot, recent: Recent, server: Server, topology: Topolog
 def _down(snapshot: Snapshot) -> list[str]:
     plane = snapshot.data_plane
     if plane is None:
-        return ["the sidecar is not serving yet, or no more"]
+        return ["the sidecar does not serve clients yet, or no longer"]
     found = []
     if not plane.links.up:
         found.append("there is no connection to the server")
@@ -87,7 +87,7 @@ def _server(server: Server) -> list[str]:
         found.append("the server is a replica: writes are refused")
     limit = server.maxmemory or 0
     if limit and (server.used_memory or 0) > MEMORY * limit:
-        found.append("the server's memory is nearly used up")
+        found.append("the server's memory is nearly full")
     for replica in server.replicas:
         if replica.state != "online":
             found.append(f"the replica {replica.address} is not in sync: {replica.state}")

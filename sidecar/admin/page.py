@@ -1,7 +1,8 @@
-"""The web page: static files of this package, read once, under a strict content security policy.
+"""The web page: static files of this package, read once, with a strict content security policy.
 
-They hold no data, so they need no token; the data comes through the API. A file is known by its
-digest: a browser asks each time and gets 304 unless the sidecar was replaced by another version.
+The files contain no data, so they need no token; the data comes through the API. The ETag of a file
+is its digest: a browser asks each time, and gets 304 unless the sidecar has been replaced by
+another version.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ class Page:
 
     @property
     def paths(self) -> frozenset[str]:
-        """All of them."""
+        """The paths of all files."""
         return frozenset(self._files)
 
     async def serve(self, request: web.Request) -> web.Response:
-        """One file."""
+        """Answer with one file."""
         file = self._files[request.path]
         etag = f'"{file.digest}"'
         headers = {

@@ -21,8 +21,8 @@ from sidecar.settings.schema import Settings
 from sidecar.telemetry import facts, snapshots
 from sidecar.telemetry.audit import Record
 
-# The Sentinels are asked for the replicas at most this often, however many look; and they have so
-# long to answer.
+# The Sentinels are asked for the replicas at most once in FRESH seconds, however many look, and
+# have WITHIN seconds to answer.
 FRESH = 1.0
 WITHIN = 1.0
 # Between the answer to POST /api/drain and the end of the address that it came from.
@@ -166,7 +166,7 @@ class Parts:
 
     async def failover(self) -> FailoverBegun:
         if self.sentinels is None:
-            raise RefusedError("the upstream is not redis+sentinel://: nobody can be asked")
+            raise RefusedError("the upstream is not redis+sentinel://: there is no Sentinel to ask")
         if not self.settings.admin.failover:
             raise RefusedError("not allowed: set admin.failover = true")
         return FailoverBegun(asked=await self.sentinels.failover())

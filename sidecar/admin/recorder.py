@@ -1,4 +1,4 @@
-"""The course of the last minutes: one point a second, made from the data plane's counters.
+"""The last minutes: one point a second, made from the data plane's counters.
 
 A point has the rates and percentiles of one second and no counters: nothing in it can be reset, and
 a page that is opened late shows the same as one that was open all the time. A point costs one
@@ -135,9 +135,9 @@ def _point(plane: DataPlane, before: _Totals, after: _Totals, seconds: float, ti
 
 
 def percentile(counts: Sequence[int], bounds: Sequence[float], share: float) -> float | None:
-    """The latency in seconds that this share of all is not above; None when there are none.
+    """The percentile of a histogram of latencies, in seconds; None if the histogram is empty.
 
-    Inside its bucket it is interpolated. What is above all bounds counts as the last of them.
+    Interpolated within its bucket. Latencies above all bounds count as the last bound.
     """
     everything = sum(counts)
     if not everything:

@@ -1,4 +1,4 @@
-"""The settings for people to look at: nothing that is, or may hold, a secret."""
+"""The settings as the admin API shows them: nothing that is, or may contain, a secret."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def shown(settings: Settings) -> Mapping[str, SettingShown]:
 
 def _value(settings: Settings, path: str, secret: bool) -> Any:
     if path == "upstream.url":
-        # Neither password nor user.
+        # Without password and user.
         return str(replace(settings.upstream_endpoint, username="", password=""))
     value = _get(settings, path)
     if secret:
         return HIDDEN if value else ""
     if path == "embedded.args":
-        # Any of them may be a password; which are set is enough.
+        # Any argument may be a password; the names of the options are enough.
         return [word if word.startswith("--") and "=" not in word else HIDDEN for word in value]
     return list(value) if isinstance(value, tuple) else value
 

@@ -1,4 +1,4 @@
-"""Every path of the admin endpoint, once: what it is for and what it answers."""
+"""Every path of the admin endpoint, declared once: what it is for, and the type of its answer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _READY = {200: "Ready.", 503: "Not ready."}
 _DONE = {200: "Done."}
 
 ROUTES: tuple[Route, ...] = (
-    Route("GET", "/livez", "live", "Does the event loop run?", content=TEXT, open=True),
+    Route("GET", "/livez", "live", "Whether the event loop runs.", content=TEXT, open=True),
     Route("GET", "/healthz", "live", "The same as /livez.", content=TEXT, open=True),
     Route(
         "GET",
         "/readyz",
         "is_ready",
-        "Can clients be served? ?verbose lists the checks.",
+        "Whether clients can be served; ?verbose lists the checks.",
         content=TEXT,
         answers=_READY,
         flags=("verbose",),
@@ -39,7 +39,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/api/health/redis",
         "redis_health",
-        "How the Redis behind is doing, and why.",
+        "How the upstream is doing, and why.",
         answers.Health,
         answers={200: "Status ok or degraded.", 503: "Status down."},
     ),
@@ -47,7 +47,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/api/stats",
         "stats",
-        "Totals, gauges and the course of the last minutes, a point a second; ?count of them.",
+        "Totals, gauges, and the latest points, one for each second; ?count limits the points.",
         Stats,
         count=KEPT,
     ),
@@ -63,7 +63,7 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/api/traces",
         "traces",
-        "The latest traces; ?why picks one kind.",
+        "The latest traces; ?why selects one kind.",
         answers.Traces,
         count=MOST_TRACES,
         choices={"why": TRACE_KINDS},
@@ -88,7 +88,7 @@ ROUTES: tuple[Route, ...] = (
         "events",
         "The live stream: server-sent events.",
         content="text/event-stream",
-        answers={200: "A stream without end.", 503: "Too many listen."},
+        answers={200: "A stream without end.", 503: "Too many streams are open."},
     ),
     Route(
         "POST",
@@ -118,7 +118,7 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         "/api/failover",
         "failover",
-        "Have a Sentinel replace the master; needs admin.failover.",
+        "Ask a Sentinel to replace the master; needs admin.failover.",
         answers.FailoverBegun,
         answers=_DONE,
     ),

@@ -1,8 +1,8 @@
 """The admin endpoint: web page, API, metrics and probes on one address.
 
-What it shows and does comes from the functions it is given (sources.py), so it knows neither the
-proxy nor the servers behind it. Paths are declared in routes.py and answered in api.py; who may ask
-is decided in guard.py. docs/admin.md describes it for those who use it.
+What it shows and does comes from the functions that it is given (sources.py), so it knows neither
+the proxy nor the upstream. routes.py declares the paths, api.py answers them, guard.py decides who
+may use them. docs/admin.md describes it for users.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sidecar.settings.addresses import is_loopback, join_host_port, parse_host_p
 from sidecar.settings.sections.operations import Admin
 from sidecar.tls import admin_context, reload_admin
 
-STOP_PATIENCE = 1.0  # seconds a request under way may take when the server stops
+STOP_PATIENCE = 1.0  # seconds that a running request may take when the server stops
 BODY_MAX = 4096
 
 
@@ -41,9 +41,9 @@ class AdminServer:
         actions: Actions | None = None,
         around: Sequence[Middleware] = (),
     ) -> None:
-        """Port 0 takes a free one. `around` see every call, those that are refused as well.
+        """Port 0 takes any free port. The middlewares `around` see every call, also refused ones.
 
-        Raises ValueError for an address of another form, and for one that others reach without a
+        Raises ValueError for a malformed address, and for one that other hosts can reach without a
         token.
         """
         self._host, self._port = parse_host_port(settings.listen)
@@ -74,12 +74,12 @@ class AdminServer:
 
     @property
     def url(self) -> str:
-        """`http://host:port`, with the port that is really bound after `start`."""
+        """`http://host:port`; after `start` with the port that is bound."""
         scheme = "https" if self._context is not None else "http"
         return f"{scheme}://{join_host_port(self._host, self._port)}"
 
     async def start(self) -> None:
-        """Bind and serve. Raises OSError when the address cannot be had."""
+        """Bind and serve. Raises OSError if the address cannot be bound."""
         app = web.Application(
             middlewares=[*self._around, self._protect, errors_as_json], client_max_size=BODY_MAX
         )
@@ -100,16 +100,16 @@ class AdminServer:
         self._events.start()
 
     async def stop(self) -> None:
-        """Close the address and every connection; may be called twice."""
+        """Close the address and every connection. Can be called twice."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await self._events.stop()
             await runner.cleanup()
 
     def reload(self) -> bool:
-        """Read the certificate again, for the connections to come; False where there is none.
+        """Read the certificate again, for new connections; False if there is none.
 
-        Raises OSError (ssl.SSLError) when it is bad: the old one stays in use.
+        Raises OSError (ssl.SSLError) if it is bad: the old one stays in use.
         """
         if self._context is None:
             return False
@@ -118,7 +118,7 @@ class AdminServer:
 
     @web.middleware
     async def _protect(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse who may not ask, and add to every answer what protects it in a browser."""
+        """Refuse what the guard refuses, and add the headers that protect answers in a browser."""
         response: web.StreamResponse | None = self._guard.refusal(request)
         if response is None:
             try:
@@ -131,6 +131,6 @@ class AdminServer:
 
 
 def add(headers: Mapping[str, str], response: web.StreamResponse) -> None:
-    """Add what the response does not say itself."""
+    """Add the headers that the response does not have."""
     for name, value in headers.items():
         response.headers.setdefault(name, value)

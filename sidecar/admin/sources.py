@@ -80,7 +80,7 @@ async def _no_server() -> Server:
 
 
 async def _refuse() -> Never:
-    raise RefusedError("not possible here")
+    raise RefusedError("not available")
 
 
 @dataclass(frozen=True)

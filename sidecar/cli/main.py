@@ -1,9 +1,9 @@
 """The command line: `sidecar run`, `check`, `hotkeys`, `certs dev`, and `--version`.
 
-Reads arguments, calls one function, and turns its errors into one line on standard error and an
-exit code: 0 done, 1 could not start, 2 wrong arguments or settings, 130 interrupted before it
-served. Imports what a command needs only when that command runs, so that `--version` and `check`
-do not load the data plane.
+Each command reads its arguments, calls one function, and turns the errors of that function into one
+line on standard error and an exit code: 0 done, 1 failed, 2 wrong arguments or settings,
+130 interrupted before the sidecar served. A command imports what it needs when it runs, so that
+`--version` and `check` do not load the data plane.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import sidecar
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 _EPILOG = """\
-Settings come from the command line, then SIDECAR_SECTION__KEY variables, then the file, then
-defaults; docs/configuration.md and config/full.toml list them all.
+Settings come from the command line, then from SIDECAR_SECTION__KEY variables, then from the file,
+then from the defaults. docs/configuration.md and config/full.toml list all of them.
 """
 
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = parsed.command
     try:
         return command(parsed)
-    except KeyboardInterrupt:  # before the sidecar serves; from then on it handles the signal
+    except KeyboardInterrupt:  # before the sidecar serves; later it handles the signal itself
         return INTERRUPTED
 
 
@@ -44,26 +44,39 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(run)
 
     check = commands.add_parser(
-        "check", help="read and check the settings, start nothing", allow_abbrev=False
+        "check", help="read and check the settings without starting anything", allow_abbrev=False
     )
     check.set_defaults(command=_check)
     _add_settings(check)
 
+    _add_hotkeys(commands)
+    _add_certs(commands)
+    return parser
+
+
+def _add_hotkeys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     hotkeys = commands.add_parser(
         "hotkeys", help="show the hottest keys of a running sidecar", allow_abbrev=False
     )
     hotkeys.set_defaults(command=_hotkeys)
     hotkeys.add_argument(
-        "--admin", metavar="HOST:PORT", default="127.0.0.1:6381", help="its admin address"
+        "--admin",
+        metavar="HOST:PORT",
+        default="127.0.0.1:6381",
+        help="its admin address (default: 127.0.0.1:6381)",
     )
     hotkeys.add_argument("--count", type=int, default=20, help="how many keys (default: 20)")
-    hotkeys.add_argument("--watch", action="store_true", help="show them anew each second")
-    hotkeys.add_argument("--json", action="store_true", help="print what the admin address answers")
+    hotkeys.add_argument("--watch", action="store_true", help="show them again every second")
+    hotkeys.add_argument("--json", action="store_true", help="print the JSON of the admin API")
 
+
+def _add_certs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     certs = commands.add_parser("certs", help="make certificates")
     kinds = certs.add_subparsers(title="kinds", metavar="KIND", required=True)
     dev = kinds.add_parser(
-        "dev", help="a CA, a server and a client certificate, for development", allow_abbrev=False
+        "dev",
+        help="make a CA, a server and a client certificate for development",
+        allow_abbrev=False,
     )
     dev.set_defaults(command=_certs_dev)
     dev.add_argument("--dir", default="certs", help="where to write them (default: certs)")
@@ -72,30 +85,35 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME",
-        help="a further name or address of the server; may be repeated",
+        help="another name or address of the server; can be repeated",
     )
-    dev.add_argument("--force", action="store_true", help="replace files that exist")
-    return parser
+    dev.add_argument("--force", action="store_true", help="replace existing files")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", help="settings in TOML")
+    parser.add_argument("-c", "--config", metavar="FILE", help="TOML file with settings")
     parser.add_argument(
         "--listen",
         action="append",
         metavar="URL",
-        help="listen.urls: where the application connects; may be repeated",
+        help="listen.urls: where applications connect; can be repeated",
     )
-    parser.add_argument("--upstream", metavar="URL", help="upstream.url: the server behind")
     parser.add_argument(
-        "--admin", metavar="HOST:PORT", help='admin.listen: probes and metrics; "" for none'
+        "--upstream",
+        metavar="URL",
+        help="upstream.url: the Redis or Valkey server to send commands to",
+    )
+    parser.add_argument(
+        "--admin",
+        metavar="HOST:PORT",
+        help='admin.listen: web page, API, metrics and probes; "" turns them off',
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="any other setting; may be repeated",
+        help="any other setting; can be repeated",
     )
 
 

@@ -1,6 +1,6 @@
 """`sidecar hotkeys`: the hottest keys of a running sidecar, as a table in the terminal.
 
-Asks the admin address; knows nothing of how keys are counted.
+Asks the admin endpoint of the sidecar; how keys are counted is none of its business.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CLEAR = "\x1b[H\x1b[2J"
 
 
 class NoAnswer(Exception):
-    """The admin address did not answer; one line says why and what to do."""
+    """The admin endpoint did not answer; the message is one line: why, and what to do."""
 
 
 def show(admin: str, count: int, *, watch: bool, as_json: bool) -> int:
@@ -37,7 +37,7 @@ def show(admin: str, count: int, *, watch: bool, as_json: bool) -> int:
 
 
 def ask(admin: str, count: int) -> Any:
-    """What the admin address says. Raises NoAnswer."""
+    """The answer of the admin endpoint. Raises NoAnswer."""
     base = admin if "://" in admin else f"http://{admin}"
     url = f"{base.rstrip('/')}/api/hotkeys?count={count}"
     request = urllib.request.Request(url)
@@ -57,7 +57,8 @@ def ask(admin: str, count: int) -> Any:
 
 
 def token(environ: Mapping[str, str]) -> str:
-    """The admin token, from where the sidecar has it: OSError when its file cannot be read."""
+    """The admin token, from the same variables as the sidecar's. Raises OSError if the file named
+    there cannot be read."""
     if file := environ.get("SIDECAR_ADMIN__TOKEN_FILE"):
         with open(file, encoding="utf-8") as opened:
             return opened.read(4096).rstrip("\r\n")
@@ -65,7 +66,7 @@ def token(environ: Mapping[str, str]) -> str:
 
 
 def table(keys: Sequence[Mapping[str, Any]]) -> str:
-    """The keys as lines: share, rates, database, whether they are cached, and the key."""
+    """The keys as a table: share, rates, database, whether the key is cached, and the key."""
     lines = [f"{'share':>7} {'keys/s':>9} {'reads/s':>9} {'writes/s':>9} {'db':>3} cached  key"]
     lines += [
         f"{key['share']:>7.2%} {key['rate']:>9,.0f} {key['reads']:>9,.0f} {key['writes']:>9,.0f} "

@@ -33,7 +33,6 @@ from sidecar.policy.topology import Address, Event, MasterNamed, address_of
 from sidecar.settings.addresses import join_host_port
 from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import Endpoint
-from sidecar.telemetry import facts
 from sidecar.telemetry.facts import SentinelReplica, Sentinels
 from sidecar.telemetry.snapshots import SentinelCounts
 
@@ -177,21 +176,11 @@ class SentinelWatcher:
         said = best.facts if best else {}
         return Sentinels(
             service=self._access.service,
-            master=_shown(best.master if best else None),
+            master=best.shown().master if best else None,
             epoch=best.epoch if best else None,
             quorum=number(said.get("quorum")),
             replicas=number(said.get("num-slaves")),
-            sentinels=[
-                facts.Sentinel(
-                    address=str(peer),
-                    configured=peer.configured,
-                    connected=peer.link is not None,
-                    error=peer.error,
-                    master=_shown(peer.master),
-                    epoch=peer.epoch,
-                )
-                for peer in peers
-            ],
+            sentinels=[peer.shown() for peer in peers],
         )
 
     def counts(self) -> SentinelCounts:
@@ -292,10 +281,6 @@ def _replica(row: Mapping[str, str]) -> SentinelReplica | None:
         offset=number(row.get("slave-repl-offset")),
         age=None if age is None else age / 1000,
     )
-
-
-def _shown(address: Address | None) -> str | None:
-    return None if address is None else join_host_port(*address)
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

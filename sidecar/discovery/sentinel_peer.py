@@ -30,6 +30,7 @@ from sidecar.policy.topology import (
 )
 from sidecar.settings.addresses import join_host_port
 from sidecar.settings.sections.upstream import Sentinel
+from sidecar.telemetry import facts
 
 BACKOFF = Backoff(0.1, 2.0)
 HEARTBEAT = 1.0  # seconds; a Sentinel that was asked nothing for so long gets a PING
@@ -101,6 +102,17 @@ class Peer:
     def epoch(self) -> int | None:
         """The configuration epoch of the master it names."""
         return number(self.facts.get("config-epoch"))
+
+    def shown(self) -> facts.Sentinel:
+        """What is known of it now, for the admin page."""
+        return facts.Sentinel(
+            address=str(self),
+            configured=self.configured,
+            connected=self.link is not None,
+            error=self.error,
+            master=None if self.master is None else join_host_port(*self.master),
+            epoch=self.epoch,
+        )
 
     def start(self) -> None:
         """Begin to watch, if that was not done."""

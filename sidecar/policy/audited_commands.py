@@ -1,4 +1,7 @@
-"""Which commands the audit stream records, and which of their words it may show. Pure tables."""
+"""Which commands are recorded in the audit stream, and which of their words may be shown.
+
+Pure tables: core/observe/audit_notes notes these commands, telemetry/audit.py writes the records.
+"""
 
 from __future__ import annotations
 

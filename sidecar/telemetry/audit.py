@@ -1,8 +1,12 @@
-"""The audit stream: who logged in, what was refused, what dangerous thing was done, and by whom.
+"""The audit stream itself: the records, and the file or standard output that they are written to.
 
-JSON lines in a file of their own, or on standard output, each with `"audit": true`. A record says
-who, from where, which command and subcommand; never an argument, a value or a secret. Making one
-costs well under a microsecond here; a thread makes the line of it (writer.py).
+A record is a JSON line with `"audit": true`: who did it, from where, which command and subcommand;
+never an argument, a value or a secret. Making a record costs well under a microsecond; a thread
+encodes and writes it (writer.py).
+
+Others decide what is recorded: policy/audited_commands.py which commands, core/observe/audit_notes
+notes them as they pass, proxy/session/audit_trail.py adds who and where, and
+admin/audited_calls.py does the same for the admin API.
 """
 
 from __future__ import annotations
@@ -25,8 +29,8 @@ RECENT = 200
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One line. `event` is one of EVENTS (docs/logging.md). `time` is seconds since 1970, in the
-    line itself ISO 8601. `audit` tells its lines from others in the same stream."""
+    """One line. `event` is one of EVENTS (docs/logging.md). `time` is seconds since 1970, and ISO
+    8601 in the line. `audit` tells these lines from others in the same stream."""
 
     audit: Literal[True]
     time: float | str
@@ -45,11 +49,11 @@ EVENTS: Mapping[str, str] = {
     "started": "The audit stream begins; `detail` is the version.",
     "stopped": "It ends in order.",
     "login": "AUTH or HELLO with credentials: `result` is accepted or refused.",
-    "command": "A dangerous command was passed on.",
+    "command": "A dangerous command was sent to the server.",
     "denied": "The server refused a command: `result` is NOPERM or NOAUTH.",
     "admin": "A call of the admin API: `command` is the method, `detail` the path.",
     "reload": "Certificates or settings were read again: `result` is done or failed.",
-    "lost": "Commands that came too fast to be recorded; `detail` is their number.",
+    "lost": "Commands came too fast to be recorded; `detail` is their number.",
 }
 
 _encode = msgspec.json.Encoder().encode
@@ -78,14 +82,14 @@ class Audit:
             raise AuditError(f"cannot write {self._target}: {reason}; check audit.file") from error
 
     def login(self, accepted: bool, user: str, client: int, address: str) -> None:
-        """AUTH or HELLO AUTH was judged by the server."""
+        """The server has accepted or refused AUTH or HELLO AUTH."""
         result = "accepted" if accepted else "refused"
         self._put(Record(True, time.time(), "login", result, user, client, address))
 
     def command(
         self, command: str, subcommand: str, user: str, db: int, client: int, address: str
     ) -> None:
-        """A dangerous command goes to the server."""
+        """A dangerous command is sent to the server."""
         self._put(
             Record(True, time.time(), "command", "", user, client, address, db, command, subcommand)
         )
@@ -97,7 +101,7 @@ class Audit:
         self._put(Record(True, time.time(), "denied", result, user, client, address, db, command))
 
     def admin(self, method: str, path: str, status: int, address: str) -> None:
-        """The admin API was called. `path` is without its query, which may hold a secret."""
+        """The admin API was called. `path` has no query, which may contain a secret."""
         now, result = time.time(), str(status)
         self._put(Record(True, now, "admin", result, address=address, command=method, detail=path))
 
@@ -114,7 +118,7 @@ class Audit:
         return [_written(record) for record in list(self._recent)[::-1][:most]]
 
     def reopen(self) -> None:
-        """Go on in a new file of the same name: the old one may have been moved away."""
+        """Continue in a new file of the same name: the old one may have been moved away."""
         if self._target != STDOUT:
             self._writer.redirect(self._open())
 

@@ -1,9 +1,9 @@
 """`/metrics`: the table of metrics and a snapshot, as Prometheus text or as OpenMetrics.
 
-prometheus_client takes some 6 µs a line, most of it to escape and format names and labels that are
-the same each time: 5 ms on the event loop for the 800 lines of a busy sidecar, in which no client
-is served. Here everything of a line but its number is made once and kept; see docs/admin.md for
-what is left. tests/telemetry/test_exposition.py holds that both say the same.
+prometheus_client needs about 6 µs for a line, mostly to escape and format names and labels that are
+the same each time. For the 800 lines of a busy sidecar that blocks the event loop for 5 ms. Here
+everything in a line except its number is made once and kept; docs/admin.md says what the rest
+costs. tests/telemetry/test_exposition.py checks that both give the same result.
 
 The formats differ: OpenMetrics names a counter without `_total` in its heading, ends with `# EOF`,
 and has exemplars.
@@ -26,8 +26,8 @@ from sidecar.telemetry.snapshots import Exemplar, Latency, Snapshot
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
 OPENMETRICS_TYPE = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
-# Labels come from tables of this program, or are bounded by settings. Should one not be, memory
-# does not grow for ever.
+# Labels come from tables of this program or are bounded by settings. If one is not, this bounds
+# the memory.
 MOST_PREFIXES = 20_000
 
 
@@ -50,13 +50,13 @@ class Exposition:
 
     def __init__(self, snapshot: Callable[[], Snapshot], process: bool = True) -> None:
         self._snapshot = snapshot
-        # Not one that is registered anywhere: it is asked only here.
+        # With a registry of its own: it is read only here.
         self._process = ProcessCollector(registry=CollectorRegistry()) if process else None
         self._prefixes: dict[tuple[str, LabelValues], str] = {}
         self._bucket_prefixes: dict[tuple[str, str, Sequence[float]], list[str]] = {}
 
     def render(self, openmetrics: bool = False) -> bytes:
-        """Everything, as of now."""
+        """All metrics as of now."""
         snapshot = self._snapshot()
         lines: list[str] = []
         for declared in METRICS:
@@ -139,7 +139,7 @@ def _heading(name: str, type_: str, help_: str, openmetrics: bool) -> str:
 
 
 def _family(family: Metric, openmetrics: bool) -> Iterable[str]:
-    """One of prometheus_client's own; only plain gauges and counters are expected."""
+    """A metric made by prometheus_client; only plain gauges and counters are expected."""
     name = f"{family.name}_total" if family.type == "counter" else family.name
     yield _heading(name, family.type, family.documentation, openmetrics)
     for sample in family.samples:

@@ -1,13 +1,13 @@
 """The program's log: JSON lines for machines, coloured lines for a terminal, on standard error.
 
-`configure` is called once, by the composition root; everybody else takes a logger with
-`structlog.get_logger()`. Lines of the standard library's `logging` (asyncio, aiohttp) come out
-in the same form. A thread writes them (writer.py), so a reader that hangs holds nobody up; an
-event that comes over and over is told a few times and then counted (repeats.py). Events have
-stable names, all of them in docs/logging.md.
+The composition root calls `configure` once; all other modules get a logger with
+`structlog.get_logger()`. Lines of the standard library's `logging` (asyncio, aiohttp) have the same
+form. A thread writes the lines (writer.py), so a reader that hangs delays nobody; an event that
+repeats is logged some times and then counted (repeats.py). An event's name is a noun and a verb,
+never varies, and is listed in docs/logging.md; what varies is in fields.
 
-Not for the data path: a line costs several microseconds. Never log a value, a password or a URL
-that is not an `Endpoint` turned to text.
+Not for the data path: a line costs several microseconds. Never log a value, a password, or a URL
+other than `str(Endpoint)`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NO_LINES = Lines(written=0, dropped=0)
 
 
 class _Setup:
-    """What `configure` has set up. Loggers are kept by who made them, so they look here."""
+    """What `configure` has set up. Modules keep their loggers, so loggers look here each time."""
 
     def __init__(self) -> None:
         self.writer: LineWriter | _Direct | None = None
@@ -55,11 +55,11 @@ def configure(
     *,
     blocking: bool = False,
 ) -> None:
-    """Set up both structlog and `logging`, writing to standard error, by way of a thread.
+    """Set up structlog and `logging`. A thread writes the lines to standard error.
 
-    Another `stream` is written to at once, and so is standard error if `blocking`. `auto` means
-    console on a terminal and JSON otherwise. May be called again: the last call counts, for loggers
-    made before it too.
+    Lines for another `stream` are written at once, and so are all lines if `blocking`. `auto` means
+    console on a terminal and JSON otherwise. Can be called again: the last call counts, also for
+    loggers made before it.
     """
     close()
     out = sys.stderr if stream is None else stream
@@ -84,7 +84,8 @@ def configure(
 
 
 def tick(now: float | None = None) -> None:
-    """Tell of what was left out and has not come again. To be called every second or so."""
+    """Log how many lines were left out of events that have not come again. Call it about every
+    second."""
     for event, count in _setup.repeats.due(time.monotonic() if now is None else now):
         _log.warning("log lines suppressed", of=event, suppressed=count)
 
@@ -101,13 +102,13 @@ def suppressed() -> int:
 
 
 def flush(within: float = 1.0) -> None:
-    """Wait until everything is written, for so long."""
+    """Wait until everything is written, for at most so many seconds."""
     if _setup.writer is not None:
         _setup.writer.flush(within)
 
 
 def close() -> None:
-    """Write what is left. Lines logged after it wait for the next `configure`, or are lost."""
+    """Write what is left. Lines logged after that wait for the next `configure`, or are lost."""
     writer, _setup.writer = _setup.writer, None
     if writer is not None:
         writer.close()
@@ -122,7 +123,7 @@ def shows_console(format: Format, stream: TextIO) -> bool:
 
 
 class _Bound(structlog.BoundLoggerBase):
-    """A logger that asks for the level of the moment."""
+    """A logger that looks up the current level for each line."""
 
     def debug(self, event: str, **facts: Any) -> None:
         if _setup.level <= logging.DEBUG:
@@ -156,7 +157,7 @@ class _Logger:
 
 
 class _Direct:
-    """A stream that is written to at once."""
+    """Writes each line to a stream at once."""
 
     def __init__(self, stream: TextIO, line: Callable[[MutableMapping[str, Any]], bytes]) -> None:
         self.written = self.dropped = 0
@@ -172,14 +173,14 @@ class _Direct:
         """Nothing waits here."""
 
     def close(self) -> None:
-        """The stream is another's."""
+        """Leave the stream open: it belongs to somebody else."""
 
 
 def _event(
     _: object, level: str, event: MutableMapping[str, Any]
 ) -> tuple[tuple[MutableMapping[str, Any]], dict[str, Any]]:
-    """The only processor: leaves repeats out, and adds what must be seen now. The line is made of
-    it later, by the thread."""
+    """The only processor: drops repeats, and adds what must be read now. The thread makes the line
+    later."""
     left_out = _setup.repeats.allows(event["event"], time.monotonic())
     if left_out:
         if left_out < 0:
@@ -193,7 +194,7 @@ def _event(
 
 
 class _Handler(logging.Handler):
-    """Lines of `logging`, by the same way."""
+    """Takes lines of `logging` the same way."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

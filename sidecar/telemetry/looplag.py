@@ -1,4 +1,4 @@
-"""How late the event loop is: what keeps it busy delays everything else by as much."""
+"""How late the event loop is. Work that keeps it busy delays every command by as much."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WINDOW = 30.0
 
 
 class LoopLag:
-    """Asks to be woken every INTERVAL and notes how much later it was.
+    """Wakes up every INTERVAL and notes how late it was.
 
     `longest` covers the present window and the one before, so a scrape every 30 seconds misses
     nothing.
@@ -24,18 +24,18 @@ class LoopLag:
         self._before = 0.0
 
     def note(self, late: float, now: float) -> None:
-        """It was woken so many seconds late."""
+        """Note that it woke up so many seconds late."""
         if now - self._since >= WINDOW:
             self._before = self._now if now - self._since < 2 * WINDOW else 0.0
             self._since, self._now = now, 0.0
         self._now = max(self._now, late)
 
     def longest(self) -> float:
-        """The longest delay of the last WINDOW to 2 * WINDOW, in seconds."""
+        """The longest delay in seconds, within the last WINDOW to 2 * WINDOW."""
         return max(self._now, self._before)
 
     async def watch(self) -> None:
-        """Go on until cancelled."""
+        """Measure until cancelled."""
         while True:
             due = time.monotonic() + INTERVAL
             await asyncio.sleep(INTERVAL)

@@ -68,7 +68,7 @@ _UPSTREAM = (
     ),
     _links.counter(
         "sidecar_upstream_reconnects_total",
-        "Shared connections to the upstream that had to be made again.",
+        "Shared links that were connected again after a loss.",
         lambda u: u.reconnects,
     ),
     _links.counter(
@@ -85,7 +85,7 @@ _UPSTREAM = (
 _COMMANDS = (
     _commands.counter(
         "sidecar_commands_total",
-        "Commands served by the upstream, by name; names it does not list count as unknown.",
+        "Commands answered by the upstream, by name; names not in its command table are unknown.",
         lambda c: c.calls,
         "command",
     ),
@@ -103,7 +103,7 @@ _COMMANDS = (
     ),
     _commands.counter(
         "sidecar_local_errors_total",
-        "Error replies made by the sidecar itself, such as for an upstream that is down.",
+        "Error replies of the sidecar itself, for example while the upstream is down.",
         lambda c: c.local_errors,
     ),
     _clients.counter(
@@ -126,7 +126,7 @@ _FAILOVER = (
     ),
     _breaker.gauge(
         "sidecar_breaker_state",
-        "1 for the state the circuit breaker is in.",
+        "1 for the current state of the circuit breaker, 0 for the others.",
         lambda b: {state.value: int(state is b.state) for state in State},
         "state",
     ),
@@ -137,22 +137,22 @@ _FAILOVER = (
     ),
     _failover.counter(
         "sidecar_master_switches_total",
-        "Times the sidecar went over to another master.",
+        "Times the sidecar switched to another master.",
         lambda f: f.switches,
     ),
     _failover.gauge(
         "sidecar_interruption_seconds",
-        "How long the latest interruption of the upstream was.",
+        "Length of the latest interruption.",
         lambda f: f.last_interruption,
     ),
     _failover.gauge(
         "sidecar_master_switch_timestamp_seconds",
-        "When the sidecar last went over to another master, as Unix time.",
+        "When the sidecar last switched to another master, as Unix time.",
         lambda f: f.last_switch,
     ),
     _sentinels.gauge(
         "sidecar_sentinels",
-        "Sentinels of the upstream: known, and of those connected.",
+        "Sentinels of the upstream: known, and connected.",
         lambda s: {"known": s.known, "connected": s.connected},
         "state",
     ),
@@ -161,13 +161,13 @@ _FAILOVER = (
 _PROCESS = (
     _data_plane.gauge(
         "sidecar_tls_certificate_expiry_timestamp_seconds",
-        "When a certificate in use ends, as Unix time: the listener's, or the one shown upstream.",
+        "When a certificate in use expires (Unix time): the listener's, or that shown upstream.",
         lambda p: p.certificates or None,
         "certificate",
     ),
     _process.gauge(
         "sidecar_event_loop_lag_seconds",
-        "Longest time within the last 30 to 60 seconds that the event loop was late.",
+        "Longest delay of the event loop within the last 30 to 60 seconds.",
         lambda p: p.loop_lag,
     ),
     _process.counter(
@@ -178,36 +178,36 @@ _PROCESS = (
     ),
     _process.counter(
         "sidecar_log_dropped_total",
-        "Lines dropped because whoever reads them is too slow, by stream.",
+        "Lines dropped because their reader was too slow, by stream.",
         lambda p: {stream: lines.dropped for stream, lines in p.lines.items()},
         "stream",
     ),
     _process.counter(
         "sidecar_log_suppressed_total",
-        "Lines left out because the same event had been told often enough.",
+        "Log lines left out because the same event had been logged often enough.",
         lambda p: p.suppressed,
     ),
 )
 _TRACING = (
     _tracing.counter(
         "sidecar_traced_commands_total",
-        "Commands traced: because they were sampled, slow or failed (maybe more than one).",
+        "Commands traced, by reason: sampled, slow or failed (a command can have several).",
         lambda t: t.commands,
         "why",
     ),
     _tracing.counter(
         "sidecar_untraced_commands_total",
-        "Commands that were sampled, slow or failed, and not traced: too many in that second.",
+        "Commands to be traced that were not, because there were too many in that second.",
         lambda t: t.untraced,
     ),
     _tracing.counter(
         "sidecar_spans_exported_total",
-        "Spans that the collector has taken.",
+        "Spans that the collector has accepted.",
         lambda t: t.spans_exported,
     ),
     _tracing.counter(
         "sidecar_spans_dropped_total",
-        "Spans that were not sent: the queue was full, or the collector did not take them.",
+        "Spans not sent, by reason: the queue was full, or the collector did not accept them.",
         lambda t: t.spans_dropped,
         "reason",
     ),

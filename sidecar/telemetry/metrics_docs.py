@@ -10,10 +10,10 @@ _HEAD = """\
 
 <!-- Written by `make docs` from sidecar/telemetry/metrics.py. -->
 
-At `/metrics` of the admin address, as Prometheus text, or as OpenMetrics to who asks for it.
-Beside these there are those of the process: `process_resident_memory_bytes`,
-`process_cpu_seconds_total`, `process_open_fds` and so on. What to watch, and what it means, is in
-[operations](operations.md).
+The admin address serves these at `/metrics`, as Prometheus text, or as OpenMetrics if the
+`Accept` header prefers it. The metrics of the process are there too:
+`process_resident_memory_bytes`, `process_cpu_seconds_total`, `process_open_fds` and so on.
+[Operations](operations.md) says what to watch and what it means.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|

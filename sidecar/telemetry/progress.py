@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, for the few things at start that take a moment."""
+"""A progress bar on a terminal, for what takes a moment at start."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ WIDTH = 24
 
 
 def bar(format: Format, stream: TextIO, title: str) -> ProgressBar | None:
-    """A progress bar, where the log is one for people to read: on a terminal."""
+    """A progress bar if the log is on a terminal, for people to read; None otherwise."""
     return ProgressBar(stream, title) if shows_console(format, stream) and stream.isatty() else None
 
 
 class ProgressBar:
-    """Draws one line and leaves the cursor at its beginning: whatever is written next, such as a
-    line of the log, goes over it. The line is gone at the end."""
+    """Draws one line and leaves the cursor at its start, so that the next output, such as a line of
+    the log, overwrites it. At the end it clears the line."""
 
     def __init__(self, stream: TextIO, title: str) -> None:
         self._stream = stream
@@ -24,7 +24,7 @@ class ProgressBar:
         self._shown = ""
 
     def __call__(self, done: int, total: int) -> None:
-        """So much of it is done."""
+        """Show how much is done."""
         text = "" if done >= total else self._text(done, total)
         if text != self._shown:
             self._stream.write(f"\x1b[2K{text}\r")

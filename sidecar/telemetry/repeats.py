@@ -1,4 +1,7 @@
-"""The same event over and over: told some times, then counted. Time is handed in."""
+"""Repeated log events: the first ones of each are logged, further ones are only counted.
+
+Time is an argument.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class Repeats:
         self._events: dict[str, _Event] = {}
 
     def allows(self, event: str, now: float) -> int:
-        """-1: leave it out. Otherwise tell it, and how many like it were left out before."""
+        """-1 if the line must be left out; otherwise how many like it were left out before it."""
         known = self._events.get(event)
         if known is None:
             if len(self._events) >= MOST_EVENTS:
@@ -41,7 +44,7 @@ class Repeats:
         return left_out
 
     def due(self, now: float) -> list[tuple[str, int]]:
-        """Events that were left out and have not come again since: (event, how many)."""
+        """Events whose lines were left out and which have not come again: (event, how many)."""
         found = []
         for event, known in self._events.items():
             if known.left_out and now - known.since >= WINDOW:

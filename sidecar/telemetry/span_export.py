@@ -1,15 +1,15 @@
-"""Sending spans to a collector, OTLP over HTTP, from a thread of its own.
+"""Sends spans to a collector, with OTLP over HTTP, from a thread of its own.
 
-The thread is OpenTelemetry's BatchSpanProcessor. Around it stands what it does not do: what is
-not sent is counted, whatever the reason; the libraries' log lines, which come with every batch
-while a collector is down, become one a minute. Handing over a span never waits: when QUEUE of them
-are on their way, further ones are dropped.
+The thread is OpenTelemetry's BatchSpanProcessor. This module adds what it does not do: spans that
+are not sent are counted, whatever the reason; the libraries' log lines, one for each batch while a
+collector is down, become one a minute. Handing over a span never waits: if QUEUE spans are not sent
+yet, further ones are dropped.
 
-Batches are small, since turning one into bytes holds the interpreter's lock, and traffic waits for
-it. For the same reason threads are asked more often than usual to let others have it.
+Batches are small, because encoding one holds the interpreter's lock while traffic waits. For the
+same reason the interpreter switches threads more often than by default.
 
-Needs the extra `otlp`. Headers, certificates and compression are the exporter's own business:
-OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_CERTIFICATE and so on.
+Needs the extra `otlp`. The exporter itself reads OTEL_EXPORTER_OTLP_HEADERS,
+OTEL_EXPORTER_OTLP_CERTIFICATE and so on, for headers, certificates and compression.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ERROR = Status(StatusCode.ERROR)
 
 
 class ExportError(Exception):
-    """Spans cannot be sent as configured; the message is one line."""
+    """Spans cannot be sent with these settings; the message is one line."""
 
 
 class SpanExport:
@@ -82,7 +82,7 @@ class SpanExport:
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL))
 
     def give(self, spans: Sequence[Span]) -> bool:
-        """Have these spans, of one trace, sent; False: there are too many on their way."""
+        """Queue the spans of one trace; False if too many are queued already."""
         waiting = self._given - self._exporter.sent - self._exporter.failed
         if waiting + len(spans) > QUEUE:
             self._full += len(spans)
@@ -103,7 +103,7 @@ class SpanExport:
         return {"queue": self._full, "export": self._exporter.failed}
 
     async def close(self, within: float) -> None:
-        """Send what is left, for at most so many seconds. It ends by itself if it takes longer."""
+        """Send what is left, for at most so many seconds; after that the thread ends by itself."""
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
@@ -149,7 +149,7 @@ def _otlp(endpoint: str) -> SpanExporter:
 
 
 class _Counting(SpanExporter):
-    """Counts what becomes of spans. Its numbers are written by the exporting thread only."""
+    """Counts spans that were sent or not. Only the exporting thread writes its numbers."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
@@ -172,7 +172,7 @@ class _Counting(SpanExporter):
 
 
 class _Quiet(logging.Handler):
-    """Takes the libraries' log lines, and says the first of each minute in ours."""
+    """Takes the libraries' log lines, and logs the first of each minute in our form."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -192,6 +192,6 @@ class _Quiet(logging.Handler):
         log.warning("span export failed", reason=record.getMessage()[:300], unsaid=unsaid)
 
     def remove(self) -> None:
-        """Leave the libraries' lines to whom they would go otherwise."""
+        """Let the libraries' lines go where they would go otherwise."""
         self._library.removeHandler(self)
         self._library.propagate = True

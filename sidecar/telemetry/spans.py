@@ -1,13 +1,13 @@
-"""From the record of a command to its spans, after the fact; what is done with them is elsewhere.
+"""Spans of a command, made from its trace record after the command has ended.
 
     SERVER  GET                      request read ................................ reply there
     INTERNAL  held                   |..... waited for a master or a connection
     CLIENT    cache fill             |..... waited for the near cache to have read the value
     CLIENT    GET                           given to the socket ................. reply there
 
-Names and attributes follow OpenTelemetry's conventions for database calls; what has no place there
-begins with `sidecar.`. Never a value, and of an error reply only its first word: the rest quotes
-what the client sent.
+Names and attributes follow OpenTelemetry's conventions for database calls; attributes that have no
+place there begin with `sidecar.`. A span never has a value, and of an error reply it has only the
+first word: the rest quotes what the client sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sidecar.telemetry.facts import Attributes, SpanKind, Why
 
 
 class Record(NamedTuple):
-    """What `Traces.take` gives for one command. Times in microseconds, of one clock; 0: none."""
+    """What `Traces.take` returns for one command. Times are microseconds of one clock; 0: none."""
 
     command: str
     why: int
@@ -46,7 +46,7 @@ class Record(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """The other end of a connection: its name, if it has one, and where it is."""
+    """The other end of a connection: its name, if it has one, and its network address."""
 
     address: str
     port: int
@@ -85,9 +85,9 @@ class Command(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The spans of one command, or of one thing the sidecar did; the first is above the others.
+    """The spans of one command, or of something the sidecar did itself; the first is outermost.
 
-    `command` is None for what the sidecar did by itself.
+    `command` is None for the sidecar's own work.
     """
 
     why: tuple[Why, ...]
@@ -118,55 +118,67 @@ def new_id(bits: int) -> int:
 
 
 def of_command(record: Record, zero: int, client: Peer, server: Peer, key: str) -> Trace:
-    """The spans of a command. `zero` is when the record's clock was 0, in nanoseconds since 1970;
-    `key` is its key as it may be shown, empty for not at all."""
+    """The spans of a command.
+
+    `zero` is when the record's clock was 0, in nanoseconds since 1970. `key` is the command's key
+    as it may be shown; empty: it is not shown.
+    """
     flags = record.flags
     name = record.command.upper()
     start, end = zero + record.start * 1000, zero + record.end * 1000
     queued = zero + record.queued * 1000 if record.queued else end
-    trace_id, parent = new_id(128), 0
-    if record.context:
-        trace_id = int.from_bytes(record.context[:16], "big")
-        parent = int.from_bytes(record.context[16:], "big")
-    call = _call(record, name, server, key)
-    outer = {
-        **call,
-        **_address("network.peer", client.peer, client.peer_port),
-        "sidecar.client.id": record.client,
-        "sidecar.cache.hit": bool(flags & trace.CACHED),
-        "sidecar.request.size": record.request,
-        "sidecar.response.size": record.reply,
-    }
-    top = Span(
-        name, "server", trace_id, new_id(64), parent, start, end, outer, record.error, bool(parent)
-    )
+    trace_id, parent = _ids(record.context)
+    outer = _outer(record, name, client, server, key)
+    error = record.error
+    top = Span(name, "server", trace_id, new_id(64), parent, start, end, outer, error, bool(parent))
     spans = [top]
 
-    def below(name: str, kind: SpanKind, start: int, end: int, attributes: Attributes) -> None:
-        error = record.error if attributes is inner else ""
-        spans.append(
-            Span(name, kind, trace_id, new_id(64), top.span_id, start, end, attributes, error)
-        )
+    def below(
+        name: str, kind: SpanKind, start: int, end: int, of: Attributes, error: str = ""
+    ) -> None:
+        spans.append(Span(name, kind, trace_id, new_id(64), top.span_id, start, end, of, error))
 
-    inner: Attributes = {
-        **call,
-        **_address("network.peer", server.peer, server.peer_port),
-        **({"sidecar.resent": True} if flags & trace.RESENT else {}),
-    }
     if flags & trace.FILLED:
         below("cache fill", "client", start, queued, _call(record, name, server, ""))
     elif flags & trace.WAITED:
         below("held", "internal", start, queued, {})
     if record.queued and not flags & trace.CACHED:
         sent = zero + record.sent * 1000 if record.sent else queued
-        below(name, "client", min(max(sent, queued), end), end, inner)
+        sent = min(max(sent, queued), end)
+        below(name, "client", sent, end, _inner(record, name, server, key), error)
     return Trace(_why(record.why), spans, Command(record, client, server, key))
 
 
 def of_work(name: str, start: int, end: int, attributes: Attributes, error: str = "") -> Trace:
-    """The one span of something that the sidecar did by itself. Times as in `Span`."""
+    """The one span of something that the sidecar did itself. Times as in `Span`."""
     span = Span(name, "internal", new_id(128), new_id(64), 0, start, end, attributes, error)
     return Trace(("internal",), (span,))
+
+
+def _ids(context: bytes) -> tuple[int, int]:
+    """Trace id and parent id: those of the application's trace, or a new trace without parent."""
+    if context:
+        return int.from_bytes(context[:16], "big"), int.from_bytes(context[16:], "big")
+    return new_id(128), 0
+
+
+def _outer(record: Record, name: str, client: Peer, server: Peer, key: str) -> Attributes:
+    return {
+        **_call(record, name, server, key),
+        **_address("network.peer", client.peer, client.peer_port),
+        "sidecar.client.id": record.client,
+        "sidecar.cache.hit": bool(record.flags & trace.CACHED),
+        "sidecar.request.size": record.request,
+        "sidecar.response.size": record.reply,
+    }
+
+
+def _inner(record: Record, name: str, server: Peer, key: str) -> Attributes:
+    return {
+        **_call(record, name, server, key),
+        **_address("network.peer", server.peer, server.peer_port),
+        **({"sidecar.resent": True} if record.flags & trace.RESENT else {}),
+    }
 
 
 def _why(bits: int) -> tuple[Why, ...]:

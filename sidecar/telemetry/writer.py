@@ -1,10 +1,10 @@
-"""Lines to a file descriptor, written by a thread: who logs never waits for who reads the log.
+"""A thread that writes lines to a file descriptor: whoever logs never waits for the log's reader.
 
     put() -> bounded queue -> thread: encode, one write for all that has come -> descriptor
 
-A full queue drops what comes, and counts it. The thread waits a moment after the first line, so
-that a burst costs few writes and few changes of threads; `flush` does not wait for that longer
-than it is told to, since the descriptor may be blocked for good.
+If the queue is full, further lines are dropped and counted. After the first line the thread waits a
+moment for others, so that a burst costs few writes and few thread switches. `flush` has a time
+limit, since the descriptor may be blocked for ever.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STUCK_POLL = 0.5
 
 
 class LineWriter:
-    """Writes items to `fd`, each made a line by `encode` (on the thread). Counts what it does."""
+    """Writes items to `fd`. `encode` makes a line of each, on the thread. Counts lines."""
 
     def __init__(self, fd: int, encode: Callable[[Any], bytes], most: int = MOST) -> None:
         self.written = 0
@@ -38,24 +38,24 @@ class LineWriter:
         self._thread.start()
 
     def put(self, item: Any) -> None:
-        """Have it written, unless too many wait already. Never blocks."""
+        """Queue an item to be written; drop it if too many are waiting. Never blocks."""
         if self._queue.qsize() >= self._most:
             self.dropped += 1
         else:
             self._queue.put(item)
 
     def redirect(self, fd: int) -> None:
-        """Write to this descriptor from now on; the former one is closed when it is let go."""
+        """Write to this descriptor from now on, and close the one used so far."""
         self._queue.put(_Redirect(fd))
 
     def flush(self, within: float = 1.0) -> bool:
-        """Wait until all that was put has been written; False when that took too long."""
+        """Wait until everything queued has been written; False if that took too long."""
         mark = threading.Event()
         self._queue.put(mark)
         return mark.wait(within)
 
     def close(self, within: float = 1.0) -> None:
-        """Write what is left, for so long, and end the thread."""
+        """Write what is left, for at most so many seconds, and end the thread."""
         self._closing = True
         self.flush(within)
 
@@ -69,7 +69,7 @@ class LineWriter:
                 return
 
     def _write_out(self, item: Any) -> None:
-        """This item and all that has come meanwhile."""
+        """Write this item, and all that have come meanwhile."""
         lines: list[bytes] = []
         while True:
             if isinstance(item, threading.Event):
@@ -95,7 +95,7 @@ class LineWriter:
     def _line(self, item: Any) -> bytes:
         try:
             return self._encode(item)
-        except Exception as error:  # a line that can't be written must not end the thread
+        except Exception as error:  # an item that cannot be encoded must not end the thread
             return f"log line lost: {error!r}\n".encode()
 
     def _send(self, lines: list[bytes]) -> None:
@@ -112,7 +112,7 @@ class LineWriter:
 
 
 class _Redirect:
-    """In the queue: go on with this descriptor."""
+    """In the queue: continue with this descriptor."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

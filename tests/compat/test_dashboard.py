@@ -157,7 +157,7 @@ def test_a_restart_is_seen(browser: Browser, sidecar: Sidecar) -> None:
         first = page.get_attribute("html", "data-instance")
         sidecar.stop()
         page.wait_for_selector("#live[data-state=ended], #live[data-state=lost]")
-        wait_for_text(page, "#notice", "trying again")
+        wait_for_text(page, "#notice", "reconnecting")
         wait_for_text(page, "#health", "unknown")
         sidecar.start()
         wait_for_text(page, "#notice", "restarted")
@@ -200,7 +200,7 @@ def test_a_server_that_is_down(sidecar: Sidecar, plain_server: Server, page: Pag
     wait_for_text(page, "#health", "ok")
     plain_server.pause()
     try:
-        wait_for_text(page, "#reasons", "the server says nothing of itself")
+        wait_for_text(page, "#reasons", "the server does not answer INFO")
     finally:
         plain_server.resume()
     wait_for_text(page, "#health", "ok")
@@ -296,7 +296,7 @@ def test_a_token_is_asked_for(browser: Browser, plain_server: Server) -> None:
         page.wait_for_selector("dialog[open]")
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        wait_for_text(page, "#ask-error", "not the token")
+        wait_for_text(page, "#ask-error", "Wrong token")
         page.keyboard.type(TOKEN)
         page.keyboard.press("Enter")
         page.wait_for_selector("#live[data-state=live]")

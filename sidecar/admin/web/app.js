@@ -1,4 +1,4 @@
-// The page: takes what the stream tells, keeps it, and shows it.
+// The page: keeps what the stream sends, and shows it.
 
 import { Chart, binary } from "./chart.js";
 import { byId, el, text } from "./dom.js";
@@ -37,7 +37,7 @@ const hear = {
   hello(said) {
     if (known.instance && known.instance !== said.instance) {
       series.mark(said.started * 1000, "restart", "restarted");
-      notice(`The sidecar restarted at ${clock(said.started * 1000)}: totals count from then on.`);
+      notice(`The sidecar restarted at ${clock(said.started * 1000)}: totals count from then.`);
       known.traces = [];
       known.audit = [];
     } else if (known.instance && lostAt) {
@@ -85,7 +85,7 @@ const hear = {
     traces(known.traces);
   },
   audit(lines) {
-    // A line has no number: what is the same to the last letter is the same line.
+    // Lines have no number: equal lines are the same line.
     const have = new Set(lines.map((line) => JSON.stringify(line)));
     known.audit = [...lines, ...known.audit.filter((line) => !have.has(JSON.stringify(line)))].slice(0, 200);
     panels.audit(known.audit);
@@ -127,7 +127,7 @@ function notice(words) {
   text("notice", words);
 }
 
-// What is on the page is of now only while the stream is live, and the page says which it is.
+// The page is up to date only while the stream is live; it says so, or since when it is not.
 function state(now) {
   const live = byId("live");
   if (now === "live") {
@@ -143,7 +143,7 @@ function state(now) {
     lostAt = Date.now();
     byId("notice").dataset.kind = "lost";
     const why = now === "ended" ? "The sidecar has ended" : "No connection to the sidecar";
-    notice(`${why}. What you see is from ${clock(lostAt)}; trying again.`);
+    notice(`${why}. The page shows the state of ${clock(lostAt)}; reconnecting.`);
     const pill = byId("health");
     pill.dataset.state = "unknown";
     text("health", "unknown");
@@ -153,7 +153,7 @@ function state(now) {
 
 function ask() {
   const dialog = byId("ask");
-  text("ask-error", stream.token ? "That is not the token." : "");
+  text("ask-error", stream.token ? "Wrong token." : "");
   if (!dialog.open) dialog.showModal();
   byId("token").focus();
 }

@@ -1,5 +1,5 @@
-// A line chart on a canvas: several lines, marks, and a reading of the values at the pointer or,
-// by the arrow keys, at a point of time.
+// A line chart on a canvas: several lines, marks, and the values at the pointer or, with the arrow
+// keys, at a point in time.
 
 import { el } from "./dom.js";
 import { clock } from "./format.js";

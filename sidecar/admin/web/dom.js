@@ -1,4 +1,4 @@
-// Making elements. Every text becomes a text node: what clients send is never read as markup.
+// Makes elements. Every text becomes a text node: text from clients is never read as markup.
 
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);

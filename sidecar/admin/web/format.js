@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Numbers and times for people to read.
 
 export function count(value) {
   if (value === null || value === undefined) return "–";

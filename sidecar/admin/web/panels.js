@@ -1,11 +1,11 @@
-// The panels below the charts: each takes what was told and shows it.
+// The panels below the charts: each shows what the stream has sent.
 
 import { byId, el, empty, facts, fill, table, tag } from "./dom.js";
 import { bytes, count, duration, moment, percent, span } from "./format.js";
 
 export function hotKeys(said) {
   const node = byId("keys");
-  if (!said.keys.length) return fill(node, empty("No key stands out."));
+  if (!said.keys.length) return fill(node, empty("No hot keys."));
   const most = Math.max(...said.keys.map((key) => key.share)) || 1;
   const rows = said.keys.map((key) => {
     const bar = el("span", { class: "bar" }, el("i", { width: `${100 * key.share / most}%` }));
@@ -34,7 +34,7 @@ export function topology(said) {
     const up = said.sentinels.filter((one) => one.connected).length;
     children.push(el("p", { class: "group" }, `Sentinels of ${said.service}: ${up} of ${said.sentinels.length} connected, quorum ${said.quorum ?? "?"}, epoch ${said.epoch ?? "?"}`));
     for (const one of said.sentinels) {
-      children.push(box(one.address, "", one.connected ? "connected" : one.error || "away",
+      children.push(box(one.address, "", one.connected ? "connected" : one.error || "not connected",
         one.connected ? "good" : "bad"));
     }
   }
@@ -65,7 +65,7 @@ export function timeline(history, now) {
     one.switched
       ? el("span", {}, el("span", { class: "mono" }, one.before), " → ", el("span", { class: "mono" }, one.after))
       : el("span", {}, "no connection to ", el("span", { class: "mono" }, one.before)),
-    one.seconds === null ? tag("lasts", "bad")
+    one.seconds === null ? tag("ongoing", "bad")
       : tag(`${one.switched ? "switched, " : ""}${duration(one.seconds)}`, one.switched ? "good" : "warn"))));
   fill(node, track, el("div", { class: "ends" }, el("span", {}, `${span(long / 1000)} ago`), el("span", {}, "now")), list);
 }
@@ -112,7 +112,7 @@ export function links(said, health) {
 
 export function warm(said) {
   const node = byId("warm");
-  if (!said || !said.state) return fill(node, empty("No warm start is set up."));
+  if (!said || !said.state) return fill(node, empty("Warm start is not configured."));
   const share = said.total ? (said.loaded + said.failed) / said.total : said.state === "done" ? 1 : 0;
   const sources = Object.entries(said.sources || {}).map(([name, number]) => `${name} ${count(number)}`);
   fill(node,
@@ -120,8 +120,8 @@ export function warm(said) {
       ["State", said.state],
       ["Loaded", `${count(said.loaded)} of ${count(said.total)}`],
       ["Failed", said.failed ? count(said.failed) : null],
-      ["Took", said.duration ? duration(said.duration) : null],
-      ["From", sources.length ? sources.join(", ") : null],
+      ["Duration", said.duration ? duration(said.duration) : null],
+      ["Sources", sources.length ? sources.join(", ") : null],
     ]),
     el("span", { class: "bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": String(Math.round(100 * share)), "aria-label": "Warm start" },
       el("i", { width: `${100 * share}%` })));
@@ -129,7 +129,7 @@ export function warm(said) {
 
 export function certificates(list) {
   const node = byId("certificates");
-  if (!list.length) return fill(node, empty("No TLS is set up."));
+  if (!list.length) return fill(node, empty("TLS is not configured."));
   fill(node, ...list.map((one) => {
     const left = one.seconds_left;
     const state = one.error || left < 0 ? "bad" : left < 14 * 86400 ? "warn" : "good";

@@ -1,6 +1,6 @@
-// The points of the charts. Each has its time as key, so that what is sent again after a lost
-// connection replaces itself; points of rates, so that no counter can jump back. A restart of the
-// sidecar is a mark, and the line has a gap there.
+// The points of the charts, by their time: a point that is sent again after a lost connection
+// replaces itself. Points are rates, so no counter can jump back. A restart of the sidecar is a mark,
+// and the line has a gap there.
 
 export const KEEP = 900;
 const GAP = 3500;

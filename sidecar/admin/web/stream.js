@@ -1,7 +1,7 @@
-// The live stream, read with fetch: EventSource can send no token, and says little when it fails.
+// The live stream, read with fetch, because EventSource cannot send a token and hides why it fails.
 //
-// `tell` gets (event, data); `state` gets live, lost, ended or denied. After a loss it comes back
-// by itself, with pauses that grow; a stream that is silent for SILENCE is given up.
+// `tell` gets (event, data); `state` gets live, lost, ended or denied. After a loss it connects again
+// by itself, with growing pauses; a stream that is silent for SILENCE counts as lost.
 
 const SILENCE = 6000;
 const PAUSE = 400;
@@ -33,7 +33,7 @@ export class Stream {
           return;
         }
         if (heard) pause = PAUSE;
-      } catch { /* said below */ }
+      } catch { /* the state below says so */ }
       this.state("lost");
       await new Promise((go) => setTimeout(go, pause));
       pause = Math.min(PAUSE_MAX, pause * 1.6);
@@ -67,7 +67,7 @@ export class Stream {
     }
   }
 
-  // Tell every whole event; returns what is left.
+  // Pass on every whole event; returns the rest of the text.
   take(text) {
     const blocks = text.split("\n\n");
     const rest = blocks.pop();

@@ -1,4 +1,7 @@
-"""Writes what clients do to the audit stream, with user, database, id and address."""
+"""Writes what clients do to the audit stream, with user, database, id and address.
+
+It gets the notes of core/observe/audit_notes, and hands records to telemetry/audit.py.
+"""
 
 from __future__ import annotations
 
