@@ -66,8 +66,7 @@ def make_plane(
     )
     if follows:
         plane.follow_master()
-    if audited:
-        plane.use_audit()
+    plane.use_audit(refusals=audited)
     if failover.min_replicas_ack:
         replicas, timeout = failover.min_replicas_ack, int(failover.ack_timeout * 1000)
         plane.require_acks(replicas, pack_command((b"WAIT", str(replicas), str(timeout))))
@@ -134,6 +133,8 @@ def make_observers(
             tracing = SpanRecorder(plane, settings.tracing, ids.get, __version__)
         except ExportError as error:
             raise ProxyStartError(str(error)) from error
+    if near is not None:
+        nodes.home.watch(up=near.try_again)
     return Observers(hot, near, tracing)
 
 
@@ -221,8 +222,8 @@ def make_sessions(
     )
     commands = SessionCommands(nodes, change, names, client_commands, pass_through)
     held = HeldSessions(links.hold, shared)
-    audited = audit.noted if audit is not None else _nobody_audits
-    plane.use_handler(Handler(nodes, tasks, clients, commands, shared, dedicated, held, audited))
+    noted = [learning.noted] if audit is None else [learning.noted, audit.noted]
+    plane.use_handler(Handler(nodes, tasks, clients, commands, shared, dedicated, held, noted))
     silence = settings.upstream.silence_timeout
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)
@@ -230,10 +231,6 @@ def make_sessions(
 
 
 def _nobody_judges(client: Client, user: bytes | None, accepted: bool) -> None:
-    """No audit stream is configured."""
-
-
-def _nobody_audits(client: Client | None, kind: str, command: str, second: bytes) -> None:
     """No audit stream is configured."""
 
 

@@ -1,7 +1,10 @@
 """Asks the server for its command table and its limits, and whether it has CLIENT SETINFO.
 
-Asks once before the data plane serves (see `upstream.start`), and again each time the sidecar's
-own link comes up, because the server may then have other modules or another version.
+Asks once before the data plane serves (see `upstream.start`), and again whenever the answers may
+have changed: each time the sidecar's own link comes up, since the server may be another one then;
+after a client has sent what changes them (`CHANGES`); and every POLL seconds, for what passes by
+another way. Asks for the whole command table, which is large, only if a cheap question tells that
+it has changed.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import structlog
 
 from sidecar.core.protocol.commands import CommandTable
 from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
+from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.links.greeting import is_error
@@ -29,6 +33,27 @@ from sidecar.settings.sections.upstream import Upstream
 from sidecar.settings.urls import Endpoint
 
 log = structlog.get_logger()
+
+# Commands that change what is asked for here, by their second words.
+CHANGES: dict[str, frozenset[bytes]] = {
+    "config": frozenset({b"set"}),
+    "module": frozenset({b"load", b"loadex", b"unload"}),
+}
+# Such a command is noted when it is passed on. So the server is asked soon, and once more when it
+# has surely executed the command. All in seconds.
+SOON = 0.1
+LATER = 1.0
+POLL = 60.0
+
+MAX_BULK = hiredis.pack_command((b"CONFIG", b"GET", b"proto-max-bulk-len"))
+# Their replies are the same as long as the command table is.
+FINGERPRINT = (
+    hiredis.pack_command((b"COMMAND", b"COUNT")),
+    hiredis.pack_command((b"MODULE", b"LIST")),
+    hiredis.pack_command((b"INFO", b"server")),
+)
+# Of INFO only these lines; the others are different each time.
+TELLING = (b"run_id:", b"redis_version:", b"valkey_version:")
 
 
 def shipped_table() -> CommandTable:
@@ -48,6 +73,9 @@ class Learning:
         self._shared = shared
         self._tasks = tasks
         self._setinfo = True
+        self._seen: list[bytes] = []  # the fingerprint of the command table in use
+        self.asking = False
+        self._due: list[float] = []  # when to ask, on the monotonic clock, the soonest first
 
     def knows_setinfo(self) -> bool:
         """Whether the server has CLIENT SETINFO; True until the server has been asked."""
@@ -72,7 +100,8 @@ class Learning:
                         'upstream.start = "wait" to start without it'
                     ) from error
             await asyncio.sleep(0.1)
-        self._own.node.watch(up=self._learn_again)
+        self._own.node.watch(up=self.ask_soon)
+        self._due.append(time.monotonic() + POLL)
         self._shared.connect(self._own)
 
     async def _learn_until(self, deadline: float, seconds: float) -> None:
@@ -85,30 +114,54 @@ class Learning:
             silent = f"upstream {dialer.where} did not answer within {seconds:g} s"
             raise Unreachable(dialer.unknown_because if dialer.target is None else silent) from None
 
-    def _learn_again(self) -> None:
-        self._tasks.spawn(self._learn_if_possible())
+    # Asking again
+
+    def noted(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
+        """See Plane.use_audit: a client's command may have changed what was learnt."""
+        if second in CHANGES.get(command, ()):
+            self.ask_soon(SOON)
+
+    def ask_soon(self, seconds: float = 0.0) -> None:
+        """Ask in so many seconds, and once more after LATER."""
+        at = time.monotonic() + seconds
+        self._due = [min([at, *self._due]), at + LATER]
+
+    def tick(self, now: float) -> None:
+        """Ask if it is due."""
+        if self._due and now >= self._due[0] and not self.asking:
+            del self._due[0]
+            if not self._due:
+                self._due.append(now + POLL)
+            self.asking = True
+            self._tasks.spawn(self._learn_if_possible())
 
     async def _learn_if_possible(self) -> None:
-        with suppress(Refused, Unreachable):
-            await self._learn()
+        try:
+            with suppress(Refused, Unreachable):
+                await self._learn()
+        finally:
+            self.asking = False
 
     async def _learn(self) -> None:
         """Merge the server's command table and limits into the shipped ones."""
         connection = await self._own.open()
         try:
-            commands, max_bulk = await connection.ask(
-                hiredis.pack_command((b"COMMAND",)),
-                hiredis.pack_command((b"CONFIG", b"GET", b"proto-max-bulk-len")),
-            )
+            max_bulk, *seen = await connection.ask(MAX_BULK, *FINGERPRINT)
+            seen[-1] = b"".join(line for line in seen[-1].split() if line.startswith(TELLING))
+            if seen != self._seen:
+                commands = await connection.ask(hiredis.pack_command((b"COMMAND",)))
+                self._learn_commands(_parsed(commands[0]))
+                self._seen = seen
         finally:
             connection.close()
-        reply = _parsed(commands)
-        if isinstance(reply, list):
-            self._plane.table.update(rows_from_command(reply))
-            self._setinfo = "setinfo" in subcommands_of(reply, "client")
         limit = _parsed(max_bulk) if not is_error(max_bulk) else None
         if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
             self._plane.set_max_bulk(int(limit[1]))
+
+    def _learn_commands(self, reply: Any) -> None:
+        if isinstance(reply, list):
+            self._plane.table.update(rows_from_command(reply))
+            self._setinfo = "setinfo" in subcommands_of(reply, "client")
 
 
 def _parsed(raw: bytes) -> Any:

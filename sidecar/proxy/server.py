@@ -191,6 +191,7 @@ class Proxy:
             observers.near.begin()
         ticker = Ticker()
         ticker.add(self._sessions.maintenance.tick)
+        ticker.add(self._sessions.learning.tick)
         ticker.add(self._links.hold.count)
         if observers.hot is not None:
             ticker.add(observers.hot.tick)

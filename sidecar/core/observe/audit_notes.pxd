@@ -1,4 +1,4 @@
-"""Notes for the audit stream (see audit_notes.pyx)."""
+"""Notes for the audit stream, and of what changes the server (see audit_notes.pyx)."""
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from sidecar.core.protocol.commands cimport SUBCOMMAND_MAX, Command
 from sidecar.core.records cimport Entry, Session
@@ -20,6 +20,7 @@ cdef struct Note:
 
 cdef struct Notes:
     int count
+    bint refusals           # whether refusals are noted as well
     int mark                # how many there were before an open MULTI
     uint64_t lost
     Note notes[MOST_NOTES]

@@ -52,7 +52,7 @@ cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) n
 cdef void audit_reply(const Entry* e, const char* p, size_t n) noexcept nogil:
     """An error reply p[0:n] to this entry: was it refused for want of a permission?"""
     cdef Session* s = e.session
-    if s == NULL or s.core.audit == NULL or n < 8:
+    if s == NULL or s.core.audit == NULL or n < 8 or not (<Notes*>s.core.audit).refusals:
         return
     if memcmp(p, b"-NOPERM ", 8) == 0:
         add(s, NOTE_NOPERM, e.command)

@@ -120,13 +120,15 @@ cdef class Plane(Reactor):
         self.hot_keys = hot_keys
         self.core.sketch = <void*>hot_keys.sketch
 
-    def use_audit(self):
-        """Tell the handler of audited commands and of refused ones: audited(client, kind, command,
-        second word); kind is "command", "NOPERM", "NOAUTH" or, without a client, "lost"."""
+    def use_audit(self, bint refusals):
+        """Tell the handler of audited commands and, with `refusals`, of refused ones:
+        audited(client, kind, command, second word); kind is "command", "NOPERM", "NOAUTH" or,
+        without a client, "lost"."""
         if self.notes == NULL:
             self.notes = <Notes*>calloc(1, sizeof(Notes))
             if self.notes == NULL:
                 raise MemoryError
+        self.notes.refusals = refusals
         self.core.audit = self.notes
 
     cdef int tell_notes(self) except -1:

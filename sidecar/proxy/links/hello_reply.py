@@ -1,6 +1,11 @@
-"""The connection's id in a server's reply to HELLO. Pure: bytes in, bytes out."""
+"""What a server's reply to HELLO says: the connection's id, the server's version. Pure."""
 
 from __future__ import annotations
+
+import hiredis
+
+# Before this, Redis may send pushes inside of other replies. Any Valkey is new enough.
+OLDEST_TO_TRACK = 7
 
 _ID = b"$2\r\nid\r\n:"
 
@@ -25,3 +30,18 @@ def _place_of_id(hello: bytes) -> slice | None:
         return None
     begin = at + len(_ID)
     return slice(begin, hello.index(b"\r\n", begin))
+
+
+def can_track(hello: bytes | None) -> bool:
+    """Whether it is Redis 7 or Valkey, whose tracking the near cache can rely on."""
+    reader = hiredis.Reader()
+    reader.feed(hello or b"_\r\n")
+    said = reader.gets()
+    if isinstance(said, list):
+        said = dict(zip(said[::2], said[1::2], strict=False))
+    if not isinstance(said, dict):
+        return False
+    if said.get(b"server") != b"redis":
+        return True
+    major = said.get(b"version", b"0").split(b".")[0]
+    return major.isdigit() and int(major) >= OLDEST_TO_TRACK

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import hiredis
 import structlog
 from hiredis import pack_command
 
@@ -25,6 +24,7 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import TrackedLink
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
+from sidecar.proxy.links.hello_reply import can_track
 from sidecar.proxy.links.identity import Identity
 from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.nearcache.space import Space, SpaceKey
@@ -36,8 +36,6 @@ from sidecar.telemetry import snapshots
 log = structlog.get_logger()
 
 TRACKING = pack_command((b"CLIENT", b"TRACKING", b"ON"))
-# Older servers put pushes inside other replies.
-OLDEST_REDIS = 7
 # Heartbeats within one max_staleness: the cache does not suffer if one is late.
 BEATS = 5
 # Seconds until the server is asked again after it refused a user.
@@ -76,6 +74,13 @@ class NearCacheKeeper:
         self.lost = 0
         shorter = [rule.max_staleness for rule in rules if rule.max_staleness]
         self.beat_every = min([settings.max_staleness, *shorter]) / BEATS
+
+    def try_again(self) -> None:
+        """Use the cache again if the server was too old: it may be another one by now."""
+        if not self.usable:
+            self.usable = True
+            for client in list(self._plane.clients):
+                self.join(client, client.identity)
 
     def begin(self) -> None:
         """Start to send heartbeats."""
@@ -202,9 +207,11 @@ class NearCacheKeeper:
         dialer = self._nodes.home.dialer
         connection = await dialer.reach()
         await dialer.greet(connection, login)
-        if not _new_enough(connection.hello):
-            self.usable = False
+        if not can_track(connection.hello):
             connection.close()
+            if not self.usable:
+                return None
+            self.usable = False
             log.warning("near cache disabled", reason="it needs Redis 7 or later, or Valkey")
             return None
         reply = (await connection.ask(TRACKING))[0]
@@ -282,18 +289,3 @@ class NearCacheKeeper:
             connections_lost=self.lost,
             proof_age=max((age for age in ages if age is not None), default=None),
         )
-
-
-def _new_enough(hello: bytes | None) -> bool:
-    """Whether the server's HELLO says that it is Redis 7 or Valkey."""
-    reader = hiredis.Reader()
-    reader.feed(hello or b"_\r\n")
-    said = reader.gets()
-    if isinstance(said, list):
-        said = dict(zip(said[::2], said[1::2], strict=False))
-    if not isinstance(said, dict):
-        return False
-    if said.get(b"server") != b"redis":
-        return True
-    major = said.get(b"version", b"0").split(b".")[0]
-    return major.isdigit() and int(major) >= OLDEST_REDIS

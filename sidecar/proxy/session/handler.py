@@ -7,7 +7,7 @@ serves the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -29,7 +29,7 @@ Audited = Callable[[Client | None, str, str, bytes], None]
 
 
 class Handler:
-    """Passes on the calls of the plane. `audited` writes to the audit stream."""
+    """Passes on the calls of the plane. `noted` are told of audited commands."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Handler:
         shared: SharedLinks,
         dedicated: DedicatedLinks,
         held: HeldSessions,
-        audited: Audited,
+        noted: Sequence[Audited],
     ) -> None:
         self._nodes = nodes
         self._tasks = tasks
@@ -49,7 +49,7 @@ class Handler:
         self._shared = shared
         self._dedicated = dedicated
         self._held = held
-        self._audited = audited
+        self._noted = noted
 
     def stalled(self, client: Client, stall: int) -> None:
         """A session cannot go on by itself."""
@@ -94,7 +94,8 @@ class Handler:
 
     def audited(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
         """An audited command was passed on or refused."""
-        self._audited(client, kind, command, second)
+        for told in self._noted:
+            told(client, kind, command, second)
 
     def failed(self, connection: Client | Upstream, error: Exception) -> None:
         """Serving a connection raised an error, which is a bug: log it, end the connection."""
