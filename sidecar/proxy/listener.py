@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from sidecar.proxy.descriptors import Descriptors
 from sidecar.proxy.links.target import tune
 from sidecar.settings.sections.clients import Listen
 from sidecar.settings.urls import Endpoint, parse_listen
@@ -43,11 +43,13 @@ class Listener:
         welcome: Welcome,
         context: Callable[[], ssl.SSLContext | None],
         connected: Callable[[], int],
+        descriptors: Descriptors,
     ) -> None:
         self._settings = settings
         self._welcome = welcome
         self._context = context
         self._connected = connected
+        self._descriptors = descriptors
         self._loop = asyncio.get_running_loop()
         self._sockets: list[tuple[socket.socket, Endpoint]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -89,6 +91,7 @@ class Listener:
         self.stop()
         for task in list(self._handshakes):
             task.cancel()
+        self._descriptors.close()
 
     def _open(self, endpoint: Endpoint) -> None:
         if endpoint.kind == "unix":
@@ -121,14 +124,12 @@ class Listener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors: leave the connection in the backlog and try again soon.
-                log.error("accept failed", listener=str(endpoint), error=str(error))
-                self._loop.remove_reader(listener.fileno())
-                self._loop.call_later(0.1, self._accept_again, listener, endpoint)
+                self._turn_away(listener, endpoint, error)
                 return
             sock.setblocking(False)
             tune(sock, self._settings.tcp_keepalive)
-            if self._connected() + len(self._handshakes) >= self._settings.max_clients:
+            clients = self._connected() + len(self._handshakes)
+            if clients >= self._settings.max_clients or not self._descriptors.has_room(sock):
                 self._reject(sock, endpoint)
             elif endpoint.tls:
                 task = self._loop.create_task(self._accept_tls(sock, address))
@@ -136,6 +137,15 @@ class Listener:
                 task.add_done_callback(self._handshakes.discard)
             else:
                 self._welcome(sock, None, address)
+
+    def _turn_away(self, listener: socket.socket, endpoint: Endpoint, error: OSError) -> None:
+        """Accepting failed for want of a descriptor: tell one client, go on a little later."""
+        log.error("accept failed", listener=str(endpoint), error=str(error))
+        if (sock := self._descriptors.accept_one(listener)) is not None:
+            self._reject(sock, endpoint)
+        self._descriptors.keep_one()
+        self._loop.remove_reader(listener.fileno())
+        self._loop.call_later(0.1, self._accept_again, listener, endpoint)
 
     def _accept_again(self, listener: socket.socket, endpoint: Endpoint) -> None:
         if listener.fileno() >= 0 and not self.stopped:
@@ -177,11 +187,3 @@ def _remove_stale(path: str) -> None:
         pass
     finally:
         probe.close()
-
-
-def raise_descriptor_limit() -> None:
-    """Raise the limit of open files to its maximum: each client takes one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -12,7 +12,7 @@ import time
 
 from sidecar import __version__
 from sidecar.policy.topology import Address, Event, MasterNamed
-from sidecar.proxy import assembly
+from sidecar.proxy import assembly, descriptors
 from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.drain import drain
 from sidecar.proxy.interruptions import Interruptions, LinkOutages
@@ -21,7 +21,7 @@ from sidecar.proxy.links.dialer import Dialing
 from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.room import Room
-from sidecar.proxy.listener import Listener, raise_descriptor_limit
+from sidecar.proxy.listener import Listener
 from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.nearcache.warmup import Show, Warmup
 from sidecar.proxy.report import Parts, Report
@@ -83,8 +83,9 @@ class Proxy:
 
         A Sentinel upstream needs `sentinels`, and the `master` they name, if they know one.
         """
-        raise_descriptor_limit()
-        listener = self._listener = self._assemble(sentinels)
+        limit = descriptors.raise_limit()
+        descriptors.warn_if_short(limit, self.settings)
+        listener = self._listener = self._assemble(sentinels, descriptors.Descriptors(limit))
         self._begin(master)
         try:
             listener.open()
@@ -98,7 +99,7 @@ class Proxy:
             self._tasks.spawn(self._sessions.clients.end_idle(self.settings.listen.idle_timeout))
         listener.begin()
 
-    def _assemble(self, sentinels: Sentinels | None) -> Listener:
+    def _assemble(self, sentinels: Sentinels | None, reserve: descriptors.Descriptors) -> Listener:
         settings, tasks = self.settings, self._tasks
         follows = self.upstream.kind == "sentinel"
         listen_tls = any(endpoint.tls for endpoint in settings.listeners)
@@ -128,6 +129,7 @@ class Proxy:
             self._sessions.clients.welcome,
             lambda: certificates.server,
             lambda: len(plane.clients),
+            reserve,
         )
         self.report = Report(self._parts(listener))
         return listener

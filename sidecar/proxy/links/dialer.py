@@ -183,6 +183,9 @@ class Dialer:
             raise self.outcomes.broken()
         try:
             connection = await ServerConnection.open(target)
+        except Full:
+            self.outcomes.unknown(time.monotonic())  # the server has no part in it
+            raise
         except Unreachable as error:
             self._failed(target, error, began)
             if self.given_up:

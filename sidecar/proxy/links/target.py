@@ -6,12 +6,13 @@ Sends nothing on the connection; that is the greeting's part.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
 from dataclasses import dataclass, field
 
-from sidecar.proxy.links.errors import Unreachable
+from sidecar.proxy.links.errors import Full, Unreachable
 from sidecar.proxy.links.racing import Resolve, first_to_connect, resolve
 from sidecar.settings.urls import Endpoint
 from sidecar.tls import Layer, Resumption, handshake
@@ -52,6 +53,8 @@ async def connect(target: Target) -> tuple[socket.socket, Layer | None]:
         raise Unreachable(f"upstream {target}: TLS: {_ssl_reason(error)}") from error
     except OSError as error:
         _close(sock)
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise Full(f"no link to upstream {target}: {_reason(error)}") from error
         raise Unreachable(f"upstream {target}: {_reason(error)}") from error
     except BaseException:
         _close(sock)
