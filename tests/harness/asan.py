@@ -1,29 +1,63 @@
-"""Build the extension modules with AddressSanitizer and run the core's tests and fuzzer on them.
+"""Build the extension modules with sanitizers, and run on them whatever reaches each of them.
 
-    python tests/harness/asan.py            build, the core's tests, the fuzzer for 20 seconds
+    python tests/harness/asan.py            build, then everything in STAGES
+    python tests/harness/asan.py NAME...    build, then these stages
     python tests/harness/asan.py -- CMD...  build, then CMD with the environment it needs
 
-The build goes into `build/asan`, which comes first on the path of what is run; the installed
-package is not touched. Undefined behaviour ends a run just as a bad access does.
+AddressSanitizer and UndefinedBehaviorSanitizer are compiled in, and the first report of either ends
+the run. The build goes into `build/asan`, which comes first on the path of what is run; the
+installed package is not touched. What is not looked for: leaks (Python keeps much until its end).
+
+The core is driven by its own tests and by the fuzzers. The modules around sockets need a sidecar: the
+compatibility tests named here start one from this build, in front of real servers.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "build" / "asan" / "site"
-OBJECTS = ROOT / "build" / "asan" / "objects"
-HARNESS = ROOT / "build" / "asan" / "native"
-FUZZ_SECONDS = "20"
+BUILD = ROOT / "build" / "asan"
+TARGET = BUILD / "site"
+OBJECTS = BUILD / "objects"
+HARNESS = BUILD / "native"
+REPORTS = BUILD / "reports"
+PROGRAM = BUILD / "sidecar"
+RUN = [sys.executable, str(Path(__file__).with_name("asan_run.py"))]
+
+COMPAT = (
+    "test_pipelines.py",
+    "test_transactions.py",
+    "test_pubsub.py",
+    "test_blocking.py",
+    "test_tls.py",
+    "test_nearcache.py",
+    "test_nearcache_replies.py",
+    "test_upstream_lost.py",
+    "test_hostile.py",
+    "test_hostile_readers.py",
+    "test_protocol_errors.py",
+    "test_connection.py",
+    "test_tracking.py",
+)
+"""Plain and TLS connections, the near cache, subscribers, transactions, servers that fail and clients
+that abuse them: what reaches every line of the reactor, the plane, its clients and links."""
+
+PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "--timeout", "600"]
+STAGES = {
+    "tests": [*RUN, "pytest", *PYTEST, "tests/core", "tests/native", "tests/proxy/io"],
+    "fuzz": [*RUN, "tests.fuzz.fuzz_core", "--seconds", "40"],
+    "compat": [sys.executable, "-m", "pytest", *PYTEST, *(f"tests/compat/{n}" for n in COMPAT)],
+}
 
 
 def build() -> None:
-    """Compile into TARGET; only what changed is compiled again."""
+    """Compile into TARGET and HARNESS; only what changed is compiled again."""
     shutil.rmtree(TARGET, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation"]
     command += ["--no-deps", "--no-warn-conflicts", "--target", str(TARGET)]
@@ -31,6 +65,9 @@ def build() -> None:
     subprocess.run(command, cwd=ROOT, check=True)
     native = ["make", "native", f"NATIVE_BUILD={HARNESS}", "NATIVE_FLAGS=-DSIDECAR_ASAN=ON"]
     subprocess.run(native, cwd=ROOT, check=True)
+    settings = [f"{name}={value}" for name, value in instrumented().items()]
+    PROGRAM.write_text(f"#!/bin/sh\nexec env {shlex.join([*settings, *RUN])} sidecar \"$@\"\n")
+    PROGRAM.chmod(0o755)
 
 
 def runtime(name: str) -> str:
@@ -42,31 +79,43 @@ def runtime(name: str) -> str:
     return path
 
 
-def environment() -> dict[str, str]:
-    """What a Python needs to run instrumented modules: no finder of the editable install."""
-    return os.environ | {
+def instrumented() -> dict[str, str]:
+    """What a Python needs that runs instrumented modules."""
+    report = f"halt_on_error=1:log_path={REPORTS}/report"
+    return {
         "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libubsan.so')}",
-        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:halt_on_error=1",
-        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        "ASAN_OPTIONS": f"detect_leaks=0:abort_on_error=0:{report}",
+        "UBSAN_OPTIONS": f"print_stacktrace=1:{report}",
         "PYTHONMALLOC": "malloc",
         "SIDECAR_SITE": str(TARGET),
         "SIDECAR_NATIVE": str(HARNESS / "modules"),
     }
 
 
+def run(command: list[str]) -> int:
+    """Run a command; a report of a process that it started fails it as well."""
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir()
+    environment = {**os.environ, "SIDECAR_PROGRAM": str(PROGRAM)}
+    if command[: len(RUN)] == RUN:
+        environment |= instrumented()
+    code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    for report in sorted(REPORTS.iterdir()):
+        print(report.read_text(), file=sys.stderr)
+        code = code or 1
+    return code
+
+
 def main(arguments: list[str]) -> int:
     """Build, then run what was asked for."""
+    if arguments[:1] != ["--"] and (unknown := set(arguments) - set(STAGES)):
+        sys.exit(f"no such stage: {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
     build()
-    python = [sys.executable, str(Path(__file__).with_name("asan_run.py"))]
-    commands = [
-        [*python, "pytest", "-q", "-p", "no:cacheprovider", "tests/core", "tests/native"],
-        [*python, "tests.fuzz.fuzz_core", "--seconds", FUZZ_SECONDS],
-    ]
     if arguments[:1] == ["--"]:
-        commands = [[*python, *arguments[1:]]]
-    for command in commands:
-        code = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
-        if code:
+        return run([*RUN, *arguments[1:]])
+    for name in arguments or STAGES:
+        print(f"sanitizers: {name}", flush=True)
+        if code := run(STAGES[name]):
             return code
     return 0
 

@@ -14,6 +14,8 @@ sys.meta_path[:] = [
 # The tests come from the working directory, the package under test does not.
 sys.path[0] = os.getcwd()
 sys.path.insert(0, site)
+# What is started from here runs without the sanitizers' library.
+os.environ.pop("LD_PRELOAD", None)
 import sidecar.core.memory as core  # noqa: E402
 
 if not str(core.__file__).startswith(site):

@@ -10,6 +10,7 @@ All of them are context managers; `close()` ends the process and removes its fol
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from collections.abc import Mapping, Sequence
@@ -124,6 +125,9 @@ def redis8(settings: Settings | None = None, *, port: int | None = None) -> Serv
     return Server(redis8_binary(), "redis8", settings=settings, port=port)
 
 
+PROGRAM = os.environ.get("SIDECAR_PROGRAM", f"{sys.executable} -m sidecar").split()
+"""What starts the sidecar: a build with sanitizers (asan.py), if that is named."""
+
 # What is logged is there when whatever comes after it is seen; and no read of the server is made by
 # chance, so that they can be counted.
 TESTABLE: Settings = {"log.blocking": "true", "cache.check": 0}
@@ -166,7 +170,7 @@ class Sidecar(Process):
 
     def argv(self) -> list[str]:
         """The command line."""
-        argv = [sys.executable, "-m", "sidecar", "run"]
+        argv = [*PROGRAM, "run"]
         for url in (self.listen, *self.also):
             argv += ["--listen", url]
         argv += ["--upstream", self.upstream, "--admin", self.admin]

@@ -4,13 +4,12 @@ only.
 
 And what is said elsewhere, to the server itself.
 """
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from sidecar.core.memory cimport buffer_append
 from tests.native.fuzz_cache_judge cimport Judge, Peer, expect
-from tests.native.fuzz_cache_server cimport (Ask, KEYS, NO_KEY, OP_ACL, OP_BLPOP, OP_CLIENT, OP_DEL,
-    OP_EVAL, OP_EXEC, OP_FLUSHALL, OP_GET, OP_MGET, OP_MSET, OP_MULTI, OP_SET, OP_SET_PX,
-    OP_SUBSCRIBE, OP_UNWATCH, OP_WATCH, Server, USERS, change, invalidate,
-    publish, put_ask)
+from tests.native.fuzz_cache_server cimport (Ask, NO_KEY, OP_ACL, OP_BLPOP, OP_CLIENT, OP_DEL,
+    OP_EVAL, OP_EXEC, OP_FLUSHALL, OP_MGET, OP_MSET, OP_MULTI, OP_SET, OP_SET_PX, OP_SUBSCRIBE,
+    OP_UNWATCH, OP_WATCH, Server, USERS, change, invalidate, publish, put_ask, some_key)
 from tests.native.fuzz_decoders cimport Text, below
 
 
@@ -23,23 +22,21 @@ cdef int say(Judge* j, Peer* p, int op) except -1:
         count = 1 + <int>below(r, 3)
         say_one(j, p, OP_MULTI, False, 0)
         for m in range(count):
-            say_one(j, p, some_op(r), True, 0)
+            say_one(j, p, some_op(j.server), True, 0)
         return say_one(j, p, OP_EXEC, False, count)
     if op == OP_WATCH:
         say_one(j, p, OP_WATCH, False, 0)
-        say_one(j, p, some_op(r), False, 0)
+        say_one(j, p, some_op(j.server), False, 0)
         return say_one(j, p, OP_UNWATCH, False, 0)
     return say_one(j, p, op, False, 0)
 
 
-cdef int some_op(uint64_t* r) noexcept:
-    """A read, mostly, or a write of named keys."""
-    cdef int kind = <int>below(r, 16)
-    if kind < 4:
-        return OP_GET
-    if kind < 11:
-        return <int>below(r, OP_MGET + 1)
-    return OP_SET + <int>below(r, OP_BLPOP - OP_SET)
+cdef int some_op(Server* sv) noexcept:
+    """A read, or a write of named keys."""
+    cdef uint64_t* r = &sv.chance
+    if <int>below(r, 16) < sv.writes:
+        return OP_SET + <int>below(r, OP_BLPOP - OP_SET)
+    return <int>below(r, <uint32_t>sv.reads)
 
 
 cdef int say_one(Judge* j, Peer* p, int op, bint in_multi, int body) except -1:
@@ -49,11 +46,11 @@ cdef int say_one(Judge* j, Peer* p, int op, bint in_multi, int body) except -1:
     ask.op, ask.arg = op, 1 + <int>below(r, 400)
     ask.key = ask.key2 = NO_KEY
     if op < OP_EVAL or op == OP_WATCH:
-        ask.key = <int>below(r, KEYS) if below(r, 3) else <int>below(r, 2)
+        ask.key = some_key(j.server)
     if op == OP_MGET or op == OP_MSET:
-        ask.key2 = <int>below(r, KEYS)
+        ask.key2 = some_key(j.server)
     if op == OP_EVAL:
-        ask.arg = <int>below(r, KEYS)
+        ask.arg = some_key(j.server)
     elif op == OP_ACL:
         ask.arg = <int>below(r, USERS)
     expect(j, p, &ask, in_multi, body)
@@ -76,14 +73,14 @@ cdef int more_to_say(Judge* j, Peer* p) except -1:
             say(j, p, OP_MULTI)
         elif kind == 1:
             say(j, p, OP_WATCH)
-        elif kind == 2:
-            say(j, p, OP_EVAL + <int>below(r, 2))
+        elif kind == 2 and j.server.rare:
+            say(j, p, OP_EVAL + <int>below(r, 3))
         elif kind == 3:
-            say(j, p, OP_ACL if below(r, 3) == 0 else OP_CLIENT)
+            say(j, p, OP_CLIENT)
         elif kind == 4:
             say(j, p, OP_SUBSCRIBE if below(r, 8) == 0 else OP_BLPOP)
         else:
-            say(j, p, some_op(r))
+            say(j, p, some_op(j.server))
     return 0
 
 
@@ -94,7 +91,7 @@ cdef int elsewhere(Server* sv) except -1:
     cdef Text t
     cdef int kind = <int>below(r, 16)
     t.n = 0
-    ask.key, ask.key2, ask.arg = <int>below(r, KEYS), <int>below(r, 2), 1 + <int>below(r, 400)
+    ask.key, ask.key2, ask.arg = some_key(sv), <int>below(r, 2), 1 + <int>below(r, 400)
     ask.op = OP_SET
     if kind == 0:
         ask.op = OP_FLUSHALL

@@ -50,7 +50,6 @@ cdef struct Judge:
     uint32_t pushed[SPACES_MAX][KEYS + 1]   # the newest invalidation received on it; last: of all
     uint32_t begun[SPACES_MAX]              # the first event that its connection can have seen
     uint32_t writes         # what anybody was writing when this event began, by place
-    long long hits
 
 cdef uint32_t places_of(int db, const Ask* ask) noexcept
 cdef int check_replies(Judge* j, Peer* p, Peer* peers, int count) except -1

@@ -220,7 +220,6 @@ cdef void tell(Judge* j, Peer* p, const Event* e) noexcept:
     cdef int first = e.place if e.place >= 0 else 0
     cdef int last = e.place + 1 if e.place >= 0 else PLACES
     cdef int place
-    j.hits += e.tracked
     number += e.op == OP_EVAL
     for place in range(first, last):
         if p.told[place] < number:

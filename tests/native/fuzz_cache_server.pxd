@@ -115,8 +115,14 @@ cdef struct Server:
     int pad[KEYS]           # bytes that its values have beside
     int acks
     Wire* wires
+    int writes              # of 16 commands, so many write
+    int reads               # the first so many of the commands that read are sent
+    bint rare               # commands that may touch any key are sent, too
+    int first_key           # the keys that this world is about,
+    int keys                # and how many
     int connections         # ever
 
+cdef int some_key(Server* sv) noexcept
 cdef void connected(Server* sv, int w, int user, int db, int proto, bint tracking) noexcept
 cdef void parted(Server* sv, int w, bint executed, const Limits* limits) except *
 cdef int serve(Server* sv, int w, const Limits* limits, int most) except -1

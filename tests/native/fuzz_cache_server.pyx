@@ -32,6 +32,11 @@ cdef extern from * nogil:
     const char* cache_keys[10]
 
 
+cdef int some_key(Server* sv) noexcept:
+    """A key that this world is about."""
+    return (sv.first_key + <int>below(&sv.chance, <uint32_t>sv.keys)) % KEYS
+
+
 cdef void connected(Server* sv, int w, int user, int db, int proto, bint tracking) noexcept:
     """A new connection in this slot."""
     cdef Wire* wire = &sv.wires[w]

@@ -45,6 +45,9 @@ cdef class CacheShell:
     cdef Judge judge
     cdef bint losses
     cdef uint32_t calm      # how rare upsets are
+    cdef uint32_t quick     # of 4 things that are said, so many are answered at once
+    cdef uint32_t pace      # microseconds that may pass at once
+    cdef uint32_t held      # connections whose answers do not arrive for now, by bit
     cdef readonly long long fed
 
     cdef int new_cache(self, str mode, uint64_t seed) except -1

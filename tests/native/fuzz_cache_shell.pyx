@@ -25,7 +25,8 @@ from sidecar.core.session.dispatch cimport session_feed, session_ready, session_
 from sidecar.core.stats cimport Stats
 from tests.native.fuzz_cache_client cimport elsewhere, more_to_say
 from tests.native.fuzz_cache_judge cimport Judge, Peer, check_replies, places_of
-from tests.native.fuzz_cache_server cimport EVENTS_MAX, Event, KEYS, Wire, connected, parted
+from tests.native.fuzz_cache_server cimport (EVENTS_MAX, Event, KEYS, OP_MGET, Wire, connected,
+    parted)
 from tests.native.fuzz_decoders cimport below, seeded
 
 cdef const char* WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"
@@ -47,6 +48,11 @@ cdef class CacheShell:
         r[0] = seeded(seed)
         self.table, self.losses = table, losses
         self.calm = 1 + below(r, 8)
+        self.quick = below(r, 5)
+        self.pace = 2000 << below(r, 9)
+        self.server.writes, self.server.rare = <int>below(r, 7), below(r, 3) == 0
+        self.server.reads = 1 + <int>below(r, OP_MGET + 1)
+        self.server.first_key, self.server.keys = <int>below(r, KEYS), 1 + <int>below(r, KEYS)
         self.server.wires, self.server.acks = self.wires, acks
         self.server.count = 1               # 0 is "none"
         memset(self.server.events, 0, sizeof(Event))

@@ -1,5 +1,7 @@
 """A native fuzzer of the near cache: for tests only."""
 
+from typing import Any
+
 from typing_extensions import disjoint_base
 
 from sidecar.core.protocol.commands import CommandTable
@@ -7,6 +9,8 @@ from tests.native.fuzz_cache_shell import CacheShell
 
 @disjoint_base
 class CacheWorld(CacheShell):
+    @property
+    def counts(self) -> dict[str, Any]: ...
     @property
     def hits(self) -> int: ...
     def run(self, steps: int) -> None: ...

@@ -29,8 +29,8 @@ from sidecar.core.records cimport (Link, MODE_DEDICATED, STALL_LINK, Session, li
 from tests.native.fuzz_cache_checks cimport check_barriers, check_store
 from tests.native.fuzz_cache_client cimport elsewhere
 from tests.native.fuzz_cache_judge cimport check_replies
-from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, PUSHES_MAX, USERS, Wire,
-    connected, put_ask, serve)
+from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, PUSHES_MAX, USERS,
+    Wire, connected, put_ask, serve)
 from tests.native.fuzz_decoders cimport Text, below
 
 from tests.native.fuzz_cache_shell cimport (CacheShell, OWN, PEERS, RETIRED, SPACES, TRACKED, WHOS,
@@ -81,7 +81,7 @@ cdef class CacheWorld(CacheShell):
         cdef size_t n = buffer_size(&wire.down)
         cdef char* block
         cdef int r
-        if n == 0 or (wire.link != NULL and not wire.link.up):
+        if n == 0 or (wire.link != NULL and not wire.link.up) or self.held >> w & 1:
             return 0
         if not all:
             n = 1 + below(&self.server.chance, <uint32_t>n)
@@ -265,7 +265,8 @@ cdef class CacheWorld(CacheShell):
         cdef uint32_t kind = below(r, 96)
         cdef int w = <int>below(r, WIRES)
         if kind < 24:
-            return self.send(<int>below(r, PEERS))
+            self.send(<int>below(r, PEERS))
+            return self.rush(False) if below(r, 4) < self.quick else 0
         if kind < 36:
             return self.flush(w, kind < 32)
         if kind < 48:
@@ -277,20 +278,33 @@ cdef class CacheWorld(CacheShell):
         if kind < 78:
             return elsewhere(&self.server)
         if kind < 82:
-            self.pass_time(below(r, 2000) if kind < 80 else below(r, 150000))
+            self.pass_time(below(r, 2000 if kind < 80 else self.pace))
+            return self.beat(-1) if below(r, 4) else 0
+        if kind == 82:
+            w = w if below(r, 2) else TRACKED + <int>below(r, SPACES)
+            self.held = <uint32_t>1 << w if below(r, 2) else 0
             return 0
         if kind < 86:
-            w = TRACKED + <int>below(r, SPACES)
-            return tracked_beat(self.wires[w].tracked) if self.wires[w].tracked != NULL else 0
+            return self.beat(<int>below(r, SPACES))
         return self.control() if kind < 89 else self.upset(<int>kind - 89)
+
+    cdef int beat(self, int space) except -1:
+        """A heartbeat is sent for a space, or (-1) for each."""
+        cdef int i
+        for i in range(SPACES):
+            if (space < 0 or i == space) and self.wires[TRACKED + i].tracked != NULL \
+                    and tracked_beat(self.wires[TRACKED + i].tracked) < 0:
+                raise MemoryError
+        return 0
 
     cdef int rush(self, bint tracked_only) except -1:
         """Connections are quick for a moment: those that read for the cache, or all of them."""
-        cdef int w
-        for w in range(TRACKED if tracked_only else 0, TRACKED + SPACES):
-            self.flush(w, True)
-            self.execute(w, True)
-            self.arrive(w, True)
+        cdef int turn, w
+        for turn in range(2):
+            for w in range(TRACKED if tracked_only else 0, TRACKED + SPACES):
+                self.flush(w, True)
+                self.execute(w, True)
+                self.arrive(w, True)
         return 0
 
     def run(self, int steps):
@@ -306,6 +320,7 @@ cdef class CacheWorld(CacheShell):
     cdef int drain(self) except -1:
         """Let everything come to its end, and see that nothing is left."""
         cdef int i, w, turn
+        self.held = 0
         for turn in range(400):
             for w in range(WHOS):
                 self.wires[w].replica = False
@@ -328,9 +343,14 @@ cdef class CacheWorld(CacheShell):
         return check_barriers(self.barriers)
 
     @property
+    def counts(self):
+        """What the near cache counted."""
+        return self.near.snapshot()
+
+    @property
     def hits(self):
-        """Replies that were read on a tracked connection."""
-        return self.judge.hits
+        """Replies that the near cache gave."""
+        return self.cache.counts.hits
 
 
 def fuzz_cache_world(CommandTable table, uint64_t seed, int steps, *, str mode="rules",

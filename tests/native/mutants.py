@@ -122,8 +122,8 @@ def main(argv: list[str] | None = None) -> int:
     """Try each bug of the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", default=[], help="parts of names")
-    parser.add_argument("--examples", type=int, default=300, help="of the machine")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of the fuzzer")
+    parser.add_argument("--examples", type=int, default=200, help="of the machine")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the fuzzer")
     options = parser.parse_args(argv)
     bugs = [bug for bug in (*BUGS, *OWN) if bug.file != KEEPER]
     bugs = [b for b in bugs if not options.only or any(part in b.name for part in options.only)]
