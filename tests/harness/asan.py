@@ -8,8 +8,8 @@ AddressSanitizer and UndefinedBehaviorSanitizer are compiled in, and the first r
 the run. The build goes into `build/asan`, which comes first on the path of what is run; the
 installed package is not touched. What is not looked for: leaks (Python keeps much until its end).
 
-The core is driven by its own tests and by the fuzzers. The modules around sockets need a sidecar: the
-compatibility tests named here start one from this build, in front of real servers.
+The core is driven by its own tests and by the fuzzers. The modules around sockets need a sidecar:
+the compatibility tests named here start one from this build, in front of real servers.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ COMPAT = (
     "test_connection.py",
     "test_tracking.py",
 )
-"""Plain and TLS connections, the near cache, subscribers, transactions, servers that fail and clients
-that abuse them: what reaches every line of the reactor, the plane, its clients and links."""
+"""Plain and TLS connections, the near cache, subscribers, transactions, servers that fail and
+clients that abuse them: what reaches every line of the reactor, the plane, its clients and
+links."""
 
 PYTEST = ["-q", "-x", "-p", "no:cacheprovider", "--timeout", "600"]
 STAGES = {
@@ -66,7 +67,7 @@ def build() -> None:
     native = ["make", "native", f"NATIVE_BUILD={HARNESS}", "NATIVE_FLAGS=-DSIDECAR_ASAN=ON"]
     subprocess.run(native, cwd=ROOT, check=True)
     settings = [f"{name}={value}" for name, value in instrumented().items()]
-    PROGRAM.write_text(f"#!/bin/sh\nexec env {shlex.join([*settings, *RUN])} sidecar \"$@\"\n")
+    PROGRAM.write_text(f'#!/bin/sh\nexec env {shlex.join([*settings, *RUN])} sidecar "$@"\n')
     PROGRAM.chmod(0o755)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tests.native.model_connection import Place
 from tests.native.model_replies import Args
-from tests.native.oracle import Reader, places
+from tests.native.oracle import Reader, places, undeclared
 
 WRITES = (b"SET", b"DEL", b"MSET", b"PEXPIRE", b"APPEND", b"RENAME", b"EVAL", b"FLUSHALL",
           b"FLUSHDB", b"SWAPDB", b"ACL", b"BLPOP")  # fmt: skip
@@ -54,6 +54,6 @@ def being_written(clients: Iterable[Client], reader: Client, place: Place) -> bo
     for client in clients:
         for args in client.writes if client is not reader else ():
             named = places(client.db, args)
-            if place in named or (not named and args[0] != b"EVAL"):
+            if (place in named or not named) and not undeclared(args):
                 return True
     return False

@@ -13,7 +13,7 @@ from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffe
 from sidecar.core.protocol.reply cimport (FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
     framer_reset)
 from tests.native.fuzz_cache_server cimport (EVER, Event, FIRST, NEVER, NO_KEY, OP_ACL, OP_EXEC,
-    OP_EVAL, OP_GET, OP_MGET, OP_MULTI, OP_SET, SHORT, render)
+    OP_EVAL, OP_GET, OP_MGET, OP_MULTI, OP_SET, OP_SET_LARGE, SHORT, render)
 from tests.native.fuzz_decoders cimport Text
 
 cdef enum:
@@ -25,7 +25,7 @@ cdef uint32_t places_of(int db, const Ask* ask) noexcept:
     cdef uint32_t found
     if not OP_SET <= ask.op <= OP_ACL:
         return 0
-    if ask.op == OP_EVAL:
+    if ask.op == OP_EVAL or ask.op == OP_SET_LARGE:
         return 0                # what it does is to be seen once its reply has come
     if ask.op > OP_EVAL:
         return ALL_PLACES

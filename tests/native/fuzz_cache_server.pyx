@@ -369,6 +369,8 @@ cdef int change(Server* sv, const Wire* wire, const Ask* ask, Text* t) except -1
     else:
         number = write_one(sv, ask.op, db * KEYS + ask.key,
                            sv.now + ask.arg * 1000 if ask.op == OP_SET_PX else EVER, wire)
+        if ask.op == OP_SET_LARGE:
+            sv.events[number].own = False   # its key may not have been seen when it was passed on
         if wire != NULL and ask.op == OP_MSET and ask.key2 != ask.key:
             write_one(sv, ask.op, db * KEYS + ask.key2, EVER, wire)
     put(t, line, snprintf(line, 32, b":%u\r\n", FIRST + number))

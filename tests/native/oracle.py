@@ -31,6 +31,9 @@ UnderWay: TypeAlias = Callable[[Place], bool]
 MAX_TTL = 60_000_000
 """A deadline that no test reaches."""
 
+LARGE = 1000
+"""Bytes of a command that is passed on in pieces."""
+
 
 @dataclass
 class Due:
@@ -208,9 +211,8 @@ class Judge:
         for write in reversed(self.server.events):
             if write.number <= event.number:
                 return
-            undeclared = write.args[0] == b"EVAL" and not write.places
-            if write.read or not write.own or undeclared:
-                continue  # what a script does is to be seen once its reply has come
+            if write.read or not write.own or undeclared(write.args):
+                continue  # what it does is to be seen once its reply has come
             if place in write.places or not write.places:
                 yield write
 
@@ -221,6 +223,13 @@ class Judge:
         if not event.version:
             life = min(life, self.terms.ttl_missing)
         return life if event.expires is None else min(life, event.expires - event.at)
+
+
+def undeclared(args: Args) -> bool:
+    """Whether the sidecar cannot know what a command writes when it is dispatched: a script that
+    declares no keys, or one so large that its key may not be here yet."""
+    name = args[0].upper()
+    return (name == b"EVAL" and args[2] == b"0") or sum(map(len, args)) > LARGE
 
 
 def after_line(reply: bytes) -> bytes:
