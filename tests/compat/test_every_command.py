@@ -18,6 +18,7 @@ import pytest
 
 from tests.harness.programs import have
 from tests.harness.servers import Sidecar
+from tests.mixer.forms import names
 from tests.mixer.known_forms import KNOWN_FORMS, KnownForm, known_form
 from tests.mixer.masks import DELIBERATE
 from tests.mixer.table import BINARIES, CACHES, Setup, Table, in_multi
@@ -66,6 +67,14 @@ def tabled(setup: Setup) -> Iterator[Table]:
             table.close()
 
 
+REFUSED = names(
+    "shutdown exec discard failover sync psync monitor restore-asking quit latency_graph object_freq"
+    " client_caching script_kill function_kill function_restore acl_load acl_save config_rewrite"
+    " module_load module_loadex module_unload"
+)
+"""Commands of which no form here is right: without what they need they refuse, or are skipped."""
+
+
 def compare_all(setup: Setup, share: int, turn: int) -> None:
     """Compare every `share`th form, beginning with number `turn`."""
     with tabled(setup) as table:
@@ -76,6 +85,12 @@ def compare_all(setup: Setup, share: int, turn: int) -> None:
             table.compare(form)
         new = [found for found in table.found if known_form(found) is None]
         assert not new, "\n\n".join(map(str, new[:20]))
+        if share == 1:
+            containers = {form.command.split()[0] for form in forms if " " in form.command}
+            refused = {form.command for form in forms} - table.answered - containers
+            assert {r for r in refused if r[:7] != "cluster"} <= {
+                r.replace("_", " ") for r in REFUSED
+            }
 
 
 @pytest.mark.timeout(300)

@@ -106,6 +106,12 @@ def _script_with_key(state: ClientState, words: Sequence[bytes]) -> bool:
     return words[2] != b"0" and (undeclared or words[1] == b"fother")
 
 
+def _group_named_streams(state: ClientState, words: Sequence[bytes]) -> bool:
+    """A group or consumer that is called as the option."""
+    named = [w.upper() for w in words[2:4]]
+    return words[0].upper() == b"XREADGROUP" and b"STREAMS" in named
+
+
 def _odd_reset(state: ClientState, words: Sequence[bytes]) -> bool:
     """RESET with an argument inside of a transaction."""
     return state.multi and len(words) > 1 and words[0].upper() == b"RESET"
@@ -224,6 +230,17 @@ KNOWN: list[Known] = [
             _say(0, b"MULTI", b"SELECT 9", b"DISCARD"), _say(1, b"PING"),
             Step(0, ((b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id_of(1)),), protocol=3),
         ],
+    ),
+    Known(
+        "group-named-streams",
+        "XREADGROUP in a group called streams blocks the shared link.",
+        [
+            _say(0, b"XGROUP CREATE k1 streams $ MKSTREAM"),
+            Step(0, (b"XREADGROUP GROUP streams c BLOCK 0 STREAMS k1 >".split(),), blocks=True),
+            _say(1, b"INCR k2"),
+        ],
+        _group_named_streams,
+        breaks=True,
     ),
     Known(
         "redirect-to-half",

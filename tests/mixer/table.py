@@ -87,6 +87,8 @@ class Table:
         self.duo = Duo(direct.port, sidecar.port, behind.port, patience=4.0)
         self.found: list[Found] = []
         self.base = b""
+        self.answered: set[str] = set()
+        """Commands of which a right form was not refused."""
         self.prepared = prepared()
         self.next_client = 100
         self.duo.open(0, setup.protocol, setup.db)
@@ -182,6 +184,8 @@ class Table:
             outcome = self.duo.step(
                 client, [form.words], mask=mask, late=late, expect=int(client == 0)
             )
+            if form.kind == "right" and outcome.frames.get(client, [b"-"])[0][:1] != b"-":
+                self.answered.add(form.command)
             self._check(form, "", outcome)
 
     def _follow(self, form: Form, first: str) -> None:
