@@ -25,9 +25,6 @@ class Known:
     """Nothing works behind it."""
 
 
-UNDECLARED = b"return redis.call('set',ARGV[1],'undeclared')"
-
-
 def _say(client: int, *lines: bytes, protocol: int = 2, db: int = 0) -> Step:
     return Step(client, tuple(line.split() for line in lines), protocol=protocol, db=db)
 
@@ -98,14 +95,6 @@ def _read_with_extra(state: ClientState, words: Sequence[bytes]) -> bool:
     return len(words) > 2 and words[0].upper() == b"GET"
 
 
-def _script_with_key(state: ClientState, words: Sequence[bytes]) -> bool:
-    """A script that declares a key and may write another."""
-    if len(words) < 3 or words[0].upper() not in (b"EVAL", b"FCALL"):
-        return False
-    undeclared = b"ARGV[1]" in words[1] and b"KEYS[1]" not in words[1]
-    return words[2] != b"0" and (undeclared or words[1] == b"fother")
-
-
 def _group_named_streams(state: ClientState, words: Sequence[bytes]) -> bool:
     """A group or consumer that is called as the option."""
     named = [w.upper() for w in words[2:4]]
@@ -146,16 +135,6 @@ KNOWN: list[Known] = [
         "GET with an argument too many is answered from the cache.",
         [_say(0, b"SET k1 v"), *[_say(0, b"GET k1 x")] * 5],
         _read_with_extra,
-        cache="rules",
-    ),
-    Known(
-        "undeclared-keys",
-        "a script that declares a key and writes another leaves the other's old value cached.",
-        [
-            _say(0, b"SET k1 v"), *[_say(0, b"GET k1")] * 5,
-            Step(0, ((b"EVAL", UNDECLARED, b"1", b"k2", b"k1"), (b"GET", b"k1"))),
-        ],
-        _script_with_key,
         cache="rules",
     ),
     Known(

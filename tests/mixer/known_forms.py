@@ -94,13 +94,6 @@ KNOWN_FORMS = [
         _form("get", "one too many", b"GET", b"s", b"extra"),
         lambda f: f.form.command == "get" and f.form.kind.endswith("too many"),
     ),
-    KnownForm(
-        "undeclared-keys",
-        "a script that declares a key and writes another leaves the other's old value in the cache",
-        Setup("valkey", "rules"),
-        _form("eval", "right", b"EVAL", b"return redis.call('set','s','undeclared')", b"1", b"n"),
-        _command("eval", "evalsha", "fcall", kind="right", where="read"),
-    ),
 ]
 
 

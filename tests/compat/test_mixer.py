@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.programs import have
-
-from .known import KNOWN, Known
-from .program import Step
-from .runner import Arena, arena, program, report, shrink
-from .table import Setup
+from tests.mixer.known import KNOWN, Known
+from tests.mixer.program import Step
+from tests.mixer.runner import Arena, arena, program, report, shrink
+from tests.mixer.table import Setup
 
 SECONDS = 2.0
 """For each setup."""
