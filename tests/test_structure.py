@@ -230,3 +230,20 @@ def test_tests_mirror_the_tree() -> None:
     assert strays == CUT_BY_SUBJECT
     assert not has_a_source(ROOT / "tests/policy/test_nothing.py")
     assert has_a_source(ROOT / "tests/policy/test_failover_world.py")
+
+
+@pytest.mark.parametrize("folder", ["tests", "bench"])
+def test_what_tests_and_bench_import_is_there(folder: str) -> None:
+    """Of each other; modules that are not run here (compat) are looked at as well."""
+    pattern = re.compile(r"^from ((?:tests|bench)(?:\.\w+)+) import", re.MULTILINE)
+    files = list((ROOT / folder).rglob("*.py"))
+    missing = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in files
+        for name in pattern.findall(file.read_text())
+        if not any(
+            (ROOT / name.replace(".", "/")).with_suffix(end).exists() for end in ("", ".py", ".pyx")
+        )
+    ]
+    assert files
+    assert missing == []

@@ -1,8 +1,8 @@
 """The keys of the load, and what each of their values is called.
 
 A value names its key and version, `reg7:12`, so whoever reads it knows what has been seen. A
-*register* is written by one client at a time (`busy`); a *counter* by anybody. Their versions are
-those of `tests.harness.history`. A register whose last write was not acknowledged is *retired*:
+*register* is written by one client at a time (`busy`); a *counter* by anybody. Versions are those
+of `tests.harness.checker.history`. A register whose last write was not acknowledged is *retired*:
 it is still read for a while, and never written again, so nothing can overtake that write.
 """
 
@@ -13,12 +13,10 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from tests.harness.history import (
+from tests.harness.checker.history import (
     ABSENT,
     GARBLED,
     NEVER,
-    PRESENT,
-    UNKNOWN,
     WIPED,
     History,
     Kind,
@@ -243,6 +241,3 @@ class Keys:
         for key in self.registers:
             self.end_window(key, now, now)
         return self.history
-
-
-__all__ = ["ABSENT", "GARBLED", "PRESENT", "UNKNOWN", "Counter", "Key", "Keys", "Register"]

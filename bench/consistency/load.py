@@ -26,8 +26,8 @@ import uvloop
 
 from bench.consistency.keys import Keys
 from bench.consistency.operations import EXCHANGES, READING, WRITING, Who
+from tests.harness.checker.history import DIRECT
 from tests.harness.connection import Connection, Lost, Step
-from tests.harness.history import DIRECT
 from tests.harness.resp import Refused
 
 STILL_DEADLINE = 20.0

@@ -11,17 +11,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.consistency.keys import (
+from bench.consistency.keys import Counter, Keys, Register
+from tests.harness.checker.history import (
     ABSENT,
+    DIRECT,
     GARBLED,
+    NEVER,
     PRESENT,
     UNKNOWN,
-    Counter,
-    Keys,
-    Register,
+    Kind,
 )
 from tests.harness.connection import Connection, Step
-from tests.harness.history import DIRECT, NEVER, Kind
 from tests.harness.resp import Refused, pack
 
 BIG = 300 * 1024

@@ -15,9 +15,10 @@ from typing import Any
 from bench.consistency.faults import FAULTS, storm
 from bench.consistency.load import Spec
 from bench.consistency.world import ClusterWorld, Fault, World, blocking, sidecar_settings
-from tests.harness.checker import Limits, Verdict, check, explain
+from tests.harness.checker.contract import Limits, Verdict, check
+from tests.harness.checker.explain import explain
+from tests.harness.checker.history import History
 from tests.harness.distribution import quantiles
-from tests.harness.history import History
 
 MILLISECOND = 1_000_000
 SHARES = (0.5, 0.9, 0.99, 1.0)

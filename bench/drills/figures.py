@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.drills import judge
-from bench.drills.history import Record
 from bench.drills.switches import SWITCH, Mark, Role, Said, Switch, shown, switches
+from tests.harness.checker import outcomes
+from tests.harness.checker.records import Record
 
 KNOWN_AFTER = 0.05
 """Seconds after `+switch-master` within which everybody has heard of it."""
@@ -25,7 +25,7 @@ class Recording:
     """All that is known of a run."""
 
     records: Sequence[Record]
-    final: judge.Final
+    final: outcomes.Final
     marks: Sequence[Mark]
     said: Sequence[Said]
     roles: Sequence[Role]
@@ -124,7 +124,7 @@ def _times(figures: Figures, run: Recording, found: Sequence[Switch]) -> None:
         served = None
         if switch.announced is not None:
             since = switch.promoted if switch.promoted is not None else switch.announced
-            served = judge.first_served(run.records, run.final, since)
+            served = outcomes.first_served(run.records, run.final, since)
         figures.fault_to_promotion.append(_between(switch.fault, switch.promoted))
         figures.fault_to_switch.append(_between(switch.fault, switch.announced))
         figures.switch_to_served.append(_between(switch.announced, served))
@@ -135,29 +135,29 @@ def _times(figures: Figures, run: Recording, found: Sequence[Switch]) -> None:
 def measure(run: Recording) -> Figures:
     """Compute everything. Pauses count from the first fault on."""
     records = run.records
-    not_executed = frozenset[str]() if run.retries else judge.NOT_EXECUTED
+    not_executed = frozenset[str]() if run.retries else outcomes.NOT_EXECUTED
     begin, end = records[0].sent, max(record.answered for record in records)
     fault = min((mark.time for mark in run.marks if mark.fault), default=begin)
     found = switches(run.marks, run.said, run.roles)
-    lost = judge.lost_sets(records, run.final)
-    counted = judge.counters(records, run.final, not_executed)
-    read = judge.reads(records)
-    pauses = judge.pauses(records, fault, end)
+    lost = outcomes.lost_sets(records, run.final)
+    counted = outcomes.counters(records, run.final, not_executed)
+    read = outcomes.reads(records)
+    pauses = outcomes.pauses(records, fault, end)
     figures = Figures(
         commands=len(records),
         acknowledged=sum(not r.error for r in records),
         acknowledged_writes=sum(r.write and not r.error for r in records),
         rate=sum(r.answered < fault for r in records) / max(fault - begin, 1e-9),
-        errors=judge.errors(records),
+        errors=outcomes.errors(records),
         lost=len(lost),
         lost_increments=counted.lost,
         lost_after_switch=_lost_after(lost, found),
-        refused_yet_applied=judge.refused_yet_applied(records, run.final, not_executed),
+        refused_yet_applied=outcomes.refused_yet_applied(records, run.final, not_executed),
         twice=counted.twice,
         stale=read.stale,
         back=read.back,
         wrong=read.wrong,
-        uncertain_excess=judge.uncertain_excess(records, _interruptions(run, found)),
+        uncertain_excess=outcomes.uncertain_excess(records, _interruptions(run, found)),
         pause_client=pauses.client,
         pause_everybody=pauses.everybody,
         longest_read=pauses.read,

@@ -25,7 +25,15 @@ from pathlib import Path
 import uvloop
 
 from bench.drills.clients import Spec, connect, kind_of
-from bench.drills.history import GARBLED, MISSING, SHARED_COUNTER, Record, decode, encode, save
+from tests.harness.checker.records import (
+    GARBLED,
+    MISSING,
+    SHARED_COUNTER,
+    Record,
+    decode,
+    encode,
+    save,
+)
 
 READER_KEYS = 4
 READER_SETS = 0.2

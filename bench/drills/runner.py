@@ -8,15 +8,15 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.drills import history
 from bench.drills.catalogue import Drill
 from bench.drills.clients import Spec
 from bench.drills.cluster import Cluster
 from bench.drills.figures import Figures, Recording, measure, timeline
-from bench.drills.history import Record
 from bench.drills.scene import LoadProcess, Options, Say, Scene, shape_of, start_sidecar
 from bench.drills.switches import shown
 from bench.drills.watch import Watch
+from tests.harness.checker import records as recording
+from tests.harness.checker.records import Record
 from tests.harness.errors import GONE, Unavailable
 from tests.harness.fleet import Fleet
 from tests.harness.wire import Wire
@@ -74,7 +74,7 @@ def final_values(cluster: Cluster, records: Iterable[Record]) -> dict[str, int]:
         for begin in range(0, len(sets), BATCH):
             keys = sets[begin : begin + BATCH]
             values = wire.call("MGET", *keys)
-            found |= {k: history.decode(k, v) for k, v in zip(keys, values, strict=True)}
+            found |= {k: recording.decode(k, v) for k, v in zip(keys, values, strict=True)}
         found |= {key: int(wire.call("GET", key) or 0) for key in counts}
     return found
 
@@ -110,13 +110,13 @@ def _drill(scene: Scene, drill: Drill, fleet: Fleet) -> Run:
     scene.pause(BEFORE / 2 if short else BEFORE)
     drill.act(scene)
     scene.pause(AFTER / 3 if short else max(AFTER, _until_noticed(scene)))
-    records = history.load(load.stop())
+    records = recording.load(load.stop())
     final = final_values(scene.cluster, records)
     retries = scene.lane == "direct" and scene.options.direct_retries > 0
-    recording = Recording(records, final, scene.marks, scene.watch.said, scene.watch.roles, retries)
+    seen = Recording(records, final, scene.marks, scene.watch.said, scene.watch.roles, retries)
     zero = min(mark.time for mark in scene.marks if mark.fault)
     return Run(
-        figures=measure(recording),
+        figures=measure(seen),
         timeline=timeline(records, zero),
         marks=_marks(scene, zero),
     )

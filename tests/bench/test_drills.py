@@ -7,17 +7,18 @@ import dataclasses
 
 import pytest
 
-from bench.drills import judge, targets
+from bench.drills import targets
 from bench.drills.catalogue import DRILLS, choose
 from bench.drills.clients import kind_of
 from bench.drills.figures import Figures, Recording, measure, timeline
-from bench.drills.history import GARBLED, MISSING, SHARED_COUNTER, Record, decode, encode
 from bench.drills.runner import LaneResult, Run
 from bench.drills.scene import Options
 from bench.drills.switches import Mark, Role, Said, Switch, shown, switches
+from tests.harness.checker import outcomes
+from tests.harness.checker.records import GARBLED, MISSING, SHARED_COUNTER, Record, decode, encode
 from tests.harness.errors import Unavailable
 
-SURE = judge.NOT_EXECUTED
+SURE = outcomes.NOT_EXECUTED
 
 
 def _set(key: str, number: int, at: float = 1.0, error: str = "", took: float = 0.001) -> Record:
@@ -41,21 +42,21 @@ def _ok(client: int, answered: float, took: float = 0.001) -> Record:
 
 def test_an_acknowledged_set_that_is_missing_is_lost() -> None:
     history = [_set("a", 0), _set("b", 1), _set("c", 2, error="UNCERTAIN")]
-    assert judge.lost_sets(history, {"a": 0, "b": 1}) == []
-    assert judge.lost_sets(history, {"a": 0}) == [history[1]]
+    assert outcomes.lost_sets(history, {"a": 0, "b": 1}) == []
+    assert outcomes.lost_sets(history, {"a": 0}) == [history[1]]
 
 
 def test_a_later_set_of_the_key_makes_up_for_an_earlier_one() -> None:
     history = [_set("a", 0), _set("a", 1)]
-    assert judge.lost_sets(history, {"a": 1}) == []
-    assert judge.lost_sets(history, {"a": 0}) == [history[1]]
-    assert judge.lost_sets(history, {"a": GARBLED}) == history
+    assert outcomes.lost_sets(history, {"a": 1}) == []
+    assert outcomes.lost_sets(history, {"a": 0}) == [history[1]]
+    assert outcomes.lost_sets(history, {"a": GARBLED}) == history
 
 
 def test_a_refused_set_must_not_be_there() -> None:
     history = [_set("a", 0, error="UNAVAILABLE"), _set("b", 0, error="UNCERTAIN")]
-    assert judge.refused_yet_applied(history, {"b": 0}, SURE) == 0
-    assert judge.refused_yet_applied(history, {"a": 0, "b": 0}, SURE) == 1
+    assert outcomes.refused_yet_applied(history, {"b": 0}, SURE) == 0
+    assert outcomes.refused_yet_applied(history, {"a": 0, "b": 0}, SURE) == 1
 
 
 # -- counters ------------------------------------------------------------------------------------
@@ -63,9 +64,9 @@ def test_a_refused_set_must_not_be_there() -> None:
 
 def test_counters_that_add_up() -> None:
     history = [_incr(1), _incr(2), _incr(0, "UNCERTAIN"), _incr(4), _incr(0, "READONLY"), _incr(5)]
-    assert judge.counters(history, {"count:0": 5}, SURE) == judge.Twice(0, 0)
+    assert outcomes.counters(history, {"count:0": 5}, SURE) == outcomes.Twice(0, 0)
     uncertain_did_not_happen = [_incr(1), _incr(0, "UNCERTAIN"), _incr(2)]
-    assert judge.counters(uncertain_did_not_happen, {"count:0": 2}, SURE) == judge.Twice(0, 0)
+    assert outcomes.counters(uncertain_did_not_happen, {"count:0": 2}, SURE) == outcomes.Twice(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_counters_that_add_up() -> None:
     ],
 )
 def test_an_increment_executed_twice(history: list[Record], final: int, twice: int) -> None:
-    assert judge.counters(history, {"count:0": final}, SURE) == judge.Twice(twice, 0)
+    assert outcomes.counters(history, {"count:0": final}, SURE) == outcomes.Twice(twice, 0)
 
 
 @pytest.mark.parametrize(
@@ -104,12 +105,12 @@ def test_an_increment_executed_twice(history: list[Record], final: int, twice: i
     ids=["given twice", "went back", "missing at the end", "no key at all"],
 )
 def test_an_acknowledged_increment_is_lost(history: list[Record], final: int, lost: int) -> None:
-    assert judge.counters(history, {"count:0": final}, SURE) == judge.Twice(0, lost)
+    assert outcomes.counters(history, {"count:0": final}, SURE) == outcomes.Twice(0, lost)
 
 
 def test_a_loss_does_not_hide_a_repetition() -> None:
     history = [_incr(1), _incr(2), _incr(1), _incr(3)]
-    assert judge.counters(history, {"count:0": 3}, SURE) == judge.Twice(1, 2)
+    assert outcomes.counters(history, {"count:0": 3}, SURE) == outcomes.Twice(1, 2)
 
 
 def test_the_shared_counter() -> None:
@@ -117,17 +118,17 @@ def test_the_shared_counter() -> None:
         return _incr(value, error, SHARED_COUNTER, client)
 
     fine = [mine(0, 1), mine(1, 2), mine(0, 3), mine(1, 0, "UNCERTAIN")]
-    assert judge.counters(fine, {SHARED_COUNTER: 3}, SURE) == judge.Twice(0, 0)
-    assert judge.counters(fine, {SHARED_COUNTER: 4}, SURE) == judge.Twice(0, 0)
-    assert judge.counters(fine, {SHARED_COUNTER: 5}, SURE) == judge.Twice(1, 0)
-    assert judge.counters(fine, {SHARED_COUNTER: 2}, SURE) == judge.Twice(0, 1)
+    assert outcomes.counters(fine, {SHARED_COUNTER: 3}, SURE) == outcomes.Twice(0, 0)
+    assert outcomes.counters(fine, {SHARED_COUNTER: 4}, SURE) == outcomes.Twice(0, 0)
+    assert outcomes.counters(fine, {SHARED_COUNTER: 5}, SURE) == outcomes.Twice(1, 0)
+    assert outcomes.counters(fine, {SHARED_COUNTER: 2}, SURE) == outcomes.Twice(0, 1)
     both = [mine(0, 1), mine(1, 1)]
-    assert judge.counters(both, {SHARED_COUNTER: 2}, SURE) == judge.Twice(0, 1)
+    assert outcomes.counters(both, {SHARED_COUNTER: 2}, SURE) == outcomes.Twice(0, 1)
 
 
 def test_errors_of_a_client_that_retries_promise_nothing() -> None:
     history = [_incr(1), _incr(0, "refused"), _incr(3)]
-    assert judge.counters(history, {"count:0": 3}, frozenset()) == judge.Twice(0, 0)
+    assert outcomes.counters(history, {"count:0": 3}, frozenset()) == outcomes.Twice(0, 0)
 
 
 # -- reads ---------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def test_reads_that_are_fine() -> None:
         *(_get("a", 0), _get("a", 1), _set("a", 2), _get("a", 2), _get("b", MISSING)),
         _get("a", MISSING, error="closed"),
     ]
-    assert judge.reads(history) == judge.Reads(0, 0, 0)
+    assert outcomes.reads(history) == outcomes.Reads(0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -152,19 +153,19 @@ def test_reads_that_are_fine() -> None:
     ids=["gone", "older than acknowledged", "once for each step back"],
 )
 def test_a_stale_read(history: list[Record]) -> None:
-    assert judge.reads(history) == judge.Reads(1, 0, 0)
+    assert outcomes.reads(history) == outcomes.Reads(1, 0, 0)
 
 
 def test_a_value_that_was_read_and_is_gone() -> None:
     history = [_set("a", 0), _set("a", 1, error="UNCERTAIN"), _get("a", 1), _get("a", 0)]
-    assert judge.reads(history) == judge.Reads(0, 1, 0)
-    assert judge.reads([*history, _get("a", 0), _get("a", 1)]) == judge.Reads(0, 1, 0)
-    assert judge.reads([*history, _get("a", MISSING)]) == judge.Reads(1, 1, 0)
+    assert outcomes.reads(history) == outcomes.Reads(0, 1, 0)
+    assert outcomes.reads([*history, _get("a", 0), _get("a", 1)]) == outcomes.Reads(0, 1, 0)
+    assert outcomes.reads([*history, _get("a", MISSING)]) == outcomes.Reads(1, 1, 0)
 
 
 def test_a_wrong_read() -> None:
     history = [_set("a", 0), _get("a", 7), _get("a", GARBLED), _get("a", 0), _get("b", 0)]
-    assert judge.reads(history) == judge.Reads(0, 0, 3)
+    assert outcomes.reads(history) == outcomes.Reads(0, 0, 3)
 
 
 def test_a_value_names_its_key() -> None:
@@ -179,7 +180,7 @@ def test_a_value_names_its_key() -> None:
 
 def test_pauses() -> None:
     history = [_ok(0, 0.5), _ok(0, 1.0), _ok(0, 3.0, took=1.9), _ok(1, 1.5), _ok(1, 2.0)]
-    found = judge.pauses(history, 0.0, 3.5)
+    found = outcomes.pauses(history, 0.0, 3.5)
     assert found.client == pytest.approx(2.0)
     assert found.everybody == pytest.approx(1.0)
     assert found.read == pytest.approx(1.9)
@@ -188,24 +189,24 @@ def test_pauses() -> None:
 
 def test_a_pause_counts_from_the_fault_and_to_the_end() -> None:
     history = [_ok(0, 1.0), _ok(0, 2.0), _set("a", 0, at=2.5, error="closed")]
-    assert judge.pauses(history, 1.5, 5.0).client == pytest.approx(3.0)
-    assert judge.pauses(history, 1.5, 2.0).client == pytest.approx(0.5)
+    assert outcomes.pauses(history, 1.5, 5.0).client == pytest.approx(3.0)
+    assert outcomes.pauses(history, 1.5, 2.0).client == pytest.approx(0.5)
 
 
 def test_a_client_that_only_fails_pauses_all_the_time() -> None:
     history = [_ok(0, 1.0), _ok(0, 2.0), Record(1, "set", "a", 0, 1.0, 1.1, "refused", MISSING)]
-    assert judge.pauses(history, 0.0, 2.5).client == pytest.approx(2.5)
+    assert outcomes.pauses(history, 0.0, 2.5).client == pytest.approx(2.5)
 
 
 def test_errors_by_kind() -> None:
     history = [_set("a", 0, error="UNCERTAIN"), _get("a", 0, error="closed"), _set("b", 1)]
-    assert judge.errors(history) == {"read": {"closed": 1}, "write": {"UNCERTAIN": 1}}
+    assert outcomes.errors(history) == {"read": {"closed": 1}, "write": {"UNCERTAIN": 1}}
 
 
 def test_more_uncertain_writes_than_were_in_flight() -> None:
     history = [_set("a", 0, error="UNCERTAIN"), _set("b", 0, error="UNCERTAIN")]
-    assert judge.uncertain_excess(history, faults=1) == 1
-    assert judge.uncertain_excess(history, faults=2) == 0
+    assert outcomes.uncertain_excess(history, faults=1) == 1
+    assert outcomes.uncertain_excess(history, faults=2) == 0
 
 
 @pytest.mark.parametrize(
@@ -268,13 +269,13 @@ def test_the_first_write_served_by_the_new_master() -> None:
     by_the_old_one = _set("gone", 0, at=2.0)
     history = [_set("a", 0, at=1.0), by_the_old_one, _set("b", 0, at=3.0), _set("c", 0, at=4.0)]
     final = {"a": 0, "b": 0, "c": 0}
-    assert judge.first_served(history, final, since=1.5) == pytest.approx(3.001)
-    assert judge.first_served(history, final, since=5.0) is None
+    assert outcomes.first_served(history, final, since=1.5) == pytest.approx(3.001)
+    assert outcomes.first_served(history, final, since=5.0) is None
 
 
 def test_keys_written_again_do_not_tell_who_served_them() -> None:
     history = [_set("a", 0, at=2.0), _set("a", 1, at=9.0), _set("b", 0, at=3.0)]
-    assert judge.first_served(history, {"a": 1, "b": 0}, since=1.0) == pytest.approx(3.001)
+    assert outcomes.first_served(history, {"a": 1, "b": 0}, since=1.0) == pytest.approx(3.001)
 
 
 def _recording(*, lost: bool = False) -> Recording:

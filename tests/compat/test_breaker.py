@@ -10,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.harness.certificates import make_certificates
+from tests.harness.failover import news
 from tests.harness.faults import FaultProxy, TlsTerminator
 from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import Wire, pack
-
-from .test_failover_load import news
 
 DEADLINE = 20.0
 AT_ONCE = 0.25

@@ -12,12 +12,11 @@ from datetime import datetime
 
 import pytest
 
+from tests.harness.failover import PATIENT, Load, followed, hand_over, news, repaired, settled
 from tests.harness.process import wait_until
 from tests.harness.sentinels import SERVICE, Cluster
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
-
-from .test_failover_load import PATIENT, Load, followed, hand_over, news, repaired, settled
 
 DEADLINE = 20.0
 

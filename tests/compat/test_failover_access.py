@@ -8,14 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.certificates import Certificates, make_certificates
+from tests.harness.failover import PATIENT, Load, followed, news, repaired, settled
 from tests.harness.faults import TlsTerminator
 from tests.harness.process import free_port, wait_until
 from tests.harness.proxied import ProxiedEnd
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire
-
-from .test_failover_load import PATIENT, Load, followed, news, repaired, settled
 
 DEADLINE = 20.0
 SENTINELS: dict[str, str | int | float] = {

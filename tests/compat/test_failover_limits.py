@@ -14,12 +14,7 @@ import pytest
 
 from tests.harness.accepting import Accepting
 from tests.harness.admin import metric
-from tests.harness.process import free_port, wait_until
-from tests.harness.sentinels import SERVICE, Cluster, Node
-from tests.harness.servers import Sidecar
-from tests.harness.wire import Wire, pack
-
-from .test_failover_load import (
+from tests.harness.failover import (
     PATIENT,
     Load,
     followed,
@@ -29,6 +24,10 @@ from .test_failover_load import (
     settled,
     undecided,
 )
+from tests.harness.process import free_port, wait_until
+from tests.harness.sentinels import SERVICE, Cluster, Node
+from tests.harness.servers import Sidecar
+from tests.harness.wire import Wire, pack
 
 DEADLINE = 20.0
 HELD_TOO_MUCH = (

@@ -20,12 +20,11 @@ from redis.exceptions import RedisError
 
 from tests.harness.accepting import LoopThread
 from tests.harness.closing import Closing
+from tests.harness.failover import PATIENT, followed, hand_over, news, repaired, settled, undecided
 from tests.harness.process import wait_until
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Sidecar
 from tests.harness.wire import ClosedError, Wire, pack
-
-from .test_failover_load import PATIENT, followed, hand_over, news, repaired, settled, undecided
 
 DEADLINE = 20.0
 TOTAL = 1000

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.harness.checker_cached import Cached
-from tests.harness.checker_wires import TRACKED, ThreadedWires
+from tests.harness.cached import Cached
 from tests.harness.farm import BINARIES
+from tests.harness.faults import TRACKED, FaultProxy, tracking_proxy
 from tests.harness.process import wait_until
 from tests.harness.servers import Server
 from tests.harness.wire import DeadlineError, Wire, pack
@@ -29,8 +29,8 @@ OLD, NEW = b"$3\r\nold\r\n", b"$3\r\nnew\r\n"
 class Scene:
     """A sidecar whose connections can be held back, and what its test talks to."""
 
-    def __init__(self, cached: Cached, wires: ThreadedWires, proto: int, db: int) -> None:
-        self.cached, self.wires, self.proto, self.db = cached, wires, proto, db
+    def __init__(self, cached: Cached, network: FaultProxy, proto: int, db: int) -> None:
+        self.cached, self.network, self.proto, self.db = cached, network, proto, db
         self.reader = self.client()
         self.direct = cached.connect(cached.server.port)
         self.direct.cmd("SELECT", db)
@@ -45,7 +45,7 @@ class Scene:
         """`k` is cached as `old`; from now on invalidations do not arrive."""
         assert self.reader.cmd("SET", "k", "old") == b"+OK\r\n"
         assert self.cached.warm("GET", "k", wire=self.reader) == OLD
-        self.wires.hold(TRACKED, "to_client")
+        self.network.group(TRACKED).hold("to_client")
 
     def read(self, *command: str) -> bytes:
         """A read's answer: given at once, or when the near cache's connection is open again."""
@@ -53,7 +53,7 @@ class Scene:
         try:
             return self.reader.read_reply(0.2)
         except DeadlineError:
-            self.wires.heal()
+            self.network.heal()
             return self.reader.read_reply()
 
 
@@ -65,19 +65,22 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def shared(server: Server) -> Iterator[tuple[Cached, ThreadedWires]]:
+def shared(server: Server) -> Iterator[tuple[Cached, FaultProxy]]:
     """The sidecar that tests share."""
-    with ThreadedWires(server.port) as wires, Cached(server, LONG, upstream=wires.url) as cached:
-        yield cached, wires
+    with (
+        tracking_proxy(server.port) as network,
+        Cached(server, LONG, upstream=network.url) as cached,
+    ):
+        yield cached, network
 
 
 @pytest.fixture(params=[(2, 0), (3, 9)], ids=["RESP2-db0", "RESP3-db9"])
-def scene(shared: tuple[Cached, ThreadedWires], request: pytest.FixtureRequest) -> Iterator[Scene]:
+def scene(shared: tuple[Cached, FaultProxy], request: pytest.FixtureRequest) -> Iterator[Scene]:
     """The same, empty and healed."""
-    cached, wires = shared
+    cached, network = shared
     cached.near.cmd("FLUSHALL")
-    yield Scene(cached, wires, *request.param)
-    wires.heal()
+    yield Scene(cached, network, *request.param)
+    network.heal()
     cached.part()
 
 
@@ -150,7 +153,7 @@ def test_a_message_and_reads_of_several_keys(scene: Scene) -> None:
     listener = subscriber("SUBSCRIBE", "c")(scene)
     scene.reader.cmd("MSET", "j", "old", "k", "old")
     scene.cached.warm("MGET", "j", "k", wire=scene.reader)
-    scene.wires.hold(TRACKED, "to_client")
+    scene.network.group(TRACKED).hold("to_client")
     scene.direct.cmd("MSET", "j", "new", "k", "new")
     scene.direct.cmd("PUBLISH", "c", "m")
     listener.read_reply()
@@ -285,10 +288,10 @@ def test_hot_keys(server: Server) -> None:
     """The same where the cache knows hot keys only."""
     settings = {**LONG, "cache.mode": "hot", "cache.rules": "[]"}
     with (
-        ThreadedWires(server.port) as wires,
-        Cached(server, settings, upstream=wires.url) as cached,
+        tracking_proxy(server.port) as network,
+        Cached(server, settings, upstream=network.url) as cached,
     ):
-        scene = Scene(cached, wires, 2, 0)
+        scene = Scene(cached, network, 2, 0)
         scene.reader.cmd("SET", "k", "old")
         scene.reader.send(pack("GET", "k") * 20_000)
         scene.reader.read_replies(20_000)

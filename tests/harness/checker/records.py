@@ -1,4 +1,4 @@
-"""What the load saw: one record a command. Written by the load's process, read by the judge.
+"""What clients were told: one record a command, or a number and an error's code.
 
 Times are CLOCK_MONOTONIC in seconds, which all processes of a machine share.
 """
@@ -6,7 +6,9 @@ Times are CLOCK_MONOTONIC in seconds, which all processes of a machine share.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,3 +72,20 @@ def load(path: Path) -> list[Record]:
     """Read a history, in the order in which the commands were sent."""
     records = [Record(*fields) for fields in json.loads(path.read_text())]
     return sorted(records, key=lambda record: record.sent)
+
+
+@dataclass
+class Told:
+    """What one client was told, command by command: a number and an error's code, or none."""
+
+    numbers: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def acknowledged(self) -> list[int]:
+        """The numbers answered without an error."""
+        return [number for number, error in self.numbers if not error]
+
+    @property
+    def errors(self) -> Counter[str]:
+        """How many of which code."""
+        return Counter(error for _, error in self.numbers if error)

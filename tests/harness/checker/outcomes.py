@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bench.drills.history import GARBLED, MISSING, SHARED_COUNTER, Record
+from .records import GARBLED, MISSING, SHARED_COUNTER, Record, Told
 
 Final = Mapping[str, int]
 
@@ -19,6 +19,10 @@ NOT_EXECUTED = frozenset(
     {"READONLY", "UNAVAILABLE", "LOADING", "MASTERDOWN", "NOREPLICAS", "refused", "no-master"}
 )
 """Kinds of errors that promise it, unless the client library may have tried before."""
+
+
+REFUSED = ("UNAVAILABLE",)
+"""The same, of clients that talk to the sidecar only."""
 
 
 @dataclass(frozen=True)
@@ -199,3 +203,34 @@ def first_served(records: Iterable[Record], final: Final, since: float) -> float
         and final.get(record.key) == record.number
     ]
     return min(times, default=None)
+
+
+def judge_list(told: Told, found: list[int]) -> Counter[str]:
+    """What is wrong with a list, given what its writer was told; empty when nothing is."""
+    wrong: Counter[str] = Counter()
+    counts = Counter(found)
+    for number, error in told.numbers:
+        if not error and not counts[number]:
+            wrong["lost"] += 1
+        if error in REFUSED and counts[number]:
+            wrong["done though refused"] += 1
+    wrong["twice"] += sum(count - 1 for count in counts.values() if count > 1)
+    wrong["unasked"] += len(counts.keys() - {number for number, _ in told.numbers})
+    wrong["out of order"] += int(list(dict.fromkeys(found)) != sorted(counts))
+    return +wrong
+
+
+def judge_counter(told: Told, found: int) -> Counter[str]:
+    """The same for a counter; the numbers are the replies to INCR, 0 for an error."""
+    wrong: Counter[str] = Counter()
+    attempts = last = 0
+    for number, error in told.numbers:
+        attempts += error not in REFUSED
+        if error:
+            continue
+        wrong["twice"] += number > attempts
+        wrong["lost"] += number <= last
+        last = number
+    wrong["twice"] += found > attempts
+    wrong["lost"] += found < last
+    return +wrong

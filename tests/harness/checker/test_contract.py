@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.checker import MILLISECOND, RULES, Limits, check, explain
-from tests.harness.distribution import quantiles
-from tests.harness.history import (
+from tests.harness.checker.contract import MILLISECOND, RULES, Limits, check
+from tests.harness.checker.explain import explain
+from tests.harness.checker.history import (
     ABSENT,
     GARBLED,
     NEVER,
@@ -21,6 +21,7 @@ from tests.harness.history import (
     History,
     Kind,
 )
+from tests.harness.distribution import quantiles
 
 LIMITS = Limits(bound=100 * MILLISECOND, slack=0, expiry_slack=0)
 HERE, THERE, DIRECT = 1, 2, 0
