@@ -6,7 +6,7 @@
 A Session is one client connection, a Link one logical upstream connection. Both are plain C
 records: they are followed by pointer on the data path, and a session's record outlives its
 client until the last reply that is still due to it has passed. Structures only: what is done with
-them is in pending.pyx, recovery.pyx, replica_acks.pyx, barrier.pyx and dispatch.pyx.
+them is in core/link and core/session.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -31,6 +31,7 @@ cdef enum Stall:
     STALL_SHELL = 10         # the shell is busy with what the session asked for
     STALL_HELD = 11          # a write, while the master is about to change
     STALL_FILL = 12          # the near cache is about to have what it asks for
+    STALL_REPLIES = 13       # its replies: they tell what state its own link is in
 
 cdef enum:
     # Unread or unsent bytes at which a client with a link of its own, and that link, slow down.
@@ -50,6 +51,16 @@ cdef enum EntryFlag:
     ENTRY_ACK = 32          # the sidecar's own WAIT, for all writes before it
     ENTRY_NEEDS_ACK = 64    # its reply is withheld until replicas have acknowledged it
     ENTRY_SHORT = 128       # too few of them did, in time
+    ENTRY_WRITES = 256      # it may change keys (it is no read)
+    ENTRY_OPAQUE = 512      # its error replies may say anything
+    ENTRY_LOCAL = 1024      # its reply is ready and lies in Link.local: it only waits its turn
+    ENTRY_STATE = 2048      # its reply may begin or end WATCH or MULTI (see transaction_state.pyx)
+    ENTRY_ACK_LATER = 4096  # in a transaction, and to be acknowledged by replicas with its EXEC
+
+cdef enum TransactionState:
+    # Link.transaction: what the replies have told so far is open on the connection.
+    STATE_WATCHING = 1
+    STATE_IN_MULTI = 2      # the bit of ENTRY_IN_MULTI, so that both can be compared
 
 cdef enum Tells:            # whether a reply may tell of changes to keys that are not named: fence.pyx
     TELLS_NOTHING = 0
@@ -67,14 +78,12 @@ cdef struct Entry:
     uint32_t at             # when it was read, microseconds, wraps
     uint32_t reply          # bytes of its withheld reply (see replica_acks.pyx)
     uint16_t command
-    uint8_t family
-    uint8_t flags
+    uint16_t flags
     uint16_t bucket         # with one barrier: which
-    uint8_t barriers            # sets of keys barrier_buckets from the near cache until it is answered
-    uint8_t writes          # it may change them
-    uint8_t opaque          # its error replies may say anything
-    uint8_t local           # its reply is ready and lies in Link.local: it only waits its turn
-    uint8_t loose           # its keys are not barrier_buckets, but counted in Barriers.loose[loose - 1]
+    uint8_t family
+    uint8_t route
+    uint8_t barriers        # sets of keys barred from the near cache until it is answered
+    uint8_t loose           # its keys are not barred, but counted in Barriers.loose[loose - 1]
     uint8_t tells           # Tells
     uint8_t trace           # number of its record, plus one (see trace_records.pyx); 0: none
 
@@ -154,8 +163,9 @@ cdef struct Session:
     bint proved             # the proof has come that its next command waited for
     bint dirty
     bint authenticated      # False: the server's limits before authentication hold
-    bint in_multi
-    bint watching
+    bint in_multi           # these two: what is open on the server once it has accepted all that
+    bint watching           # was queued. What is so in fact is told by Link.transaction
+    bint unsure             # with acks: DISCARD has been queued, and nothing may be until its reply
     bint streaming          # the head of a large request has been passed on, its rest has not
     bint raw_in             # pinned and past a protocol error: bytes go on as they are
     bint translating        # pinned: it may know ids that only the sidecar understands
@@ -188,7 +198,9 @@ cdef struct Link:
     bint retired            # shared, and replaced: its last replies are awaited
     bint partial            # the head reply has been delivered in part
     bint in_piece           # the head entry is in a MULTI ... EXEC piece that was answered in part
-    bint tainted             # carries state of its client: closed after use, never reused
+    bint tainted            # carries state of its client: closed after use, never reused
+    uint8_t transaction     # TransactionState, as the replies tell it
+    uint32_t undecided      # dedicated: entries with ENTRY_STATE whose reply has not come
     bint blind              # raw, and not framed any more (replication streams)
     bint saw_reset          # the reply to RESET has passed (raw links)
     char beginning[16]      # first bytes of a reply: raw, to see +RESET; demoted, to judge it
@@ -211,9 +223,13 @@ cdef struct Link:
     uint32_t server         # the shell's number of the server, to tell in records
     size_t came             # of the partial reply at the head: bytes delivered
 
+cdef inline bint entry_writes(const Entry* e) noexcept nogil:
+    """Whether it may change keys."""
+    return e.flags & ENTRY_WRITES != 0
+
 cdef inline bint is_ready(const Entry* e) noexcept nogil:
     """Whether no reply of the server will come for it."""
-    return e.flags & ENTRY_UNCERTAIN != 0 or e.local
+    return e.flags & (ENTRY_UNCERTAIN | ENTRY_LOCAL) != 0
 
 cdef inline Entry* link_unjudged(Link* l) noexcept nogil:
     """Turned: the oldest entry whose reply has not come and whose request was sent whole, or NULL.

@@ -58,6 +58,9 @@ OWN_ROUTE = {
     "post": "hang_up", "host:": "hang_up",
 }  # fmt: skip
 
+# Never sent again, whatever the server's flags say.
+BEGIN_OR_END_STATE = ("multi", "exec", "discard", "watch", "unwatch")
+
 # Blocking only when asked to.
 MAYBE_BLOCKING = ("xread", "xreadgroup")
 
@@ -135,7 +138,7 @@ def effects_of(name: str, flags: Iterable[str]) -> int:
     """
     flags = set(flags)
     opaque = OPAQUE if name in SCRIPTS or "module" in flags else 0
-    if "readonly" in flags or name in EFFECTLESS:
+    if name not in BEGIN_OR_END_STATE and ("readonly" in flags or name in EFFECTLESS):
         return READ | opaque
     if name in WRITING or flags & {"write", "may_replicate", "module"}:
         return WRITES | opaque

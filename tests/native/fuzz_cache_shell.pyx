@@ -19,9 +19,10 @@ from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.protocol.reply cimport framer_reset
 from sidecar.core.protocol.request cimport Scanner, scan_request, scanner_reset
 from sidecar.core.records cimport (Barriers, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
-    STALL_DEDICATED, STALL_FILL, STALL_LINK, STALL_NONE, STALL_ONCE, STALL_PIN, STALL_ROOM,
-    STALL_SESSION_COMMAND, STALL_SHELL, Session)
-from sidecar.core.session.dispatch cimport session_feed, session_ready, session_resume
+    STALL_DEDICATED, STALL_FILL, STALL_LINK, STALL_NONE, STALL_ONCE, STALL_PIN, STALL_REPLIES, STALL_ROOM,
+    STALL_SESSION_COMMAND, Session)
+from sidecar.core.session.feed cimport session_feed, session_ready, session_resume
+from sidecar.core.session.mode cimport session_may_give_back, session_use
 from sidecar.core.stats cimport Stats
 from tests.native.fuzz_cache_client cimport elsewhere, more_to_say
 from tests.native.fuzz_cache_judge cimport Judge, Peer, check_replies, places_of
@@ -302,10 +303,8 @@ cdef class CacheShell:
         if s.must_close:
             self.leave(i)
             return self.enter(i)
-        if s.mode == MODE_DEDICATED and not (s.outstanding or s.in_multi or s.watching
-                                             or s.streaming or s.stall == STALL_SHELL):
-            s.mode = MODE_SHARED
-            s.link = self.wires[self.peers[i].who].link
+        if session_may_give_back(s):
+            session_use(s, self.wires[self.peers[i].who].link, MODE_SHARED)
             self.hang_up(OWN + i)
             return self.go_on(i)
         if session_ready(s):
@@ -319,7 +318,7 @@ cdef class CacheShell:
         if stall == STALL_LINK:
             s.link = self.wires[who].link
             return self.go_on(i) if s.link.up else 0
-        if stall == STALL_ROOM or stall == STALL_FILL:
+        if stall == STALL_ROOM or stall == STALL_FILL or stall == STALL_REPLIES:
             return self.go_on(i)
         if stall == STALL_SESSION_COMMAND:
             scanner_reset(&scan)
@@ -329,10 +328,8 @@ cdef class CacheShell:
             return self.go_on(i)
         if stall == STALL_DEDICATED or stall == STALL_ONCE or stall == STALL_PIN:
             self.new_link(OWN + i, who)
-            s.link = self.wires[OWN + i].link
-            s.link.client = s
-            s.link.raw = stall == STALL_PIN
-            s.mode = MODE_PINNED if stall == STALL_PIN else MODE_DEDICATED
+            session_use(s, self.wires[OWN + i].link,
+                        MODE_PINNED if stall == STALL_PIN else MODE_DEDICATED)
             if stall == STALL_PIN:
                 self.become_pinned(i)
             return self.go_on(i)

@@ -29,11 +29,12 @@ from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
 from sidecar.core.records cimport (Core, Link, MODE_DEDICATED, MODE_SHARED, Session,
-    STALL_DEDICATED, STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND, STALL_NONE, STALL_ONCE, STALL_ROOM,
+    STALL_DEDICATED, STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND, STALL_NONE, STALL_ONCE, STALL_REPLIES, STALL_ROOM,
     STALL_SHELL, STALL_WAIT_COMMAND, link_outstanding, link_demotion_over, link_unsent)
 from sidecar.core.protocol.reply cimport framer_reset
 from sidecar.core.protocol.request cimport Scanner, scan_request, scanner_reset
-from sidecar.core.session.dispatch cimport session_feed, session_ready, session_resume
+from sidecar.core.session.feed cimport session_feed, session_ready, session_resume
+from sidecar.core.session.mode cimport session_may_give_back, session_use
 from sidecar.core.stats cimport Stats
 from sidecar.core.observe.trace_records cimport Traces, trace_draw, trace_sent
 
@@ -233,10 +234,8 @@ cdef class World:
         if s.must_close:
             self.leave(i)
             return self.enter(i)
-        if s.mode == MODE_DEDICATED and not (s.outstanding or s.in_multi or s.watching
-                                             or s.streaming or s.stall == STALL_SHELL):
-            s.mode = MODE_SHARED
-            s.link = self.wires[SHARED].link
+        if session_may_give_back(s):
+            session_use(s, self.wires[SHARED].link, MODE_SHARED)
             self.hang_up(i)
             return self.go_on(i)
         if session_ready(s):
@@ -249,7 +248,7 @@ cdef class World:
         if stall == STALL_LINK:
             s.link = self.wires[SHARED].link
             return self.go_on(i) if self.wires[SHARED].link.up else 0
-        if stall == STALL_ROOM:
+        if stall == STALL_ROOM or stall == STALL_REPLIES:
             return self.go_on(i)
         if stall == STALL_HELD:
             return 0 if self.core.hold_writes else self.go_on(i)
@@ -261,9 +260,7 @@ cdef class World:
             return self.go_on(i)
         if stall == STALL_DEDICATED or stall == STALL_ONCE or stall == STALL_WAIT_COMMAND:
             self.new_link(i)
-            s.link = self.wires[i].link
-            s.link.client = s
-            s.mode = MODE_DEDICATED
+            session_use(s, self.wires[i].link, MODE_DEDICATED)
             return self.go_on(i)
         raise AssertionError(f"a session wants {stall}")
 

@@ -30,13 +30,14 @@ from sidecar.core.protocol.reply cimport framer_reset
 from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_INLINE, Scanner, error_text, scan_request,
     scanner_reset)
 from sidecar.core.protocol.request import normalise_inline, split_arguments
-from sidecar.core.session.dispatch cimport session_feed, session_ready, session_resume
+from sidecar.core.session.feed cimport session_feed, session_ready, session_resume
+from sidecar.core.session.mode cimport session_may_give_back, session_use
 from sidecar.core.stats cimport BUCKETS, Stats
 from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FOLLOW, TRACE_CONTEXT, Traces, trace_draw,
     trace_sent)
 
 STALLS = ("nothing", "link", "dedicated", "once", "pin", "session_command", "wait_command", "protocol_error", "hang_up",
-         "room", "shell", "held", "fill")
+         "room", "shell", "held", "fill", "replies")
 WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"
 MODES = ("shared", "dedicated", "pinned")
 
@@ -188,37 +189,28 @@ cdef class Loopback:
     def use_shared(self, Py_ssize_t session, Py_ssize_t link):
         """Put a session that has nothing outstanding on a shared link."""
         cdef Session* s = self.session(session)
-        s.link = self.link(link)
-        s.mode = MODE_SHARED
+        session_use(s, self.link(link), MODE_SHARED)
         self.homes[session] = link
 
     def use_dedicated(self, Py_ssize_t session, Py_ssize_t link, bint pinned=False):
         """Give a session a link of its own. `resume` goes on."""
         cdef Session* s = self.session(session)
-        s.link = self.link(link)
-        s.mode = MODE_PINNED if pinned else MODE_DEDICATED
-        s.link.client = s
-        s.link.raw = pinned
+        session_use(s, self.link(link), MODE_PINNED if pinned else MODE_DEDICATED)
 
     def may_give_back(self, Py_ssize_t session):
         """Whether the need for the dedicated link has passed."""
-        cdef Session* s = self.session(session)
-        return s.mode == MODE_DEDICATED and not (s.outstanding or s.in_multi or s.watching
-            or s.streaming or s.stall == STALL_SHELL)
+        return session_may_give_back(self.session(session))
 
     def give_back(self, Py_ssize_t session):
         """Take the link of its own from a session and put it back on its shared link."""
         cdef Session* s = self.session(session)
         cdef Link* l = s.link
-        l.client = NULL
         if s.mode == MODE_PINNED:
             barriers_abandon(l, l.head, l.tail)
             l.head = l.tail
             s.outstanding = 0
-        s.in_multi = s.watching = s.streaming = s.reset_due = s.raw_in = False
-        s.mode = MODE_SHARED
         home = self.homes[session]
-        s.link = NULL if home is None else self.link(home)
+        session_use(s, NULL if home is None else self.link(home), MODE_SHARED)
 
     def feed(self, Py_ssize_t session, bytes data):
         """Bytes from the client."""

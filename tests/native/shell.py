@@ -199,6 +199,8 @@ class Shell:
         if stall == "link":
             if self.up:
                 self.go_on(client)
+        elif stall == "replies":
+            self.go_on(client)
         elif stall in ("dedicated", "once", "wait_command"):
             link = core.add_link(shared=False)
             self.servers[link] = Server(self.executed)

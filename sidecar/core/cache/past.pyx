@@ -86,24 +86,31 @@ cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, 
         pass_key(k, l, e, sidecar_hash(k.seed, spans[i].p, spans[i].n), spans[i].p, spans[i].n)
 
 
-cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil:
-    """The beginning of a large command has just been queued on `l`: p[0:n], its name included."""
-    cdef Cache* k = <Cache*>l.core.cache
-    cdef Entry* e = l.ring + ((l.tail - 1) & l.mask)
+cdef void cache_touch_part(Core* core, Link* l, Entry* e, Command* c, const char* p,
+                           size_t n) noexcept nogil:
+    """The same for the beginning p[0:n] of a large command, its name included."""
+    cdef Cache* k = <Cache*>core.cache
     cdef size_t at = 0
     cdef size_t size = 0
     cdef size_t head
-    note_news(l, e, c)
+    if e != NULL:
+        note_news(l, e, c)
     if c.keys & FORM_MASK == FORM_ONE and arguments(p, n, &at) and at + 24 < n:
         head = argument(p + at, &size)
         if at + head + size <= n:
             cache_drop_key(k, p + at + head, size, False)
-            barriers_raise(l, e, sidecar_hash(k.seed, p + at + head, size))
+            if e != NULL:
+                barriers_raise(l, e, sidecar_hash(k.seed, p + at + head, size))
             return
     if c.keys & FORM_MASK == FORM_ANY or c.id == k.acl_id:
         drop_and_bar_all(k, l, e)
-    elif c.keys & FORM_MASK != FORM_NONE:
+    elif c.keys & FORM_MASK != FORM_NONE and e != NULL:
         entry_tells(l, e, True)
+
+
+cdef void cache_pass_part(Link* l, Command* c, const char* p, size_t n) noexcept nogil:
+    """The beginning of a large command has just been queued on `l`."""
+    cache_touch_part(l.core, l, l.ring + ((l.tail - 1) & l.mask), c, p, n)
 
 
 cdef void cache_pass(Link* l, Command* c, const char* p, size_t n,

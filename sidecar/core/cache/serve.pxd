@@ -10,7 +10,7 @@ cdef enum Served:
     FILLING = 1             # it waits for a value that is being read
     ASK = 2                 # likewise, and the value must be asked for first
     PUT_OFF = 3             # it goes past, and the value is to be asked for soon
-    PASS = 4                # not from here
+    NOT_SERVED = 4          # not from here
     UNPROVED = 5            # it is here, and what has been told since is not known to be
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,

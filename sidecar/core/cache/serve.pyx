@@ -2,7 +2,7 @@
 """The near cache's store: what is served from here, and when it no longer may be.
 
     request --> value by (space, command, arguments) --> here, and its space's lease runs: SERVED
-                  | not here: is its key wanted?       --> no: PASS, past the cache
+                  | not here: is its key wanted?       --> no: NOT_SERVED, past the cache
                   v
                 a value without bytes (`fill`), asked for on the space's tracked link; who asks for
                 the same meanwhile waits for the same reading: single flight
@@ -61,7 +61,7 @@ cdef int give(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
     if s.outstanding == 0:
         session_say(s, p, n)
     elif link_local(s.link, s, p, n) < 0:
-        return PASS
+        return NOT_SERVED
     return SERVED
 
 
@@ -97,13 +97,13 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
     cdef Value* v = NULL
     cdef KeyRecord* r
     if k.mode == CACHE_HOT and not knows(k, key_hash):
-        return PASS
+        return NOT_SERVED
     if knows(k, key_hash):
         v = find_value(k, hash_for(s, id, args, n, key, key_size, key_hash), s.space, id, args, n)
     found[0] = v
     if v != NULL and v.reading:
         k.counts.miss_filling += 1
-        return PASS if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING
+        return NOT_SERVED if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING
     if v != NULL and fresh(k, v):
         if lease_runs(k, s.space, key, key_size):
             if not is_proved(k, s):
@@ -112,16 +112,16 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
             v.served += v.served < 65535
             return SERVED
         k.counts.miss_lease += 1
-        return PASS
+        return NOT_SERVED
     if not wanted(k, key_hash, key, key_size):
-        return PASS
+        return NOT_SERVED
     if k.spaces[s.space].link == NULL:
         k.counts.miss_lease += 1
-        return PASS
+        return NOT_SERVED
     r = find_key(k, key_hash, key, key_size)
     if being_written(k, key_hash) or (r != NULL and not settled(k, r)):
         k.counts.miss_barred += 1
-        return PASS             # a value read now could not be stored
+        return NOT_SERVED             # a value read now could not be stored
     return ASK
 
 
@@ -134,13 +134,13 @@ cdef inline uint64_t hash_for(Session* s, uint16_t id, const char* args, size_t 
 cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* key,
                size_t key_size, uint64_t key_hash, Value** chain) noexcept nogil:
     """After ASK: begin to read it, at once or, in the middle of a pipeline, soon. PUT_OFF, ASK with
-    the value put before `chain`, or PASS."""
+    the value put before `chain`, or NOT_SERVED."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
     cdef Value* v = begin_fill(k, hash_for(s, id, args, n, key, key_size, key_hash), key_hash,
                                s.space, id, args, n, key, key_size)
     if v == NULL:
-        return PASS
+        return NOT_SERVED
     k.counts.miss_cold += 1
     if not has_time(s):
         put_off(k, v)
@@ -160,7 +160,7 @@ cdef int observe(Cache* k, uint64_t hash, const char* key, size_t n) noexcept no
         else:
             k.counts.miss_cold += 1
             r.ghost = 2         # the command that passes now drops it, and this is its trace
-    return PASS
+    return NOT_SERVED
 
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
@@ -177,12 +177,12 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
     if s.bypass:
         s.bypass = False
         k.counts.bypassed += 1
-        return PASS
+        return NOT_SERVED
     if s.telling:
         k.counts.miss_told += k.mode != CACHE_OBSERVE
-        return PASS
+        return NOT_SERVED
     if c.flags & COMMAND_CACHEABLE_EACH:
-        r = serve_many(s, c, p, n, at, ask, count) if arguments(p, n, &at) else PASS
+        r = serve_many(s, c, p, n, at, ask, count) if arguments(p, n, &at) else NOT_SERVED
     else:
         r = serve_one(s, c, p, n, scan, ask, count)
     s.proved = False
@@ -190,7 +190,7 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
         return r
     if s.outstanding:
         k.counts.miss_told += 1
-        return PASS
+        return NOT_SERVED
     k.counts.waited += 1
     wait_for_proof(s)
     return FILLING
@@ -207,24 +207,24 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
     cdef int r
     cdef const char* reply
     if not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
-        return PASS             # EXISTS and the like, of several keys
+        return NOT_SERVED             # EXISTS and the like, of several keys
     s.core.hash = sidecar_hash(k.seed, key.p, key.n)
     s.core.hashed = True
     if k.mode == CACHE_OBSERVE:
         return observe(k, s.core.hash, key.p, key.n)
     if k.mode == CACHE_HOT and not knows(k, s.core.hash):
-        return PASS             # most reads
+        return NOT_SERVED             # most reads
     if not arguments(p, n, &at):
-        return PASS
+        return NOT_SERVED
     r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, &v)
     if r == ASK:
         r = begin(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
-        count[0] = r != PASS
+        count[0] = r != NOT_SERVED
         v = ask[0]
     if r == SERVED:
         reply = form(v, s.proto, &size)
         if reply == NULL:
-            return PASS
+            return NOT_SERVED
         k.counts.hits += 1
         space_used(k, &k.spaces[s.space])
         ask[0] = v
@@ -250,17 +250,17 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     cdef int r = SERVED
     cdef const char* reply
     if k.mode == CACHE_OBSERVE:
-        return PASS
+        return NOT_SERVED
     out.data = NULL
     out.start = out.end = out.cap = 0
-    while i < n and r != PASS:
+    while i < n and r != NOT_SERVED:
         head = argument(p + i, &size)
         r = look(s, c, p + i, head + size + 2, p + i + head, size,
                  sidecar_hash(k.seed, p + i + head, size), &v)
         i += head + size + 2
         keys += 1
         if keys > MANY_MOST:
-            r = PASS
+            r = NOT_SERVED
         elif r == ASK:
             cold += 1
         elif r == FILLING:
@@ -270,8 +270,8 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
         elif r == SERVED:
             reply = form(v, s.proto, &size)
             if reply == NULL or buffer_append(&out, reply, size) < 0:
-                r = PASS
-    if r == PASS:
+                r = NOT_SERVED
+    if r == NOT_SERVED:
         pass
     elif cold:
         r = begin_many(s, c, p, n, at, ask, count)
@@ -297,16 +297,16 @@ cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     cdef size_t size = 0
     cdef size_t head
     cdef uint64_t hash
-    cdef int r = PASS
+    cdef int r = NOT_SERVED
     while i < n:
         head = argument(p + i, &size)
         hash = sidecar_hash(k.seed, p + i + head, size)
         if look(s, c, p + i, head + size + 2, p + i + head, size, hash, &v) == ASK:
             r = begin(s, c, p + i, head + size + 2, p + i + head, size, hash, ask)
-            count[0] += r != PASS
+            count[0] += r != NOT_SERVED
         i += head + size + 2
     if count[0] == 0:
-        return PASS
+        return NOT_SERVED
     if not has_time(s):
         return PUT_OFF
     wait_for(s, ask[0])
@@ -315,7 +315,7 @@ cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t at,
 
 cdef int give_many(Session* s, Command* c, Buffer* values, int count) noexcept nogil:
     cdef Buffer out
-    cdef int r = PASS
+    cdef int r = NOT_SERVED
     out.data = NULL
     out.start = out.end = out.cap = 0
     if put_header(&out, c'*', count) == 0 \

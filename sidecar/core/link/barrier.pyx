@@ -33,7 +33,8 @@ to EXEC or DISCARD (`Link.deferred`). The buckets of entries with several barrie
 from libc.string cimport memcpy
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from sidecar.core.link.fence cimport entry_took_back
-from sidecar.core.records cimport BARRIERS_ALL, Barrier, Barriers, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link
+from sidecar.core.records cimport (BARRIERS_ALL, Barrier, Barriers, ENTRY_IN_MULTI, ENTRY_LAST,
+    Entry, Link, entry_writes)
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_reserve,
     buffer_size, buffer_truncate)
 
@@ -66,7 +67,7 @@ cdef int barriers_raise(Link* l, Entry* e, uint64_t hash) noexcept nogil:
     if e.barriers == 0:
         e.bucket = bucket
         e.barriers = 1
-        begin(l.core.barriers, bucket, e.writes)
+        begin(l.core.barriers, bucket, entry_writes(e))
         return 0
     # Room first, so that the buckets of an entry are all there or none.
     if e.barriers == SEVERAL_MAX or buffer_reserve(&l.barrier_buckets, 2 * sizeof(uint16_t)) < 0:
@@ -76,7 +77,7 @@ cdef int barriers_raise(Link* l, Entry* e, uint64_t hash) noexcept nogil:
         buffer_append(&l.barrier_buckets, <char*>&e.bucket, sizeof(uint16_t))
     buffer_append(&l.barrier_buckets, <char*>&bucket, sizeof(uint16_t))
     e.barriers += 1
-    begin(l.core.barriers, bucket, e.writes)
+    begin(l.core.barriers, bucket, entry_writes(e))
     return 0
 
 
@@ -104,12 +105,12 @@ cdef void drop_newest(Link* l, Entry* e) noexcept nogil:
     if e.barriers == BARRIERS_ALL:
         b.pending_all -= 1
     elif e.barriers == 1:
-        end(b, e.bucket, e.writes)
+        end(b, e.bucket, entry_writes(e))
     elif e.barriers:
         size = buffer_size(&l.barrier_buckets) - e.barriers * sizeof(uint16_t)
         for i in range(e.barriers):
             memcpy(&bucket, buffer_head(&l.barrier_buckets) + size + i * sizeof(uint16_t), sizeof(uint16_t))
-            end(b, bucket, e.writes)
+            end(b, bucket, entry_writes(e))
         buffer_truncate(&l.barrier_buckets, size)
     e.barriers = 0
 
@@ -122,14 +123,14 @@ cdef void barriers_lower(Link* l, Entry* e) noexcept nogil:
     cdef uint16_t bucket = ALL
     cdef int i
     if e.barriers == 1:
-        settle(l, e.bucket, e.writes, later)
+        settle(l, e.bucket, entry_writes(e), later)
     elif e.barriers == BARRIERS_ALL:
-        settle(l, ALL, e.writes, later)
+        settle(l, ALL, entry_writes(e), later)
     else:
         for i in range(e.barriers):
             memcpy(&bucket, buffer_head(&l.barrier_buckets), sizeof(uint16_t))
             buffer_drop(&l.barrier_buckets, sizeof(uint16_t))
-            settle(l, bucket, e.writes, later)
+            settle(l, bucket, entry_writes(e), later)
     e.barriers = 0
     if e.flags & ENTRY_LAST:
         end_deferred(l)

@@ -1,6 +1,6 @@
 """Links: pending queues, splitting of replies (see pending.pyx)."""
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint16_t
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.records cimport Core, Entry, Link, Session
 
@@ -12,8 +12,8 @@ cdef int session_say(Session* s, const char* p, size_t n) noexcept nogil
 cdef Link* link_new(Core* core, void* owner, bint shared) noexcept nogil
 cdef void link_free(Link* l) noexcept nogil
 cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
-                   uint8_t flags) noexcept nogil
-cdef int link_entry(Link* l, Session* s, Command* c, uint8_t flags) noexcept nogil
+                   uint16_t flags) noexcept nogil
+cdef int link_entry(Link* l, Session* s, Command* c, uint16_t flags) noexcept nogil
 cdef int link_bytes(Link* l, const char* p, size_t n) noexcept nogil
 cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil
 cdef void link_sent(Link* l, size_t n) noexcept nogil

@@ -13,7 +13,7 @@ never gives a reply to the wrong client rests on four facts:
 4. An entry is taken off only by its reply, or when the link is lost. A client that goes leaves
    its entries; its record stays until the last of them is answered, and what comes is dropped.
 
-Order for one client: all its unanswered requests lie on one link (dispatch.pyx moves it only
+Order for one client: all its unanswered requests lie on one link (feed.pyx moves it only
 when none is left), and errors made here for lost requests wait in the queue for their turn.
 
 Requests on a shared link are kept in `out` until they are answered, so that after a loss those
@@ -32,17 +32,20 @@ on it, the replies to what had been sent are judged one by one (not executed, a 
 again elsewhere; anything else: answered, or uncertain if an earlier request of the same client
 has to wait), and when all are judged the link is treated as lost.
 """
-from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
+from libc.stdint cimport UINT32_MAX, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
                                   buffer_reserve, buffer_size)
 from sidecar.core.link.barrier cimport entry_finished
 from sidecar.core.link.fence cimport entry_told, entry_took_back, fence_raise, is_null
-from sidecar.core.protocol.commands cimport COMMAND_OPAQUE, COMMAND_READ, COMMAND_WRITES, Command
-from sidecar.core.records cimport (ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST, ENTRY_NEEDS_ACK,
-    ENTRY_READ, ENTRY_UNCERTAIN, Core, Entry, Link, Session, TELLS_NOTHING,
-    TELLS_UNLESS_NULL, is_ready, link_took, link_unjudged)
+from sidecar.core.link.transaction_state cimport keep_beginning, tells_state, transaction_follows
+from sidecar.core.protocol.commands cimport (COMMAND_OPAQUE, COMMAND_READ, COMMAND_WRITES, Command,
+    ROUTE_MULTI, ROUTE_UNWATCH)
+from sidecar.core.records cimport (ENTRY_ACK_LATER, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
+    ENTRY_LOCAL, ENTRY_NEEDS_ACK, ENTRY_OPAQUE, ENTRY_READ, ENTRY_STATE, ENTRY_UNCERTAIN,
+    ENTRY_WRITES, Core, Entry, Link, Session, TELLS_NOTHING, TELLS_UNLESS_NULL,
+    is_ready, link_took, link_unjudged)
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
                                  framer_reset)
 from sidecar.core.protocol.request cimport scanner_reset
@@ -188,7 +191,7 @@ cdef int grow_ring(Link* l) noexcept nogil:
     return 0
 
 
-cdef int link_entry(Link* l, Session* s, Command* c, uint8_t flags) noexcept nogil:
+cdef int link_entry(Link* l, Session* s, Command* c, uint16_t flags) noexcept nogil:
     """Queue an entry whose request bytes follow with link_bytes: 0, or -1 without memory."""
     cdef Entry* e
     if l.tail - l.head > l.mask and grow_ring(l) < 0:
@@ -203,27 +206,34 @@ cdef int link_entry(Link* l, Session* s, Command* c, uint8_t flags) noexcept nog
     return 0
 
 
-cdef inline void describe(Link* l, Entry* e, Command* c, uint8_t flags) noexcept nogil:
+cdef inline void describe(Link* l, Entry* e, Command* c, uint16_t flags) noexcept nogil:
     """Fill in what the command and its place in a transaction mean for an entry."""
     e.at = l.core.now
     e.command = c.id
     e.family = c.family
-    e.flags = flags
+    e.route = c.route
     e.barriers = e.loose = e.trace = 0
-    e.local = False
-    e.writes = c.flags & COMMAND_READ == 0
-    e.opaque = c.flags & COMMAND_OPAQUE != 0
     e.tells = TELLS_NOTHING
+    if c.flags & COMMAND_OPAQUE:
+        flags |= ENTRY_OPAQUE
     if c.flags & COMMAND_READ:
-        e.flags |= ENTRY_READ
-    elif l.core.acks and c.flags & COMMAND_WRITES \
-            and (not flags & ENTRY_IN_MULTI or flags & ENTRY_LAST):
-        e.flags |= ENTRY_NEEDS_ACK
-        l.unsealed = True
+        e.flags = flags | ENTRY_READ
+        return
+    flags |= ENTRY_WRITES
+    if ROUTE_MULTI <= c.route <= ROUTE_UNWATCH:
+        flags |= ENTRY_STATE
+        l.undecided += not l.shared
+    if l.core.acks and c.flags & COMMAND_WRITES:
+        if not flags & ENTRY_IN_MULTI or flags & ENTRY_LAST:
+            flags |= ENTRY_NEEDS_ACK
+            l.unsealed = True
+        elif not flags & ENTRY_STATE:
+            flags |= ENTRY_ACK_LATER
+    e.flags = flags
 
 
 cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
-                   uint8_t flags) noexcept nogil:
+                   uint16_t flags) noexcept nogil:
     """Queue one whole request: 0, or -1 without memory (nothing is queued then)."""
     cdef Entry* e
     if l.tail - l.head > l.mask and grow_ring(l) < 0:
@@ -290,7 +300,7 @@ cdef int link_local(Link* l, Session* s, const char* p, size_t n) noexcept nogil
     e.session = s
     e.at = l.core.now
     e.reply = <uint32_t>n
-    e.local = True
+    e.flags = ENTRY_LOCAL
     s.outstanding += 1
     return 0
 
@@ -298,15 +308,15 @@ cdef int link_local(Link* l, Session* s, const char* p, size_t n) noexcept nogil
 cdef void answer_ready(Link* l, Entry* e) noexcept nogil:
     """Answer an entry that waits for no server. It has left the ring."""
     cdef Session* s = e.session
-    if e.trace or not e.local:
+    if e.trace or not e.flags & ENTRY_LOCAL:
         trace_ready(l, e)
     if s != NULL:
         s.outstanding -= 1
-        if e.local:
+        if e.flags & ENTRY_LOCAL:
             answer(s, buffer_head(&l.local), e.reply)
         else:
             answer(s, UNCERTAIN, UNCERTAIN_LEN)
-    if e.local:
+    if e.flags & ENTRY_LOCAL:
         buffer_drop(&l.local, e.reply)
 
 
@@ -402,7 +412,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             result = -1             # an answer to what has not been asked yet
             break
         if l.framer.first == c'-' and l.core.follows and l.shared \
-                and not e.flags & ENTRY_IN_MULTI and not e.opaque \
+                and not e.flags & (ENTRY_IN_MULTI | ENTRY_OPAQUE) \
                 and not_executed(p + frame_at, i - frame_at):
             if begin < frame_at:
                 deliver(e.session, p + begin, frame_at - begin)
@@ -411,6 +421,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             e.flags |= ENTRY_AGAIN
             l.seen = l.head + 1
             return link_demote(l, p + i, n - i)
+        if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
+            result = -1             # once this reply is given out
         link_took(l, e)
         if e.tells == TELLS_UNLESS_NULL and is_null(p + frame_at, i - frame_at) and not l.partial:
             entry_took_back(e)
@@ -439,6 +451,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if run_ends(l, s):
             deliver(s, p + begin, i - begin)
             begin = i
+        if result < 0:
+            break
         if l.head != l.tail and is_ready(l.ring + (l.head & l.mask)):
             settle_ready(l)
     # The last reply may be there in part, and nothing has to be wrong with that.
@@ -450,8 +464,12 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         else:
             if receiver_may_learn(l):
                 fence_raise(l.core)
-            l.came = (l.came if l.partial else 0) + n - frame_at
+            if not l.partial:
+                l.came = 0
+                l.begun = 0
+            l.came += n - frame_at
             l.partial = True
+            keep_beginning(l, p + frame_at, n - frame_at)
             frame_at = n
     if begin < frame_at:
         deliver(receiver(l), p + begin, frame_at - begin)
@@ -459,6 +477,14 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         buffer_drop(&l.out, answered)
         l.sent -= answered
     return result
+
+
+cdef bint follows(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
+    """What this reply, whose last bytes are p[0:n], tells of transactions (see there)."""
+    if not l.partial:
+        return transaction_follows(l, e, p, n)
+    keep_beginning(l, p, n)
+    return transaction_follows(l, e, l.beginning, l.begun)
 
 
 cdef void record(Link* l, const Entry* e, Session* s, size_t answered, const char* p, size_t n,
@@ -520,18 +546,12 @@ cdef int receive_demoted(Link* l, const char* p, size_t n) noexcept nogil:
     but what has no earlier request of its client to wait for."""
     cdef size_t i = 0
     cdef size_t at
-    cdef size_t k
     cdef int r
     cdef Entry* e
     while i < n:
         at = i
         r = frame_reply(&l.framer, p, n, &i)
-        if l.begun < <int>sizeof(l.beginning):
-            k = i - at
-            if k > sizeof(l.beginning) - <size_t>l.begun:
-                k = sizeof(l.beginning) - <size_t>l.begun
-            memcpy(l.beginning + l.begun, p + at, k)
-            l.begun += <int>k
+        keep_beginning(l, p + at, i - at)
         if r == FRAME_MORE:
             l.in_pieces = True
             return 0
@@ -604,7 +624,7 @@ cdef bint is_refused(const Link* l, const Entry* e) noexcept nogil:
     """Whether the reply at hand says "not executed". Of a piece only the end can say so."""
     if e.flags & ENTRY_LAST and l.begun > 10 and memcmp(l.beginning, b"-EXECABORT", 10) == 0:
         return True
-    return not e.opaque and (e.flags & ENTRY_LAST or not e.flags & ENTRY_IN_MULTI) \
+    return not e.flags & ENTRY_OPAQUE and (e.flags & ENTRY_LAST or not e.flags & ENTRY_IN_MULTI) \
         and not_executed(l.beginning, l.begun)
 
 

@@ -13,7 +13,8 @@ from libc.stdint cimport uint32_t
 from sidecar.core.link.barrier cimport barriers_abandon, barriers_raise_all, entry_finished
 from sidecar.core.link.pending cimport answer, answer_ready, grow_ring, session_mark_live, settle_ready
 from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
-    ENTRY_NEEDS_ACK, ENTRY_READ, ENTRY_UNCERTAIN, Entry, Link, Session, TELLS_NOTHING, is_ready)
+    ENTRY_LOCAL, ENTRY_NEEDS_ACK, ENTRY_OPAQUE, ENTRY_READ, ENTRY_UNCERTAIN, Entry, Link, Session,
+    TELLS_NOTHING, is_ready)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head,
     buffer_release)
 from sidecar.core.protocol.reply cimport framer_reset
@@ -25,6 +26,8 @@ cdef void forget_connection(Link* l) noexcept nogil:
     l.sent = 0
     l.partial = False
     l.in_piece = False
+    l.transaction = 0
+    l.undecided = 0
     l.demoted = False
     l.seen = l.head
     l.judged = 0
@@ -44,7 +47,7 @@ cdef bint may_resend(Link* l, Entry* e, size_t at, bint* piece_kept) noexcept no
 
 cdef inline void keep(Link* l, Entry* e) noexcept nogil:
     """An entry is queued (again): whether a WAIT must still follow (see replica_acks.pyx)."""
-    e.flags &= 0xff ^ ENTRY_AGAIN       # it holds for the connection that is lost
+    e.flags &= ~ENTRY_AGAIN       # it holds for the connection that is lost
     if e.trace:
         trace_moved(l, e)
     if e.flags & ENTRY_NEEDS_ACK:
@@ -87,7 +90,7 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
                 and buffer_append(&kept, l.out.data + l.out.start + at, size) == 0:
             keep(l, e)
         else:
-            e.flags = (e.flags | ENTRY_UNCERTAIN) & (0xff ^ ENTRY_NEEDS_ACK)
+            e.flags = (e.flags | ENTRY_UNCERTAIN) & ~ENTRY_NEEDS_ACK
             e.size = 0
             l.core.stats.uncertain += e.session != NULL
         if e.flags & ENTRY_LAST:
@@ -121,7 +124,7 @@ cdef int link_divert(Link* old, Link* l) noexcept nogil:
     i = old.head
     while i != old.tail:
         e = old.ring + (i & old.mask)
-        if e.session != NULL and (e.flags != ENTRY_READ or (i == old.head and old.partial)):
+        if e.session != NULL and (e.flags & ~ENTRY_OPAQUE != ENTRY_READ or (i == old.head and old.partial)):
             e.session.stuck = True
         i += 1
     i = old.head
@@ -147,7 +150,7 @@ cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogi
         return -1
     if buffer_append(&l.out, p, size) < 0:
         return -1
-    if e.local:
+    if e.flags & ENTRY_LOCAL:
         if buffer_append(&l.local, buffer_head(&old.local), e.reply) < 0:
             return -1
         buffer_drop(&old.local, e.reply)

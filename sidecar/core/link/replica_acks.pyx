@@ -20,8 +20,9 @@ from libc.string cimport strlen
 from sidecar.core.link.pending cimport (answer, answer_ready, link_count, link_push, link_receive,
     link_demote, not_executed)
 from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_NEEDS_ACK,
-    ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
+    ENTRY_OPAQUE, ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
 from sidecar.core.link.barrier cimport entry_finished
+from sidecar.core.link.transaction_state cimport tells_state, transaction_follows
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
 from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply
 
@@ -61,7 +62,7 @@ cdef void settle_writes(Link* l, bint enough) noexcept nogil:
     while i != l.seen:
         e = l.ring + (i & l.mask)
         if e.flags & ENTRY_NEEDS_ACK:
-            e.flags &= 0xff ^ ENTRY_NEEDS_ACK
+            e.flags &= ~ENTRY_NEEDS_ACK
             if not enough:
                 e.flags |= ENTRY_SHORT
         i += 1
@@ -141,10 +142,13 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
         if l.shared:
             l.judged += e.size
         e.reply = <uint32_t>size
-        if l.core.follows and l.shared and not e.flags & (ENTRY_ACK | ENTRY_IN_MULTI) \
-                and not e.opaque and not_executed(buffer_head(&l.held) + l.held_whole, size):
+        if l.core.follows and l.shared and not e.flags & (ENTRY_ACK | ENTRY_IN_MULTI | ENTRY_OPAQUE) \
+                and not_executed(buffer_head(&l.held) + l.held_whole, size):
             e.flags |= ENTRY_AGAIN
             return link_demote(l, p + i, n - i)
+        if tells_state(l, e) and not e.flags & ENTRY_ACK \
+                and not transaction_follows(l, e, buffer_head(&l.held) + l.held_whole, size):
+            return -1
         if not e.flags & ENTRY_ACK:
             link_count(l, e, buffer_head(&l.held) + l.held_whole, size, size)
         l.framer.first = 0

@@ -32,7 +32,7 @@ from sidecar.core.protocol.commands cimport (Command, CommandTable, FORM_NONE, M
     ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
 from sidecar.core.protocol.keys cimport KeySpan, find_keys
 from sidecar.core.memory cimport buffer_head, buffer_size
-from sidecar.core.records cimport Core, ENTRY_UNCERTAIN, Entry, Link, Session
+from sidecar.core.records cimport Core, ENTRY_LOCAL, ENTRY_UNCERTAIN, Entry, Link, Session
 
 cdef enum:
     KEYS_LOOKED_AT = 64     # a command that names more is recorded without a key
@@ -166,7 +166,7 @@ cdef void trace_queued(Core* core, int slot, Link* l, Entry* e) noexcept nogil:
     r.server = l.server
     if l.shared:
         r.flags |= TRACE_SHARED
-    if e.local:
+    if e.flags & ENTRY_LOCAL:
         r.flags |= TRACE_CACHED | TRACE_LOCAL
     else:
         l.tracing = True

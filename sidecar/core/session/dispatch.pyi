@@ -1,1 +1,1 @@
-"""Reading and routing of a client's requests; nothing for Python."""
+"""Deciding on one request."""

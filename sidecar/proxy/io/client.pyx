@@ -18,11 +18,12 @@ from sidecar.core.link.pending cimport (link_bytes, link_push, session_drop, ses
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
 from sidecar.core.records cimport (DEDICATED_PAUSE, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
     Session, STALL_DEDICATED, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND,
-    STALL_NONE, STALL_ONCE, STALL_PIN, STALL_ROOM, STALL_SHELL, STALL_WAIT_COMMAND)
+    STALL_NONE, STALL_ONCE, STALL_PIN, STALL_REPLIES, STALL_ROOM, STALL_SHELL, STALL_WAIT_COMMAND)
 from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_INLINE, Scanner, error_text, scan_request,
     scanner_reset)
 from sidecar.core.protocol.request import normalise_inline, split_arguments
-from sidecar.core.session.dispatch cimport session_feed, session_has_room, session_ready, session_resume
+from sidecar.core.session.feed cimport session_feed, session_has_room, session_ready, session_resume
+from sidecar.core.session.mode cimport (session_in_transaction, session_may_give_back, session_use)
 from sidecar.core.observe.trace_records cimport TRACED_CONTEXT, TRACED_FOLLOW, TRACE_CONTEXT, trace_refused
 from sidecar.proxy.io.plane cimport Plane
 from sidecar.proxy.io.reactor cimport ENDED, PURSUE
@@ -126,7 +127,7 @@ cdef class Client(PlaneConnection):
             return True
         if self.s.mode != MODE_DEDICATED or l.head == l.tail:
             return False
-        route = self.plane.table.commands[l.ring[l.head & l.mask].command].route
+        route = l.ring[l.head & l.mask].route
         return route == ROUTE_BLOCKING or route == ROUTE_MAYBE_BLOCKING or route == ROUTE_WAIT
 
     cdef bint gave_up(self) noexcept:
@@ -212,7 +213,7 @@ cdef class Client(PlaneConnection):
                     self.go_on()
                 else:
                     self.plane.waiting_for_room.add(self)
-            elif stall == STALL_FILL:
+            elif stall == STALL_FILL or stall == STALL_REPLIES:
                 self.go_on()
             elif stall == STALL_HELD:
                 if not self.plane.core.hold_writes:
@@ -272,11 +273,9 @@ cdef class Client(PlaneConnection):
                 self.drop_link()
                 self.plane.handler.was_reset(self)
             return 0
-        if s.outstanding or s.in_multi or s.watching or s.streaming or s.stall == STALL_SHELL:
+        if not session_may_give_back(s):
             return 0
-        l.client = NULL
-        s.link = NULL
-        s.mode = MODE_SHARED
+        session_use(s, NULL, MODE_SHARED)
         up.client = None
         self.plane.handler.released(self, up)
         if not self.closed and s.stall != STALL_PROTOCOL_ERROR and s.stall != STALL_HANG_UP:
@@ -295,8 +294,8 @@ cdef class Client(PlaneConnection):
         cdef Session* s = self.s
         if self.ended or self.finishing:
             return 0
-        if self.retiring and s.stall == STALL_NONE and s.scan.pos == 0 and not s.in_multi \
-                and not s.watching:
+        if self.retiring and s.stall == STALL_NONE and s.scan.pos == 0 \
+                and not session_in_transaction(s):
             self.watch_reading(False)
             return 0
         self.watch_reading(s.stall == STALL_NONE or s.in_.end - s.in_.start < self.plane.core.request_buffer)
@@ -461,11 +460,7 @@ cdef class Client(PlaneConnection):
         if self.s.mode == MODE_SHARED or l == NULL:
             return
         up = <Upstream>l.owner
-        self.s.mode = MODE_SHARED
-        self.s.link = NULL
-        self.s.in_multi = self.s.watching = self.s.streaming = self.s.reset_due = False
-        self.s.raw_in = False
-        l.client = NULL
+        session_use(self.s, NULL, MODE_SHARED)
         barriers_abandon(l, l.head, l.tail)
         l.head = l.tail
         self.s.outstanding = 0
@@ -508,16 +503,12 @@ cdef class Client(PlaneConnection):
 
     def use_shared(self, Upstream up):
         """Put the session on the shared link of its identity."""
-        self.s.link = up.link
-        self.s.mode = MODE_SHARED
+        session_use(self.s, up.link, MODE_SHARED)
 
     def use_dedicated(self, Upstream up, bint pinned=False, bint tainted=False):
         """Give the session a link of its own, and go on."""
-        self.s.link = up.link
-        self.s.mode = MODE_PINNED if pinned else MODE_DEDICATED
+        session_use(self.s, up.link, MODE_PINNED if pinned else MODE_DEDICATED)
         up.client = self
-        up.link.client = self.s
-        up.link.raw = pinned
         up.link.tainted = tainted or pinned
         self.s.translating = pinned and not self.exact
         up.watch_reading(True)
@@ -544,7 +535,7 @@ cdef class Client(PlaneConnection):
     @property
     def in_transaction(self):
         """Whether a WATCH or MULTI is open on its dedicated link."""
-        return self.s != NULL and (self.s.in_multi or self.s.watching)
+        return self.s != NULL and session_in_transaction(self.s)
 
     @property
     def dedicated(self):

@@ -91,6 +91,8 @@ cdef class Upstream(PlaneConnection):
             self.lost("the server sent what nobody asked for")
         elif self.link.demoted and link_demotion_over(self.link):
             self.lost(NOT_MASTER)
+        elif self.link.unsealed and not self.closed:
+            self.flush()            # a reply has shown that a write was executed outside of MULTI
         return 0
 
     cdef int writable(self) except -1:

@@ -578,7 +578,7 @@ class TestDedicated:
     def test_pinned_in_a_transaction_once_all_is_given_out(self, core: Loopback, link: int) -> None:
         subscribe = request("SUBSCRIBE", "c")
         ann, own = self.own(core, link, BLPOP + MULTI + subscribe)
-        assert core.stall(ann) == "held"
+        assert core.stall(ann) == "replies"
         assert flush(core, own) == BLPOP + WAIT + MULTI
         core.link_receive(own, b"*-1\r\n")
         assert not core.ready(ann)

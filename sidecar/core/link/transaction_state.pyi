@@ -1,0 +1,1 @@
+"""What is open on a connection, as its replies tell."""

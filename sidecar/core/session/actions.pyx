@@ -1,0 +1,73 @@
+# cython: language_level=3
+"""What is done with a request: one table for what a session may do.
+
+The row is what the command's route says (commands.pxd), the column what the session's mode is and
+what is to be expected to be open on its link (mode.pyx), the cell an Action. Requests that arrive
+whole or inline are looked up in WHOLE; those that are too large to be kept, and are passed on piece
+by piece, in PARTIAL. Nothing decides beside the table, but for what it cannot know:
+
+* a write while writes are held back, and a shared link that is down, make any request wait;
+* XREAD and XREADGROUP with BLOCK are rows like BLPOP (`has_block`), PARTIAL ones always;
+* EXEC, and MULTI, DISCARD, RESET, with arguments are errors, and have rows of their own (`row_of`).
+
+What is open on a link is expected, not known, as long as replies are due. Where an expectation too
+many does no harm (PIN: a pinned link is right for everything), it is acted upon at once; where one
+too few would (the link goes back to the pool, or the sidecar serves what the server would have
+queued), the replies are waited for: REPLIES.
+
+A command that the sidecar itself serves but cannot keep goes to the server, on a link that is
+pinned for it: so what the sidecar knows of that session and what the server knows never differ.
+"""
+from sidecar.core.protocol.commands cimport (ROUTE_DISCARD, ROUTE_EXEC, ROUTE_MULTI, ROUTE_RESET)
+
+WHOLE[:] = [
+    # SHARED     GATHERING    DEDICATED    WATCHING     IN_MULTI     PINNED
+    [ORDINARY,   QUEUE,       QUEUE,       QUEUE,       QUEUE,       PASS],         # ordinary
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # blocking
+    [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # XREAD, no BLOCK
+    [OPEN_PIECE, WANT_OWN,    BEGIN_MULTI, BEGIN_MULTI, QUEUE,       PASS],         # MULTI
+    [QUEUE,      CLOSE_PIECE, QUEUE,       QUEUE,       END_MULTI,   PASS],         # EXEC
+    [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       END_MULTI,   PASS],         # DISCARD
+    [WANT_OWN,   WANT_OWN,    BEGIN_WATCH, QUEUE,       QUEUE,       PASS],         # WATCH
+    [QUEUE,      WANT_OWN,    QUEUE,       END_WATCH,   QUEUE,       PASS],         # UNWATCH
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # SUBSCRIBE ...
+    [WANT_ONCE,  WANT_OWN,    TAINT,       TAINT,       TAINT,       PASS],         # unknown, DEBUG
+    [SERVE,      WANT_OWN,    REPLIES,     PIN,         PIN,         PASS_CLIENT],  # AUTH, SELECT ...
+    [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS_RESET],   # RESET
+    [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS],         # QUIT
+    [SERVE_WAIT, WANT_OWN,    IN_TURN,     QUEUE,       QUEUE,       PASS],         # WAIT, WAITAOF
+    [HANG_UP,    HANG_UP,     HANG_UP,     HANG_UP,     HANG_UP,     PASS],         # POST, Host:
+    [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       END_MULTI,   PASS],         # EXEC x
+    [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # MULTI x ...
+]
+
+PARTIAL[:] = [
+    # SHARED     GATHERING    DEDICATED    WATCHING     IN_MULTI     PINNED
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # ordinary
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # blocking
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # XREAD
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # MULTI
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # EXEC
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # DISCARD
+    [WANT_OWN,   WANT_OWN,    BEGIN_WATCH, QUEUE,       QUEUE,       PASS],         # WATCH
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # UNWATCH
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # SUBSCRIBE ...
+    [WANT_ONCE,  WANT_OWN,    TAINT,       TAINT,       TAINT,       PASS],         # unknown, DEBUG
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # AUTH, SELECT ...
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # RESET
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # QUIT
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # WAIT, WAITAOF
+    [HANG_UP,    HANG_UP,     HANG_UP,     HANG_UP,     HANG_UP,     PASS],         # POST, Host:
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       END_MULTI,   PASS],         # EXEC x
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # MULTI x ...
+]
+
+
+cdef int row_of(int route, int64_t argc) noexcept nogil:
+    """The row of a request with so many arguments, its name included."""
+    if argc != 1:
+        if route == ROUTE_EXEC:
+            return ROW_EXEC_ARGUMENTS
+        if route == ROUTE_MULTI or route == ROUTE_DISCARD or route == ROUTE_RESET:
+            return ROW_ARGUMENTS
+    return route

@@ -1,0 +1,1 @@
+"""Reading a client's requests, one after the other."""

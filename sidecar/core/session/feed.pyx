@@ -1,0 +1,208 @@
+# cython: language_level=3, cdivision=True
+"""Reading a client's requests, one after the other.
+
+Requests are taken in order. One that can't go on now stops the parse: `stall` says what it
+waits for, and it stays at the head of `in_` with all that follows. The shell acts on it
+only when no reply is outstanding (`session_ready`), so a session never has requests on two
+links, and its commands never overtake each other. Then the same request is decided on again.
+
+What is done with each is decided in dispatch.pyx. An inline line is decided on as the multibulk
+request it stands for. A request larger than `request_buffer` is not collected: on a dedicated or
+pinned link its pieces are passed on as they arrive (`streaming`). Its entry is queued with the
+first piece.
+"""
+from sidecar.core.link.pending cimport link_bytes, session_mark
+from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release, buffer_size)
+from sidecar.core.observe.trace_records cimport trace_waits
+from sidecar.core.protocol.commands cimport Command, NAME_MAX
+from sidecar.core.protocol.request cimport (ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY,
+    SCAN_ERROR, SCAN_INLINE, SCAN_MORE, inline_to_multibulk, scan_request, scanner_reset)
+from sidecar.core.records cimport (DEDICATED_PAUSE, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
+    STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LINK, STALL_NONE,
+    STALL_PROTOCOL_ERROR, STALL_ROOM, STALL_SESSION_COMMAND, STALL_SHELL, link_unsent)
+from sidecar.core.session.dispatch cimport begin_stream, dispatch, take_back_piece
+
+
+cdef bint session_ready(const Session* s) noexcept nogil:
+    """Whether what the session wants may be done now."""
+    if s.stall == STALL_NONE or s.stall == STALL_SHELL:
+        return False
+    if s.stall == STALL_LINK or s.stall == STALL_ROOM:
+        return True
+    if s.stall == STALL_FILL:
+        return s.value == NULL
+    if s.stall == STALL_PROTOCOL_ERROR and s.streaming:
+        return s.outstanding == 1       # the request it is in the middle of: nothing will come
+    return s.outstanding == 0
+
+
+cdef size_t session_room_hint(const Session* s) noexcept nogil:
+    """How many bytes the request at the head still lacks, as far as its headers tell."""
+    if s.scan.bulk > 0:
+        return <size_t>s.scan.bulk + 2
+    return 0
+
+
+cdef int dispatch_inline(Session* s, CommandTable table, const char* p, size_t n,
+                         size_t at) noexcept nogil:
+    """An inline line: the server gets it as the multibulk request it stands for."""
+    cdef Buffer line
+    cdef int r
+    cdef size_t length = s.scan.pos
+    line.data = NULL
+    line.start = line.end = line.cap = 0
+    r = inline_to_multibulk(p, n, &line)
+    if r == SCAN_ERROR:
+        s.scan.error = ERR_QUOTES
+        r = STALL_PROTOCOL_ERROR
+    elif r == SCAN_EMPTY:
+        r = STALL_NONE
+    else:
+        scanner_reset(&s.scan)
+        scan_request(&s.scan, line.data + line.start, buffer_size(&line), &s.core.limits, True)
+        # A run may not point into this buffer: small pieces are copied, and so are these.
+        r = dispatch(s, table, line.data + line.start, buffer_size(&line), at)
+        if s.link != NULL and s.link.run_len:
+            if buffer_append(&s.link.out, s.link.run, s.link.run_len) < 0:
+                r = STALL_PROTOCOL_ERROR
+            s.link.run = NULL
+            s.link.run_len = 0
+    buffer_release(&line)
+    s.scan.pos = length
+    return r
+
+
+cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
+    """Part of a request that is not whole: how many bytes of it can be dealt with.
+
+    Before streaming begins the name must be there.
+    """
+    cdef Command* c
+    cdef size_t k = s.scan.pos
+    cdef size_t total = s.scan.pos + session_room_hint(s)
+    if s.streaming:
+        s.must_close = s.must_close or link_bytes(s.link, p, k) < 0
+        s.scan.pos = 0
+        return k
+    if total <= s.core.request_buffer or k == 0 or s.scan.argc < 0:
+        return 0
+    if s.scan.left == s.scan.argc:
+        # Still in the first argument. One this long names no command.
+        if s.scan.name_len < NAME_MAX:
+            return 0
+        s.scan.name_len = NAME_MAX
+    c = table.find(p + s.scan.name_at, s.scan.name_len)
+    s.stall = begin_stream(s, c, p, k)
+    if s.stall == STALL_PROTOCOL_ERROR:
+        s.stall = STALL_NONE
+        s.must_close = True             # memory is out
+    if not s.streaming:
+        return 0
+    s.scan.pos = 0
+    return k
+
+
+cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
+    """Deal with requests until the bytes end or one has to wait: how many bytes are done."""
+    cdef size_t at = 0
+    cdef int r
+    if s.raw_in:
+        link_bytes(s.link, p, n)
+        return n
+    while at < n:
+        r = scan_request(&s.scan, p + at, n - at, &s.core.limits, s.authenticated)
+        if r == SCAN_MORE:
+            at += stream(s, table, p + at, n - at)
+            break
+        if s.streaming and r == SCAN_DONE:
+            link_bytes(s.link, p + at, s.scan.pos)
+            s.streaming = False
+        elif r == SCAN_DONE:
+            s.core.more = at + s.scan.pos < n
+            s.stall = dispatch(s, table, p + at, s.scan.pos, at)
+        elif r == SCAN_INLINE:
+            s.stall = dispatch_inline(s, table, p + at, s.scan.pos, at)
+        elif r == SCAN_ERROR:
+            s.stall = STALL_PROTOCOL_ERROR
+        if s.stall != STALL_NONE and s.stall != STALL_SHELL:
+            if s.stall < STALL_SESSION_COMMAND or s.stall >= STALL_HELD:
+                trace_waits(s, s.stall == STALL_FILL)
+            break
+        at += s.scan.pos
+        scanner_reset(&s.scan)
+        if s.stall == STALL_SHELL or s.must_close:
+            break
+    if s.mode == MODE_SHARED and s.in_multi:
+        take_back_piece(s)
+        at = s.multi_at
+        if s.stall != STALL_LINK and s.stall != STALL_HANG_UP:
+            s.stall = STALL_DEDICATED
+    if s.stall == STALL_PROTOCOL_ERROR and s.mode == MODE_PINNED and s.scan.error != ERR_MEMORY:
+        # The server says what it thinks of it, in its turn.
+        s.stall = STALL_NONE
+        s.raw_in = True
+        link_bytes(s.link, p + at, n - at)
+        at = n
+    if s.stall == STALL_NONE and not session_has_room(s, 1):
+        s.stall = STALL_ROOM
+    elif s.stall != STALL_NONE and s.stall != STALL_PROTOCOL_ERROR and s.stall != STALL_SHELL:
+        scanner_reset(&s.scan)
+    return at
+
+
+cdef bint session_has_room(const Session* s, size_t share) noexcept nogil:
+    """Whether the session may go on: neither its link nor itself has too much waiting to be sent.
+
+    `share` divides the limits: who has been stopped goes on only at half of them.
+    """
+    cdef size_t limit = s.core.link_pause
+    if s.link != NULL:
+        if not s.link.shared and limit > DEDICATED_PAUSE:
+            limit = DEDICATED_PAUSE
+        if link_unsent(s.link) > limit // share:
+            return False
+    return buffer_size(&s.out) <= s.core.output_pause // share
+
+
+cdef int after(Session* s) noexcept nogil:
+    if s.stall != STALL_NONE or s.must_close:
+        session_mark(s)
+    return 0
+
+
+cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
+    """Bytes from the client: 0, or -1 when memory is out (close it)."""
+    cdef size_t done
+    s.core.stats.client_bytes_in += n
+    s.heard = s.core.seconds
+    if s.core.barriers != NULL:
+        s.fence = s.core.barriers.fence
+        s.proved = False
+    if s.in_.end == s.in_.start and s.stall == STALL_NONE:
+        done = parse(s, table, p, n)
+        if done < n and buffer_append(&s.in_, p + done, n - done) < 0:
+            return -1
+        return after(s)
+    if buffer_append(&s.in_, p, n) < 0:
+        return -1
+    if s.stall != STALL_NONE:
+        return 0
+    return session_resume(s, table)
+
+
+cdef int session_resume(Session* s, CommandTable table) noexcept nogil:
+    """Go on with what lies in `in_`; the shell has done what was wanted and reset `stall`."""
+    cdef size_t done
+    cdef size_t n = buffer_size(&s.in_)
+    if n == 0:
+        return 0
+    done = parse(s, table, s.in_.data + s.in_.start, n)
+    # The shell sends or settles a link's run before `in_` is touched; but `in_` is touched here.
+    if s.link != NULL and s.link.run_len:
+        if buffer_append(&s.link.out, s.link.run, s.link.run_len) < 0:
+            return -1
+        s.link.run = NULL
+        s.link.run_len = 0
+    if done:
+        buffer_drop(&s.in_, done)
+    return after(s)

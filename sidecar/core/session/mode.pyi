@@ -1,0 +1,1 @@
+"""Which link a session uses, and what is open on it."""
