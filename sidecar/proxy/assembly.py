@@ -135,6 +135,7 @@ def make_observers(
             raise ProxyStartError(str(error)) from error
     if near is not None:
         nodes.home.watch(up=near.try_again)
+        nodes.home.room.ask(near.make_room)
     return Observers(hot, near, tracing)
 
 

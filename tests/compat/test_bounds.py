@@ -51,6 +51,17 @@ def test_a_command_waits_as_long_as_it_is_to(gone: Sidecar, line: str) -> None:
         assert _told(client, line) < WAIT + SLACK
 
 
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_server_that_refuses_connections(plain_server: Server, line: str) -> None:
+    """The same where each attempt fails at once."""
+    with FaultProxy(plain_server.port) as proxy, Sidecar(proxy.url) as sidecar:
+        proxy.refuse()
+        proxy.cut()
+        wait_until(lambda: proxy.connections == 0, "the links are lost")
+        with Wire(sidecar.port) as client:
+            assert _told(client, line) < WAIT + SLACK
+
+
 def test_starting_ends_in_time() -> None:
     """`upstream.start_timeout` bounds the attempt under way, too."""
     with Swallows() as server:

@@ -53,13 +53,18 @@ def test_thousands_log_in_at_once(small_server: Server) -> None:
         assert len(clients(operator)) < FEW
 
 
-@pytest.mark.parametrize("stay", [True, False], ids=["stay", "leave"])
-def test_more_users_than_the_server_takes_connections(small_server: Server, stay: bool) -> None:
+@pytest.mark.parametrize("cache", ["off", "hot"])
+@pytest.mark.parametrize(
+    "stay", [pytest.param(True, id="stay", marks=pytest.mark.slow), pytest.param(False, id="leave")]
+)
+def test_more_users_than_the_server_takes_connections(
+    small_server: Server, stay: bool, cache: str
+) -> None:
     """Each needs a link as itself. Whoever asks for nothing at the moment has none, and gets one
     again; a direct client would be refused by then."""
     users = 1100
     url = f"redis://:secret@127.0.0.1:{small_server.port}"
-    with Sidecar(url, settings={"cache.mode": "off"}) as sidecar, ExitStack() as stack:
+    with Sidecar(url, settings={"cache.mode": cache}) as sidecar, ExitStack() as stack:
         operator = _operator(small_server, stack)
         for number in range(users):
             operator.send_command("ACL", "SETUSER", f"u{number}", "on", ">pw", "~*", "+@all")

@@ -101,7 +101,7 @@ class SharedLinks:
                 await links.retry.wait()
 
     def _needed(self, links: NodeLinks) -> bool:
-        return bool(links.identity.clients) or self._is_own(links)
+        return bool(links.identity.clients or links.arrivals) or self._is_own(links)
 
     def _is_own(self, links: NodeLinks) -> bool:
         """Whether these are the sidecar's own links."""

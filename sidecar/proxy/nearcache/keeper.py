@@ -161,6 +161,14 @@ class NearCacheKeeper:
             if space.link is not None:
                 space.link.lose(reason)
 
+    def make_room(self) -> bool:
+        """Close the tracked link of a space without clients; False if there is none."""
+        unused = (each for each in self.spaces.values() if each.link and not each.needed)
+        if (space := next(unused, None)) is not None:
+            space.end()
+            space.lost.set()
+        return space is not None
+
     def _connect(self, space: Space) -> None:
         if space.task is None or space.task.done():
             space.task = self._tasks.spawn(self._keep(space))
@@ -170,6 +178,9 @@ class NearCacheKeeper:
         dialer = self._nodes.home.dialer
         attempt = 0
         while space.needed and self.usable and not self._tasks.closing:
+            if self._nodes.home.room.short:  # clients' links come first
+                await asyncio.sleep(random.uniform(1, 10))
+                continue
             try:
                 connection = await self._open(space.login)
             except Refused as error:
@@ -184,9 +195,7 @@ class NearCacheKeeper:
                     return
                 attempt = 0
                 await self._use(space, connection)
-        if space.link is not None:
-            space.link.end()
-            space.link = None
+        space.end()
 
     async def _use(self, space: Space, connection: ServerConnection) -> None:
         """Use this connection as the tracked link until it is lost."""
@@ -260,9 +269,7 @@ class NearCacheKeeper:
     def close(self) -> None:
         """Close every tracked link."""
         for space in self.spaces.values():
-            if space.link is not None:
-                space.link.end()
-                space.link = None
+            space.end()
 
     def snapshot(self) -> snapshots.Cache:
         """Counters and gauges."""

@@ -39,3 +39,9 @@ class Space:
     def user(self) -> str:
         """Its user, for the log."""
         return (self.login.user or b"default").decode("utf-8", "replace")
+
+    def end(self) -> None:
+        """Close the tracked link, if there is one."""
+        if self.link is not None:
+            self.link.end()
+            self.link = None
