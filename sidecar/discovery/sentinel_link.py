@@ -55,6 +55,7 @@ class Link(asyncio.Protocol):
         self._unread = 0
         self._asked = 0.0
         self.lost: asyncio.Future[Fault] = self._loop.create_future()
+        self._connected = False
 
     async def open(
         self, address: Address, tls: ssl.SSLContext | None, name: str, user: str, password: str
@@ -69,6 +70,7 @@ class Link(asyncio.Protocol):
                 await self._loop.create_connection(
                     lambda: self, *address, ssl=tls, server_hostname=name if tls else None
                 )
+                self._connected = True
                 await self.call("HELLO", 3, *login)
         except TimeoutError:
             raise Fault("unreachable", f"no answer within {self._within:g} s") from None
@@ -79,6 +81,9 @@ class Link(asyncio.Protocol):
         """Close it at once; no handler is called any more."""
         if self._transport is not None:
             self._transport.abort()
+        # uvloop has a transport before create_connection returns, but says nothing of its end when
+        # create_connection is cancelled.
+        if self._connected:
             await asyncio.wait((self.lost,))
 
     @property
