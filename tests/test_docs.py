@@ -94,7 +94,7 @@ def test_every_reason_of_a_closed_client_is_documented() -> None:
     reasons = {
         reason for file in sources for reason in re.findall(r'\.close\("(\w+)"\)', file.read_text())
     }
-    assert "slow" in reasons
+    assert "limit" in reasons
     assert not [reason for reason in reasons if f"`{reason}`" not in text]
 
 

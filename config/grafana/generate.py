@@ -126,6 +126,7 @@ ONE = (
             ("sum by (reason) (rate(sidecar_cache_misses_total{S}[$__rate_interval]))",
              "miss: {{reason}}"),
             ("sum(rate(sidecar_cache_observed_hits_total{S}[$__rate_interval]))", "observed hits"),
+            ("sum(rate(sidecar_cache_proof_waits_total{S}[$__rate_interval]))", "waited for proof"),
         ], "ops", stacked=True),
         Panel("Memory", [("sum(sidecar_cache_bytes{S})", "used"),
                          ("sum(sidecar_cache_limit_bytes{S})", "limit")], "bytes"),

@@ -12,6 +12,7 @@ cdef struct Buffer:
     size_t end
     size_t cap
 
+cdef size_t buffers_taken() noexcept nogil
 cdef int buffer_reserve(Buffer* b, size_t extra) noexcept nogil
 cdef void buffer_release(Buffer* b) noexcept nogil
 cdef int buffer_append(Buffer* b, const char* p, size_t n) noexcept nogil

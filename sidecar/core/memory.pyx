@@ -13,6 +13,12 @@ cdef enum:
 
 cdef char* free_blocks[MAX_FREE]
 cdef int free_count = 0
+cdef size_t taken = 0           # bytes that buffers hold; spare blocks are not counted
+
+
+cdef size_t buffers_taken() noexcept nogil:
+    """Bytes that all buffers of the process hold."""
+    return taken
 
 
 cdef char* take_block() noexcept nogil:
@@ -34,7 +40,9 @@ cdef void give_block(char* block) noexcept nogil:
 
 cdef void buffer_release(Buffer* b) noexcept nogil:
     """Give the block back; the buffer is empty and may be used again."""
+    global taken
     if b.data != NULL:
+        taken -= b.cap
         if b.cap == BLOCK:
             give_block(b.data)
         else:
@@ -48,6 +56,7 @@ cdef int buffer_reserve(Buffer* b, size_t extra) noexcept nogil:
 
     Bytes may move; offsets from `start` stay valid, pointers do not.
     """
+    global taken
     cdef size_t used = b.end - b.start
     cdef size_t cap
     cdef char* data
@@ -58,6 +67,7 @@ cdef int buffer_reserve(Buffer* b, size_t extra) noexcept nogil:
         if b.data == NULL:
             return -1
         b.cap = BLOCK
+        taken += BLOCK
         return 0
     if used + extra <= b.cap and b.start >= b.cap // 2:
         memmove(b.data, b.data + b.start, used)
@@ -71,6 +81,7 @@ cdef int buffer_reserve(Buffer* b, size_t extra) noexcept nogil:
         data = <char*>realloc(b.data, cap)
         if data == NULL:
             return -1
+        taken += cap - b.cap
     else:
         data = <char*>malloc(cap)
         if data == NULL:
@@ -78,6 +89,7 @@ cdef int buffer_reserve(Buffer* b, size_t extra) noexcept nogil:
         if used:
             memcpy(data, b.data + b.start, used)
         buffer_release(b)
+        taken += cap
     b.data = data
     b.start = 0
     b.end = used

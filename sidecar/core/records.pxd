@@ -32,10 +32,20 @@ cdef enum Stall:
     STALL_HELD = 11          # a write, while the master is about to change
     STALL_FILL = 12          # the near cache is about to have what it asks for
     STALL_REPLIES = 13       # its replies: they tell what state its own link is in
+    STALL_HEAVY = 14         # a dedicated link if one is to be had: its replies are large
 
 cdef enum:
     # Unread or unsent bytes at which a client with a link of its own, and that link, slow down.
     DEDICATED_PAUSE = 1048576
+
+cdef enum:
+    # What a session may have in flight on a shared link (see weight.pyx).
+    FIRST_WINDOW = 16       # requests of a session whose replies are not known yet
+    LARGEST_WINDOW = 1048576
+    WINDOW_BYTES = 1048576  # of replies that are expected to be as large as the last large one
+    LARGE_REPLY = 16384     # from here on a reply narrows the window,
+    HEAVY_REPLY = 262144    # and from here on its session goes on with a link of its own,
+    HEAVY_REPLIES = 64      # until so many replies in a row have been smaller
 
 cdef enum Mode:
     MODE_SHARED = 0
@@ -56,6 +66,7 @@ cdef enum EntryFlag:
     ENTRY_LOCAL = 1024      # its reply is ready and lies in Link.local: it only waits its turn
     ENTRY_STATE = 2048      # its reply may begin or end WATCH or MULTI (see transaction_state.pyx)
     ENTRY_ACK_LATER = 4096  # in a transaction, and to be acknowledged by replicas with its EXEC
+    ENTRY_MAY_BE_HELD = 8192  # a read that the server may hold back like a write: PFCOUNT
 
 cdef enum TransactionState:
     # Link.transaction: what the replies have told so far is open on the connection.
@@ -110,6 +121,7 @@ cdef struct Core:
     Session* dirty          # sessions that have something to send or to decide
     size_t request_buffer   # larger requests are streamed
     size_t link_pause       # a link with more than this unsent takes no more for now
+    uint32_t first_window   # requests a new session may have in flight on a shared link (weight.pyx)
     size_t output_pause     # a session with more than this unread takes no more for now
     uint32_t now            # microseconds, wraps
     uint32_t seconds
@@ -145,6 +157,8 @@ cdef struct Session:
     size_t multi_out        # size of link.out before it
     uint32_t multi_pending  # entries on the link before it (indices move when the ring grows)
     uint32_t outstanding    # replies due
+    uint32_t window         # requests it may have in flight on a shared link
+    uint32_t heavy          # smaller replies until it needs no link of its own; 0: it needs none
     uint32_t heard          # core.seconds when the client last sent or got something
     uint8_t mode
     uint8_t stall
@@ -196,6 +210,8 @@ cdef struct Link:
     bint shared             # keeps sent requests until they are answered
     bint raw                # pinned: replies are passed on without being matched
     bint retired            # shared, and replaced: its last replies are awaited
+    bint cautious           # shared: the one before it is held up, as by CLIENT PAUSE: what the
+                            # server may hold back too goes on links of its own
     bint partial            # the head reply has been delivered in part
     bint in_piece           # the head entry is in a MULTI ... EXEC piece that was answered in part
     bint tainted            # carries state of its client: closed after use, never reused

@@ -19,6 +19,7 @@ from sidecar.core.protocol.commands import (
     AUDITED,
     CACHEABLE,
     CACHEABLE_EACH,
+    MAY_BE_HELD,
     OPAQUE,
     READ,
     ROUTES,
@@ -61,13 +62,16 @@ OWN_ROUTE = {
 # Never sent again, whatever the server's flags say.
 BEGIN_OR_END_STATE = ("multi", "exec", "discard", "watch", "unwatch")
 
-# Blocking only when asked to.
-MAYBE_BLOCKING = ("xread", "xreadgroup")
+# Ordinary unless their arguments say otherwise: XREAD ... BLOCK blocks, SCRIPT DEBUG pins.
+MAYBE_BLOCKING = ("xread", "xreadgroup", "script")
 
 # Not flagged "readonly" by servers, since they read no key; doing them twice changes nothing.
 EFFECTLESS = (
     "ping", "echo", "time", "info", "role", "lastsave", "lolwut", "command", "object", "xinfo",
 )  # fmt: skip
+
+# Reads that change what is stored beside the value: the server holds them back as it does writes.
+MAY_REPLICATE = ("pfcount",)
 
 # They change data, or begin or end what does, though old servers do not flag them.
 WRITING = (
@@ -139,7 +143,8 @@ def effects_of(name: str, flags: Iterable[str]) -> int:
     flags = set(flags)
     opaque = OPAQUE if name in SCRIPTS or "module" in flags else 0
     if name not in BEGIN_OR_END_STATE and ("readonly" in flags or name in EFFECTLESS):
-        return READ | opaque
+        held = MAY_BE_HELD * (name in MAY_REPLICATE or "may_replicate" in flags)
+        return READ | held | opaque
     if name in WRITING or flags & {"write", "may_replicate", "module"}:
         return WRITES | opaque
     return opaque

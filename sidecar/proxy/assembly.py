@@ -30,6 +30,7 @@ from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
+from sidecar.proxy.memory_guard import CLIENT_SHARES, memory_limit
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.warmup import OwnUser, Show, Warmup
@@ -62,7 +63,7 @@ def make_plane(
         request_buffer=limits.request_buffer,
         link_pause=limits.link_output_pause,
         output_pause=limits.client_output_pause,
-        output_max=limits.client_output_max,
+        client_share=memory_limit(limits.memory) // CLIENT_SHARES,
     )
     if follows:
         plane.follow_master()

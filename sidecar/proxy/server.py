@@ -23,6 +23,7 @@ from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.room import Room
 from sidecar.proxy.listener import Listener
 from sidecar.proxy.master import MasterFollower, Sentinels
+from sidecar.proxy.memory_guard import MemoryGuard, memory_limit
 from sidecar.proxy.nearcache.warmup import Show, Warmup
 from sidecar.proxy.report import Parts, Report
 from sidecar.proxy.server_info import ServerInfo
@@ -194,6 +195,7 @@ class Proxy:
         ticker = Ticker()
         ticker.add(self._sessions.maintenance.tick)
         ticker.add(self._sessions.learning.tick)
+        ticker.add(MemoryGuard(self.plane, memory_limit(self.settings.limits.memory)).tick)
         ticker.add(self._links.hold.count)
         if observers.hot is not None:
             ticker.add(observers.hot.tick)

@@ -42,11 +42,6 @@ def combinations(settings: Settings) -> Iterator[str]:
     yield from _admin(settings)
     yield from _cache(settings)
     yield from _warm(settings)
-    if settings.limits.client_output_pause > settings.limits.client_output_max:
-        yield (
-            "limits.client_output_pause: above limits.client_output_max, so a slow client would "
-            "be closed before it is ever paused; make it smaller"
-        )
 
 
 def _listen(settings: Settings) -> Iterator[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from tests.harness.failover import news
 from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire
-
-from .test_failover_load import news
 
 LIMIT = 256
 TOO_MANY = b"-ERR max number of clients reached\r\n"

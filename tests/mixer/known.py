@@ -29,14 +29,6 @@ def _say(client: int, *lines: bytes, protocol: int = 2, db: int = 0) -> Step:
     return Step(client, tuple(line.split() for line in lines), protocol=protocol, db=db)
 
 
-def _ends_nothing(state: ClientState, words: Sequence[bytes]) -> bool:
-    """UNWATCH with an argument; EXEC and DISCARD without MULTI or with an argument."""
-    name = words[0].upper() if words else b""
-    if name in (b"EXEC", b"DISCARD"):
-        return len(words) > 1 or not state.multi
-    return name == b"UNWATCH" and len(words) > 1
-
-
 def _names_clients(state: ClientState, words: Sequence[bytes]) -> bool:
     """CLIENT ID, GETNAME and KILL, and HELLO, on a connection of the client's own."""
     if not (state.pinned or state.multi or state.watching):
@@ -90,52 +82,12 @@ def _renames(state: ClientState, words: Sequence[bytes]) -> bool:
     return own and words[:1] == [b"CLIENT"] and words[1:2] in ([b"SETNAME"], [b"SETINFO"])
 
 
-def _read_with_extra(state: ClientState, words: Sequence[bytes]) -> bool:
-    """GET with an argument too many."""
-    return len(words) > 2 and words[0].upper() == b"GET"
-
-
-def _group_named_streams(state: ClientState, words: Sequence[bytes]) -> bool:
-    """A group or consumer that is called as the option."""
-    named = [w.upper() for w in words[2:4]]
-    return words[0].upper() == b"XREADGROUP" and b"STREAMS" in named
-
-
-def _odd_reset(state: ClientState, words: Sequence[bytes]) -> bool:
-    """RESET with an argument inside of a transaction."""
-    return state.multi and len(words) > 1 and words[0].upper() == b"RESET"
-
-
 KNOWN: list[Known] = [
-    Known(
-        "reset-in-multi",
-        "RESET with an argument inside of MULTI is refused, and EXEC must abort; it executes.",
-        [_say(0, b"MULTI", b"SET k1 v", b"RESET x"), _say(0, b"EXEC")],
-        _odd_reset,
-    ),
-    Known(
-        "refused-discard",
-        "a DISCARD, EXEC or UNWATCH that ACL refuses ends nothing; the session thinks it does,"
-        " and the shared link stays inside of MULTI.",
-        [
-            _say(0, b"ACL SETUSER bob -discard"), _say(1, b"AUTH bob secret"),
-            _say(2, b"AUTH bob secret"), _say(1, b"MULTI", b"DISCARD"), _say(2, b"INCR k1"),
-        ],
-        _takes_back,
-        breaks=True,
-    ),
     Known(
         "login-selects",
         "AUTH in db 9 of a user who may not SELECT is refused.",
         [_say(0, b"ACL SETUSER bob -select"), _say(1, b"SELECT 9"), _say(1, b"AUTH bob secret")],
         _selects_first,
-    ),
-    Known(
-        "get-arity",
-        "GET with an argument too many is answered from the cache.",
-        [_say(0, b"SET k1 v"), *[_say(0, b"GET k1 x")] * 5],
-        _read_with_extra,
-        cache="rules",
     ),
     Known(
         "answered-here",
@@ -161,12 +113,6 @@ KNOWN: list[Known] = [
             Step(1, ((b"CLIENT", b"LIST", b"ID", id_of(0)),), mask=MASKS["client list"]),
         ],
         _renames,
-    ),
-    Known(
-        "script-debug",
-        "SCRIPT DEBUG YES goes down the shared link: the next script of anybody is debugged.",
-        [_say(0, b"SCRIPT DEBUG YES"), _say(1, b"EVAL return(1) 0")],
-        breaks=True,
     ),
     Known(
         "own-connection-id",
@@ -211,17 +157,6 @@ KNOWN: list[Known] = [
         ],
     ),
     Known(
-        "group-named-streams",
-        "XREADGROUP in a group called streams blocks the shared link.",
-        [
-            _say(0, b"XGROUP CREATE k1 streams $ MKSTREAM"),
-            Step(0, (b"XREADGROUP GROUP streams c BLOCK 0 STREAMS k1 >".split(),), blocks=True),
-            _say(1, b"INCR k2"),
-        ],
-        _group_named_streams,
-        breaks=True,
-    ),
-    Known(
         "redirect-to-half",
         "CLIENT TRACKING ON REDIRECT to a client that has sent half a request knows no client.",
         [
@@ -238,16 +173,5 @@ KNOWN: list[Known] = [
             _say(0, b"CLIENT TRACKINGINFO"),
         ],
         _tells_redirection,
-    ),
-    Known(
-        "watch-forgotten",
-        "UNWATCH with an argument, and EXEC or DISCARD without MULTI, are refused and end no WATCH;"
-        " the session thinks that they do: a lost update is committed, and the link goes back to"
-        " the pool still watching.",
-        [
-            _say(0, b"WATCH k1"), _say(0, b"UNWATCH x"), _say(1, b"SET k1 new"),
-            _say(0, b"MULTI", b"EXEC"),
-        ],
-        _ends_nothing,
     ),
 ]  # fmt: skip

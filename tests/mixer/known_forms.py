@@ -87,13 +87,6 @@ KNOWN_FORMS = [
         _form("client list", "bare", b"CLIENT", b"LIST"),
         _command("client list", kind="bare"),
     ),
-    KnownForm(
-        "get-arity",
-        "GET with an argument too many is answered from the cache",
-        Setup("valkey", "rules"),
-        _form("get", "one too many", b"GET", b"s", b"extra"),
-        lambda f: f.form.command == "get" and f.form.kind.endswith("too many"),
-    ),
 ]
 
 

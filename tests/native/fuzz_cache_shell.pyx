@@ -61,6 +61,7 @@ cdef class CacheShell:
             self.server.pad[key] = 0 if below(r, 3) else <int>below(r, 500)
         self.core.stats = self.stats
         self.core.request_buffer = REQUEST_BUFFER
+        self.core.first_window = 4
         self.core.link_pause = self.core.output_pause = 1 << 30
         self.core.limits.bulk = self.core.limits.count = 1 << 29
         self.core.limits.unauth_bulk = self.core.limits.unauth_count = 1 << 29

@@ -72,6 +72,7 @@ cdef class World:
         self.truth.losses, self.truth.follows, self.truth.acks = losses, follows, acks
         self.core.stats = self.stats
         self.core.request_buffer = 512
+        self.core.first_window = 4
         self.core.link_pause = 1 << 30
         self.core.output_pause = 1 << 30
         self.core.limits.bulk = self.core.limits.count = 1 << 29

@@ -21,7 +21,7 @@ from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.link.pending cimport (link_free, link_local, link_new, link_push, link_receive,
     link_sent, session_drop, session_new, session_say)
-from sidecar.core.records cimport (Core, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
+from sidecar.core.records cimport (LARGEST_WINDOW, Core, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
     STALL_NONE, STALL_SHELL, link_outstanding, link_demotion_over, link_unsent)
 from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
@@ -37,7 +37,7 @@ from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FOLLOW, 
     trace_sent)
 
 STALLS = ("nothing", "link", "dedicated", "once", "pin", "session_command", "wait_command", "protocol_error", "hang_up",
-         "room", "shell", "held", "fill", "replies")
+         "room", "shell", "held", "fill", "replies", "heavy")
 WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"
 MODES = ("shared", "dedicated", "pinned")
 
@@ -66,6 +66,7 @@ cdef class Loopback:
         self.marked = []
         self.core.stats = self.stats
         self.core.request_buffer = request_buffer
+        self.core.first_window = LARGEST_WINDOW
         self.core.link_pause = link_pause
         self.core.output_pause = output_pause
         self.core.limits.bulk = max_bulk

@@ -69,14 +69,14 @@ def test_units() -> None:
         "upstream.backoff_max": "1.5",
         "listen.idle_timeout": "2m",
         "limits.request_buffer": "64KiB",
-        "limits.client_output_max": "67108864",
+        "limits.memory": "67108864",
     }
     settings = load(None, overrides, {})
     assert settings.upstream.wait == 0.25
     assert settings.upstream.backoff_max == 1.5
     assert settings.listen.idle_timeout == 120.0
     assert settings.limits.request_buffer == 65536
-    assert settings.limits.client_output_max == 64 << 20
+    assert settings.limits.memory == 64 << 20
 
 
 def test_numbers_in_toml(toml: Path) -> None:
@@ -166,7 +166,6 @@ def test_the_result_cannot_be_changed() -> None:
         ({"upstream.tls.verify": "none"}, "upstream.tls.verify: set, but upstream.url"),
         ({"upstream.url": "rediss://h", "upstream.tls.ca_file": "/nowhere"}, "no file '/nowhere'"),
         ({"upstream.backoff_min": "3s"}, "upstream.backoff_min: above upstream.backoff_max"),
-        ({"limits.client_output_pause": "1GiB"}, "above limits.client_output_max"),
     ],
 )
 def test_refusals_name_the_key(overrides: dict[str, str], says: str) -> None:

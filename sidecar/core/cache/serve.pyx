@@ -174,6 +174,8 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
     cdef Cache* k = <Cache*>s.core.cache
     cdef size_t at = 0
     cdef int r
+    if scan.argc < -c.arity or (c.arity > 0 and scan.argc != c.arity):
+        return NOT_SERVED           # the server refuses it: wrong number of arguments
     if s.bypass:
         s.bypass = False
         k.counts.bypassed += 1

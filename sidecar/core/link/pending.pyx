@@ -39,13 +39,14 @@ from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_hea
                                   buffer_reserve, buffer_size)
 from sidecar.core.link.barrier cimport entry_finished
 from sidecar.core.link.fence cimport entry_told, entry_took_back, fence_raise, is_null
+from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.link.transaction_state cimport keep_beginning, tells_state, transaction_follows
-from sidecar.core.protocol.commands cimport (COMMAND_OPAQUE, COMMAND_READ, COMMAND_WRITES, Command,
+from sidecar.core.protocol.commands cimport (COMMAND_MAY_BE_HELD, COMMAND_OPAQUE, COMMAND_READ, COMMAND_WRITES, Command,
     ROUTE_MULTI, ROUTE_UNWATCH)
 from sidecar.core.records cimport (ENTRY_ACK_LATER, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
-    ENTRY_LOCAL, ENTRY_NEEDS_ACK, ENTRY_OPAQUE, ENTRY_READ, ENTRY_STATE, ENTRY_UNCERTAIN,
-    ENTRY_WRITES, Core, Entry, Link, Session, TELLS_NOTHING, TELLS_UNLESS_NULL,
-    is_ready, link_took, link_unjudged)
+    ENTRY_LOCAL, ENTRY_MAY_BE_HELD, ENTRY_NEEDS_ACK, ENTRY_OPAQUE, ENTRY_READ, ENTRY_STATE,
+    ENTRY_UNCERTAIN, ENTRY_WRITES, Core, Entry, Link, Session, TELLS_NOTHING,
+    TELLS_UNLESS_NULL, is_ready, link_took, link_unjudged)
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY, frame_reply,
                                  framer_reset)
 from sidecar.core.protocol.request cimport scanner_reset
@@ -57,6 +58,7 @@ cdef enum:
     FIRST_RING = 16
     # Below this a run is copied at once: a copy is cheaper than remembering where it lies.
     DIRECT_MIN = 4096
+    LONGEST_WORD = 12       # "-MASTERDOWN "
 
 cdef const char* UNCERTAIN = (
     b"-UNCERTAIN the connection to the server was lost before it answered; "
@@ -72,6 +74,7 @@ cdef Session* session_new(Core* core, void* owner) noexcept nogil:
     s.core = core
     s.owner = owner
     s.authenticated = True
+    s.window = core.first_window
     s.heard = core.seconds
     scanner_reset(&s.scan)
     return s
@@ -217,7 +220,8 @@ cdef inline void describe(Link* l, Entry* e, Command* c, uint16_t flags) noexcep
     if c.flags & COMMAND_OPAQUE:
         flags |= ENTRY_OPAQUE
     if c.flags & COMMAND_READ:
-        e.flags = flags | ENTRY_READ
+        e.flags = flags | (ENTRY_READ | ENTRY_MAY_BE_HELD if c.flags & COMMAND_MAY_BE_HELD
+                           else ENTRY_READ)
         return
     flags |= ENTRY_WRITES
     if ROUTE_MULTI <= c.route <= ROUTE_UNWATCH:
@@ -302,6 +306,8 @@ cdef int link_local(Link* l, Session* s, const char* p, size_t n) noexcept nogil
     e.reply = <uint32_t>n
     e.flags = ENTRY_LOCAL
     s.outstanding += 1
+    if is_weighty(s, n):
+        session_weigh(s, n)
     return 0
 
 
@@ -375,6 +381,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     cdef size_t answered = 0
     cdef uint32_t now = l.core.now
     cdef uint32_t last_at = now - 1
+    cdef size_t came
     cdef int bucket = 0
     cdef bint slow = False
     cdef int result = 0
@@ -444,9 +451,12 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         elif slow or e.trace:
             record(l, e, s, answered, p + frame_at, i - frame_at, False)
         l.framer.first = 0
+        came = l.came if l.partial else 0
         l.partial = False
         if s != NULL:
             s.outstanding -= 1
+            if is_weighty(s, i - frame_at + came):
+                session_weigh(s, i - frame_at + came)
         frame_at = i
         if run_ends(l, s):
             deliver(s, p + begin, i - begin)
@@ -459,7 +469,8 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     if result == 0 and frame_at < n and not (l.shared and l.framer.first == c'>'):
         if l.framer.first != c'>' and nothing_due(l, answered):
             result = -1
-        elif l.framer.first == c'-' and l.core.follows and l.shared and not l.partial:
+        elif l.framer.first == c'-' and l.core.follows and l.shared and not l.partial \
+                and may_be_not_executed(p + frame_at, n - frame_at):
             result = put_line_by(l, p + frame_at, n - frame_at)
         else:
             if receiver_may_learn(l):
@@ -491,7 +502,8 @@ cdef void record(Link* l, const Entry* e, Session* s, size_t answered, const cha
                  bint error) noexcept nogil:
     """A command worth a record was answered; its request ends at `answered`, its reply at p[n]."""
     if l.partial:
-        trace_answered(l, e, s, answered - e.size, p, 0, n + l.came, error)
+        keep_beginning(l, p, n)
+        trace_answered(l, e, s, answered - e.size, l.beginning, l.begun, n + l.came, error)
     else:
         trace_answered(l, e, s, answered - e.size, p, n, n, error)
 
@@ -525,6 +537,14 @@ cdef bint not_executed(const char* p, size_t n) noexcept nogil:
     return ((n > 10 and memcmp(p, b"-READONLY ", 10) == 0)
             or (n > 9 and memcmp(p, b"-LOADING ", 9) == 0)
             or (n > 12 and memcmp(p, b"-MASTERDOWN ", 12) == 0))
+
+
+cdef bint may_be_not_executed(const char* p, size_t n) noexcept nogil:
+    """Whether the beginning of an error line leaves open what `not_executed` will say of the whole.
+
+    A script's error may be as long as it likes, and only its first word counts.
+    """
+    return n <= LONGEST_WORD or not_executed(p, n)
 
 
 cdef int link_demote(Link* l, const char* p, size_t n) noexcept nogil:

@@ -107,15 +107,17 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
 cdef int link_divert(Link* old, Link* l) noexcept nogil:
     """Move to another link whoever waits on `old` for nothing but reads.
 
-    `old` is held up by one of its requests. Reads may be sent twice, so those of sessions that
-    wait for reads only are sent again on `l`, and `old`'s replies to them will be dropped.
-    Sessions with anything else under way stay until it is answered. 0, or -1 without memory.
+    The server holds back the oldest request of `old`, so that one is never sent on another link,
+    nor is any other that it may hold back. Reads may be sent twice: those of sessions that wait for
+    reads only are sent again on `l`, and `old`'s replies to them will be dropped. Sessions with
+    anything else under way stay until it is answered. 0, or -1 without memory.
     """
     cdef uint32_t i = old.head
     cdef size_t at = old.out.start
     cdef Entry* e
     cdef Session* s
     old.retired = True
+    l.cautious = l.core.acks == 0       # a WAIT of the sidecar's own holds up links all the time
     while i != old.tail:
         e = old.ring + (i & old.mask)
         if e.session != NULL:
@@ -124,7 +126,7 @@ cdef int link_divert(Link* old, Link* l) noexcept nogil:
     i = old.head
     while i != old.tail:
         e = old.ring + (i & old.mask)
-        if e.session != NULL and (e.flags & ~ENTRY_OPAQUE != ENTRY_READ or (i == old.head and old.partial)):
+        if e.session != NULL and (e.flags & ~ENTRY_OPAQUE != ENTRY_READ or i == old.head):
             e.session.stuck = True
         i += 1
     i = old.head

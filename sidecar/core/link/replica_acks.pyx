@@ -23,6 +23,7 @@ from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY
     ENTRY_OPAQUE, ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
 from sidecar.core.link.barrier cimport entry_finished
 from sidecar.core.link.transaction_state cimport tells_state, transaction_follows
+from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
 from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply
 
@@ -86,6 +87,8 @@ cdef void give_out(Link* l) noexcept nogil:
         s = e.session
         if s != NULL:
             s.outstanding -= 1
+            if is_weighty(s, e.reply):
+                session_weigh(s, e.reply)
             if e.flags & ENTRY_SHORT and buffer_head(&l.held)[0] != c'-':
                 answer(s, SHORT, SHORT_LEN)     # an error has promised nothing
             else:

@@ -27,6 +27,7 @@ cdef enum CommandFlag:
     COMMAND_OPAQUE = 16     # a script's or module's: its error may say anything, whatever was done
     COMMAND_AUDITED = 32    # the audit stream records it (see audit_notes.pyx)
     COMMAND_TELLS = 64      # its reply may tell of changes to keys it does not name (see fence.pyx)
+    COMMAND_MAY_BE_HELD = 128  # a read that CLIENT PAUSE ... WRITE holds back: PFCOUNT
 
 cdef enum KeyForm:          # where a command's keys are (the low bits of Command.keys)
     FORM_UNKNOWN = 0        # can't be known

@@ -20,11 +20,11 @@ from sidecar.core.cache.store cimport Cache, Value, fill_of
 from sidecar.core.cache.tracked cimport tracked_ask, tracked_check, tracked_prepare
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
-    COMMAND_CACHEABLE_EACH, COMMAND_WRITES, Command, ROUTE_BLOCKING, ROUTE_DISCARD,
-    ROUTE_MAYBE_BLOCKING)
+    COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command, ROUTE_BLOCKING, ROUTE_DISCARD,
+    ROUTE_MAYBE_BLOCKING, ROUTE_PIN)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push, session_say
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Link, MODE_PINNED,
-    STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
+    STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
     STALL_PIN, STALL_PROTOCOL_ERROR, STALL_REPLIES, STALL_SESSION_COMMAND, STALL_SHELL,
     STALL_WAIT_COMMAND)
 from sidecar.core.memory cimport buffer_size, buffer_truncate
@@ -58,12 +58,29 @@ cdef bint has_block(const char* p, size_t n) noexcept nogil:
     cdef size_t at = 0
     cdef const char* arg = NULL
     cdef size_t size = 0
+    cdef int values = 1                 # arguments that are no options: the command's name first
     while next_argument(p, n, &at, &arg, &size):
-        if is_word(arg, size, b"block", 5):
+        if values:
+            values -= 1
+        elif is_word(arg, size, b"block", 5):
             return True
-        if is_word(arg, size, b"streams", 7):
+        elif is_word(arg, size, b"streams", 7):
             return False
+        elif is_word(arg, size, b"group", 5):
+            values = 2
+        elif is_word(arg, size, b"count", 5):
+            values = 1
     return False
+
+
+cdef bint is_script_debug(const char* p, size_t n) noexcept nogil:
+    """Whether a whole SCRIPT turns its connection into a debugger's: from then on it is nobody
+    else's."""
+    cdef size_t at = 0
+    cdef const char* arg = NULL
+    cdef size_t size = 0
+    return next_argument(p, n, &at, &arg, &size) and next_argument(p, n, &at, &arg, &size) \
+        and is_word(arg, size, b"debug", 5)
 
 
 cdef int refuse(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
@@ -211,10 +228,22 @@ cdef int act(Session* s, Command* c, int action, const char* p, size_t n,
     return wait_for_others(s, action)
 
 
-cdef inline int not_yet(Session* s, int situation, int action) noexcept nogil:
+cdef int apart(const Session* s, const Command* c, int action) noexcept nogil:
+    """Whether a command that is ordinary on a shared link needs a link of its own for now, since
+    it may be held back by the server (recovery.pyx), or its reply may be large (weight.pyx)."""
+    if action != ORDINARY and action != QUEUE and action != OPEN_PIECE:
+        return STALL_NONE
+    if s.link.cautious and (not c.flags & COMMAND_READ or c.flags & COMMAND_MAY_BE_HELD):
+        return STALL_DEDICATED
+    return STALL_HEAVY if s.heavy else STALL_NONE
+
+
+cdef inline int not_yet(Session* s, const Command* c, int situation, int action) noexcept nogil:
     """What the session waits for first, whatever the table says; STALL_NONE: nothing."""
     if situation <= GATHERING:
         if s.link != NULL and s.link.up and (not s.link.retired or s.outstanding):
+            if situation == SHARED and (s.heavy or s.link.cautious):
+                return apart(s, c, action)
             return STALL_NONE
         return STALL_NONE if action == SERVE or action == HANG_UP else STALL_LINK
     elif s.core.acks and s.outstanding and (s.unsure or action == PIN):
@@ -293,6 +322,8 @@ cdef int dispatch_traced(Session* s, Command* c, const char* p, size_t n,
 
 cdef int special_row(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
     if c.route == ROUTE_MAYBE_BLOCKING:
+        if c.name[0] == c's':           # SCRIPT: the only one of them that never blocks
+            return ROUTE_PIN if is_script_debug(p, n) else ROUTE_MAYBE_BLOCKING
         return ROUTE_BLOCKING if has_block(p, n) else ROUTE_MAYBE_BLOCKING
     return row_of(c.route, s.scan.argc)
 
@@ -316,7 +347,7 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         r = from_cache(s, c, p, n)
         if r != NOT_SERVED:
             return STALL_NONE if r == SERVED else STALL_FILL
-    r = not_yet(s, situation, action)
+    r = not_yet(s, c, situation, action)
     if r == STALL_NONE:
         return act(s, c, action, p, n, at)
     if r == STALL_LINK and s.link != NULL and not s.link.up and s.link.refusal != NULL \
@@ -333,7 +364,7 @@ cdef int begin_stream(Session* s, Command* c, const char* p, size_t n) noexcept 
     cdef int r
     if s.core.hold_writes and c.flags & COMMAND_WRITES:
         return STALL_HELD
-    r = not_yet(s, situation, action) if situation > GATHERING else STALL_NONE
+    r = not_yet(s, c, situation, action) if situation > GATHERING else STALL_NONE
     if r != STALL_NONE:
         return r
     if action > PIN:

@@ -12,6 +12,7 @@ pinned link its pieces are passed on as they arrive (`streaming`). Its entry is 
 first piece.
 """
 from sidecar.core.link.pending cimport link_bytes, session_mark
+from sidecar.core.link.weight cimport window_full, window_has_room, window_widen
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release, buffer_size)
 from sidecar.core.observe.trace_records cimport trace_waits
 from sidecar.core.protocol.commands cimport Command, NAME_MAX
@@ -27,8 +28,10 @@ cdef bint session_ready(const Session* s) noexcept nogil:
     """Whether what the session wants may be done now."""
     if s.stall == STALL_NONE or s.stall == STALL_SHELL:
         return False
-    if s.stall == STALL_LINK or s.stall == STALL_ROOM:
+    if s.stall == STALL_LINK:
         return True
+    if s.stall == STALL_ROOM:
+        return window_has_room(s)
     if s.stall == STALL_FILL:
         return s.value == NULL
     if s.stall == STALL_PROTOCOL_ERROR and s.streaming:
@@ -102,6 +105,16 @@ cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noex
     return k
 
 
+cdef inline bint must_pause(Session* s) noexcept nogil:
+    """Whether the next request waits for replies to come, or to be read."""
+    if s.streaming or s.in_multi:
+        return False
+    if window_full(s):
+        window_widen(s)
+        return True
+    return buffer_size(&s.out) > s.core.output_pause
+
+
 cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
     """Deal with requests until the bytes end or one has to wait: how many bytes are done."""
     cdef size_t at = 0
@@ -110,6 +123,9 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
         link_bytes(s.link, p, n)
         return n
     while at < n:
+        if must_pause(s):
+            s.stall = STALL_ROOM
+            break
         r = scan_request(&s.scan, p + at, n - at, &s.core.limits, s.authenticated)
         if r == SCAN_MORE:
             at += stream(s, table, p + at, n - at)

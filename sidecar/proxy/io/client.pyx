@@ -17,7 +17,8 @@ from sidecar.core.link.pending cimport (link_bytes, link_push, session_drop, ses
     session_say)
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
 from sidecar.core.records cimport (DEDICATED_PAUSE, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
-    Session, STALL_DEDICATED, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND,
+    Session, STALL_DEDICATED, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HEAVY,
+    STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND,
     STALL_NONE, STALL_ONCE, STALL_PIN, STALL_REPLIES, STALL_ROOM, STALL_SHELL, STALL_WAIT_COMMAND)
 from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_INLINE, Scanner, error_text, scan_request,
     scanner_reset)
@@ -32,8 +33,9 @@ from sidecar.proxy.io.upstream cimport Upstream
 cdef enum:
     GATHERED_MOST = 16384   # bytes of replies that wait for others of the same batch
 
-NOTHING, LINK, DEDICATED, ONCE, PIN, SESSION_COMMAND, WAIT_COMMAND, HELD = (
-    STALL_NONE, STALL_LINK, STALL_DEDICATED, STALL_ONCE, STALL_PIN, STALL_SESSION_COMMAND, STALL_WAIT_COMMAND, STALL_HELD)
+NOTHING, LINK, DEDICATED, ONCE, PIN, SESSION_COMMAND, WAIT_COMMAND, HELD, HEAVY = (
+    STALL_NONE, STALL_LINK, STALL_DEDICATED, STALL_ONCE, STALL_PIN, STALL_SESSION_COMMAND,
+    STALL_WAIT_COMMAND, STALL_HELD, STALL_HEAVY)
 SHARED_MODE, DEDICATED_MODE, PINNED_MODE = MODE_SHARED, MODE_DEDICATED, MODE_PINNED
 
 
@@ -167,9 +169,6 @@ cdef class Client(PlaneConnection):
             self.plane.stats.client_bytes_out += k
             buffer_drop(&s.out, k)
         if s.out.end > s.out.start:
-            if buffer_size(&s.out) > self.plane.output_max:
-                self.close("slow")
-                return 0
             self.watch_writing(True)
         return 0
 
@@ -298,7 +297,10 @@ cdef class Client(PlaneConnection):
                 and not session_in_transaction(s):
             self.watch_reading(False)
             return 0
-        self.watch_reading(s.stall == STALL_NONE or s.in_.end - s.in_.start < self.plane.core.request_buffer)
+        # What waits for room is read on: a client may send all before it reads a reply.
+        self.watch_reading(s.stall == STALL_NONE or buffer_size(&s.in_) < (
+            self.plane.client_share if s.stall == STALL_ROOM and not self.plane.short_of_memory
+            else self.plane.core.request_buffer))
         return 0
 
     cdef int go_on(self) except -1:
@@ -325,6 +327,12 @@ cdef class Client(PlaneConnection):
     def resume(self):
         """Go on with the requests that have been read."""
         self.go_on()
+
+    def stay_shared(self):
+        """There is no link for it alone, though its replies are large: go on without one."""
+        if self.s != NULL:
+            self.s.heavy = 0
+            self.go_on()
 
     def head(self):
         """The request at the head: (arguments, raw multibulk bytes), or None when none is whole."""
@@ -553,6 +561,11 @@ cdef class Client(PlaneConnection):
         """Whole seconds since it last sent or was sent something."""
         self.plane.stamp()
         return self.plane.core.seconds - self.s.heard if self.s != NULL else 0
+
+    @property
+    def buffered(self):
+        """Bytes kept here for it: requests that wait, and replies that it has not read."""
+        return buffer_size(&self.s.in_) + buffer_size(&self.s.out) if self.s != NULL else 0
 
     @property
     def unparsed(self):

@@ -28,7 +28,8 @@ cdef class Plane(Reactor):
     cdef readonly list tracked  # the connections that read for the near cache
     cdef bint flush_due
     cdef bint settling
-    cdef size_t output_max
+    cdef size_t client_share    # bytes of requests that a client may have waiting for room
+    cdef public bint short_of_memory
     cdef object flush_callback
     cdef public dict closed_for
 

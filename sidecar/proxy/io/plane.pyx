@@ -21,6 +21,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from sidecar.core.observe.audit_notes cimport NOTE_COMMAND, NOTE_NOPERM, Note
 from sidecar.core.link.pending cimport session_drop, session_mark
+from sidecar.core.memory cimport buffers_taken
+from sidecar.core.records cimport FIRST_WINDOW
 from sidecar.core.stats cimport BUCKETS
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.observe.trace_records cimport trace_draw
@@ -49,7 +51,7 @@ cdef class Plane(Reactor):
     """
 
     def __cinit__(self, loop, CommandTable table, *, size_t request_buffer,
-                  size_t link_pause, size_t output_pause, size_t output_max, bint own_poller=True):
+                  size_t link_pause, size_t output_pause, size_t client_share, bint own_poller=True):
         self.stats = <Stats*>calloc(1, sizeof(Stats))
         if self.stats == NULL:
             raise MemoryError
@@ -59,11 +61,12 @@ cdef class Plane(Reactor):
         self.flush_callback = self.flush_links
         self.closed_for = {}
         self.tracked = []
-        self.output_max = output_max
+        self.client_share = client_share
         self.core.stats = self.stats
         self.core.request_buffer = request_buffer
         self.core.link_pause = link_pause
         self.core.output_pause = output_pause
+        self.core.first_window = FIRST_WINDOW
         self.core.slow = UINT32_MAX
         self.core.limits.bulk = 512 * 1024 * 1024
         self.core.limits.count = 2147483647
@@ -177,6 +180,11 @@ cdef class Plane(Reactor):
             if not c.closed:
                 session_mark(c.s)
         self.settle()
+
+    @property
+    def buffered(self):
+        """Bytes that the buffers of all connections hold."""
+        return buffers_taken()
 
     @property
     def held_clients(self):

@@ -228,6 +228,15 @@ cdef class Upstream(PlaneConnection):
         return self.link.demoted
 
     @property
+    def cautious(self):
+        """Whether what the server may hold back goes on other links: the one before is held up."""
+        return self.link.cautious
+
+    @cautious.setter
+    def cautious(self, bint yes):
+        self.link.cautious = yes
+
+    @property
     def retained(self):
         """Bytes of requests that wait here for a connection or an answer."""
         return buffer_size(&self.link.out)

@@ -55,6 +55,15 @@ class DedicatedLinks:
             client.task = self._tasks.spawn(self._open_for(client, links, pinned, tainted))
         self.refill(links)
 
+    def give_if_free(self, client: Client, node: Node) -> None:
+        """Give a client with large replies a dedicated link, if links are not short: others need
+        theirs more."""
+        links: NodeLinks = client.identity.to(node)
+        if links.idle or not links.node.room.short:
+            self.give_one(client, node, pinned=False)
+        else:
+            client.stay_shared()
+
     def take_back(self, up: Upstream) -> None:
         """Put a link that its client no longer needs into the pool, or close it."""
         links: NodeLinks = up.owner

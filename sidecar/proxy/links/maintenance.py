@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 import structlog
+from hiredis import pack_command
 
 from sidecar.proxy.io.upstream import NOT_MASTER, Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks
@@ -27,6 +28,7 @@ FRESH = 0.1
 STALLED = 0.1
 # If the server as a whole is busy, every link is held up, and more links do not help.
 MAX_RETIRED = 2
+PING = pack_command((b"PING",))
 
 
 class LinkMaintenance:
@@ -87,15 +89,24 @@ class LinkMaintenance:
         self._tasks.spawn(self._replace_link(links))
 
     async def _replace_link(self, links: NodeLinks) -> None:
-        """Connect a second shared link and retire the held-up one."""
+        """Connect a second shared link and retire the held-up one.
+
+        The server has answered the new connection. If not a byte has come on the old one meanwhile,
+        the server is not busy: it holds back what that link owes, as CLIENT PAUSE does.
+        """
+        old, received = links.shared, links.shared.received
         try:
             connection = await links.open()
+            # What a busy server had for the old link came with the answers to the greeting. It has
+            # been read here once two more questions are answered.
+            await connection.ask(PING)
+            await connection.ask(PING)
         except (Refused, Unreachable):
             return
         finally:
             links.diverting = False
-        old = links.shared
-        if self._tasks.closing or not old.up or old.demoted or old not in links.silent:
+        held_up = old is links.shared and old.up and old.outstanding and old.received == received
+        if self._tasks.closing or not held_up or old.demoted:
             connection.close()
             return
         up = links.new_link(shared=True)
@@ -113,6 +124,8 @@ class LinkMaintenance:
                 if client.is_on(up):
                     client.use_shared(links.shared)  # it has sent nothing since the replacement
             up.close()
+        if not links.retired:
+            links.shared.cautious = False
         self._dedicated.trim(links, now)
 
     def _forget_unused(self, identity: Identity, now: float) -> None:

@@ -60,6 +60,8 @@ class Handler:
             self._held.wait_for_link(client, client.identity.to(node))
         elif stall == stalls.HELD:
             self._held.refuse(client)
+        elif stall == stalls.HEAVY:
+            self._dedicated.give_if_free(client, node)
         elif stall == stalls.WAIT_COMMAND:
             client.task = self._tasks.spawn(self._dedicated.wait(client, node))
         else:

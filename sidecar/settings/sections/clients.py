@@ -70,11 +70,15 @@ class Limits(Section, frozen=True):
     ] = 256 * KiB
     client_output_pause: Annotated[
         int,
-        size("The sidecar stops reading from a client with more unsent replies than this.", ge=KiB),
+        size("A client with more unsent replies than this gets no more until it reads.", ge=KiB),
     ] = 16 * MiB
-    client_output_max: Annotated[
-        int, size("A client with more unsent replies than this is closed.", ge=KiB)
-    ] = 512 * MiB
+    memory: Annotated[
+        int,
+        size(
+            "What all requests and replies here may take; above it, the clients that hold most are "
+            "closed. 0 is 40 % of the memory that the machine or container has.",
+        ),
+    ] = 0
     link_output_pause: Annotated[
         int,
         size(

@@ -191,9 +191,11 @@ class TestLines:
         for cut in cuts(error):
             send(core, link, (ann, SET + GET))
             core.link_receive(link, error[:cut])
-            assert core.take(ann) == b""
+            # Once the first word is known, a line that may be long is not kept back.
+            early = core.take(ann)
+            assert early == (error[:cut] if cut > len(b"-MASTERDOWN ") else b"")
             core.link_receive(link, error[cut:] + b"+a")
-            assert core.take(ann) == error + b"+a"
+            assert early + core.take(ann) == error + b"+a"
             core.link_receive(link, b"\r\n")
             assert core.take(ann) == b"\r\n"
 

@@ -67,10 +67,10 @@ class TestMove:
         core.link_output(old, LOTS)
         new = replace(core, old)
         core.use_shared(cy, new)
-        core.feed(cy, SET)
+        core.feed(cy, GET)
         core.link_output(new, len(GET) + 3)
         core.feed(ann, SET)
-        assert lose(core, old, new) == SET[3:] + GET + GET + SET
+        assert lose(core, old, new) == GET[3:] + GET + GET + SET
         core.link_receive(new, b"+bob\r\n+cy\r\n+1\r\n+for nobody\r\n+2\r\n")
         assert core.take(ann) == LOST + b"+1\r\n+2\r\n"
         assert core.take(bob) == b"+bob\r\n"

@@ -68,7 +68,7 @@ class Parts:
             request_buffer=1 << 16,
             link_pause=1 << 20,
             output_pause=1 << 20,
-            output_max=1 << 24,
+            client_share=1 << 24,
         )
         self.plane.use_handler(self.told)
         room = Room(lambda: len(self.plane.upstreams), 100)
