@@ -18,8 +18,8 @@ OUTPUT_MAX = 16 * MIB
 
 @pytest.fixture(scope="module")
 def narrow(farm: Farm) -> Iterator[Sidecar]:
-    """A sidecar whose clients may keep little waiting for them."""
-    settings = {"limits.client_output_pause": MIB}
+    """A sidecar with little memory: one client may have a sixteenth of it waiting, 64 MiB."""
+    settings = {"limits.client_output_pause": MIB, "limits.memory": 1024 * MIB}
     with Sidecar(farm.server("valkey").url, settings=settings) as sidecar:
         yield sidecar
 
