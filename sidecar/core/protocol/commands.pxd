@@ -52,7 +52,7 @@ cdef enum KeyFlag:
     KEY_OPTIONAL = 2        # FIND_KEYNUM: a count of 0 is allowed (scripts)
 
 cdef enum:
-    NAME_MAX = 48
+    NAME_MAX = 47           # a name is shorter: so that a Command fills a cache line
     MAX_COMMANDS = 2048
     SLOTS = 8192
     MAX_SPECS = 4           # servers have 3 at most
@@ -85,7 +85,7 @@ cdef struct Command:
     char name[NAME_MAX - 1]
     uint8_t name_len
     uint8_t route
-    uint8_t flags
+    uint16_t flags          # CommandFlag
     uint8_t family
     uint8_t keys            # KeyForm
     uint16_t id

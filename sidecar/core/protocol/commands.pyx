@@ -162,7 +162,7 @@ cdef class CommandTable:
         `keys` is a rule of `sidecar.policy.keyspecs`; None keeps what the row has, and is
         "unknown" for a new one.
 
-        Names of 48 bytes and more, and rows beyond the table's size, are left out: such
+        Names of 47 bytes and more, and rows beyond the table's size, are left out: such
         commands count as unknown, which is slower but safe.
         """
         for name, row in rows.items():

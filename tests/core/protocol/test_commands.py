@@ -60,13 +60,20 @@ def test_an_update_keeps_the_row() -> None:
 
 def test_names_too_long_and_rows_too_many_are_left_out() -> None:
     commands = small()
-    commands.update({b"x" * 48: ROW, b"y" * 47: ROW})
-    assert commands.lookup(b"x" * 48) is None
-    assert commands.lookup(b"y" * 47) is not None
+    commands.update({b"x" * 47: ROW, b"y" * 46: ROW})
+    assert commands.lookup(b"x" * 47) is None
+    assert commands.lookup(b"y" * 46) is not None
     commands.update({b"c%d" % i: ROW for i in range(3000)})
     assert commands.count == 2048
     assert commands.lookup(b"c2000") is not None
     assert commands.lookup(b"c2999") is None
+
+
+def test_every_bit_of_the_flags_is_kept() -> None:
+    commands = small()
+    for bit in range(16):
+        commands.update({b"get": (ROUTES["shared"], 1 << bit, 1, 2, None)})
+        assert commands.lookup(b"get")["flags"] == 1 << bit
 
 
 @given(st.lists(NAMES, max_size=60), st.integers(0, 2**32 - 1), NAMES)
@@ -74,7 +81,7 @@ def test_names_too_long_and_rows_too_many_are_left_out() -> None:
 def test_the_table_is_a_mapping(names: list[bytes], seed: int, other: bytes) -> None:
     commands = CommandTable(seed, ["other", "string"])
     commands.update(dict.fromkeys(names, ROW))
-    known = {name.lower() for name in names if len(name) < 48}
+    known = {name.lower() for name in names if len(name) < 47}
     assert commands.count == len(known) + 1
     for name in [*names, other, *(name.upper() for name in names)]:
         assert (commands.lookup(name) is not None) == (name.lower() in known)
