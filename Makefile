@@ -31,7 +31,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-slow check lint types structure format bench bench-smoke \
-  bench-hotkeys bench-nearcache bench-warm consistency consistency-seeded drill drill-smoke asan fuzz mixer docs \
+  bench-hotkeys bench-instructions bench-nearcache bench-warm consistency consistency-seeded drill drill-smoke asan fuzz mixer docs \
   docs-screenshots certs clean observe dashboards
 
 help: ## list the targets
@@ -98,6 +98,9 @@ drill-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the drills 
 
 bench-hotkeys: $(BUILT) $(VENV)/.installed-bench ## accuracy, speed and cost of hot-key detection
 	$(BIN)/python -m bench.hotkeys $(ARGS)
+
+bench-instructions: $(BUILT) $(NATIVE) $(VENV)/.installed-bench ## instructions of the core per command (valgrind)
+	$(BIN)/python -m bench.instructions $(ARGS)
 
 bench-nearcache: $(BUILT) $(VENV)/.installed-bench ## what the near cache is worth: ARGS="--quick"
 	@tests/harness/install_peers.sh test
