@@ -170,6 +170,8 @@ cdef struct Session:
     bint bypass             # its next command goes past the near cache
     void* value             # what it waits for: a Value being filled, or a Space being proved
     Session* next_waiting
+    uint32_t waits          # times that its present read has waited for a value,
+    uint8_t asks            # and had values asked for
     uint64_t fence          # Barriers.fence when it last sent something
     uint64_t proof          # proving: it waits for an answer to a request after this one
     uint32_t telling        # of its replies due, those that may tell of changes

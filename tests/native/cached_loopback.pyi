@@ -5,6 +5,8 @@ from typing_extensions import disjoint_base
 from sidecar.core.cache.serve import NearCache
 from tests.native.loopback import LinkError, Loopback
 
+def buffers_in_use() -> int: ...
+
 class NotAllowed(LinkError): ...
 
 @disjoint_base

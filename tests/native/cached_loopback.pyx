@@ -14,15 +14,19 @@ from sidecar.core.cache.fill cimport cache_begin, cache_leave
 from sidecar.core.cache.serve cimport NearCache
 from sidecar.core.cache.store cimport Value
 from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_ask_due,
-    tracked_beat, tracked_begin, tracked_end, tracked_free, tracked_new, tracked_prepare,
-    tracked_receive)
+    tracked_beat, tracked_begin, tracked_end, tracked_free, tracked_new, tracked_receive)
 from sidecar.core.link.recovery cimport link_fail
-from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
+from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size, buffers_taken
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.protocol.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
 from sidecar.core.records cimport Barriers, BUCKETS_OF_KEYS, Link, Session
 from tests.native.loopback cimport Loopback
 from tests.native.loopback import LinkError
+
+
+def buffers_in_use():
+    """Bytes that all buffers of the process hold."""
+    return buffers_taken()
 
 
 class NotAllowed(LinkError):
@@ -122,7 +126,6 @@ cdef class CachedLoopback(Loopback):
         v = cache_begin(t.cache, t.space, c, p, len(request), &scan)
         if v == NULL:
             return False
-        tracked_prepare(v, t.cache, p, len(request))
         tracked_ask(v, t.cache)
         self.settle()
         return True

@@ -20,7 +20,7 @@ cdef enum:
     REQUEST_BUFFER = 512
     BUDGET = 3000
     VALUE_MAX = 400
-    READING = 24000         # what values that are being read take, at most: no budget bounds it
+    WANTED = 1200           # what the records of wanted keys take, at most: whatever the budget is
 
 # Of the identities: two protocols of one user and database, another database, another user.
 cdef inline int user_of(int who) noexcept:

@@ -345,6 +345,6 @@ cdef class CacheShell:
         return 0
 
     cdef int check_memory(self) except -1:
-        if self.cache.bytes > self.cache.budget + VALUE_MAX + READING:
+        if self.cache.bytes > self.cache.budget + WANTED:
             raise AssertionError(f"{self.cache.bytes} bytes of {self.cache.budget}")
         return 0

@@ -15,8 +15,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from sidecar.core.cache.fill cimport cache_begin
 from sidecar.core.cache.store cimport Value, cache_drop_key
-from sidecar.core.cache.tracked cimport (Tracked, tracked_ask, tracked_beat, tracked_prepare,
-    tracked_receive)
+from sidecar.core.cache.tracked cimport (Tracked, tracked_ask, tracked_beat, tracked_receive)
 from sidecar.core.link.pending cimport link_receive, link_sent
 from sidecar.core.link.recovery cimport link_divert, link_lost, link_move
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
@@ -225,7 +224,6 @@ cdef class CacheWorld(CacheShell):
         v = cache_begin(self.cache, <uint32_t>space + 1,
                         self.table.find(t.data + scan.name_at, scan.name_len), t.data, t.n, &scan)
         if v != NULL:
-            tracked_prepare(v, self.cache, t.data, t.n)
             tracked_ask(v, self.cache)
         return 0
 

@@ -21,8 +21,8 @@ from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_rele
 from sidecar.core.records cimport Barrier, Barriers, Session
 from sidecar.core.protocol.request cimport Scanner
 from sidecar.core.protocol.resp2 cimport to_resp2
-from sidecar.core.cache.store cimport (CACHE_RULES, Cache, Fill, KeyRecord, NO_FORM, Rule, Value,
-    argument, arguments, chance, drop_value, drop_values, evict, fill_of, find_value, free_value,
+from sidecar.core.cache.store cimport (ASKING, CACHE_RULES, Cache, Fill, KeyRecord, NO_FORM, Rule, Value,
+    argument, arguments, block, chance, drop_value, drop_values, evict, fill_of, find_value, free_value, has_room,
     key_of, leave_key, link_value, make_key, may_be_wanted, now_ms, rule_for, settled,
     sidecar_hash, unlink_value, value_bytes, value_hash)
 
@@ -90,9 +90,15 @@ cdef void begin_reading(Cache* k, Value* v) noexcept nogil:
 cdef Value* begin_fill(Cache* k, uint64_t hash, uint64_t key_hash, uint16_t space,
                        uint16_t command, const char* args, size_t n, const char* key,
                        size_t key_size) noexcept nogil:
-    cdef KeyRecord* r = make_key(k, key_hash, key, key_size)
+    """A value that is about to be read, or NULL: the budget or memory is used up."""
+    cdef KeyRecord* r
     cdef Fill* f
     cdef Value* v
+    if not has_room(k, n):
+        evict(k, sizeof(Fill) + sizeof(Value) + ASKING + 3 * n)
+        if not has_room(k, n):
+            return NULL
+    r = make_key(k, key_hash, key, key_size)
     if r == NULL:
         return NULL
     f = <Fill*>calloc(1, sizeof(Fill) + sizeof(Value) + n)
@@ -121,7 +127,7 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
     cdef uint64_t key_hash, hash
     cdef Value* v
     cdef KeySpan key
-    if not c.flags & COMMAND_CACHEABLE or not arguments(p, n, &at) or k.bytes + n > k.budget \
+    if not c.flags & COMMAND_CACHEABLE or not arguments(p, n, &at) or not has_room(k, n) \
             or not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
         return NULL
     head = argument(p + at, &size)
@@ -223,10 +229,20 @@ cdef bint null_is_array(Cache* k, Value* v) noexcept nogil:
     return count > 2            # WITHSCORE
 
 
+cdef Value* make_room(Cache* k, size_t n) noexcept nogil:
+    """Memory for a value of n bytes, within the budget: others go for it. NULL: there is none."""
+    cdef size_t size = block(n) + sizeof(KeyRecord*) + sizeof(Value*)
+    if k.bytes + size > k.budget:
+        evict(k, size)
+        if k.bytes + size > k.budget:
+            return NULL
+    return <Value*>malloc(n)
+
+
 cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t n) noexcept nogil:
     """A value has been read: `ttl` is what PTTL said, p[0:n] the reply in RESP3.
 
-    True when it must be read again (`fill.request`); otherwise `v` is not to be used any more.
+    True when it must be read again; otherwise `v` is not to be used any more.
     """
     cdef Buffer form2
     cdef Value* kept
@@ -253,9 +269,8 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
     form2.start = form2.end = form2.cap = 0
     form = to_resp2(&form2, p, n, null_is_array(k, v))
     size2 = form if form != NO_FORM else 0
-    kept = <Value*>malloc(sizeof(Value) + v.args + n + size2)
-    if kept == NULL or life == 0:
-        free(kept)
+    kept = NULL if life == 0 else make_room(k, sizeof(Value) + v.args + n + size2)
+    if kept == NULL:
         buffer_release(&form2)
         cache_not_filled(k, v)
         return False
@@ -276,8 +291,6 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
     k.counts.stored += 1
     wake(f, False)
     free_value(v)
-    if k.bytes > k.budget:
-        evict(k)
     return False
 
 

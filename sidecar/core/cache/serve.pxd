@@ -14,7 +14,7 @@ cdef enum Served:
     UNPROVED = 5            # it is here, and what has been told since is not known to be
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
-                     Value** ask, int* count) noexcept nogil
+                     Value** ask) noexcept nogil
 
 cdef class NearCache:
     cdef Cache* cache

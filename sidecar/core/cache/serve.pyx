@@ -43,6 +43,8 @@ from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Ca
 
 cdef enum:
     MANY_MOST = 128         # keys of an MGET that may be served from here
+    ASKS_MOST = 2           # times that one read has values asked for: then it goes past the cache
+    WAITS_MOST = 2          # times that it waits for each of its keys
     SLOTS_LEAST = 1024      # chains of the tables, to begin with
 
 
@@ -133,22 +135,34 @@ cdef inline uint64_t hash_for(Session* s, uint16_t id, const char* args, size_t 
 
 cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* key,
                size_t key_size, uint64_t key_hash, Value** chain) noexcept nogil:
-    """After ASK: begin to read it, at once or, in the middle of a pipeline, soon. PUT_OFF, ASK with
-    the value put before `chain`, or NOT_SERVED."""
+    """After ASK: begin to read it. ASK with the value put before `chain`; in the middle of a pipeline
+    PUT_OFF; NOT_SERVED when it cannot be, or has come and gone again already."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
-    cdef Value* v = begin_fill(k, hash_for(s, id, args, n, key, key_size, key_hash), key_hash,
-                               s.space, id, args, n, key, key_size)
+    cdef Value* v = NULL
+    if s.asks < ASKS_MOST:
+        v = begin_fill(k, hash_for(s, id, args, n, key, key_size, key_hash), key_hash,
+                       s.space, id, args, n, key, key_size)
     if v == NULL:
         return NOT_SERVED
     k.counts.miss_cold += 1
     if not has_time(s):
         put_off(k, v)
-        chain[0] = v
         return PUT_OFF
     fill_of(v).after = chain[0]
     chain[0] = v
     return ASK
+
+
+cdef int await_value(Session* s, Value* v, int r, size_t keys) noexcept nogil:
+    """The session waits for a value of its read of so many keys; r, ASK or FILLING, says how.
+    NOT_SERVED: it has waited often enough, and what came was gone again."""
+    if s.waits >= WAITS_MOST * keys:
+        return NOT_SERVED
+    s.waits += 1
+    s.asks += r == ASK
+    wait_for(s, v)
+    return r
 
 
 cdef int observe(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil:
@@ -164,13 +178,20 @@ cdef int observe(Cache* k, uint64_t hash, const char* key, size_t n) noexcept no
 
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
-                     Value** ask, int* count) noexcept nogil:
+                     Value** ask) noexcept nogil:
     """Answer a cacheable read from here, or say what it has to wait for.
 
-    ASK and PUT_OFF: `ask` is the first of `count` values (by `fill.after`) whose reading is to be
-    prepared, and with ASK begun; the session waits for one of them. SERVED: `ask` is the value, if
-    it is one.
+    `ask`: with SERVED the value, if it is one; otherwise the first of those (by `fill.after`) that
+    are to be asked for now. With ASK the session waits for one of them.
     """
+    cdef int r = serve(s, c, p, n, scan, ask)
+    if r != FILLING and r != ASK:
+        s.waits = s.asks = 0
+    return r
+
+
+cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
+               Value** ask) noexcept nogil:
     cdef Cache* k = <Cache*>s.core.cache
     cdef size_t at = 0
     cdef int r
@@ -184,9 +205,9 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
         k.counts.miss_told += k.mode != CACHE_OBSERVE
         return NOT_SERVED
     if c.flags & COMMAND_CACHEABLE_EACH:
-        r = serve_many(s, c, p, n, at, ask, count) if arguments(p, n, &at) else NOT_SERVED
+        r = serve_many(s, c, p, n, at, ask) if arguments(p, n, &at) else NOT_SERVED
     else:
-        r = serve_one(s, c, p, n, scan, ask, count)
+        r = serve_one(s, c, p, n, scan, ask)
     s.proved = False
     if r != UNPROVED:
         return r
@@ -199,7 +220,7 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
 
 
 cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
-                   Value** ask, int* count) noexcept nogil:
+                   Value** ask) noexcept nogil:
     """A read of one key."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Value* v = NULL
@@ -221,7 +242,6 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
     r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, &v)
     if r == ASK:
         r = begin(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
-        count[0] = r != NOT_SERVED
         v = ask[0]
     if r == SERVED:
         reply = form(v, s.proto, &size)
@@ -231,13 +251,11 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
         space_used(k, &k.spaces[s.space])
         ask[0] = v
         return give(s, c, reply, size)
-    if r == FILLING or r == ASK:
-        wait_for(s, v)
-    return r
+    return await_value(s, v, r, 1) if r == FILLING or r == ASK else r
 
 
 cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
-                    Value** ask, int* count) noexcept nogil:
+                    Value** ask) noexcept nogil:
     """MGET: all of its keys from here, or none. Those that are not are read all at once."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Buffer out
@@ -276,10 +294,9 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     if r == NOT_SERVED:
         pass
     elif cold:
-        r = begin_many(s, c, p, n, at, ask, count)
+        r = begin_many(s, c, p, n, at, keys, ask)
     elif filling != NULL:
-        wait_for(s, filling)
-        r = FILLING
+        r = await_value(s, filling, FILLING, keys)
     elif unproved:
         r = UNPROVED
     else:
@@ -290,29 +307,26 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     return r
 
 
-cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t at,
-                    Value** ask, int* count) noexcept nogil:
-    """Begin to read the values of an MGET that are not here."""
+cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t at, size_t keys,
+                    Value** ask) noexcept nogil:
+    """Begin to read the values of an MGET that are not here. It waits only if all of them can be."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Value* v = NULL
     cdef size_t i = at
     cdef size_t size = 0
     cdef size_t head
     cdef uint64_t hash
-    cdef int r = NOT_SERVED
+    cdef bint all = True
     while i < n:
         head = argument(p + i, &size)
         hash = sidecar_hash(k.seed, p + i + head, size)
         if look(s, c, p + i, head + size + 2, p + i + head, size, hash, &v) == ASK:
-            r = begin(s, c, p + i, head + size + 2, p + i + head, size, hash, ask)
-            count[0] += r != NOT_SERVED
+            all &= begin(s, c, p + i, head + size + 2, p + i + head, size, hash,
+                         ask) != NOT_SERVED
         i += head + size + 2
-    if count[0] == 0:
-        return NOT_SERVED
-    if not has_time(s):
-        return PUT_OFF
-    wait_for(s, ask[0])
-    return ASK
+    if ask[0] == NULL or not all:
+        return NOT_SERVED               # or PUT_OFF, which is the same for it
+    return await_value(s, ask[0], ASK, keys)
 
 
 cdef int give_many(Session* s, Command* c, Buffer* values, int count) noexcept nogil:
@@ -397,6 +411,7 @@ cdef class NearCache:
         cdef Cache* k = self.cache
         k.core = core
         k.start = core.clock
+        k.commands = table.commands
         k.get_id = table.find(b"get", 3).id
         k.geopos_id = table.find(b"geopos", 6).id
         k.zrank_id = table.find(b"zrank", 5).id

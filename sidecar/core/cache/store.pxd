@@ -4,7 +4,8 @@
     Cache.values -> Value (hash, arguments, reply in RESP3 and, where it differs, in RESP2)
 
 Memory counts. With rules a record lives as long as its values, and its key's bytes are theirs;
-otherwise it is a NamedKey, which may be without. A value that is being read has a Fill before it.
+otherwise it is a NamedKey, which may be without. A value that is being read has a Fill before it, and
+counts for what its request takes on the way to the server too.
 
 Structures, and what is looked up for every command; the rest is in store.pyx. What is served is
 serve.pyx's business, what is read fill.pyx's.
@@ -14,7 +15,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 from sidecar.core.link.barrier cimport loose_commands_over, bucket_of
 from sidecar.core.hashing cimport sidecar_fold, sidecar_hash
-from sidecar.core.memory cimport Buffer
+from sidecar.core.protocol.commands cimport Command
 from sidecar.core.records cimport Core, Session
 
 cdef enum CacheMode:
@@ -26,6 +27,7 @@ cdef enum:
     SPACES = 1024
     RULES_MAX = 64
     NO_FORM = 0xffffffff    # Value.reply2: the reply cannot be put into RESP2's form
+    ASKING = 128            # what a request takes beside the value's arguments, twice (tracked.pyx)
 
 # What the tables hold: the beginning of a KeyRecord and of a Value.
 cdef struct Chained:
@@ -47,8 +49,7 @@ cdef struct NamedKey:
 
 cdef struct Fill:
     Session* waiting
-    Buffer request          # what is sent on the tracked link, to ask again
-    Value* after            # the next one put off
+    Value* after            # the next one put off, or of those that a request has begun
     int tries
     bint waiting_for_quiet  # put off: not asked for yet
     bint forced             # asked for while commands were under way: those who come wait
@@ -120,6 +121,7 @@ cdef struct Cache:
     uint32_t slots_max      # of so many there is room for
     uint32_t mask           # the power of two that is not less than `slots`, less one
     uint32_t count
+    uint32_t reading        # of those, values that are not here yet
     uint64_t seed
     uint64_t start          # Core.clock at its beginning
     uint64_t chance
@@ -131,6 +133,7 @@ cdef struct Cache:
     uint64_t ttl_missing
     int mode
     bint due                # something was queued on a tracked link since the shell last looked
+    const Command* commands # the command table's rows, by id
     uint32_t check_every    # one answer in so many is compared with the server's; 0: none
     uint32_t check_in       # answers until the next
     uint16_t get_id
@@ -156,7 +159,7 @@ cdef int drop_values(Cache* k, KeyRecord* r) noexcept nogil
 cdef void cache_drop_key(Cache* k, const char* key, size_t n, bint pushed) noexcept nogil
 cdef void cache_drop_all(Cache* k) noexcept nogil
 cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil
-cdef void evict(Cache* k) noexcept nogil
+cdef void evict(Cache* k, size_t room) noexcept nogil
 cdef bint may_be_wanted(Cache* k, const char* key, size_t n) noexcept nogil
 cdef bint wanted(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil
 
@@ -194,7 +197,7 @@ cdef inline size_t value_size(const Value* v) noexcept nogil:
     if v.reply2 != NO_FORM:
         n += v.reply2
     if v.reading:
-        n += sizeof(Fill)
+        n += sizeof(Fill) + ASKING + 2 * v.args
     return block(n) + sizeof(KeyRecord*) + sizeof(Value*)
 
 
@@ -279,6 +282,11 @@ cdef inline const Rule* rule_for(Cache* k, const char* key, size_t n) noexcept n
         if k.rules[i].size <= n and memcmp(k.rules[i].prefix, key, k.rules[i].size) == 0:
             return &k.rules[i]
     return NULL
+
+
+cdef inline bint has_room(const Cache* k, size_t n) noexcept nogil:
+    """Whether a value of n bytes of arguments may be read within the budget."""
+    return k.bytes + sizeof(Fill) + sizeof(Value) + ASKING + 3 * n <= k.budget
 
 
 cdef inline bint arguments(const char* p, size_t n, size_t* at) noexcept nogil:

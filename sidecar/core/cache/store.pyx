@@ -12,7 +12,6 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from sidecar.core.link.barrier cimport bucket_of
-from sidecar.core.memory cimport buffer_release
 
 cdef enum:
     PAYS = 32               # answers from a value asked for at the expense of those who waited
@@ -112,6 +111,7 @@ cdef void unlink_value(Cache* k, Value* v) noexcept nogil:
     slot[0] = v.sibling
     k.bytes -= value_size(v)
     k.count -= 1
+    k.reading -= v.reading
 
 
 cdef void link_value(Cache* k, Value* v) noexcept nogil:
@@ -122,6 +122,7 @@ cdef void link_value(Cache* k, Value* v) noexcept nogil:
     v.key.values = v
     k.bytes += value_size(v)
     k.count += 1
+    k.reading += v.reading
     if k.count > k.slots and k.slots < k.slots_max:
         split_slot(k)
 
@@ -136,7 +137,6 @@ cdef void drop_value(Cache* k, Value* v) noexcept nogil:
 cdef void free_value(Value* v) noexcept nogil:
     cdef Fill* f = fill_of(v)
     if f != NULL:
-        buffer_release(&f.request)
         free(f)
     else:
         free(v)
@@ -209,13 +209,13 @@ cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil:
             v = after
 
 
-cdef void evict(Cache* k) noexcept nogil:
-    """Let go of values until the budget holds."""
+cdef void evict(Cache* k, size_t room) noexcept nogil:
+    """Let go of values until `room` bytes more are within the budget. What is being read stays."""
     cdef uint32_t now = now_ms(k)
     cdef Value* v
     cdef Value* victim
     cdef uint32_t i, looked, empty
-    while k.bytes > k.budget and k.count:
+    while k.bytes + room > k.budget and k.count > k.reading:
         victim = NULL
         looked = empty = 0
         while looked < LOOKS and empty < k.slots:

@@ -44,7 +44,6 @@ cdef struct Tracked:
 cdef Tracked* tracked_new(Cache* cache, void* owner, uint16_t space) noexcept nogil
 cdef void tracked_free(Tracked* t) noexcept nogil
 cdef void tracked_begin(Tracked* t) noexcept nogil
-cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
 cdef void tracked_ask(Value* v, Cache* k) noexcept nogil
 cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
 cdef void tracked_ask_due(Cache* k) noexcept nogil

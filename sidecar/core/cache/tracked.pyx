@@ -27,11 +27,14 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.cache.fill cimport cache_compare, cache_filled, cache_may_ask, cache_not_filled
 from sidecar.core.cache.proof cimport space_lost, space_proved, space_used
-from sidecar.core.cache.store cimport (Cache, Space, Value, argument, cache_drop_all, cache_drop_key,
+from sidecar.core.cache.store cimport (ASKING, Cache, Space, Value, argument, cache_drop_all, cache_drop_key,
     cache_drop_space, fill_of, hash_of, value_bytes)
-from sidecar.core.memory cimport (Buffer, buffer_append, buffer_head, buffer_release, buffer_size)
+from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, buffer_reserve,
+    buffer_size)
+from sidecar.core.protocol.commands cimport NAME_MAX, Command
 from sidecar.core.records cimport Barriers, Session
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
+from sidecar.core.protocol.resp2 cimport put_header
 
 cdef enum:
     FIRST = 64
@@ -84,53 +87,71 @@ cdef int grow(Tracked* t) noexcept nogil:
     return 0
 
 
-cdef int put(Tracked* t, Value* v, const char* p, size_t n) noexcept nogil:
-    """Queue one piece."""
+cdef int room_for(Tracked* t, size_t n) noexcept nogil:
+    """Make room to queue one piece of n bytes: 0, or -1 without memory."""
     if t.tail - t.head > t.mask and grow(t) < 0:
         return -1
-    if buffer_append(&t.out, p, n) < 0:
-        return -1
-    t.ring[t.tail & t.mask].value = v
-    t.ring[t.tail & t.mask].check = NULL
-    t.ring[t.tail & t.mask].at = t.cache.core.clock
+    return buffer_reserve(&t.out, n)
+
+
+cdef Asked* queued(Tracked* t, Value* v) noexcept nogil:
+    """The bytes of a piece have been put into `out`: its reply is due."""
+    cdef Asked* asked = t.ring + (t.tail & t.mask)
+    asked.value = v
+    asked.check = NULL
+    asked.at = t.cache.core.clock
     t.cache.core.barriers.asked += 1
-    t.ring[t.tail & t.mask].number = t.newest = t.cache.core.barriers.asked
+    asked.number = t.newest = t.cache.core.barriers.asked
     t.tail += 1
     t.due = t.cache.due = True
-    return 0
+    return asked
 
 
 cdef int tracked_beat(Tracked* t) noexcept nogil:
     """Queue a heartbeat: 0, or -1 without memory."""
-    return put(t, NULL, PING, PING_LEN)
+    if room_for(t, PING_LEN) < 0:
+        return -1
+    buffer_append(&t.out, PING, PING_LEN)
+    queued(t, NULL)
+    return 0
 
 
-cdef void tracked_prepare(Value* v, Cache* k, const char* p, size_t n) noexcept nogil:
-    """Write down how a value is read: p[0:n] is the request that is to be answered with it.
+cdef int ask(Tracked* t, Value* v) noexcept nogil:
+    """Queue the reading of a value: 0, or -1 without memory.
 
-    Its key is the first argument in the value's own bytes. For one key of an MGET, the read is
-    a GET of that key.
+    The request is made of the value's own bytes, which are the arguments behind the command's name;
+    the key is the first of them.
     """
-    cdef Buffer* b = &fill_of(v).request
+    cdef const Command* c = t.cache.commands + v.command
     cdef const char* args = value_bytes(v)
+    cdef size_t i = 0
     cdef size_t size = 0
     cdef size_t key = argument(args, &size) + size + 2
-    cdef int r = buffer_append(b, BEFORE, BEFORE_LEN)
-    r |= buffer_append(b, args, key)
-    if v.command == k.get_id:
-        r |= buffer_append(b, b"*2\r\n$3\r\nGET\r\n", 13)
-        r |= buffer_append(b, args, key)
-    else:
-        r |= buffer_append(b, p, n)
-    if r < 0:
-        buffer_release(b)
+    cdef int count = 1
+    cdef int k
+    cdef char name[NAME_MAX]            # in capitals, as everybody writes it
+    while i < v.args:
+        i += argument(args + i, &size) + size + 2
+        count += 1
+    if room_for(t, ASKING + key + v.args) < 0:
+        return -1
+    buffer_append(&t.out, BEFORE, BEFORE_LEN)
+    buffer_append(&t.out, args, key)
+    put_header(&t.out, c'*', count)
+    put_header(&t.out, c'$', c.name_len)
+    for k in range(c.name_len):
+        name[k] = c.name[k] - 32 if c'a' <= c.name[k] <= c'z' else c.name[k]
+    buffer_append(&t.out, name, c.name_len)
+    buffer_append(&t.out, b"\r\n", 2)
+    buffer_append(&t.out, args, v.args)
+    queued(t, v)
+    return 0
 
 
 cdef void tracked_ask(Value* v, Cache* k) noexcept nogil:
-    """Read a value that has been prepared."""
+    """Read a value: one that has just been begun, or whose reading could not be kept."""
     cdef Tracked* t = <Tracked*>k.spaces[v.space].link
-    if t == NULL or buffer_size(&fill_of(v).request) == 0 \
-            or put(t, v, buffer_head(&fill_of(v).request), buffer_size(&fill_of(v).request)) < 0:
+    if t == NULL or ask(t, v) < 0:
         cache_not_filled(k, v)
 
 
@@ -145,10 +166,11 @@ cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept no
         return
     check.hash, check.args, check.command = hash_of(k, v), v.args, v.command
     memcpy(<char*>check + sizeof(Check), value_bytes(v), v.args)
-    if put(t, NULL, p, n) < 0:
+    if room_for(t, n) < 0:
         free(check)
         return
-    t.ring[(t.tail - 1) & t.mask].check = check
+    buffer_append(&t.out, p, n)
+    queued(t, NULL).check = check
 
 
 cdef void compare(Tracked* t, Asked* asked, const char* p, size_t n) noexcept nogil:
@@ -252,13 +274,7 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
         cache_not_filled(t.cache, asked.value)
         return NOT_ALLOWED if t.not_allowed and p[0] != c'-' else 0
     if cache_filled(t.cache, asked.value, t.ttl, p, n):
-        return ask_again(t, asked.value)
-    return 0
-
-
-cdef int ask_again(Tracked* t, Value* v) noexcept nogil:
-    if put(t, v, buffer_head(&fill_of(v).request), buffer_size(&fill_of(v).request)) < 0:
-        cache_not_filled(t.cache, v)
+        tracked_ask(asked.value, t.cache)
     return 0
 
 

@@ -17,7 +17,7 @@ from sidecar.core.cache.past cimport cache_pass, cache_pass_part, cache_touch, c
 from sidecar.core.cache.serve cimport ASK, FILLING, NOT_SERVED, PUT_OFF, SERVED, cache_serve
 from sidecar.core.cache.fill cimport cache_check_due
 from sidecar.core.cache.store cimport Cache, Value, fill_of
-from sidecar.core.cache.tracked cimport tracked_ask, tracked_check, tracked_prepare
+from sidecar.core.cache.tracked cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command, ROUTE_BLOCKING, ROUTE_DISCARD,
@@ -109,19 +109,15 @@ cdef int from_cache(Session* s, Command* c, const char* p, size_t n) noexcept no
     """SERVED, FILLING, or NOT_SERVED."""
     cdef Value* ask = NULL
     cdef Value* after
-    cdef int count = 0
-    cdef int r = cache_serve(s, c, p, n, &s.scan, &ask, &count)
-    while count:
-        count -= 1
-        after = fill_of(ask).after
-        tracked_prepare(ask, <Cache*>s.core.cache, p, n)
-        if r == ASK:
-            tracked_ask(ask, <Cache*>s.core.cache)
-        ask = after
+    cdef int r = cache_serve(s, c, p, n, &s.scan, &ask)
     if r == SERVED:
         if ask != NULL and cache_check_due(<Cache*>s.core.cache):
             tracked_check(ask, <Cache*>s.core.cache, p, n)
         return r
+    while ask != NULL:
+        after = fill_of(ask).after
+        tracked_ask(ask, <Cache*>s.core.cache)
+        ask = after
     if r == PUT_OFF:
         return NOT_SERVED
     return FILLING if r == ASK else r

@@ -13,7 +13,7 @@ from sidecar.core.cache.store cimport Cache, Value, value_bytes
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.protocol.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
 from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
-    tracked_new, tracked_prepare, tracked_receive)
+    tracked_new, tracked_receive)
 from sidecar.proxy.io.plane cimport Plane
 from sidecar.proxy.io.reactor cimport Connection, ENDED, PURSUE
 
@@ -112,7 +112,6 @@ cdef class TrackedLink(Connection):
         v = cache_begin(self.t.cache, self.t.space, c, p, len(request), &scan)
         if v == NULL:
             return False
-        tracked_prepare(v, self.t.cache, p, len(request))
         tracked_ask(v, self.t.cache)
         return True
 
