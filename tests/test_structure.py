@@ -42,7 +42,6 @@ MIRRORED = [path for path in (ROOT / "tests").iterdir() if (PACKAGE / path.name)
 # Tests of a unit that is cut by subject, not yet named after it.
 CUT_BY_SUBJECT = {
     "core/cache/test_cache_machine.py",
-    "core/link/test_demoted.py",
     "core/protocol/test_key_rules.py",
     "core/session/test_hold.py",
 }

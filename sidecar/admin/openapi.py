@@ -7,6 +7,7 @@ the paths that are served, and describes what they really answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import cleandoc
@@ -103,7 +104,7 @@ def _operation(route: Route, token: bool, schema: Schema, error: Schema) -> Mapp
         }
     made: dict[str, Any] = {
         "summary": route.summary,
-        "operationId": route.handler,
+        "operationId": re.sub(r"\W+", "_", route.path.removeprefix("/api").strip("/")),
         "responses": responses,
         "security": [{"token": []}] if secured else [],
     }

@@ -106,15 +106,18 @@ class AdminServer:
             await self._events.stop()
             await runner.cleanup()
 
-    def reload(self) -> bool:
-        """Read the certificate again, for new connections; False if there is none.
+    @property
+    def uses_tls(self) -> bool:
+        """Whether there is a certificate to reload."""
+        return self._context is not None
+
+    def reload(self) -> None:
+        """Read the certificate again, for new connections, if there is one.
 
         Raises OSError (ssl.SSLError) if it is bad: the old one stays in use.
         """
-        if self._context is None:
-            return False
-        reload_admin(self._context, self._settings.tls)
-        return True
+        if self._context is not None:
+            reload_admin(self._context, self._settings.tls)
 
     @web.middleware
     async def _protect(self, request: web.Request, handler: Handler) -> web.StreamResponse:

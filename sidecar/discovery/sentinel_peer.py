@@ -38,9 +38,10 @@ HEARTBEAT = 1.0  # seconds; a Sentinel that was asked nothing for so long gets a
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Access:
-    """How the Sentinels of one service are reached. `name` replaces their hosts in TLS."""
+    """How the Sentinels of one service are reached. `name` replaces their hosts in TLS; `context`
+    may change, for connections that are made from then on."""
 
     service: str
     settings: Sentinel

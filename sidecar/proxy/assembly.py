@@ -30,7 +30,7 @@ from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
-from sidecar.proxy.memory_guard import CLIENT_SHARES, memory_limit
+from sidecar.proxy.memory_guard import CLIENT_SHARES
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.warmup import OwnUser, Show, Warmup
@@ -53,9 +53,10 @@ Facts = Mapping[str, str | int | bool]
 
 
 def make_plane(
-    new: Callable[..., Plane], settings: Settings, *, follows: bool, audited: bool
+    new: Callable[..., Plane], settings: Settings, memory: int, *, follows: bool, audited: bool
 ) -> Plane:
-    """Make a plane; its handler is set by `make_sessions`."""
+    """Make a plane; its handler is set by `make_sessions`. `memory` is the limit in bytes for the
+    buffers of all clients."""
     limits, failover = settings.limits, settings.failover
     plane = new(
         asyncio.get_running_loop(),
@@ -63,7 +64,7 @@ def make_plane(
         request_buffer=limits.request_buffer,
         link_pause=limits.link_output_pause,
         output_pause=limits.client_output_pause,
-        client_share=memory_limit(limits.memory) // CLIENT_SHARES,
+        client_share=memory // CLIENT_SHARES,
     )
     if follows:
         plane.follow_master()
@@ -172,6 +173,7 @@ def make_links(
     making = LinkMaking(plane, settings.upstream.pool_spare, observers.attached)
     identities = Identities(making, nodes, login)
     shared = SharedLinks(identities, tasks, observers.distrust, settings.upstream.pool_idle)
+    nodes.home.watch(broken=lambda: shared.broken(nodes.home))
     return Links(
         nodes,
         identities,

@@ -8,29 +8,52 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sidecar.settings.schema import Settings
 from sidecar.tls import expiry, listener_context, upstream_context
 
 
-class Certificates:
+@dataclass(frozen=True)
+class Contexts:
     """`server` is the context of the listeners, `client` that of links; None means no TLS there.
+    `expiry` says when their certificates end (Unix time)."""
 
-    Raises ssl.SSLError or OSError when a file is bad.
-    """
+    server: ssl.SSLContext | None
+    client: ssl.SSLContext | None
+    expiry: Mapping[str, float]
+
+
+class Certificates:
+    """The contexts in use. Raises ssl.SSLError or OSError when a file is bad."""
 
     def __init__(self, settings: Settings, *, listen: bool, upstream: bool) -> None:
         self._settings = settings
         self._listen = listen
         self._upstream = upstream
-        self.client: ssl.SSLContext | None = None
-        self.server: ssl.SSLContext | None = None
-        self.expiry: Mapping[str, float] = {}
-        self.load()
+        self._used = self.read()
 
-    def load(self) -> None:
-        """Read the files again, for new connections. Raises ssl.SSLError or OSError when a file is
-        bad; the contexts in use then stay as they are."""
+    @property
+    def server(self) -> ssl.SSLContext | None:
+        """The context of the listeners."""
+        return self._used.server
+
+    @property
+    def client(self) -> ssl.SSLContext | None:
+        """The context of links."""
+        return self._used.client
+
+    @property
+    def expiry(self) -> Mapping[str, float]:
+        """When the certificates end (Unix time), by section of the settings."""
+        return self._used.expiry
+
+    def use(self, contexts: Contexts) -> None:
+        """Use these for new connections."""
+        self._used = contexts
+
+    def read(self) -> Contexts:
+        """Read the files. Raises ssl.SSLError or OSError when one is bad. Changes nothing."""
         settings = self._settings
         client = upstream_context(settings.upstream.tls) if self._upstream else None
         server = listener_context(settings.listen.tls) if self._listen else None
@@ -39,4 +62,4 @@ class Certificates:
             "upstream": settings.upstream.tls.cert_file if self._upstream else "",
         }
         ends = {name: expiry(path) for name, path in used.items() if path}
-        self.client, self.server, self.expiry = client, server, ends
+        return Contexts(server, client, ends)

@@ -18,10 +18,10 @@ from typing import Protocol
 
 import structlog
 
-from sidecar.policy.failover import (
+from sidecar.policy.failover import Failover
+from sidecar.policy.failover_words import (
     AskSentinels,
     Command,
-    Failover,
     HoldWrites,
     LinkDown,
     LinkUp,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Callable
 
 from sidecar import __version__
 from sidecar.policy.topology import Address, Event, MasterNamed
@@ -64,6 +65,7 @@ class Proxy:
         self._observers: assembly.Observers
         self._links: assembly.Links
         self._sessions: assembly.Sessions
+        self._memory_guard: MemoryGuard
         self._listener: Listener | None = None  # None before the assembly
 
     @property
@@ -108,9 +110,11 @@ class Proxy:
         self._certificates = certificates
         self._targets = Targets(settings.upstream, self.upstream, certificates)
         target = None if follows else self._targets.of_url()
+        memory = memory_limit(settings.limits.memory)
         plane = self.plane = assembly.make_plane(
-            Plane, settings, follows=follows, audited=self._audit is not None
+            Plane, settings, memory, follows=follows, audited=self._audit is not None
         )
+        self._memory_guard = MemoryGuard(plane, memory)
         room = Room(lambda: len(plane.upstreams) + len(plane.tracked), settings.upstream.max_links)
         nodes = Nodes(Node(target, Dialing.of(settings, __version__, as_master=follows), room))
         ids = ClientIds()
@@ -195,7 +199,7 @@ class Proxy:
         ticker = Ticker()
         ticker.add(self._sessions.maintenance.tick)
         ticker.add(self._sessions.learning.tick)
-        ticker.add(MemoryGuard(self.plane, memory_limit(self.settings.limits.memory)).tick)
+        ticker.add(self._memory_guard.tick)
         ticker.add(self._links.hold.count)
         if observers.hot is not None:
             ticker.add(observers.hot.tick)
@@ -220,19 +224,23 @@ class Proxy:
         near = self._observers.near
         return near.flush() if near is not None else 0
 
-    def reload_certificates(self) -> None:
+    def reload_certificates(self, others: Callable[[], None]) -> None:
         """Read the certificate files again, for new connections. Raises OSError (ssl.SSLError) when
-        a file is bad; the old certificates then stay in use."""
-        if self._listener is None:
-            return
+        a file is bad; all old certificates then stay in use.
+
+        `others` does the same for other parts. It is called once the files of this part are known
+        to be good, and may raise the same errors.
+        """
         began, error = time.monotonic(), ""
         try:
-            self._certificates.load()
+            fresh = self._certificates.read()
+            others()
         except (OSError, ssl.SSLError) as problem:
             error = type(problem).__name__
             raise
         finally:
             self._observers.record_work("certificate reload", began, {}, error)
+        self._certificates.use(fresh)
         node = self._links.own.node
         if node.dialer.target is not None and self._certificates.client is not None:
             self._links.switch.renew(node, self._targets.of(node.dialer.target.endpoint))

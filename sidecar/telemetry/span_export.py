@@ -143,7 +143,8 @@ def _otlp(endpoint: str) -> SpanExporter:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as error:
         raise ExportError(
-            "tracing.endpoint needs OpenTelemetry's exporter: pip install 'redis-sidecar[otlp]'"
+            "tracing.endpoint needs OpenTelemetry's exporter: run pip install '.[otlp]' in the"
+            " sidecar's checkout"
         ) from error
     return OTLPSpanExporter(endpoint, timeout=TIMEOUT)
 

@@ -26,6 +26,13 @@ def test_every_reference_has_its_schema_and_every_schema_is_used() -> None:
     assert references(msgspec.to_builtins(DOCUMENT)) == SCHEMAS.keys()
 
 
+def test_every_operation_has_a_name_of_its_own() -> None:
+    operations = [each for path in DOCUMENT["paths"].values() for each in path.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names) == len(ROUTES)
+    assert {"livez", "openapi_json", "cache_flush"} <= set(names)
+
+
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_schemas_are_closed_and_described(name: str) -> None:
     schema = SCHEMAS[name]

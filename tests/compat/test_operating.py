@@ -204,6 +204,38 @@ def test_new_certificates(plain_server: Server, tmp_path: Path) -> None:
             assert after.cmd("PING") == before.cmd("PING") == b"+PONG\r\n"
 
 
+def test_a_bad_certificate_of_the_admin_port(plain_server: Server, tmp_path: Path) -> None:
+    """New certificates are taken over all together, or none is."""
+    authority = Authority(tmp_path, "ca")
+    first, second = authority.issue("first"), authority.issue("second")
+    context = ssl.create_default_context(cafile=str(authority.cert_file))
+    live, admin = (Pem(tmp_path / f"{n}.crt", tmp_path / f"{n}.key") for n in ("live", "admin"))
+    for pem in (live, admin):
+        shutil.copy(first.cert, pem.cert)
+        shutil.copy(first.key, pem.key)
+    settings = {
+        "listen.tls.cert_file": str(live.cert),
+        "listen.tls.key_file": str(live.key),
+        "admin.tls.cert_file": str(admin.cert),
+        "admin.tls.key_file": str(admin.key),
+    }
+    admin_port = f"localhost:{free_port()}"
+    with Sidecar(plain_server.url, settings=settings, tls=context, admin=admin_port) as sidecar:
+        shutil.copy(second.cert, live.cert)
+        shutil.copy(second.key, live.key)
+        for content, expected, event in (
+            (b"no certificate", first, "certificate reload failed"),
+            (second.cert.read_bytes(), second, "certificates reloaded"),
+        ):
+            admin.cert.write_bytes(content)
+            admin.key.write_bytes(second.key.read_bytes())
+            sidecar.mark()
+            os.kill(sidecar.pid, signal.SIGHUP)
+            wait_until(lambda event=event: f'"event":"{event}"' in sidecar.news(), event)
+            with Wire(sidecar.port, tls=context) as client:
+                assert _shown(client) == ssl.PEM_cert_to_DER_cert(expected.cert.read_text())
+
+
 def test_start_without_upstream() -> None:
     """`upstream.start = wait`: errors after `upstream.wait`, then at once, then service."""
     port = free_port()

@@ -100,6 +100,12 @@ async def test_tls(certificates: Certificates) -> None:
         text = await failure(secure.url, context=distrusting)
         assert "its certificate is refused: " in text
         port = secure.sentinels[0].port
+        endpoint = parse_upstream(secure.url_of(secure.sentinels[0]))
+        renewed = SentinelWatcher(endpoint, Sentinel(), distrusting, print)
+        with pytest.raises(DiscoveryError, match="its certificate is refused: "):
+            await renewed.find_master()
+        renewed.use_context(trusting)
+        assert await renewed.find_master() == new
         endpoint = parse_upstream(f"rediss+sentinel://localhost:{port}/mymaster")
         named = SentinelWatcher(endpoint, Sentinel(), trusting, print, server_name="elsewhere")
         with pytest.raises(DiscoveryError, match="its certificate is refused: "):

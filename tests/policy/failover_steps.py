@@ -11,14 +11,16 @@ from dataclasses import replace
 from sidecar.policy.failover import (
     CLOSING,
     VERIFY_FOR,
+    Failover,
+    Phase,
+)
+from sidecar.policy.failover_words import (
     AskSentinels,
     Command,
-    Failover,
     HoldWrites,
     LinkDown,
     LinkUp,
     Observed,
-    Phase,
     ReleaseWrites,
     StopVerifying,
     SwitchTo,

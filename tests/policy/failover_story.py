@@ -6,11 +6,10 @@ policy/topology.py.
 
 from __future__ import annotations
 
-from sidecar.policy.failover import (
+from sidecar.policy.failover import Failover, Phase
+from sidecar.policy.failover_words import (
     Command,
-    Failover,
     Observed,
-    Phase,
     SwitchTo,
     Verified,
     Verify,

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.policy.failover import (
-    CLOSING,
-    VERIFY_FOR,
+from sidecar.policy.failover import CLOSING, VERIFY_FOR
+from sidecar.policy.failover_words import (
     Command,
     NotMaster,
     SwitchTo,

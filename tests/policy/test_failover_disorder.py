@@ -5,8 +5,8 @@ Transcripts, as in test_failover.py.
 
 from __future__ import annotations
 
-from sidecar.policy.failover import (
-    VERIFY_FOR,
+from sidecar.policy.failover import VERIFY_FOR
+from sidecar.policy.failover_words import (
     NotMaster,
     SwitchTo,
     Verified,

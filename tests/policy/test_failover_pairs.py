@@ -8,11 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.policy.failover import (
-    Failover,
+from sidecar.policy.failover import Failover, Phase
+from sidecar.policy.failover_words import (
     NotMaster,
     Observed,
-    Phase,
     Verified,
 )
 from sidecar.policy.topology import (

@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sidecar.policy.failover import (
+from sidecar.policy.failover import Failover
+from sidecar.policy.failover_words import (
     AskSentinels,
-    Failover,
     HoldWrites,
     NotMaster,
     Observed,

@@ -63,7 +63,8 @@ class Dialing:
 
 class Dialer:
     """Opens connections for one node, in the `room` that all nodes share. Calls `not_master` when
-    the current target, being greeted, says that it is not the master."""
+    the current target, being greeted, says that it is not the master, and `broken` each time that
+    the breaker opens."""
 
     def __init__(
         self,
@@ -71,12 +72,13 @@ class Dialer:
         dialing: Dialing,
         room: Room,
         not_master: Callable[[Target, NotMaster], None],
+        broken: Callable[[], None],
     ) -> None:
         self.target = target
         self.unknown_because = "no master is known yet"  # for messages, while there is no target
         self.patience = dialing.patience
         self.backoff = dialing.backoff
-        self.outcomes = Outcomes(dialing.breaker, dialing.patience, lambda: self.where)
+        self.outcomes = Outcomes(dialing.breaker, dialing.patience, lambda: self.where, broken)
         self._version = dialing.version
         self._as_master = dialing.as_master
         self._room = room

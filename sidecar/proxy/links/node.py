@@ -27,6 +27,7 @@ class _Watchers:
     up: list[Told] = field(default_factory=list)
     down: list[Told] = field(default_factory=list)
     not_master: list[NotMasterSeen] = field(default_factory=list)
+    broken: list[Told] = field(default_factory=list)
 
 
 class Node:
@@ -34,7 +35,7 @@ class Node:
 
     def __init__(self, target: Target | None, dialing: Dialing, room: Room) -> None:
         self.room = room
-        self.dialer = Dialer(target, dialing, room, self._tell_not_master)
+        self.dialer = Dialer(target, dialing, room, self._tell_not_master, self._tell_broken)
         self._watchers = _Watchers()
 
     def watch(
@@ -43,11 +44,13 @@ class Node:
         up: Told | None = None,
         down: Told | None = None,
         not_master: NotMasterSeen | None = None,
+        broken: Told | None = None,
     ) -> None:
         """Register functions to call, in the order of registration.
 
         `up`: the sidecar's own link came up. `down`: it was lost, or the server said on any link
-        that it is not the master. `not_master`: the server said so in a greeting.
+        that it is not the master. `not_master`: the server said so in a greeting. `broken`: the
+        circuit breaker has opened.
         """
         if up is not None:
             self._watchers.up.append(up)
@@ -55,6 +58,8 @@ class Node:
             self._watchers.down.append(down)
         if not_master is not None:
             self._watchers.not_master.append(not_master)
+        if broken is not None:
+            self._watchers.broken.append(broken)
 
     def link_up(self) -> None:
         """Tell the watchers that the sidecar's own link came up."""
@@ -69,6 +74,10 @@ class Node:
     def _tell_not_master(self, target: Target, error: NotMaster) -> None:
         for told in self._watchers.not_master:
             told(target, error)
+
+    def _tell_broken(self) -> None:
+        for told in self._watchers.broken:
+            told()
 
 
 class Nodes:

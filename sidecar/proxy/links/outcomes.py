@@ -21,15 +21,23 @@ log = structlog.get_logger()
 
 class Outcomes:
     """Outcomes with one server. `patience` in seconds: how long commands wait for a connection;
-    `where` gives the server's address, for messages."""
+    `where` gives the server's address, for messages; `opened` is called each time that the breaker
+    opens."""
 
-    def __init__(self, settings: Settings, patience: float, where: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        patience: float,
+        where: Callable[[], str],
+        opened: Callable[[], None],
+    ) -> None:
         self.breaker = Breaker(
             settings.failures, settings.window, patience, settings.open_for, settings.open_max
         )
         self.succeeded = 0.0  # when a connection last came about
         self._patience = patience
         self._where = where
+        self._opened = opened
         self._last_failure = ""
 
     @property
@@ -58,6 +66,8 @@ class Outcomes:
         before = self.breaker.state
         self.breaker.failed(time.monotonic(), began)
         self._log_change(before)
+        if self.breaker.state is State.OPEN and before is not State.OPEN:
+            self._opened()
 
     def unknown(self, began: float) -> None:
         """Nobody has waited for an outcome: a failure, if that took as long as commands wait."""

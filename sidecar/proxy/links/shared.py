@@ -138,6 +138,14 @@ class SharedLinks:
             log.error("upstream down", error=why)
         self._wake(links)
 
+    def broken(self, node: Node) -> None:
+        """The breaker has opened: whoever waits for a link to this node is told at once, and every
+        link that refuses already gives the same reason from now on."""
+        why = str(node.dialer.outcomes.broken())
+        for links in self._identities.links_to(node):
+            if links.connecting and not links.shared.up:
+                self._give_up(links, why)
+
     def attach(self, links: NodeLinks, up: Upstream, connection: ServerConnection) -> None:
         """Connect a shared link with a greeted connection."""
         links.attach(up, connection)

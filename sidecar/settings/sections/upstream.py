@@ -106,7 +106,7 @@ class Upstream(Section, frozen=True):
     ] = 60.0
     max_links: Annotated[
         int, setting("Most connections to the upstream, of all kinds.", ge=1, le=1_000_000)
-    ] = 10_000
+    ] = 9_000  # fewer than the 10,000 that a server allows by default: others need some as well
     tls: UpstreamTls = msgspec.field(default_factory=UpstreamTls)
 
 

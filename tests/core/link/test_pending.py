@@ -7,13 +7,7 @@ import pytest
 from tests.native.loopback import LinkError, Loopback
 from tests.native.shell import request, table
 
-LOTS = 1 << 30
-LOST = (
-    b"-UNCERTAIN the connection to the server was lost before it answered; "
-    b"the command may or may not have been executed\r\n"
-)
-GET, SET = request("GET", "k"), request("SET", "k", "v")
-MULTI, EXEC = request("MULTI"), request("EXEC")
+from .transcript import EXEC, GET, LOST, LOTS, MULTI, SET
 
 
 @pytest.fixture

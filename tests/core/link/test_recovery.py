@@ -6,16 +6,9 @@ from __future__ import annotations
 import pytest
 
 from tests.native.loopback import Loopback
-from tests.native.shell import request, table
+from tests.native.shell import table
 
-LOTS = 1 << 30
-LOST = (
-    b"-UNCERTAIN the connection to the server was lost before it answered; "
-    b"the command may or may not have been executed\r\n"
-)
-GET, SET, PUBLISH = request("GET", "k"), request("SET", "k", "v"), request("PUBLISH", "c", "m")
-MULTI, EXEC = request("MULTI"), request("EXEC")
-READONLY = b"-READONLY You can't write against a read only replica.\r\n"
+from .transcript import EXEC, GET, LOST, LOTS, MULTI, PUBLISH, READONLY, SET
 
 
 @pytest.fixture

@@ -77,6 +77,8 @@ class Parts:
         self.identities = Identities(making, Nodes(self.nodes[0]), NOBODY)
         distrust = self.told.distrusted.append
         self.shared = SharedLinks(self.identities, self.tasks, distrust, pool_idle=4)
+        for node in self.nodes:
+            node.watch(broken=lambda node=node: self.shared.broken(node))
         self.switch = Switch(self.plane, self.identities, self.shared, distrust)
         self.told.lost = self.shared.lost
 

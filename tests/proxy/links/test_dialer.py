@@ -19,7 +19,9 @@ from .parts import DIALING, NOBODY, target
 
 
 def dialer(port: int) -> Dialer:
-    return Dialer(target(port), DIALING, Room(lambda: 0, 100), lambda where, error: None)
+    return Dialer(
+        target(port), DIALING, Room(lambda: 0, 100), lambda where, error: None, lambda: None
+    )
 
 
 @pytest.fixture
@@ -37,7 +39,8 @@ async def test_a_connection_is_greeted(plain_server: Server) -> None:
 
 
 async def test_without_a_target_it_says_why() -> None:
-    unknown = Dialer(None, DIALING, Room(lambda: 0, 100), lambda where, error: None)
+    room = Room(lambda: 0, 100)
+    unknown = Dialer(None, DIALING, room, lambda where, error: None, lambda: None)
     unknown.unknown_because = "nobody has named one"
     with pytest.raises(Unreachable, match="nobody has named one"):
         await unknown.open(NOBODY)
