@@ -11,7 +11,7 @@ can connect again.
 | `stats` | the point of this second and the gauges | each second |
 | `hotkeys` | the hottest keys | each second |
 | `topology` | master, replicas, Sentinels, history | each second |
-| `health` | as `/api/health/redis` | each second |
+| `health` | as `/api/health/redis` | each second, and at once when replies become overdue |
 | `breaker`, `switch`, `warm` | what has changed | at once |
 | `traces`, `audit` | new ones | each second, if there are any |
 | `certificates` | all of them | first, and once a minute |
@@ -45,9 +45,9 @@ from sidecar.admin.figures import (
 )
 from sidecar.admin.health import health
 from sidecar.admin.recorder import Recorder
-from sidecar.admin.sources import Sources
+from sidecar.admin.sources import NOWHERE, Sources
 from sidecar.telemetry.audit import Record
-from sidecar.telemetry.facts import Trace
+from sidecar.telemetry.facts import Server, Trace
 from sidecar.telemetry.snapshots import Snapshot
 
 log = structlog.get_logger()
@@ -85,6 +85,8 @@ class Events:
         self._seen: _Sudden | None = None
         self._traces: set[tuple[str, float]] = set()
         self._audit: Record | None = None
+        self._server = Server()
+        self._topology = NOWHERE
         self._closed = False
 
     def start(self) -> None:
@@ -163,7 +165,7 @@ class Events:
             self._seen = None
             return
         self._look(snapshot)
-        said = [_stats(snapshot, point)]
+        said = [_stats(snapshot, point), self._health(snapshot)]
         said += self._new()
         if second % 60 == 0:
             said.append(message("certificates", self._sources.certificates()))
@@ -171,19 +173,25 @@ class Events:
 
     async def _slow(self) -> list[bytes]:
         """What takes a question to the server or the Sentinels."""
-        topology, server = await asyncio.gather(self._sources.topology(), self._sources.server())
-        recent = self._recorder.over(10)
+        sources = self._sources
+        self._topology, self._server = await asyncio.gather(sources.topology(), sources.server())
         return [
-            message("topology", topology),
-            message("health", health(self._sources.snapshot(), recent, server, topology)),
+            message("topology", self._topology),
             message("hotkeys", self._sources.hot_keys(TOP)),
         ]
+
+    def _health(self, snapshot: Snapshot) -> bytes:
+        """Health, with what the server and the Sentinels last said: a server that is silent must
+        not delay it."""
+        recent = self._recorder.over(10)
+        return message("health", health(snapshot, recent, self._server, self._topology))
 
     async def _everything(self) -> list[bytes]:
         """Everything that is known now, for a new listener."""
         snapshot = self._sources.snapshot()
         said = [_stats(snapshot, None)]
         said += await self._slow()
+        said.append(self._health(self._sources.snapshot()))
         said.append(message("certificates", self._sources.certificates()))
         said.append(message("traces", self._sources.traces.recent(TRACES)))
         said.append(message("audit", self._sources.audit.recent(AUDIT)))
@@ -210,6 +218,8 @@ class Events:
         self._seen = now
         if before is None or before == now:
             return
+        if before.due != now.due:
+            self._tell(self._health(snapshot))
         if before.breaker != now.breaker:
             self._tell(message("breaker", BreakerEvent(state=now.breaker, before=before.breaker)))
         if (before.switches, before.up) != (now.switches, now.up):
@@ -225,6 +235,7 @@ class _Sudden(NamedTuple):
     breaker: BreakerState
     switches: int
     up: bool
+    due: str
     warm: tuple[object, ...]
 
 
@@ -233,7 +244,8 @@ def _sudden(snapshot: Snapshot) -> _Sudden:
     up = plane is not None and plane.links.up
     warm = plane.warm if plane is not None else None
     progress = (warm.state, warm.loaded, warm.failed) if warm is not None else ()
-    return _Sudden(breaker_state(snapshot), switches(snapshot), up, progress)
+    due = plane.unanswered.state if plane is not None else ""
+    return _Sudden(breaker_state(snapshot), switches(snapshot), up, due, progress)
 
 
 def _stats(snapshot: Snapshot, point: Point | None) -> bytes:

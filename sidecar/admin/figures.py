@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sidecar.policy.breaker import State
-from sidecar.telemetry.snapshots import Cache, Frozen, Held, Snapshot, WarmStart
+from sidecar.telemetry.snapshots import Cache, Frozen, Held, Snapshot, Unanswered, WarmStart
 
 BreakerState = Literal["closed", "open", "half-open", "unknown"]
 
@@ -104,6 +104,7 @@ class Gauges(Frozen, frozen=True):
     serving: bool
     clients: int
     links: LinksNow
+    unanswered: Unanswered | None
     held: Held
     breaker: BreakerNow
     cache: CacheNow
@@ -112,9 +113,11 @@ class Gauges(Frozen, frozen=True):
 
 
 class Introduction(Frozen, frozen=True):
-    """Which run of the sidecar answers; `instance` is different after each start."""
+    """Which run of which sidecar answers: `name` is that of its host and where it listens;
+    `instance` is different after each start."""
 
     instance: str
+    name: str
     version: str
     started: float
 
@@ -123,6 +126,7 @@ class Stats(Gauges, frozen=True):
     """Figures of now, totals, and the latest points, the oldest first."""
 
     instance: str
+    name: str
     version: str
     started: float
     uptime_s: float
@@ -190,6 +194,7 @@ def gauges(snapshot: Snapshot) -> Gauges:
         serving=True,
         clients=plane.clients.connected,
         links=LinksNow(shared=links.shared, dedicated=links.dedicated, idle=links.idle),
+        unanswered=plane.unanswered,
         held=plane.held,
         breaker=BreakerNow(state=breaker_state(snapshot), opened=plane.breaker.opened),
         cache=_cache(plane.cache) if plane.cache is not None else _NO_CACHE,
@@ -234,6 +239,7 @@ _NOT_SERVING = Gauges(
     serving=False,
     clients=0,
     links=LinksNow(shared=0, dedicated=0, idle=0),
+    unanswered=None,
     held=Held(clients=0, bytes=0),
     breaker=BreakerNow(state="unknown", opened=0),
     cache=_NO_CACHE,

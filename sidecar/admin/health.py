@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from sidecar.admin.answers import (
@@ -13,7 +14,7 @@ from sidecar.admin.answers import (
 )
 from sidecar.admin.figures import Percentiles, Recent, breaker_state, gauges
 from sidecar.telemetry.facts import Replica, Server
-from sidecar.telemetry.snapshots import Snapshot
+from sidecar.telemetry.snapshots import Snapshot, Unanswered
 
 # Seconds. A replica further behind than this is of little use in a failover.
 LAG = 10
@@ -65,7 +66,9 @@ def _down(snapshot: Snapshot) -> list[str]:
     if plane is None:
         return ["the sidecar does not serve clients yet, or no longer"]
     found = []
-    if not plane.links.up:
+    if plane.unanswered.state == "overdue":
+        found.append(_since(plane.unanswered))
+    elif not plane.links.up:
         found.append("there is no connection to the server")
     if breaker_state(snapshot) == "open":
         found.append("the circuit breaker is open")
@@ -76,9 +79,17 @@ def _degraded(snapshot: Snapshot) -> list[str]:
     found = []
     if breaker_state(snapshot) == "half-open":
         found.append("the circuit breaker is trying the server again")
+    if snapshot.data_plane is not None and snapshot.data_plane.unanswered.state == "late":
+        found.append(_since(snapshot.data_plane.unanswered))
     if snapshot.data_plane is not None and (held := snapshot.data_plane.held.clients):
         found.append(f"{held} clients wait for a master")
     return found
+
+
+def _since(unanswered: Unanswered) -> str:
+    """Why commands wait, and since when."""
+    since = time.strftime("%H:%M:%S", time.gmtime(unanswered.since))
+    return f"{unanswered.why} (since {since} UTC)"
 
 
 def _server(server: Server) -> list[str]:

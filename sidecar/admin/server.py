@@ -40,8 +40,10 @@ class AdminServer:
         sources: Sources | None = None,
         actions: Actions | None = None,
         around: Sequence[Middleware] = (),
+        name: str = "",
     ) -> None:
-        """Port 0 takes any free port. The middlewares `around` see every call, also refused ones.
+        """`name` tells this sidecar from others. Port 0 takes any free port. The middlewares
+        `around` see every call, also refused ones.
 
         Raises ValueError for a malformed address, and for one that other hosts can reach without a
         token.
@@ -54,6 +56,7 @@ class AdminServer:
         sources, actions = sources or Sources(), actions or Actions()
         introduction = Introduction(
             instance=secrets.token_hex(8),
+            name=name,
             version=sidecar.__version__,
             started=round(time.time(), 3),
         )

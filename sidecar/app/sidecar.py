@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -197,6 +198,7 @@ class Sidecar:
                 self.parts.sources(),
                 self.parts.actions(),
                 around=[audited(self.audit)] if self.audit is not None else [],
+                name=f"{socket.gethostname()} {' '.join(self.settings.listen.urls)}",
             )
             await admin.start()
         except ssl.SSLError as error:

@@ -223,7 +223,10 @@ cdef struct Link:
     bint saw_reset          # the reply to RESET has passed (raw links)
     char beginning[16]      # first bytes of a reply: raw, to see +RESET; demoted, to judge it
     int begun
-    uint64_t received       # bytes, to notice silence
+    uint64_t received       # bytes, to notice silence (silence.pyx):
+    uint64_t heard          #   so many when it was last looked at,
+    uint64_t quiet_since    #   since then (microseconds) it owes something and nothing has come
+    uint32_t owed           # raw: requests that have passed, without those that seem answered
     Buffer line             # an error line that has come in part (a link that follows a master)
     bint line_used
     bint demoted             # the server has stopped being the master: nothing more is sent to it

@@ -20,6 +20,7 @@ from sidecar.proxy.master import MasterFollower
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.warmup import Warmup
+from sidecar.proxy.overdue import Overdue
 from sidecar.proxy.server_info import ServerInfo
 from sidecar.proxy.session.clients import Clients
 from sidecar.proxy.span_recorder import SpanRecorder
@@ -50,6 +51,7 @@ class Parts:
     master: MasterFollower | None
     interruptions: Interruptions
     server_info: ServerInfo
+    overdue: Overdue
 
 
 class Report:
@@ -58,11 +60,16 @@ class Report:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
+    @property
+    def _up(self) -> bool:
+        """Whether the sidecar's own link is up, and nobody's command is lost or overdue."""
+        return self._parts.own.shared.up and not self._parts.overdue.is_down
+
     def ready(self) -> dict[str, bool]:
         """What readiness consists of."""
         parts = self._parts
         checks = {
-            "upstream": parts.own.shared.up,
+            "upstream": self._up,
             "accepting": not parts.listener.stopped,
         }
         if parts.warm is not None:
@@ -77,6 +84,7 @@ class Report:
             clients=self._clients(counts),
             links=self._links(counts),
             commands=_commands(counts),
+            unanswered=parts.overdue.now,
             held=snapshots.Held(clients=parts.hold.clients, bytes=parts.hold.bytes),
             breaker=snapshots.Breaker(state=breaker.state, opened=breaker.opened),
             cache=parts.near.snapshot() if parts.near is not None else None,
@@ -103,7 +111,7 @@ class Report:
         idle = sum(len(each.idle) for each in links)
         shared = sum(1 for each in links if each.shared.up)
         return snapshots.Links(
-            up=self._parts.own.shared.up,
+            up=self._up,
             shared=shared,
             idle=idle,
             dedicated=len(self._parts.plane.upstreams) - shared - idle,
@@ -137,7 +145,7 @@ class Report:
             follows_sentinels=master is not None,
             phase=master.machine.phase.value if master is not None else None,
             master=dialer.where if dialer.target is not None else None,
-            up=parts.own.shared.up,
+            up=self._up,
             switches=master.switches if master is not None else 0,
             history=parts.interruptions.snapshot(),
         )

@@ -26,10 +26,13 @@ from sidecar.proxy.listener import Listener
 from sidecar.proxy.master import MasterFollower, Sentinels
 from sidecar.proxy.memory_guard import MemoryGuard, memory_limit
 from sidecar.proxy.nearcache.warmup import Show, Warmup
+from sidecar.proxy.overdue import Overdue
+from sidecar.proxy.pulse import Pulse
 from sidecar.proxy.report import Parts, Report
 from sidecar.proxy.server_info import ServerInfo
 from sidecar.proxy.session.audit_trail import AuditTrail
 from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.proxy.side_connection import SideConnection
 from sidecar.proxy.targets import Targets
 from sidecar.proxy.tasks import Tasks, Ticker
 from sidecar.settings.schema import Settings
@@ -61,6 +64,8 @@ class Proxy:
         self._master: MasterFollower | None = None
         self._warm: Warmup | None = None
         self._certificates: Certificates
+        self._sides: list[SideConnection] = []
+        self._overdue: Overdue
         self._targets: Targets
         self._observers: assembly.Observers
         self._links: assembly.Links
@@ -121,7 +126,11 @@ class Proxy:
         observers = assembly.make_observers(plane, nodes, tasks, ids, settings)
         links = assembly.make_links(plane, nodes, tasks, observers, self._login, settings)
         self._observers, self._links = observers, links
-        self.facts = ServerInfo(nodes.home.dialer, self._login, __version__.encode())
+        self._sides = [
+            SideConnection(nodes.home.dialer, self._login, __version__.encode()) for _ in range(2)
+        ]
+        self.facts = ServerInfo(self._sides[0])
+        self._overdue = Overdue(plane, links.identities, Pulse(self._sides[1], tasks))
         self._watch_node(follows, sentinels)
         self._sessions = assembly.make_sessions(
             plane, links, tasks, observers, ids, self._audit, self._link_ids, settings
@@ -163,7 +172,9 @@ class Proxy:
 
     def _link_ids(self) -> set[int]:
         """The ids, on the server, of all lasting connections of this sidecar."""
-        ids = {up.server_id for up in self.plane.upstreams} | self.facts.server_ids()
+        ids = {up.server_id for up in self.plane.upstreams}
+        for side in self._sides:
+            ids |= side.server_ids()
         if self._master is not None:
             ids |= self._master.server_ids()
         if self._observers.near is not None:
@@ -189,6 +200,7 @@ class Proxy:
             master=self._master,
             interruptions=self._interruptions,
             server_info=self.facts,
+            overdue=self._overdue,
         )
 
     def _begin(self, master: Address | None) -> None:
@@ -197,6 +209,7 @@ class Proxy:
         if observers.near is not None:
             observers.near.begin()
         ticker = Ticker()
+        ticker.add(self._overdue.tick)
         ticker.add(self._sessions.maintenance.tick)
         ticker.add(self._sessions.learning.tick)
         ticker.add(self._memory_guard.tick)
@@ -205,7 +218,8 @@ class Proxy:
             ticker.add(observers.hot.tick)
         if observers.tracing is not None:
             ticker.add(observers.tracing.tick)
-        ticker.add(self.facts.tick)
+        for side in self._sides:
+            ticker.add(side.tick)
         if self._master is not None:
             ticker.add(self._master.tick)
         self._tasks.spawn(ticker.run(self._tasks))
@@ -266,7 +280,8 @@ class Proxy:
         self._listener.close()
         for client in list(self.plane.clients):
             client.close("shutdown")
-        self.facts.close()
+        for side in self._sides:
+            side.close()
         self._tasks.stop()
         if self._observers.near is not None:
             self._observers.near.close()

@@ -1,105 +1,56 @@
 """What the server says of itself in INFO: role, version, memory, replicas.
 
-INFO is sent at most once in FRESH seconds, on a separate connection that is kept while somebody
-looks. It has no effect on clients: it is no probe for the circuit breaker, and a server that does
-not answer delays only the asker, by at most WITHIN seconds.
+INFO is sent at most once in FRESH seconds, on a connection of its own (side_connection.py). A
+server that does not answer delays only the asker, by at most WITHIN seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 
 import hiredis
 from hiredis import pack_command
 
-from sidecar.proxy.links.dialer import Dialer
 from sidecar.proxy.links.errors import Refused, Unreachable
-from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
+from sidecar.proxy.links.greeting import is_error
+from sidecar.proxy.side_connection import SideConnection
 from sidecar.settings.addresses import join_host_port
 from sidecar.telemetry.facts import Replica, Server
 
 FRESH = 1.0
 WITHIN = 1.0
-UNUSED = 30.0
 # One section in each request: before Redis 7, INFO takes only one.
 SECTIONS = ("server", "memory", "replication", "stats")
 QUESTIONS = tuple(pack_command((b"INFO", section.encode())) for section in SECTIONS)
 
 
 class ServerInfo:
-    """Asks the server that `dialer` leads to, but connects past the dialer, so that its breaker
-    counts nothing of this."""
+    """Asks on `side`, and keeps what was answered."""
 
-    def __init__(self, dialer: Dialer, login: Login, version: bytes) -> None:
-        self._dialer = dialer
-        self._login = login
-        self._version = version
-        self._connection: ServerConnection | None = None
+    def __init__(self, side: SideConnection) -> None:
+        self._side = side
         self._known = Server()
         self._at = 0.0
-        self._asked = 0.0
         self._asking = asyncio.Lock()
 
     async def get(self) -> Server:
         """The facts, at most FRESH seconds old; `error` says why there are none."""
-        self._asked = time.monotonic()
         async with self._asking:
-            if time.monotonic() - self._at > FRESH or self._stale:
+            if time.monotonic() - self._at > FRESH or self._side.stale:
                 self._known = await self._ask()
                 self._at = time.monotonic()
         return self._known
 
-    @property
-    def _stale(self) -> bool:
-        """Whether the facts are those of a former server."""
-        return self._connection is not None and self._connection.target is not self._dialer.target
-
     async def _ask(self) -> Server:
-        if self._stale:
-            self.close()
         try:
-            async with asyncio.timeout(WITHIN):
-                connection = self._connection or await self._open()
-                began = time.monotonic()
-                replies = await connection.ask(*QUESTIONS, within=WITHIN)
-                seconds = time.monotonic() - began
+            replies = await self._side.ask(*QUESTIONS, within=WITHIN)
         except (Refused, Unreachable) as error:
-            self.close()
             return Server(error=str(error))
-        except TimeoutError:
-            self.close()
-            return Server(error=f"no answer within {WITHIN:g} s")
         refused = next((reply for reply in replies if is_error(reply)), None)
         if refused is not None:
             return Server(error=refused[1:].decode("utf-8", "replace").strip())
-        return facts_of("\n".join(map(_text, replies)), round(seconds, 6))
-
-    async def _open(self) -> ServerConnection:
-        target = self._dialer.target
-        if target is None:
-            raise Unreachable(self._dialer.unknown_because)
-        connection = await ServerConnection.open(target)
-        await connection.greet(self._login, self._version)
-        self._connection = connection
-        return connection
-
-    def server_ids(self) -> set[int]:
-        """The connection's id on the server, as a set of one, or empty."""
-        return {self._connection.server_id} if self._connection is not None else set()
-
-    def tick(self, now: float) -> None:
-        """Close the connection when nobody has asked for UNUSED seconds."""
-        if self._connection is not None and now - self._asked > UNUSED:
-            self.close()
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(OSError):
-                connection.close()
+        return facts_of("\n".join(map(_text, replies)), round(self._side.took, 6))
 
 
 def _text(reply: bytes) -> str:

@@ -17,6 +17,7 @@ _data_plane = Part[DataPlane](lambda s: s.data_plane)
 _clients = of_data_plane(lambda p: p.clients)
 _links = of_data_plane(lambda p: p.links)
 _commands = of_data_plane(lambda p: p.commands)
+_unanswered = of_data_plane(lambda p: p.unanswered)
 _held = of_data_plane(lambda p: p.held)
 _breaker = of_data_plane(lambda p: p.breaker)
 _failover = of_data_plane(lambda p: p.failover)
@@ -59,7 +60,21 @@ _CLIENTS = (
     ),
 )
 _UPSTREAM = (
-    _links.gauge("sidecar_upstream_up", "1 while the upstream is reachable.", lambda u: int(u.up)),
+    _links.gauge(
+        "sidecar_upstream_up",
+        "1 while the upstream is reachable and no command is lost or overdue, whatever its link.",
+        lambda u: int(u.up),
+    ),
+    _unanswered.gauge(
+        "sidecar_upstream_oldest_request_seconds",
+        "Age of the oldest request that the server should have answered; not of blocking ones.",
+        lambda u: u.oldest,
+    ),
+    _unanswered.gauge(
+        "sidecar_upstream_silence_seconds",
+        "How long the server has sent nothing where it owes a reply.",
+        lambda u: u.silent,
+    ),
     _links.gauge(
         "sidecar_upstream_links",
         "Connections to the upstream: shared, dedicated to one client, or idle in the pool.",

@@ -10,11 +10,11 @@ Counters are totals since the start. Times are seconds, points in time are secon
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
-from sidecar.policy.breaker import State
+from sidecar.policy import breaker
 from sidecar.policy.warmup import Phase
 
 
@@ -75,10 +75,29 @@ class Held(Frozen, frozen=True):
     bytes: int
 
 
+Due = Literal["ok", "late", "overdue"]
+
+
+class Unanswered(Frozen, frozen=True):
+    """Replies that the server owes, whatever link they are on.
+
+    `oldest` is the age of the oldest request that it should have answered. For `silent` seconds
+    nothing has come where something was due, and `requests` wait for it: `why` says that in words,
+    `since` from when (0: nothing waits). `overdue` means that the upstream is down.
+    """
+
+    oldest: float
+    silent: float
+    requests: int
+    state: Due
+    why: str
+    since: float
+
+
 class Breaker(Frozen, frozen=True):
     """The circuit breaker. `opened` is how often it has opened."""
 
-    state: State
+    state: breaker.State
     opened: int
 
 
@@ -163,6 +182,7 @@ class DataPlane(Frozen, frozen=True):
     clients: Clients
     links: Links
     commands: Commands
+    unanswered: Unanswered
     held: Held
     breaker: Breaker
     cache: Cache | None = None

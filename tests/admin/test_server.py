@@ -236,7 +236,9 @@ async def test_a_listener_that_does_not_read_is_left_behind(monkeypatch: Any) ->
     """Its stream ends; others go on."""
     monkeypatch.setattr("sidecar.admin.events.BACKLOG", 3)
     monkeypatch.setattr("sidecar.admin.events.EVERY", 0.02)
-    events = Events(Sources(), Recorder(), Introduction(instance="1", version="0", started=0.0))
+    events = Events(
+        Sources(), Recorder(), Introduction(instance="1", name="", version="0", started=0.0)
+    )
     events.start()
     slow, quick = events.listen(), events.listen()
     assert (await anext(slow)).startswith(b"event: hello")

@@ -6,6 +6,7 @@ Each test ends with the page's console empty: no error, no breach of the content
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from tests.harness.load import Load
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
-from tests.harness.wire import Wire
+from tests.harness.wire import Wire, pack
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -29,6 +30,7 @@ HOSTILE = (
     "\"'><svg/onload=alert(1)>"
 )
 TOKEN = "token-of-the-dashboard"
+BUSY = 1.5  # s: what a busy machine may add
 SLOW = 15_000  # ms: two cores may be busy with other things
 
 
@@ -203,6 +205,38 @@ def test_a_server_that_is_down(sidecar: Sidecar, plain_server: Server, page: Pag
         wait_for_text(page, "#reasons", "the server does not answer INFO")
     finally:
         plain_server.resume()
+    wait_for_text(page, "#health", "ok")
+
+
+def test_a_frozen_server_is_told_at_once(
+    sidecar: Sidecar, plain_server: Server, page: Page
+) -> None:
+    """In words, since when, and by which sidecar; also for clients that are not on its own link."""
+    open_page(page, sidecar)
+    assert str(sidecar.port) in page.locator("#name").inner_text()
+    with Wire(sidecar.port) as wire:
+        wire.cmd("HELLO", 3)
+        wire.cmd("SELECT", 1)
+        assert wire.cmd("SET", "k", "v") == b"+OK\r\n"
+        wait_for_text(page, "#health", "ok")
+        plain_server.pause()
+        try:
+            wire.send(pack("SET", "k", "w"))
+            began = time.monotonic()
+            page.wait_for_selector(".number[data-state=warn] #n-oldest")
+            page.wait_for_selector("#health[data-state=degraded]")
+            assert time.monotonic() - began < 1.0 + BUSY
+            page.wait_for_selector("#health[data-state=down]")
+            assert time.monotonic() - began < 3.0 + BUSY
+            page.wait_for_selector(".number[data-state=bad] #n-oldest")
+            reason = page.locator("#reasons li").first.inner_text()
+            found = (
+                r"the server has not answered for \d+(\.\d)? s; 1 command waits \(since .* UTC\)"
+            )
+            assert re.fullmatch(found, reason)
+            wait_for_text(page, "#topology", "not connected")
+        finally:
+            plain_server.resume()
     wait_for_text(page, "#health", "ok")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from enum import Enum
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import pytest
@@ -44,6 +44,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         }
         return st.builds(kind, **fields)
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return st.sampled_from(arguments)
     if origin is tuple:
         return st.tuples(*map(values, arguments))
     if origin in (Union, UnionType):

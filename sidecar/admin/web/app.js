@@ -46,6 +46,7 @@ const hear = {
     known.instance = said.instance;
     document.documentElement.dataset.instance = said.instance;
     text("version", said.version);
+    text("name", said.name);
     series.add(said.points);
   },
   stats(said) {
@@ -104,6 +105,11 @@ function draw() {
   const [number, unit] = split(point?.p99);
   text("n-p99", number);
   text("u-p99", unit);
+  const due = said.unanswered;
+  const [age, ageUnit] = due && due.oldest >= 0.001 ? split(due.oldest) : ["–", ""];
+  text("n-oldest", age);
+  text("u-oldest", ageUnit);
+  grade("n-oldest", { late: "warn", overdue: "bad" }[due?.state] || "");
   text("n-hits", point && reads(point) ? percent(point.hits / reads(point)) : "–");
   text("n-errors", count(point?.errors));
   text("n-clients", count(said.clients));

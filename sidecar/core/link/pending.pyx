@@ -676,6 +676,7 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
             l.blind = True
         elif r != FRAME_MORE:
             l.framer.first = 0
+            l.owed -= l.owed != 0 and r == FRAME_REPLY
             if s != NULL and s.reset_due and l.begun == 8 \
                     and memcmp(l.beginning, b"+RESET\r\n", 8) == 0:
                 l.saw_reset = True

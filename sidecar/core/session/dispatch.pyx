@@ -172,6 +172,7 @@ cdef int pass_bytes(Session* s, Command* c, const char* p, size_t n) noexcept no
         else:
             cache_touch(s.core, s.link, NULL, c, p, n, &s.scan)
     s.core.stats.calls[c.id] += 1
+    s.link.owed += 1
     if c.flags & COMMAND_AUDITED:
         audit_command(s, c, p, n)
     return STALL_NONE if link_bytes(s.link, p, n) == 0 else out_of_memory(s)

@@ -33,6 +33,7 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
             forget_entries(s, l)
         l.client = s
         l.raw = mode == MODE_PINNED
+        l.owed = 0
         l.begun = 0
     s.link = l
     s.mode = mode

@@ -2,6 +2,7 @@
 from libc.stddef cimport size_t
 from sidecar.core.observe.audit_notes cimport Notes
 from sidecar.core.cache.serve cimport NearCache
+from sidecar.core.link.silence cimport Silence
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Barriers, Core, Session
 from sidecar.core.hotkeys.sketch cimport HotKeys
@@ -50,3 +51,4 @@ cdef class PlaneConnection(Connection):
 
     cdef int attend(self) except -1
     cdef int flush(self) except -1
+    cdef void look(self, Silence* found) noexcept

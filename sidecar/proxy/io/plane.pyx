@@ -17,6 +17,7 @@ twice, the outer call takes up what the inner one has marked.
 """
 from libc.stdint cimport UINT32_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from sidecar.core.observe.audit_notes cimport NOTE_COMMAND, NOTE_NOPERM, Note
@@ -39,6 +40,9 @@ cdef class PlaneConnection(Connection):
     cdef int flush(self) except -1:
         """Send what lies ready for it."""
         return 0
+
+    cdef void look(self, Silence* found) noexcept:
+        """A server's: see whether it is silent (silence.pyx)."""
 
 
 cdef class Plane(Reactor):
@@ -292,6 +296,19 @@ cdef class Plane(Reactor):
                 session_mark(c.s)
         self.settle()
         return 0
+
+    def silence(self):
+        """How long the server has owed replies, in seconds: the age of the oldest request, how long
+        a link has been silent, replies due on silent links; and the last two of links whose
+        replies may be long in coming (see silence.pyx)."""
+        cdef Silence found
+        cdef PlaneConnection up
+        memset(&found, 0, sizeof(found))
+        self.stamp()
+        for up in self.upstreams:
+            up.look(&found)
+        return (found.oldest * 1e-6, found.silent * 1e-6, found.requests, found.may_block * 1e-6,
+                found.blocking)
 
     def snapshot(self):
         """Counters as plain Python values: totals since the start, latencies in seconds."""

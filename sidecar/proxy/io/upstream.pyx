@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t
 
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.link.pending cimport link_free, link_new, link_push, link_receive, link_sent
+from sidecar.core.link.silence cimport Silence, link_silence
 from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport buffer_append, buffer_head, buffer_size
 from sidecar.core.records cimport (Link, MODE_PINNED, Session, link_outstanding, link_demotion_over,
@@ -141,6 +142,9 @@ cdef class Upstream(PlaneConnection):
             self.shut = 2
             shutdown(self.fd, SHUT_WR)
         return 0
+
+    cdef void look(self, Silence* found) noexcept:
+        link_silence(self.link, self.reading, found)
 
     cdef bint in_the_middle(self) noexcept:
         """Whether a request of the sidecar's own may not follow yet."""

@@ -49,6 +49,7 @@ class NodeLinks:
         self.greeted: Greeted | None = None
         # The shared link, who waits for it, and the links that it replaced.
         self.connecting = False
+        self.connecting_since = 0.0
         self.retry = asyncio.Event()
         self.up_since = 0.0
         self.cut_short = 0  # times in a row that it was lost soon after it had come up

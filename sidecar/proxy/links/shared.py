@@ -62,6 +62,7 @@ class SharedLinks:
         """Connect the shared link, unless it is up or being connected."""
         if not links.connecting and not links.shared.up and not self._tasks.closing:
             links.connecting = True
+            links.connecting_since = time.monotonic()
             self._tasks.spawn(self._connect(links))
 
     async def _connect(self, links: NodeLinks) -> None:

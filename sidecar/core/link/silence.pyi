@@ -1,0 +1,1 @@
+"""How long links have owed replies. Nothing of it is seen from Python."""
