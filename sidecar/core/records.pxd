@@ -90,7 +90,7 @@ cdef struct Entry:
     uint32_t reply          # bytes of its withheld reply (see replica_acks.pyx)
     uint16_t command
     uint16_t flags
-    uint16_t bucket         # with one barrier: which
+    uint16_t bucket         # with one barrier: which; with several: how many
     uint8_t family
     uint8_t route
     uint8_t barriers        # sets of keys barred from the near cache until it is answered
@@ -109,6 +109,8 @@ cdef struct Barriers:
     Barrier sets[BUCKETS_OF_KEYS]
     uint32_t pending_all
     uint32_t begun_all
+    uint32_t drops_pending  # of those under way, the ones that drop every value if not refused;
+    bint drop_all           # one of them has been answered: every value is to go, before any is served
     uint32_t loose[2]       # commands under way that barrier nothing: of even epochs, of odd ones
     uint32_t epoch          # the present one; loose commands of it and the one before may be there
     uint64_t asked          # requests ever queued on tracked links (see fence.pyx)

@@ -138,10 +138,11 @@ def route_of(name: str, flags: Iterable[str]) -> str:
 def effects_of(name: str, flags: Iterable[str]) -> int:
     """READ: may be sent again. WRITES: may change data. Neither: an effect on the server itself.
 
-    OPAQUE as well: the program behind it writes its own error replies.
+    OPAQUE as well: its error replies are a program's, or (MIGRATE) another server's, and do not
+    say that nothing was done.
     """
     flags = set(flags)
-    opaque = OPAQUE if name in SCRIPTS or "module" in flags else 0
+    opaque = OPAQUE if name in (*SCRIPTS, "migrate") or "module" in flags else 0
     if name not in BEGIN_OR_END_STATE and ("readonly" in flags or name in EFFECTLESS):
         held = MAY_BE_HELD * (name in MAY_REPLICATE or "may_replicate" in flags)
         return READ | held | opaque

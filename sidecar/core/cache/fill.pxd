@@ -16,6 +16,9 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
                         const Scanner* scan) noexcept nogil
 cdef bint cache_may_ask(Cache* k, Value* v) noexcept nogil
 cdef void cache_not_filled(Cache* k, Value* v) noexcept nogil
+cdef void cache_passing(Value* v) noexcept nogil
+cdef void cache_too_large(Cache* k, Value* v, long long ttl) noexcept nogil
+cdef void pass_by(Value* v) noexcept nogil
 cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t n) noexcept nogil
 cdef void cache_leave(Session* s) noexcept nogil
 cdef void draw_check(Cache* k) noexcept nogil

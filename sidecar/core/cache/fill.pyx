@@ -11,7 +11,7 @@ A share of what was answered from the store is read once more, and compared.
 """
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy, memset
 from sidecar.core.link.barrier cimport bucket_of
 from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE, Command
 from sidecar.core.protocol.keys cimport KeySpan, first_key
@@ -22,7 +22,7 @@ from sidecar.core.records cimport Barrier, Barriers, Session
 from sidecar.core.protocol.request cimport Scanner
 from sidecar.core.protocol.resp2 cimport to_resp2
 from sidecar.core.cache.store cimport (ASKING, CACHE_RULES, Cache, Fill, KeyRecord, NO_FORM, Rule, Value,
-    argument, arguments, block, chance, drop_value, drop_values, evict, fill_of, find_value, free_value, has_room,
+    argument, arguments, block, chance, drop_value, drop_values, drop_what_is_due, evict, fill_of, find_value, free_value, has_room,
     key_of, leave_key, link_value, make_key, may_be_wanted, now_ms, rule_for, settled,
     sidecar_hash, unlink_value, value_bytes, value_hash)
 
@@ -203,15 +203,33 @@ cdef bint ask_again(Cache* k, Value* v) noexcept nogil:
     return True
 
 
-cdef bint may_store(Cache* k, const char* p, size_t n) noexcept nogil:
-    """Whether the reply is one to keep."""
-    if p[0] == c'-' or p[0] == c'|' or p[0] == c'!':
-        k.counts.miss_error += 1
-        return False
-    if n > k.value_max:
-        k.counts.miss_size += 1
-        return False
-    return True
+cdef void pass_by(Value* v) noexcept nogil:
+    """Those who wait for a value that is being read go past the cache. It is read all the same."""
+    wake(fill_of(v), True)
+
+
+cdef void cache_passing(Value* v) noexcept nogil:
+    """More of the value has come than is kept: nobody waits for the rest."""
+    fill_of(v).large = True
+    pass_by(v)
+
+
+cdef void cache_too_large(Cache* k, Value* v, long long ttl) noexcept nogil:
+    """A value has been read that is too large to be kept: that is known, like a value, until the key
+    changes. Meanwhile it is read from the server directly, and not for the cache as well."""
+    cdef Value* known = NULL
+    cdef Fill* f = fill_of(v)
+    cdef uint64_t life = life_of(k, v, ttl)
+    k.counts.miss_size += 1
+    if life != 0 and not f.doomed:
+        known = make_room(k, sizeof(Value) + v.args)
+    if known == NULL:
+        cache_not_filled(k, v)
+        return
+    known.large = True
+    put_in_place(k, v, known, life)
+    wake(f, True)
+    free_value(v)
 
 
 cdef bint null_is_array(Cache* k, Value* v) noexcept nogil:
@@ -232,11 +250,43 @@ cdef bint null_is_array(Cache* k, Value* v) noexcept nogil:
 cdef Value* make_room(Cache* k, size_t n) noexcept nogil:
     """Memory for a value of n bytes, within the budget: others go for it. NULL: there is none."""
     cdef size_t size = block(n) + sizeof(KeyRecord*) + sizeof(Value*)
+    cdef Value* v
     if k.bytes + size > k.budget:
         evict(k, size)
         if k.bytes + size > k.budget:
             return NULL
-    return <Value*>malloc(n)
+    v = <Value*>malloc(n)
+    if v != NULL:
+        memset(v, 0, sizeof(Value))
+    return v
+
+
+cdef uint64_t life_of(Cache* k, const Value* v, long long ttl) noexcept nogil:
+    """How long a value may be kept whose PTTL was this, microseconds."""
+    cdef size_t size = 0
+    cdef const char* key = key_of(k, v.key, &size)
+    cdef const Rule* rule = rule_for(k, key, size) if k.rule_count else NULL
+    cdef uint64_t life = k.ttl_max
+    if rule != NULL and rule.ttl and rule.ttl < life:
+        life = rule.ttl
+    if ttl == -2 and k.ttl_missing < life:
+        life = k.ttl_missing
+    if ttl >= 0 and <uint64_t>ttl * 1000 < life:
+        life = <uint64_t>ttl * 1000
+    return life
+
+
+cdef void put_in_place(Cache* k, Value* v, Value* kept, uint64_t life) noexcept nogil:
+    """What has been read takes the place of the value that was being read."""
+    kept.key, kept.hash, kept.args = v.key, v.hash, v.args
+    kept.space, kept.command = v.space, v.command
+    kept.used = 1
+    kept.forced = fill_of(v).forced
+    # From the moment it was asked for: it cannot have been read earlier, nor be older.
+    kept.until = <uint32_t>((fill_of(v).asked + life - k.start) // 1000)
+    memcpy(value_bytes(kept), value_bytes(v), v.args)
+    unlink_value(k, v)
+    link_value(k, kept)
 
 
 cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t n) noexcept nogil:
@@ -247,24 +297,19 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
     cdef Buffer form2
     cdef Value* kept
     cdef Fill* f = fill_of(v)
-    cdef uint64_t life = k.ttl_max
-    cdef const Rule* rule
-    cdef const char* key
+    cdef uint64_t life = life_of(k, v, ttl)
     cdef uint32_t form
     cdef size_t size2 = 0
-    if not was_alone(k, v):
-        return ask_again(k, v)
-    if not may_store(k, p, n):
+    drop_what_is_due(k)
+    if p[0] == c'-' or p[0] == c'|' or p[0] == c'!':
+        k.counts.miss_error += 1
         cache_not_filled(k, v)
         return False
-    key = key_of(k, v.key, &size2)
-    rule = rule_for(k, key, size2) if k.rule_count else NULL
-    if rule != NULL and rule.ttl and rule.ttl < life:
-        life = rule.ttl
-    if ttl == -2 and k.ttl_missing < life:
-        life = k.ttl_missing
-    if ttl >= 0 and <uint64_t>ttl * 1000 < life:
-        life = <uint64_t>ttl * 1000
+    if n > k.value_max:
+        cache_too_large(k, v, ttl)
+        return False
+    if not was_alone(k, v):
+        return ask_again(k, v)
     form2.data = NULL
     form2.start = form2.end = form2.cap = 0
     form = to_resp2(&form2, p, n, null_is_array(k, v))
@@ -274,20 +319,12 @@ cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t 
         buffer_release(&form2)
         cache_not_filled(k, v)
         return False
-    kept[0] = v[0]
-    kept.reading = False
-    kept.used = 1
-    kept.forced = f.forced
     kept.reply, kept.reply2 = <uint32_t>n, form
-    # From the moment it was asked for: it cannot have been read earlier, nor be older.
-    kept.until = <uint32_t>((f.asked + life - k.start) // 1000)
-    memcpy(value_bytes(kept), value_bytes(v), v.args)
     memcpy(value_bytes(kept) + v.args, p, n)
     if size2:
         memcpy(value_bytes(kept) + v.args + n, buffer_head(&form2), size2)
     buffer_release(&form2)
-    unlink_value(k, v)
-    link_value(k, kept)
+    put_in_place(k, v, kept, life)
     k.counts.stored += 1
     wake(f, False)
     free_value(v)
@@ -322,8 +359,10 @@ cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t comman
     drop it when they are begun. So a value that is still here has to be what the server has, or the
     contract is broken; it goes, then.
     """
-    cdef Value* v = find_value(k, hash, space, command, args, n)
-    if v == NULL or v.reading or <int32_t>(v.until - now_ms(k)) <= 0:
+    cdef Value* v
+    drop_what_is_due(k)
+    v = find_value(k, hash, space, command, args, n)
+    if v == NULL or v.reading or v.large or <int32_t>(v.until - now_ms(k)) <= 0:
         return
     k.counts.checked += 1
     if v.reply == size and (memcmp(value_bytes(v) + v.args, reply, size) == 0
@@ -331,7 +370,7 @@ cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t comman
                             == shuffled(k, reply, size)):
         return
     k.counts.mismatched += 1
-    drop_values(k, v.key)
+    drop_values(k, v.key, False)
 
 
 cdef uint64_t shuffled(Cache* k, const char* p, size_t n) noexcept nogil:

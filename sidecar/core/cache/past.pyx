@@ -4,21 +4,27 @@
 Each drops the values of its keys when it is queued, and bars the keys until it is answered
 (barrier.pyx): whoever reads behind it, or beside it, is not served what it may have changed, and
 never something older than what it was answered with. Where its keys cannot be known, or its reply
-tells of others, the fence does that (fence.pyx). FLUSHALL, SWAPDB and the like mean all keys.
+tells of others, the fence does that (fence.pyx). FLUSHALL, SWAPDB and changes of ACLs mean all keys:
+while one is under way nothing is served, and if the server has not refused it everything goes.
+
+However many keys it names, each is dropped and barred by itself. What the server is sure to refuse
+(the wrong number of arguments, an unknown subcommand) touches nothing.
 """
 from libc.stdint cimport uint64_t
+from libc.stdlib cimport free, malloc
 from sidecar.core.link.barrier cimport barriers_count_loose, barriers_raise, barriers_raise_all
 from sidecar.core.link.fence cimport entry_tells
 from sidecar.core.protocol.commands cimport (COMMAND_OPAQUE, COMMAND_TELLS, Command, FORM_ANY,
     FORM_MASK, FORM_NONE, FORM_ONE)
-from sidecar.core.protocol.keys cimport KEYS_ANY, KeySpan, find_keys, first_key
-from sidecar.core.protocol.request cimport Scanner
-from sidecar.core.records cimport Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link
+from sidecar.core.protocol.keys cimport (KEYS_ANY, KEYS_TOO_MANY, KeySpan, find_keys,
+    first_key)
+from sidecar.core.protocol.request cimport Scanner, next_argument
+from sidecar.core.records cimport Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, entry_writes
 from sidecar.core.cache.store cimport (CACHE_RULES, Cache, KeyRecord, argument, arguments,
     cache_drop_all, cache_drop_key, drop_values, find_key, knows, sidecar_hash, wanted)
 
 cdef enum:
-    KEYS_MOST = 64
+    KEYS_FEW = 64           # keys that are found without asking for memory
 
 
 cdef void pass_key(Cache* k, Link* l, Entry* e, uint64_t hash, const char* key,
@@ -38,7 +44,7 @@ cdef void pass_key(Cache* k, Link* l, Entry* e, uint64_t hash, const char* key,
         if r.ghost == 2:
             r.ghost = 1
         else:
-            k.counts.dropped_here += drop_values(k, r)
+            k.counts.dropped_here += drop_values(k, r, e != NULL and not entry_writes(e))
     if e != NULL:
         barriers_raise(l, e, hash)
 
@@ -54,9 +60,54 @@ cdef inline void note_news(Link* l, Entry* e, const Command* c) noexcept nogil:
 
 
 cdef void drop_and_bar_all(Cache* k, Link* l, Entry* e) noexcept nogil:
-    cache_drop_all(k)
+    """Nothing is served until it is over; then everything goes, unless it was refused."""
     if e != NULL:
-        barriers_raise_all(l, e)
+        barriers_raise_all(l, e, True)
+    else:
+        cache_drop_all(k)
+
+
+cdef bint is_word(const char* p, size_t n, const char* word) noexcept nogil:
+    cdef size_t i
+    for i in range(n):
+        if (p[i] | 32) != word[i]:
+            return False
+    return word[n] == 0
+
+
+cdef bint may_change_access(const char* p, size_t n) noexcept nogil:
+    """Whether an ACL command, whole or its beginning, may change who may read what."""
+    cdef size_t at = 0
+    cdef size_t size = 0
+    cdef const char* arg = NULL
+    if not next_argument(p, n, &at, &arg, &size) or not next_argument(p, n, &at, &arg, &size):
+        return True
+    return not (is_word(arg, size, b"whoami") or is_word(arg, size, b"list")
+                or is_word(arg, size, b"users") or is_word(arg, size, b"getuser")
+                or is_word(arg, size, b"cat") or is_word(arg, size, b"log")
+                or is_word(arg, size, b"genpass") or is_word(arg, size, b"dryrun")
+                or is_word(arg, size, b"save") or is_word(arg, size, b"help"))
+
+
+cdef int pass_keys(Cache* k, Link* l, Entry* e, Command* c, const char* p, size_t n, KeySpan* spans,
+                   int most) noexcept nogil:
+    """Find the keys of a command, and drop and bar each: their number, or a negative KEYS_ code."""
+    cdef int count = find_keys(c, p, n, spans, most)
+    cdef int i
+    for i in range(count):
+        pass_key(k, l, e, sidecar_hash(k.seed, spans[i].p, spans[i].n), spans[i].p, spans[i].n)
+    return count
+
+
+cdef int pass_many(Cache* k, Link* l, Entry* e, Command* c, const char* p, size_t n,
+                   size_t most) noexcept nogil:
+    """The same for more keys than have room in a small array. Without memory they are unknown."""
+    cdef KeySpan* spans = <KeySpan*>malloc(most * sizeof(KeySpan))
+    cdef int count = KEYS_TOO_MANY
+    if spans != NULL:
+        count = pass_keys(k, l, e, c, p, n, spans, <int>most)
+        free(spans)
+    return count
 
 
 cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, size_t n,
@@ -67,8 +118,12 @@ cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, 
     found the request whole.
     """
     cdef Cache* k = <Cache*>core.cache
-    cdef KeySpan spans[KEYS_MOST]
-    cdef int count, i
+    cdef KeySpan spans[KEYS_FEW]
+    cdef int count
+    if scan.argc < -c.arity or (c.arity > 0 and scan.argc != c.arity):
+        if e != NULL:
+            entry_tells(l, e, True)     # if it is not refused after all
+        return
     if e != NULL:
         note_news(l, e, c)
     if first_key(c, p, scan.name_at, scan.name_len, scan.argc, spans):
@@ -76,14 +131,13 @@ cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, 
             core.hash = sidecar_hash(k.seed, spans[0].p, spans[0].n)
         pass_key(k, l, e, core.hash, spans[0].p, spans[0].n)
         return
-    count = find_keys(c, p, n, spans, KEYS_MOST)
-    if count == KEYS_ANY or c.id == k.acl_id:   # who may read what may be about to change
+    count = pass_keys(k, l, e, c, p, n, spans, KEYS_FEW)
+    if count == KEYS_TOO_MANY:
+        count = pass_many(k, l, e, c, p, n, <size_t>scan.argc)
+    if count == KEYS_ANY or (c.id == k.acl_id and may_change_access(p, n)):
         drop_and_bar_all(k, l, e)
-        return
-    if count < 0 and e != NULL:
+    elif count < 0 and e != NULL:
         entry_tells(l, e, True)
-    for i in range(count):
-        pass_key(k, l, e, sidecar_hash(k.seed, spans[i].p, spans[i].n), spans[i].p, spans[i].n)
 
 
 cdef void cache_touch_part(Core* core, Link* l, Entry* e, Command* c, const char* p,
@@ -102,7 +156,7 @@ cdef void cache_touch_part(Core* core, Link* l, Entry* e, Command* c, const char
             if e != NULL:
                 barriers_raise(l, e, sidecar_hash(k.seed, p + at + head, size))
             return
-    if c.keys & FORM_MASK == FORM_ANY or c.id == k.acl_id:
+    if c.keys & FORM_MASK == FORM_ANY or (c.id == k.acl_id and may_change_access(p, n)):
         drop_and_bar_all(k, l, e)
     elif c.keys & FORM_MASK != FORM_NONE and e != NULL:
         entry_tells(l, e, True)

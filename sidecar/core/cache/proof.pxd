@@ -7,6 +7,7 @@ cdef void wait_for_proof(Session* s) noexcept nogil
 cdef void stop_waiting(Session* s) noexcept nogil
 cdef void space_proved(Space* space, uint64_t at, uint64_t number) noexcept nogil
 cdef void space_lost(Space* space) noexcept nogil
+cdef void space_pass_by(Space* space) noexcept nogil
 
 cdef inline bint is_proved(const Cache* k, const Session* s) noexcept nogil:
     """Whether its space has all that was told before the session's request came."""

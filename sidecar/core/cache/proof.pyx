@@ -68,13 +68,18 @@ cdef void space_proved(Space* space, uint64_t at, uint64_t number) noexcept nogi
         s = after
 
 
-cdef void space_lost(Space* space) noexcept nogil:
-    """Nothing is proved of the space any more: who waits goes past the cache."""
+cdef void space_pass_by(Space* space) noexcept nogil:
+    """No proof will come soon: who waits for one goes past the cache."""
     cdef Session* s = space.waiting
     cdef Session* after
-    space.proved = space.answered = 0
     space.waiting = NULL
     while s != NULL:
         after = s.next_waiting
         go_on(s, False)
         s = after
+
+
+cdef void space_lost(Space* space) noexcept nogil:
+    """Nothing is proved of the space any more."""
+    space.proved = space.answered = 0
+    space_pass_by(space)

@@ -38,11 +38,12 @@ from sidecar.core.protocol.request cimport Scanner
 from sidecar.core.protocol.resp2 cimport put_header
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
     NO_FORM, RULES_MAX, Rule, SPACES, Value, argument, arguments, cache_drop_all, cache_drop_key,
-    cache_drop_space, drop_value, drop_values, fill_of, find_key, find_value, free_value, knows,
+    cache_drop_space, drop_value, drop_values, drop_what_is_due, fill_of, find_key, find_value, free_value, knows,
     make_key, now_ms, rule_for, settled, sidecar_hash, unlink_value, value_bytes, value_hash, wanted)
 
 cdef enum:
-    MANY_MOST = 128         # keys of an MGET that may be served from here
+    MANY_BYTES = 1048576    # of values in one reply that is served from here
+    MANY_COLD = 1024        # keys of an MGET that are asked for at once
     ASKS_MOST = 2           # times that one read has values asked for: then it goes past the cache
     WAITS_MOST = 2          # times that it waits for each of its keys
     SLOTS_LEAST = 1024      # chains of the tables, to begin with
@@ -104,9 +105,17 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
         v = find_value(k, hash_for(s, id, args, n, key, key_size, key_hash), s.space, id, args, n)
     found[0] = v
     if v != NULL and v.reading:
+        if fill_of(v).large:
+            k.counts.miss_size += 1
+            return NOT_SERVED
         k.counts.miss_filling += 1
+        if k.spaces[s.space].busy:
+            return NOT_SERVED
         return NOT_SERVED if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING
     if v != NULL and fresh(k, v):
+        if v.large:
+            k.counts.miss_size += 1
+            return NOT_SERVED
         if lease_runs(k, s.space, key, key_size):
             if not is_proved(k, s):
                 return UNPROVED
@@ -117,7 +126,7 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
         return NOT_SERVED
     if not wanted(k, key_hash, key, key_size):
         return NOT_SERVED
-    if k.spaces[s.space].link == NULL:
+    if k.spaces[s.space].link == NULL or k.spaces[s.space].busy:
         k.counts.miss_lease += 1
         return NOT_SERVED
     r = find_key(k, key_hash, key, key_size)
@@ -197,6 +206,10 @@ cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* s
     cdef int r
     if scan.argc < -c.arity or (c.arity > 0 and scan.argc != c.arity):
         return NOT_SERVED           # the server refuses it: wrong number of arguments
+    drop_what_is_due(k)
+    if k.core.barriers.drops_pending:
+        k.counts.miss_barred += 1
+        return NOT_SERVED           # what is here may be about to go
     if s.bypass:
         s.bypass = False
         k.counts.bypassed += 1
@@ -211,7 +224,7 @@ cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* s
     s.proved = False
     if r != UNPROVED:
         return r
-    if s.outstanding:
+    if s.outstanding or k.spaces[s.space].busy:
         k.counts.miss_told += 1
         return NOT_SERVED
     k.counts.waited += 1
@@ -279,9 +292,7 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
                  sidecar_hash(k.seed, p + i + head, size), &v)
         i += head + size + 2
         keys += 1
-        if keys > MANY_MOST:
-            r = NOT_SERVED
-        elif r == ASK:
+        if r == ASK:
             cold += 1
         elif r == FILLING:
             filling = v
@@ -289,10 +300,11 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
             unproved = True
         elif r == SERVED:
             reply = form(v, s.proto, &size)
-            if reply == NULL or buffer_append(&out, reply, size) < 0:
+            if reply == NULL or buffer_size(&out) + size > MANY_BYTES \
+                    or buffer_append(&out, reply, size) < 0:
                 r = NOT_SERVED
-    if r == NOT_SERVED:
-        pass
+    if r == NOT_SERVED or cold > MANY_COLD:
+        r = NOT_SERVED
     elif cold:
         r = begin_many(s, c, p, n, at, keys, ask)
     elif filling != NULL:
@@ -456,7 +468,7 @@ cdef class NearCache:
         r = find_key(k, hash, p, len(key))
         if r != NULL:
             r.wanted = False
-            k.counts.dropped_here += drop_values(k, r)
+            k.counts.dropped_here += drop_values(k, r, False)
 
     def dump(self, table, size_t most):
         """What is here, the most used first: (space, command's name, its arguments' bytes), at
@@ -468,7 +480,7 @@ cdef class NearCache:
         for i in range(k.slots):
             v = k.values[i]
             while v != NULL:
-                if not v.reading:
+                if not v.reading and not v.large:
                     found.append((v.used, v.served, v.space, table.name(v.command),
                                   value_bytes(v)[:v.args]))
                 v = v.next
@@ -484,7 +496,7 @@ cdef class NearCache:
         if r != NULL:
             v = r.values
             while v != NULL:
-                count += not v.reading
+                count += not v.reading and not v.large
                 v = v.sibling
         return count
 
@@ -529,6 +541,8 @@ cdef class NearCache:
 
     def snapshot(self):
         """Counters since the start, and what is here now."""
+        if self.cache.core != NULL:
+            drop_what_is_due(self.cache)
         cdef Counts* n = &self.cache.counts
         return {
             "entries": self.cache.count, "bytes": self.cache.bytes, "budget": self.cache.budget,

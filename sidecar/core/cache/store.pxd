@@ -58,6 +58,7 @@ cdef struct Fill:
     uint32_t begun
     uint32_t begun_all
     bint doomed             # what is being read must not be stored
+    bint large              # more of it has come than is kept
 
 cdef struct Value:
     Value* next
@@ -74,6 +75,7 @@ cdef struct Value:
     uint8_t used
     uint8_t forced
     uint8_t reading         # it is not here yet: see `fill_of`
+    uint8_t large           # it is larger than `value_max`: known, not kept
 
 cdef struct Space:
     bint used
@@ -81,7 +83,9 @@ cdef struct Space:
     uint64_t answered       # and from before this request on its link was queued (Barriers.asked)
     void* link              # the Tracked that reads for it; NULL: none
     Session* waiting        # for a proof
+    uint32_t values         # here, or being read
     Space* next_awake
+    bint busy               # its link is taken up by a reply that is too large to be kept
     bint awake              # served from, or waited for, since its last heartbeat for a fence
 
 cdef struct Rule:
@@ -155,9 +159,10 @@ cdef void unlink_value(Cache* k, Value* v) noexcept nogil
 cdef void link_value(Cache* k, Value* v) noexcept nogil
 cdef void drop_value(Cache* k, Value* v) noexcept nogil
 cdef void free_value(Value* v) noexcept nogil
-cdef int drop_values(Cache* k, KeyRecord* r) noexcept nogil
+cdef int drop_values(Cache* k, KeyRecord* r, bint read) noexcept nogil
 cdef void cache_drop_key(Cache* k, const char* key, size_t n, bint pushed) noexcept nogil
 cdef void cache_drop_all(Cache* k) noexcept nogil
+cdef void drop_what_is_due(Cache* k) noexcept nogil
 cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil
 cdef void evict(Cache* k, size_t room) noexcept nogil
 cdef bint may_be_wanted(Cache* k, const char* key, size_t n) noexcept nogil

@@ -112,6 +112,7 @@ cdef void unlink_value(Cache* k, Value* v) noexcept nogil:
     k.bytes -= value_size(v)
     k.count -= 1
     k.reading -= v.reading
+    k.spaces[v.space].values -= 1
 
 
 cdef void link_value(Cache* k, Value* v) noexcept nogil:
@@ -123,6 +124,7 @@ cdef void link_value(Cache* k, Value* v) noexcept nogil:
     k.bytes += value_size(v)
     k.count += 1
     k.reading += v.reading
+    k.spaces[v.space].values += 1
     if k.count > k.slots and k.slots < k.slots_max:
         split_slot(k)
 
@@ -142,15 +144,18 @@ cdef void free_value(Value* v) noexcept nogil:
         free(v)
 
 
-cdef int drop_values(Cache* k, KeyRecord* r) noexcept nogil:
-    """All values of a key: those that are here go, those being read will not be stored."""
+cdef int drop_values(Cache* k, KeyRecord* r, bint read) noexcept nogil:
+    """All values of a key: those that are here go, those being read will not be stored. `read`: for a
+    read that passes; what is too large to be kept is known still."""
     cdef Value* v = r.values
     cdef Value* after
     cdef int dropped = 0
     r.ghost = False
     while v != NULL:
         after = v.sibling
-        if v.reading:
+        if read and (v.large or (v.reading and fill_of(v).large)):
+            pass
+        elif v.reading:
             fill_of(v).doomed = True
         else:
             if v.forced:
@@ -169,7 +174,7 @@ cdef void cache_drop_key(Cache* k, const char* key, size_t n, bint pushed) noexc
     cdef int dropped
     if r == NULL:
         return
-    dropped = drop_values(k, r)
+    dropped = drop_values(k, r, False)
     if pushed:
         k.counts.dropped_pushed += dropped
     else:
@@ -188,8 +193,15 @@ cdef void cache_drop_all(Cache* k) noexcept nogil:
         r = k.keys[i]
         while r != NULL:
             after = r.next
-            drop_values(k, r)
+            drop_values(k, r, False)
             r = after
+
+
+cdef void drop_what_is_due(Cache* k) noexcept nogil:
+    """Drop every value if a command that means all of them has been answered since."""
+    if k.core.barriers.drop_all:
+        k.core.barriers.drop_all = False
+        cache_drop_all(k)
 
 
 cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil:
@@ -197,7 +209,7 @@ cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil:
     cdef uint32_t i
     cdef Value* v
     cdef Value* after
-    for i in range(k.slots):
+    for i in range(k.slots if k.spaces[space].values else 0):
         v = k.values[i]
         while v != NULL:
             after = v.next

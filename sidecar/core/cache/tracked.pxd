@@ -34,6 +34,7 @@ cdef struct Tracked:
     bint told_ttl           # of the two replies to the oldest piece, the first has come:
     long long ttl           # this was it
     uint64_t newest         # number of what was queued last
+    bint passing            # the reply being read is too large: its bytes are passed over
     bint due                # something was queued since the shell last looked
     Framer framer
     Buffer out              # not sent yet

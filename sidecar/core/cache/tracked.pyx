@@ -17,6 +17,9 @@ are of one moment without a transaction (which would be five commands instead of
 Each reply proves that the space is up to date as of the moment its request was queued: whatever
 the server had to say before that has been received.
 
+A value larger than `cache.max_value` is passed over as it comes, and nobody waits for it, nor for what
+is asked for behind it. That it is too large is kept in its place.
+
 A piece that is refused (the user may not read that key) is nothing to keep, and no more. Anything
 unexpected ends the connection, and with it every value of the space: a value without a TTL, since
 the user may read but not use PTTL, a reply that nobody asked for, a push that tells of lost
@@ -25,8 +28,9 @@ tracking.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
-from sidecar.core.cache.fill cimport cache_compare, cache_filled, cache_may_ask, cache_not_filled
-from sidecar.core.cache.proof cimport space_lost, space_proved, space_used
+from sidecar.core.cache.fill cimport (cache_compare, cache_filled, cache_may_ask, cache_not_filled,
+    cache_passing, cache_too_large, pass_by)
+from sidecar.core.cache.proof cimport space_lost, space_pass_by, space_proved, space_used
 from sidecar.core.cache.store cimport (ASKING, Cache, Space, Value, argument, cache_drop_all, cache_drop_key,
     cache_drop_space, fill_of, hash_of, value_bytes)
 from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, buffer_reserve,
@@ -38,6 +42,7 @@ from sidecar.core.protocol.resp2 cimport put_header
 
 cdef enum:
     FIRST = 64
+    PART_MOST = 1 << 30     # bytes of a push or a reply that is kept whole
 
 cdef const char* BEFORE = b"*2\r\n$4\r\nPTTL\r\n"
 cdef size_t BEFORE_LEN = strlen(BEFORE)
@@ -227,19 +232,76 @@ cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil:
             return -1
         if r == FRAME_MORE:
             break
+        r = take_whole(t, r, p + at, i - at)
         t.framer.first = 0
-        if buffer_size(&t.got):
-            if buffer_append(&t.got, p + at, i - at) < 0:
-                return -1
-            r = take(t, r, buffer_head(&t.got), buffer_size(&t.got))
-            buffer_release(&t.got)
-        else:
-            r = take(t, r, p + at, i - at)
         if r < 0:
             return r
         at = i
-    if at < n and buffer_append(&t.got, p + at, n - at) < 0:
+    return keep_part(t, p + at, n - at) if at < n else 0
+
+
+cdef int take_whole(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
+    """A push or a reply ends with p[0:n]."""
+    cdef int r
+    if t.passing:
+        return take_passed(t, t.framer.first)
+    if buffer_size(&t.got) == 0:
+        return take(t, kind, p, n)
+    if buffer_append(&t.got, p, n) < 0:
         return -1
+    r = take(t, kind, buffer_head(&t.got), buffer_size(&t.got))
+    buffer_release(&t.got)
+    return r
+
+
+cdef int keep_part(Tracked* t, const char* p, size_t n) noexcept nogil:
+    """p[0:n] is part of a push or a reply: keep it, unless the whole is too large for that."""
+    cdef size_t size = buffer_size(&t.got) + n + <size_t>t.framer.bulk  # the rest of a string
+    if t.passing:
+        return 0
+    if t.framer.first == c'>' or size <= t.cache.value_max or not is_value(t):
+        return -1 if size > PART_MOST else buffer_append(&t.got, p, n)
+    t.passing = True
+    buffer_release(&t.got)
+    link_busy(t)
+    return 0
+
+
+cdef bint is_value(const Tracked* t) noexcept nogil:
+    """Whether the reply being read is one to a read, and not to PTTL or PING."""
+    cdef const Asked* asked = t.ring + (t.head & t.mask)
+    return t.head != t.tail and (asked.check != NULL or (asked.value != NULL and t.told_ttl))
+
+
+cdef void link_busy(Tracked* t) noexcept nogil:
+    """The reply being read takes a while and is of no use: nobody waits for it, nor behind it."""
+    cdef uint32_t i = t.head
+    cdef Value* v
+    t.cache.spaces[t.space].busy = True
+    space_pass_by(&t.cache.spaces[t.space])
+    while i != t.tail:
+        v = t.ring[i & t.mask].value
+        if v != NULL and i == t.head:
+            cache_passing(v)
+        elif v != NULL:
+            pass_by(v)
+        i += 1
+
+
+cdef int take_passed(Tracked* t, char first) noexcept nogil:
+    """The reply that was passed over has come to its end; `first` is its first byte."""
+    cdef Asked* asked = t.ring + (t.head & t.mask)
+    t.passing = t.told_ttl = False
+    t.cache.spaces[t.space].busy = False
+    t.head += 1
+    space_proved(&t.cache.spaces[t.space], asked.at, asked.number)
+    if asked.value == NULL:
+        free(asked.check)
+    elif t.no_ttl or first == c'-' or first == c'!' or first == c'|':
+        cache_not_filled(t.cache, asked.value)
+        return NOT_ALLOWED if t.not_allowed and first != c'-' else 0
+    else:
+        cache_too_large(t.cache, asked.value, t.ttl)
     return 0
 
 
@@ -323,7 +385,8 @@ cdef void tracked_end(Tracked* t) noexcept nogil:
         free(asked.check)
         if asked.value != NULL:
             cache_not_filled(t.cache, asked.value)
-    t.told_ttl = t.due = False
+    t.told_ttl = t.due = t.passing = False
+    t.cache.spaces[t.space].busy = False
     buffer_release(&t.out)
     buffer_release(&t.got)
     space_lost(&t.cache.spaces[t.space])

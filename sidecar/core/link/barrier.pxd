@@ -2,23 +2,30 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from sidecar.core.link.fence cimport entry_told
-from sidecar.core.records cimport (BUCKETS_OF_KEYS, Barriers, ENTRY_LAST, Entry, Link)
+from sidecar.core.records cimport (BUCKETS_OF_KEYS, Barriers, ENTRY_LAST, ENTRY_OPAQUE, Entry, Link)
 
 cdef int barriers_raise(Link* l, Entry* e, uint64_t hash) noexcept nogil
-cdef void barriers_raise_all(Link* l, Entry* e) noexcept nogil
-cdef void barriers_lower(Link* l, Entry* e) noexcept nogil
+cdef void barriers_raise_all(Link* l, Entry* e, bint drops) noexcept nogil
+cdef void barriers_lower(Link* l, Entry* e, bint refused) noexcept nogil
 cdef void barriers_abandon(Link* l, uint32_t head, uint32_t tail) noexcept nogil
 cdef void barriers_undo(Link* l, uint32_t from_) noexcept nogil
 
-cdef inline void entry_finished(Link* l, Entry* e) noexcept nogil:
-    """This entry leaves the ring's head: what it barrier_buckets may be cached again."""
+cdef inline bint is_refusal(const Entry* e, char first) noexcept nogil:
+    """Whether a reply that begins with this byte says that nothing was executed. Programs put what
+    they like into their errors."""
+    return first == c'-' and not e.flags & ENTRY_OPAQUE
+
+
+cdef inline void entry_finished(Link* l, Entry* e, bint refused) noexcept nogil:
+    """This entry leaves the ring's head: what it barred may be cached again. `refused`: the server
+    said that it did nothing."""
     if e.loose:
         l.core.barriers.loose[e.loose - 1] -= 1
         e.loose = 0
     if e.tells:
-        entry_told(l, e)
+        entry_told(l, e, refused)
     if e.barriers or (e.flags & ENTRY_LAST and l.deferred.end != l.deferred.start):
-        barriers_lower(l, e)
+        barriers_lower(l, e, refused)
 
 cdef inline void barriers_count_loose(Barriers* b, Entry* e) noexcept nogil:
     """The newest entry's key is one the cache does not know."""

@@ -26,6 +26,9 @@ Keys are told apart by a hash only, in BUCKETS_OF_KEYS buckets: two keys in one 
 other, which costs a reading and is never wrong. A command that means all keys (FLUSHALL, SWAPDB) bars all.
 One whose keys cannot be known is not this file's business, but the fence's (fence.pyx).
 
+FLUSHALL, SWAPDB and changes of ACLs drop everything, once the server has not refused them: until then
+nothing is answered from the cache. So a client that may not flush cannot empty it.
+
 A command inside MULTI takes effect when EXEC does: what it barrier_buckets stays barrier_buckets until the reply
 to EXEC or DISCARD (`Link.deferred`). The buckets of entries with several barriers lie in
 `Link.barrier_buckets` in the order of the ring.
@@ -39,8 +42,10 @@ from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffe
     buffer_size, buffer_truncate)
 
 cdef enum:
-    SEVERAL_MAX = 254
-    ALL = 0x7fff            # in the place of a bucket
+    SEVERAL = 254           # in Entry.barriers: Entry.bucket says how many
+    SEVERAL_MAX = 0xffff
+    ALL = 0x7fff            # in the place of a bucket: all keys are barred,
+    ALL_DROP = 0x7ffe       # and all values go if it was not refused
     WRITES = 0x8000         # in `deferred`: the command may write
 
 
@@ -52,8 +57,9 @@ cdef inline void begin(Barriers* b, uint16_t bucket, bint writes) noexcept nogil
 
 
 cdef inline void end(Barriers* b, uint16_t bucket, bint writes) noexcept nogil:
-    if bucket == ALL:
+    if bucket >= ALL_DROP:
         b.pending_all -= 1
+        b.drops_pending -= bucket == ALL_DROP
     else:
         b.sets[bucket].pending -= 1
         b.sets[bucket].writing -= writes
@@ -70,88 +76,94 @@ cdef int barriers_raise(Link* l, Entry* e, uint64_t hash) noexcept nogil:
         begin(l.core.barriers, bucket, entry_writes(e))
         return 0
     # Room first, so that the buckets of an entry are all there or none.
-    if e.barriers == SEVERAL_MAX or buffer_reserve(&l.barrier_buckets, 2 * sizeof(uint16_t)) < 0:
-        barriers_raise_all(l, e)
+    if (e.barriers == SEVERAL and e.bucket == SEVERAL_MAX) \
+            or buffer_reserve(&l.barrier_buckets, 2 * sizeof(uint16_t)) < 0:
+        barriers_raise_all(l, e, False)
         return 0
     if e.barriers == 1:
         buffer_append(&l.barrier_buckets, <char*>&e.bucket, sizeof(uint16_t))
+        e.barriers, e.bucket = SEVERAL, 1
     buffer_append(&l.barrier_buckets, <char*>&bucket, sizeof(uint16_t))
-    e.barriers += 1
+    e.bucket += 1
     begin(l.core.barriers, bucket, entry_writes(e))
     return 0
 
 
-cdef void barriers_raise_all(Link* l, Entry* e) noexcept nogil:
-    """Barrier all keys for the newest entry, in the place of those it has barrier_buckets."""
+cdef void barriers_raise_all(Link* l, Entry* e, bint drops) noexcept nogil:
+    """Bar all keys for the newest entry, in the place of those it bars. `drops`: when it is over, and
+    was not refused, every value goes."""
     cdef Barriers* b = l.core.barriers
     if e.barriers == BARRIERS_ALL:
         return
-    drop_newest(l, e)
+    lower_newest(l, e)
     e.barriers = BARRIERS_ALL
+    e.bucket = ALL_DROP if drops else ALL
     b.pending_all += 1
+    b.drops_pending += drops
     b.begun_all += 1
 
 
-cdef void drop_newest(Link* l, Entry* e) noexcept nogil:
+cdef void lower_newest(Link* l, Entry* e) noexcept nogil:
     """Take back the barriers of an entry that is the newest of its link."""
     cdef Barriers* b = l.core.barriers
     cdef uint16_t bucket
     cdef size_t size
     cdef int i
-    entry_took_back(e)
     if e.loose:
         b.loose[e.loose - 1] -= 1
         e.loose = 0
-    if e.barriers == BARRIERS_ALL:
-        b.pending_all -= 1
-    elif e.barriers == 1:
+    if e.barriers == BARRIERS_ALL or e.barriers == 1:
         end(b, e.bucket, entry_writes(e))
     elif e.barriers:
-        size = buffer_size(&l.barrier_buckets) - e.barriers * sizeof(uint16_t)
-        for i in range(e.barriers):
+        size = buffer_size(&l.barrier_buckets) - e.bucket * sizeof(uint16_t)
+        for i in range(e.bucket):
             memcpy(&bucket, buffer_head(&l.barrier_buckets) + size + i * sizeof(uint16_t), sizeof(uint16_t))
             end(b, bucket, entry_writes(e))
         buffer_truncate(&l.barrier_buckets, size)
     e.barriers = 0
 
 
-cdef void barriers_lower(Link* l, Entry* e) noexcept nogil:
+cdef void barriers_lower(Link* l, Entry* e, bint refused) noexcept nogil:
     """The entry, the oldest of its link, is answered, or will not be. What was loose is known to be
     over before (`entry_finished`)."""
-    cdef Barriers* b = l.core.barriers
     cdef bint later = e.flags & ENTRY_IN_MULTI and not e.flags & ENTRY_LAST
     cdef uint16_t bucket = ALL
     cdef int i
-    if e.barriers == 1:
-        settle(l, e.bucket, entry_writes(e), later)
-    elif e.barriers == BARRIERS_ALL:
-        settle(l, ALL, entry_writes(e), later)
-    else:
-        for i in range(e.barriers):
+    if e.barriers == 1 or e.barriers == BARRIERS_ALL:
+        settle(l, e.bucket, entry_writes(e), later, refused)
+    elif e.barriers:
+        for i in range(e.bucket):
             memcpy(&bucket, buffer_head(&l.barrier_buckets), sizeof(uint16_t))
             buffer_drop(&l.barrier_buckets, sizeof(uint16_t))
-            settle(l, bucket, entry_writes(e), later)
+            settle(l, bucket, entry_writes(e), later, refused)
     e.barriers = 0
     if e.flags & ENTRY_LAST:
-        end_deferred(l)
+        end_deferred(l, refused)
 
 
-cdef void settle(Link* l, uint16_t bucket, bint writes, bint later) noexcept nogil:
+cdef void settle(Link* l, uint16_t bucket, bint writes, bint later, bint refused) noexcept nogil:
     """End one barrier, now or with the transaction. Without memory to remember it, it stays: keys of
     that bucket are not cached any more, which is slow and right."""
     cdef uint16_t mark = bucket | (WRITES if writes else 0)
     if later:
         buffer_append(&l.deferred, <char*>&mark, sizeof(uint16_t))
     else:
-        end(l.core.barriers, bucket, writes)
+        lower(l.core.barriers, bucket, writes, refused)
 
 
-cdef void end_deferred(Link* l) noexcept nogil:
+cdef inline void lower(Barriers* b, uint16_t bucket, bint writes, bint refused) noexcept nogil:
+    """End a barrier whose command the server has seen, or may have."""
+    end(b, bucket, writes)
+    if bucket == ALL_DROP and not refused:
+        b.drop_all = True
+
+
+cdef void end_deferred(Link* l, bint refused) noexcept nogil:
     cdef uint16_t mark
     while buffer_size(&l.deferred):
         memcpy(&mark, buffer_head(&l.deferred), sizeof(uint16_t))
         buffer_drop(&l.deferred, sizeof(uint16_t))
-        end(l.core.barriers, mark & ALL, mark & WRITES != 0)
+        lower(l.core.barriers, mark & ALL, mark & WRITES != 0, refused)
 
 
 cdef void barriers_abandon(Link* l, uint32_t head, uint32_t tail) noexcept nogil:
@@ -163,10 +175,10 @@ cdef void barriers_abandon(Link* l, uint32_t head, uint32_t tail) noexcept nogil
     if l.core.barriers == NULL:
         return
     while i != tail:
-        entry_finished(l, l.ring + (i & l.mask))
+        entry_finished(l, l.ring + (i & l.mask), False)
         i += 1
     if tail == l.tail:
-        end_deferred(l)
+        end_deferred(l, False)
 
 
 cdef void barriers_undo(Link* l, uint32_t from_) noexcept nogil:
@@ -176,4 +188,5 @@ cdef void barriers_undo(Link* l, uint32_t from_) noexcept nogil:
         return
     while i != from_:
         i -= 1
-        drop_newest(l, l.ring + (i & l.mask))
+        entry_took_back(l.ring + (i & l.mask))
+        lower_newest(l, l.ring + (i & l.mask))

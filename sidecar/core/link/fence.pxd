@@ -12,7 +12,9 @@ cdef inline void fence_raise(Core* core) noexcept nogil:
         b.fence = b.asked
         b.raised = True
 
-cdef inline void entry_told(Link* l, Entry* e) noexcept nogil:
-    """The reply to an entry that tells is about to be given out, or will not be."""
-    fence_raise(l.core)
+cdef inline void entry_told(Link* l, Entry* e, bint refused) noexcept nogil:
+    """The reply to an entry that tells is about to be given out, or will not be. One that was refused
+    tells of nothing."""
+    if not refused:
+        fence_raise(l.core)
     entry_took_back(e)

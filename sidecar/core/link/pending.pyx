@@ -37,7 +37,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
                                   buffer_reserve, buffer_size)
-from sidecar.core.link.barrier cimport entry_finished
+from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.fence cimport entry_told, entry_took_back, fence_raise, is_null
 from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.link.transaction_state cimport keep_beginning, tells_state, transaction_follows
@@ -334,7 +334,7 @@ cdef void settle_ready(Link* l) noexcept nogil:
         if not is_ready(e):
             return
         link_took(l, e)
-        entry_finished(l, e)
+        entry_finished(l, e, False)
         answer_ready(l, e)
 
 
@@ -433,7 +433,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         link_took(l, e)
         if e.tells == TELLS_UNLESS_NULL and is_null(p + frame_at, i - frame_at) and not l.partial:
             entry_took_back(e)
-        entry_finished(l, e)
+        entry_finished(l, e, is_refusal(e, l.framer.first))
         s = e.session
         answered += e.size
         l.core.stats.calls[e.command] += 1
@@ -617,7 +617,7 @@ cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
         i += 1
     link_count(l, e, l.beginning, l.begun, n)
     if e.tells:
-        entry_told(l, e)
+        entry_told(l, e, False)
     s.outstanding -= 1
     e.session = NULL
     session_say(s, p, n)

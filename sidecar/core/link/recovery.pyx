@@ -12,7 +12,7 @@ to another link moves with all of them.
 from libc.stdint cimport uint32_t
 from sidecar.core.link.barrier cimport barriers_abandon, barriers_raise_all, entry_finished
 from sidecar.core.link.pending cimport answer, answer_ready, grow_ring, session_mark_live, settle_ready
-from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
+from sidecar.core.records cimport (BARRIERS_ALL, ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
     ENTRY_LOCAL, ENTRY_NEEDS_ACK, ENTRY_OPAQUE, ENTRY_READ, ENTRY_UNCERTAIN, Entry, Link, Session,
     TELLS_NOTHING, is_ready)
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head,
@@ -163,7 +163,8 @@ cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogi
     l.tail += 1
     keep(l, copy)
     if e.barriers or e.loose:
-        barriers_raise_all(l, copy)      # which keys is known to the old entry only, until it is over
+        # Which keys is known to the old entry only, until it is over.
+        barriers_raise_all(l, copy, e.barriers == BARRIERS_ALL)
     return 0
 
 
@@ -179,7 +180,7 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
     while l.head != l.tail:
         e = l.ring + (l.head & l.mask)
         l.head += 1
-        entry_finished(l, e)
+        entry_finished(l, e, False)
         if is_ready(e):
             answer_ready(l, e)
             continue

@@ -21,7 +21,7 @@ from sidecar.core.link.pending cimport (answer, answer_ready, link_count, link_p
     link_demote, not_executed)
 from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_NEEDS_ACK,
     ENTRY_OPAQUE, ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
-from sidecar.core.link.barrier cimport entry_finished
+from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.transaction_state cimport tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
@@ -79,7 +79,8 @@ cdef void give_out(Link* l) noexcept nogil:
         if e.flags & ENTRY_NEEDS_ACK and not is_ready(e):
             break
         link_took(l, e)
-        entry_finished(l, e)
+        entry_finished(l, e, not is_ready(e) and e.reply != 0
+                       and is_refusal(e, buffer_head(&l.held)[0]))
         answered += e.size
         if is_ready(e):
             answer_ready(l, e)

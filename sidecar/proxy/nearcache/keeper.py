@@ -134,14 +134,28 @@ class NearCacheKeeper:
         space.held -= 1
 
     def _space(self, login: Login) -> Space | None:
-        """The space of a login, made if it is new; None if the cache has no room for one."""
+        """The space of a login, made if it is new; None if all there may be are in use."""
         key = (login.user, login.db)
         space = self.spaces.get(key)
-        if space is None and self.usable and (number := self.cache.open_space()):
+        if space is None and self.usable and (number := self._number()):
             space = self.spaces[key] = Space(number, replace(login, proto=3))
             for told in self._new_space:
                 told(key)
         return space if self.usable else None
+
+    def _number(self) -> int:
+        """The number of a new space. If need be, one that nobody uses makes room. 0: none."""
+        number: int = self.cache.open_space()
+        if number == 0:
+            unused = (key for key, each in self.spaces.items() if not each.needed)
+            if (key := next(unused, None)) is not None:
+                space = self.spaces.pop(key)
+                space.closed = True
+                space.end()
+                space.lost.set()
+                self.cache.close_space(space.number)
+                number = self.cache.open_space()
+        return number
 
     def leave(self, client: Client) -> None:
         """A client leaves its identity."""
@@ -192,6 +206,9 @@ class NearCacheKeeper:
                 attempt += 1
             else:
                 if connection is None:
+                    return
+                if space.closed:  # meanwhile: its number is another's by now
+                    connection.close()
                     return
                 attempt = 0
                 await self._use(space, connection)

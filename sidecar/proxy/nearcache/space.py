@@ -17,6 +17,7 @@ class Space:
     """Number in the core, clients and tracked link of one (user, database).
 
     `held` counts those who keep it without clients. `refused`: its user may not use tracking.
+    `closed`: its number belongs to another space, which needed one.
     """
 
     number: int
@@ -24,6 +25,7 @@ class Space:
     clients: set[Client] = field(default_factory=set)
     held: int = 0
     refused: bool = False
+    closed: bool = False
     link: TrackedLink | None = None
     server_id: int = 0
     task: asyncio.Task[None] | None = None
@@ -33,7 +35,7 @@ class Space:
     @property
     def needed(self) -> bool:
         """Whether anybody uses it."""
-        return bool(self.clients) or self.held > 0
+        return not self.closed and (bool(self.clients) or self.held > 0)
 
     @property
     def user(self) -> str:
