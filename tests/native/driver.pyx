@@ -4,6 +4,7 @@
 Valgrind counts nothing but these rounds (callgrind, --instr-atstart=no). That needs its header
 when this is compiled; without it, COUNTABLE is False.
 """
+from libc.stdint cimport UINT32_MAX
 from sidecar.core.link.pending cimport link_receive, link_sent
 from sidecar.core.memory cimport buffer_release
 from sidecar.core.records cimport Link, Session, link_unsent
@@ -48,6 +49,7 @@ def drive(Loopback loopback, Py_ssize_t session, Py_ssize_t link, bytes requests
     cdef bytes got = b""
     cdef bint failed = False
     cdef int i
+    loopback.core.slow = UINT32_MAX
     for i in range(WARM_UP + rounds):
         if i == WARM_UP:
             count_from_here()

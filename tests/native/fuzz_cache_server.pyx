@@ -14,7 +14,8 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memset, strlen
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
-from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_MORE, Scanner, next_argument,
+from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next
+from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_MORE, Scanner,
     scan_request, scanner_reset)
 from tests.native.fuzz_decoders cimport below, put, put_header, put_text
 
@@ -152,14 +153,16 @@ cdef int number_of(const char* p, size_t n) noexcept:
 
 cdef int read_ask(const char* p, size_t n, Ask* ask) except -1:
     """What a request says."""
-    cdef size_t at = 0
-    cdef size_t size = 0
-    cdef const char* arg = NULL
+    cdef Cursor c
+    cdef size_t size
+    cdef const char* arg
     cdef int i = 0
     cdef int op
     ask.key = ask.key2 = NO_KEY
     ask.op = -1
-    while next_argument(p, n, &at, &arg, &size):
+    cursor_begin(&c, p, n)
+    while cursor_next(&c):
+        arg, size = c.arg, c.size
         if i == 0:
             for op in range(OPS):
                 if strlen(cache_ops[op]) == size and memcmp(cache_ops[op], arg, size) == 0:

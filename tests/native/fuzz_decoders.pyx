@@ -12,8 +12,9 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, strlen
 from sidecar.core.memory cimport Buffer, buffer_release
 from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, Framer, frame_reply, framer_reset
+from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next
 from sidecar.core.protocol.request cimport (Limits, SCAN_DONE, SCAN_ERROR, SCAN_INLINE, SCAN_MORE, Scanner,
-    inline_to_multibulk, next_argument, scan_request, scanner_reset)
+    inline_to_multibulk, scan_request, scanner_reset)
 
 cdef extern from * nogil:
     """
@@ -137,15 +138,13 @@ cdef inline uint64_t mix(uint64_t h, uint64_t v) noexcept nogil:
 
 cdef bint walk(const char* p, size_t n, int64_t argc) noexcept nogil:
     """Whether the arguments of a whole request fill it exactly."""
-    cdef size_t at = 0
-    cdef const char* arg = NULL
-    cdef size_t size = 0
+    cdef Cursor c
     cdef int64_t count = 0
-    while next_argument(p, n, &at, &arg, &size):
-        if arg < p or arg + size + 2 > p + n:
-            return False
+    if cursor_begin(&c, p, n) != argc:
+        return False
+    while cursor_next(&c):
         count += 1
-    return at == n and count == argc
+    return c.at == p + n and count == argc
 
 
 cdef bint rewrite(const char* p, size_t n, uint64_t* h) noexcept nogil:

@@ -18,7 +18,8 @@ from sidecar.core.protocol.commands cimport (COMMAND_READ, COMMAND_WRITES, Comma
     ROUTE_EXEC, ROUTE_MULTI, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
 from tests.native.fuzz_decoders cimport below, put, put_header, put_text
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_release, buffer_size
-from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_MORE, Scanner, next_argument, scan_request,
+from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next
+from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_MORE, Scanner, scan_request,
     scanner_reset)
 
 
@@ -89,19 +90,18 @@ cdef int serve(Truth* truth, Wire* wire, CommandTable table, const Limits* limit
 cdef int execute(Truth* truth, Wire* wire, CommandTable table, const char* p,
                  size_t n) except -1:
     """One request: its effect and its reply."""
-    cdef size_t at = 0
-    cdef size_t size = 0
-    cdef const char* arg = NULL
+    cdef Cursor a
     cdef Command* c
     cdef char letter
     cdef int number = -1
     cdef Text t
     t.n = 0
-    next_argument(p, n, &at, &arg, &size)
-    c = table.find(arg, size)
-    letter = arg[0]
-    if next_argument(p, n, &at, &arg, &size):
-        number = number_in(arg, size)
+    if cursor_begin(&a, p, n) < 1 or not cursor_next(&a):
+        raise AssertionError("no request")
+    c = table.find(a.arg, a.size)
+    letter = a.arg[0]
+    if cursor_next(&a):
+        number = number_in(a.arg, a.size)
     if c.route == ROUTE_MULTI:
         if wire.in_multi:
             raise AssertionError("MULTI in a transaction")

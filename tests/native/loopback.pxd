@@ -1,4 +1,5 @@
 """The core as Python sees it, without sockets (see loopback.pyx)."""
+from sidecar.core.observe.audit_notes cimport Notes
 from sidecar.core.observe.trace_records cimport Traces
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Core, Link, Session
@@ -15,6 +16,7 @@ cdef class Loopback:
     cdef Py_ssize_t last
     cdef readonly list marked
     cdef readonly Traces traces
+    cdef Notes* notes
 
     cdef Session* session(self, Py_ssize_t number) except NULL
     cdef Link* link(self, Py_ssize_t number) except NULL

@@ -33,6 +33,7 @@ from sidecar.core.protocol.request import normalise_inline, split_arguments
 from sidecar.core.session.feed cimport session_feed, session_ready, session_resume
 from sidecar.core.session.mode cimport session_may_give_back, session_use
 from sidecar.core.stats cimport BUCKETS, Stats
+from sidecar.core.observe.audit_notes cimport Note, Notes
 from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FOLLOW, TRACE_CONTEXT, Traces, trace_draw,
     trace_sent)
 
@@ -88,6 +89,7 @@ cdef class Loopback:
         for address in self.links.values():
             link_free(<Link*>address)
         free(self.stats)
+        free(self.notes)
 
     cdef Session* session(self, Py_ssize_t number) except NULL:
         cdef size_t address = self.sessions[number]
@@ -146,6 +148,26 @@ cdef class Loopback:
             raise ValueError("context")
         memcpy(s.context, <const char*>context, TRACE_CONTEXT)
         s.traced |= TRACED_CONTEXT | (TRACED_FOLLOW if sampled else 0)
+
+    def use_notes(self):
+        """Note audited commands, and those that are refused, from now on."""
+        self.notes = <Notes*>calloc(1, sizeof(Notes))
+        if self.notes == NULL:
+            raise MemoryError
+        self.notes.refusals = True
+        self.core.audit = self.notes
+
+    def take_notes(self):
+        """(session, command, second word) of each command noted since the last call."""
+        cdef Note* note
+        cdef int i
+        found = []
+        for i in range(self.notes.count):
+            note = self.notes.notes + i
+            found.append((<Py_ssize_t>note.owner, self.table.name(note.command),
+                          note.second[:note.second_len]))
+        self.notes.count = 0
+        return found
 
     def counters(self):
         """The counters, by name; calls by command, latency buckets and errors by family."""

@@ -128,7 +128,7 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
     cdef Value* v
     cdef KeySpan key
     if not c.flags & COMMAND_CACHEABLE or not arguments(p, n, &at) or not has_room(k, n) \
-            or not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
+            or not first_key(c, p, n, scan, &key):
         return NULL
     head = argument(p + at, &size)
     key_hash = sidecar_hash(k.seed, p + at + head, size)

@@ -126,7 +126,7 @@ cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, 
         return
     if e != NULL:
         note_news(l, e, c)
-    if first_key(c, p, scan.name_at, scan.name_len, scan.argc, spans):
+    if first_key(c, p, n, scan, spans):
         if not core.hashed:
             core.hash = sidecar_hash(k.seed, spans[0].p, spans[0].n)
         pass_key(k, l, e, core.hash, spans[0].p, spans[0].n)

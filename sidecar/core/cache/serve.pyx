@@ -35,7 +35,7 @@ from sidecar.core.link.pending cimport link_local, session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
 from sidecar.core.records cimport Barriers, Core, Session
 from sidecar.core.protocol.request cimport Scanner
-from sidecar.core.protocol.resp2 cimport put_header
+from sidecar.core.protocol.cursor cimport put_header
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
     NO_FORM, RULES_MAX, Rule, SPACES, Value, argument, arguments, cache_drop_all, cache_drop_key,
     cache_drop_space, drop_value, drop_values, drop_what_is_due, fill_of, find_key, find_value, free_value, knows,
@@ -242,7 +242,7 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
     cdef size_t size = 0
     cdef int r
     cdef const char* reply
-    if not first_key(c, p, scan.name_at, scan.name_len, scan.argc, &key):
+    if not first_key(c, p, n, scan, &key):
         return NOT_SERVED             # EXISTS and the like, of several keys
     s.core.hash = sidecar_hash(k.seed, key.p, key.n)
     s.core.hashed = True

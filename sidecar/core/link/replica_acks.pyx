@@ -15,7 +15,7 @@ before the WAIT was answered judges a withheld write as any other that was sent:
 The server holds back what stands behind a WAIT on the same connection until it is answered, so
 the commands of other clients wait with it, for about one round trip to a replica.
 """
-from libc.stdint cimport UINT32_MAX, uint32_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint32_t
 from libc.string cimport strlen
 from sidecar.core.link.pending cimport (answer, answer_ready, link_count, link_push, link_receive,
     link_demote, not_executed)
@@ -25,6 +25,7 @@ from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.transaction_state cimport tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
+from sidecar.core.protocol.cursor cimport read_line_number
 from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply
 
 cdef const char* SHORT = (
@@ -44,16 +45,10 @@ cdef int link_seal(Link* l) noexcept nogil:
     return 0
 
 
-cdef int acknowledged(const char* p, size_t n) noexcept nogil:
-    """How many replicas a reply to WAIT names; -1 for an error reply."""
-    cdef int k = 0
-    cdef size_t i = 1
-    if n < 4 or p[0] != c':':
-        return -1
-    while i < n and p[i] >= c'0' and p[i] <= c'9' and k < 100000:
-        k = 10 * k + (p[i] - c'0')
-        i += 1
-    return k
+cdef bint acknowledged(const char* p, size_t n, int enough) noexcept nogil:
+    """Whether the reply to WAIT names enough replicas. An error names none."""
+    cdef int64_t count = 0
+    return p[0] == c':' and read_line_number(p + 1, n - 1, &count) and count >= enough
 
 
 cdef void settle_writes(Link* l, bint enough) noexcept nogil:
@@ -159,7 +154,7 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
         l.held_whole += size
         if e.flags & ENTRY_ACK:
             settle_writes(l, acknowledged(
-                buffer_head(&l.held) + l.held_whole - size, size) >= l.core.acks)
+                buffer_head(&l.held) + l.held_whole - size, size, l.core.acks))
         skip_ready(l)
         give_out(l)
     if at < n and buffer_append(&l.held, p + at, n - at) < 0:

@@ -8,7 +8,8 @@ whether it may be shown.
 """
 from libc.string cimport memcmp, memcpy
 from sidecar.core.protocol.commands cimport ROUTE_SESSION, lower
-from sidecar.core.protocol.request cimport next_argument
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next
+from sidecar.core.protocol.request cimport arguments_of
 
 
 cdef Note* add(Session* s, int kind, uint16_t command) noexcept nogil:
@@ -31,10 +32,8 @@ cdef Note* add(Session* s, int kind, uint16_t command) noexcept nogil:
 cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
     """The request p[0:n] is passed on; it may be the beginning of a large one."""
     cdef Note* note
-    cdef size_t at = 0
-    cdef size_t size = 0
+    cdef Cursor a
     cdef size_t i
-    cdef const char* arg = NULL
     if s.core.audit == NULL:
         return
     if c.route == ROUTE_SESSION and s.scan.name_len == 5 and s.scan.argc < 5:
@@ -42,11 +41,11 @@ cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) n
     note = add(s, NOTE_COMMAND, c.id)
     if note == NULL or s.scan.argc < 2:
         return
-    if next_argument(p, n, &at, &arg, &size) and next_argument(p, n, &at, &arg, &size) \
-            and size <= SUBCOMMAND_MAX:
-        for i in range(size):
-            note.second[i] = lower(arg[i])
-        note.second_len = <uint8_t>size
+    arguments_of(&a, p, n, &s.scan)
+    if cursor_next(&a) and a.size <= SUBCOMMAND_MAX:
+        for i in range(a.size):
+            note.second[i] = lower(a.arg[i])
+        note.second_len = <uint8_t>a.size
 
 
 cdef void audit_reply(const Entry* e, const char* p, size_t n) noexcept nogil:

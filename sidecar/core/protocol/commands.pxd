@@ -95,6 +95,14 @@ cdef struct Command:
 cdef inline char lower(char c) noexcept nogil:
     return c + 32 if c >= c'A' and c <= c'Z' else c
 
+cdef inline bint is_name(const char* p, const char* name, size_t n) noexcept nogil:
+    """Whether p[0:n], in whatever case, is this name, which is in lower case."""
+    cdef size_t i
+    for i in range(n):
+        if lower(p[i]) != name[i]:
+            return False
+    return True
+
 cdef class CommandTable:
     cdef void* block
     cdef Command* commands

@@ -116,18 +116,13 @@ cdef class CommandTable:
         """The row for this name; row 0 when there is none."""
         cdef uint32_t slot
         cdef Command* c
-        cdef size_t i
         if n >= NAME_MAX:
             return self.commands
         slot = self.hash(name, n) % SLOTS
         while self.slots[slot]:
             c = self.commands + self.slots[slot]
-            if c.name_len == n:
-                i = 0
-                while i < n and c.name[i] == lower(name[i]):
-                    i += 1
-                if i == n:
-                    return c
+            if c.name_len == n and is_name(name, c.name, n):
+                return c
             slot = (slot + 1) % SLOTS
         return self.commands
 

@@ -3,7 +3,7 @@
 
 Where a command has its keys is what the server's COMMAND says: key specifications, each of which
 begins at an argument or behind a word (STREAMS) and takes a range of arguments, or as many as a
-count among them says. `sidecar.policy.keyspecs` has demoted them into the rules in the table.
+count among them says. `sidecar.policy.keyspecs` has made the rules in the table of them.
 Three commands can't be described that way; the rules name what the server does for them:
 
 sort_store   SORT: the argument behind the last STORE, passing over those of LIMIT, GET and BY
@@ -20,18 +20,16 @@ refuse, for which it is "unknown" or what can be found, and these (tests/compat/
 
 Nothing here trusts the request: it may be any bytes, and is never read beyond its end.
 """
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from sidecar.core.protocol.commands cimport (CommandTable, FIND_GEO_STORE, FIND_KEYNUM, FIND_MIGRATE,
     FIND_SORT_STORE, FORM_ANY, FORM_CONTAINER, FORM_NONE, FORM_SPECS, KEY_OPTIONAL,
-    KEY_WRITES, KeyRules, KeySpec, lower)
+    KEY_WRITES, KeyRules, KeySpec, is_name)
+from sidecar.core.protocol.cursor cimport (Cursor, cursor_begin, cursor_next, is_word, read_number)
 from sidecar.core.protocol.request cimport (Limits, SCAN_DONE, Scanner, scan_request, scanner_reset)
 
 cdef enum:
-    CR = 13
-    LF = 10
-    COUNT_DIGITS = 9        # no request has more arguments than these can count
     ABSENT = 0              # what `behind` gives for a word that is not there
     GEO_OPTIONS = 5         # where the server begins to look for these options
     SORT_OPTIONS = 2
@@ -47,44 +45,17 @@ ANY = KEYS_ANY
 # Reading arguments
 
 cdef struct Args:
-    const char* p
-    size_t n
-    size_t first        # where the header of argument 0 begins
-    size_t at           # where the next argument's header begins
+    Cursor cursor       # `cursor.arg` is the argument read last
+    const char* first   # where argument 0 begins
     int64_t count       # arguments that the request says it has
     int64_t next        # which argument is next
-    const char* arg     # the argument read last
-    size_t size
-
-
-cdef bint read_header(const char* p, size_t n, size_t* at, char mark, size_t* value) noexcept nogil:
-    """`<mark><number>CRLF` at `at`: moves past it. Numbers beyond n are none here."""
-    cdef size_t i = at[0]
-    cdef size_t v = 0
-    if i >= n or p[i] != mark:
-        return False
-    i += 1
-    while i < n and v <= n and c'0' <= p[i] <= c'9':
-        v = v * 10 + <size_t>(p[i] - c'0')
-        i += 1
-    if n - i < 2 or v > n or p[i] != CR or p[i + 1] != LF:
-        return False
-    value[0] = v
-    at[0] = i + 2
-    return True
 
 
 cdef bint args_begin(Args* a, const char* p, size_t n) noexcept nogil:
-    cdef size_t count = 0
-    a.p = p
-    a.n = n
-    a.first = 0
+    a.count = cursor_begin(&a.cursor, p, n)
+    a.first = a.cursor.at
     a.next = 0
-    if not read_header(p, n, &a.first, c'*', &count):
-        return False
-    a.at = a.first
-    a.count = <int64_t>count
-    return True
+    return a.count >= 0
 
 
 cdef bint args_read(Args* a, int64_t index) noexcept nogil:
@@ -93,38 +64,12 @@ cdef bint args_read(Args* a, int64_t index) noexcept nogil:
         return False
     if index < a.next:
         a.next = 0
-        a.at = a.first
+        a.cursor.at = a.first
     while a.next <= index:
-        if not read_header(a.p, a.n, &a.at, c'$', &a.size) or a.n - a.at < a.size + 2:
+        if not cursor_next(&a.cursor):
             return False
-        a.arg = a.p + a.at
-        a.at += a.size + 2
         a.next += 1
     return True
-
-
-cdef bint is_word(const Args* a, const char* word, size_t n) noexcept nogil:
-    """Whether the argument is this word (lower case). To servers a NUL ends it, so here too."""
-    cdef size_t i
-    if a.size < n or (a.size > n and a.arg[n] != 0):
-        return False
-    for i in range(n):
-        if lower(a.arg[i]) != word[i]:
-            return False
-    return True
-
-
-cdef int64_t read_count(const Args* a) noexcept nogil:
-    """The argument as a count, -1 when it is none."""
-    cdef int64_t v = 0
-    cdef size_t i
-    if a.size == 0 or a.size > COUNT_DIGITS or (a.size > 1 and a.arg[0] == c'0'):
-        return -1
-    for i in range(a.size):
-        if a.arg[i] < c'0' or a.arg[i] > c'9':
-            return -1
-        v = v * 10 + (a.arg[i] - c'0')
-    return v
 
 
 # Following rules
@@ -149,8 +94,8 @@ cdef int take(Args* a, int64_t first, int64_t last, int64_t step, bint write,
         if not args_read(a, first):
             return KEYS_UNKNOWN
         key = f.out + f.count
-        key.p = a.arg
-        key.n = a.size
+        key.p = a.cursor.arg
+        key.n = a.cursor.size
         key.write = write
         f.count += 1
         first += step
@@ -163,7 +108,7 @@ cdef int64_t behind(Args* a, const KeySpec* spec) noexcept nogil:
     while i < a.count:
         if not args_read(a, i):
             return KEYS_UNKNOWN
-        if is_word(a, spec.keyword, spec.keyword_len):
+        if is_word(&a.cursor, spec.keyword, spec.keyword_len):
             return i + 1
         i += 1
     return ABSENT
@@ -183,13 +128,13 @@ cdef int by_range(Args* a, const KeySpec* spec, int64_t first, Found* f) noexcep
 
 
 cdef int by_count(Args* a, const KeySpec* spec, int64_t first, Found* f) noexcept nogil:
-    cdef int64_t n
-    if not args_read(a, first + spec.count_at):
+    cdef int64_t n = 0
+    if not args_read(a, first + spec.count_at) \
+            or not read_number(a.cursor.arg, a.cursor.size, &n):
         return KEYS_UNKNOWN
-    n = read_count(a)
     if n == 0 and spec.flags & KEY_OPTIONAL:
         return KEYS_UNDECLARED
-    if n <= 0:
+    if n <= 0 or n > a.count:
         return KEYS_UNKNOWN
     first += spec.first
     return take(a, first, first + (n - 1) * spec.step, spec.step, spec.flags & KEY_WRITES != 0, f)
@@ -201,11 +146,11 @@ cdef int sort_store(Args* a, Found* f) noexcept nogil:
     while i < a.count:
         if not args_read(a, i):
             return KEYS_UNKNOWN
-        if is_word(a, b"limit", 5):
+        if is_word(&a.cursor, b"limit", 5):
             i += 2
-        elif is_word(a, b"get", 3) or is_word(a, b"by", 2):
+        elif is_word(&a.cursor, b"get", 3) or is_word(&a.cursor, b"by", 2):
             i += 1
-        elif is_word(a, b"store", 5) and i + 1 < a.count:
+        elif is_word(&a.cursor, b"store", 5) and i + 1 < a.count:
             i += 1
             store = i
         i += 1
@@ -218,7 +163,7 @@ cdef int geo_store(Args* a, Found* f) noexcept nogil:
     while i + 1 < a.count:
         if not args_read(a, i):
             return KEYS_UNKNOWN
-        if is_word(a, b"store", 5) or is_word(a, b"storedist", 9):
+        if is_word(&a.cursor, b"store", 5) or is_word(&a.cursor, b"storedist", 9):
             i += 1
             store = i
         i += 1
@@ -230,13 +175,13 @@ cdef int migrate(Args* a, Found* f) noexcept nogil:
     while i < a.count:
         if not args_read(a, i):
             return KEYS_UNKNOWN
-        if is_word(a, b"keys", 4):
-            if not args_read(a, MIGRATE_KEY) or a.size:
+        if is_word(&a.cursor, b"keys", 4):
+            if not args_read(a, MIGRATE_KEY) or a.cursor.size:
                 return KEYS_UNKNOWN     # both forms in one: the server will refuse it
             return take(a, i + 1, a.count - 1, 1, True, f)
-        if is_word(a, b"auth", 4):
+        if is_word(&a.cursor, b"auth", 4):
             i += 1
-        elif is_word(a, b"auth2", 5):
+        elif is_word(&a.cursor, b"auth2", 5):
             i += 2
         i += 1
     return take(a, MIGRATE_KEY, MIGRATE_KEY, 1, True, f)
@@ -284,16 +229,12 @@ cdef int by_rules(Args* a, uint8_t keys, const KeyRules* rules, Found* f) noexce
 cdef const KeyRules* subcommand(Args* a, const KeyRules* rules) noexcept nogil:
     """The rules of the subcommand that the request names; NULL when it is unknown."""
     cdef int i
-    cdef size_t k
     if rules == NULL or not args_read(a, 1):
         return NULL
     for i in range(rules.subs_len):
-        if rules.subs[i].name_len == a.size:
-            k = 0
-            while k < a.size and rules.subs[i].name[k] == lower(a.arg[k]):
-                k += 1
-            if k == a.size:
-                return &rules.subs[i]
+        if rules.subs[i].name_len == a.cursor.size \
+                and is_name(a.cursor.arg, rules.subs[i].name, a.cursor.size):
+            return &rules.subs[i]
     return NULL
 
 
@@ -328,8 +269,8 @@ cdef int find_keys(const Command* c, const char* request, size_t n, KeySpan* out
 # For the control plane and for tests
 
 cdef int find_in(CommandTable table, const char* p, size_t n, KeySpan* out, int most) noexcept:
-    cdef Args a
-    if not args_begin(&a, p, n) or not args_read(&a, 0):
+    cdef Cursor a
+    if cursor_begin(&a, p, n) < 1 or not cursor_next(&a):
         return KEYS_UNKNOWN
     return find_keys(table.find(a.arg, a.size), p, n, out, most)
 
@@ -378,7 +319,6 @@ def first_key_of(CommandTable table, bytes request):
     scanner_reset(&s)
     if scan_request(&s, p, len(request), &limits, True) != SCAN_DONE or s.pos != len(request):
         return None
-    if not first_key(table.find(p + s.name_at, s.name_len), p, s.name_at, s.name_len, s.argc,
-                     &key):
+    if not first_key(table.find(p + s.name_at, s.name_len), p, len(request), &s, &key):
         return None
     return key.p[:key.n], key.write != 0

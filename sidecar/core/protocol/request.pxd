@@ -2,6 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from sidecar.core.memory cimport Buffer
+from sidecar.core.protocol.cursor cimport Cursor, cursor_on
 
 cdef enum Scanned:
     SCAN_MORE = 0       # the request is not whole yet
@@ -51,6 +52,10 @@ cdef inline void scanner_reset(Scanner* s) noexcept nogil:
 cdef int scan_request(Scanner* s, const char* p, size_t n, const Limits* limits,
                       bint authenticated) noexcept nogil
 cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out) noexcept nogil
-cdef bint next_argument(const char* p, size_t n, size_t* at, const char** arg,
-                        size_t* size) noexcept nogil
 cdef bytes error_text(int error, char found)
+
+
+cdef inline void arguments_of(Cursor* c, const char* p, size_t n, const Scanner* s) noexcept nogil:
+    """Read the arguments behind the name of the request p[0:n], which is `s`'s."""
+    cdef size_t at = <size_t>s.name_at + s.name_len + 2
+    cursor_on(c, p + at, n - at if at < n else 0)

@@ -13,18 +13,16 @@ header line is at most 64 KiB. One rule is Valkey 9's: each payload and header l
 CR LF. Redis 7 skips those two bytes unread, and a proxy that did so too could be made to see
 other boundaries than the server behind it.
 """
-from libc.string cimport memchr, memcpy
-from libc.stdio cimport snprintf
+from libc.string cimport memchr
 from libc.stdlib cimport free, malloc
 from sidecar.core.memory cimport buffer_append, buffer_release
+from sidecar.core.protocol.cursor cimport (cursor_begin, cursor_next, put_header, read_header,
+    read_number)
 
 cdef enum:
     LINE_MAX = 65536    # PROTO_INLINE_MAX_SIZE: longest inline request and header line
-    BAD_NUMBER = -2     # what read_number gives for text that is no strict number
     CR = 13
     LF = 10
-
-cdef uint64_t LARGEST = (<uint64_t>1 << 63) - 1
 
 TEXTS = {
     ERR_INLINE_SIZE: b"too big inline request",
@@ -52,55 +50,15 @@ cdef bytes error_text(int error, char found):
     return b"-ERR Protocol error: " + TEXTS[error] + b"\r\n"
 
 
-cdef bint read_number(const char* p, size_t n, int64_t* out) noexcept nogil:
-    """Strict decimal, as the server's string2ll; False when it is none or overflows 64 bits."""
-    cdef size_t i = 0
-    cdef bint negative = False
-    cdef uint64_t v = 0
-    if n > 0 and p[0] == c'-':
-        negative = True
-        i = 1
-    # 19 digits can't overflow an unsigned number, and 20 can't fit a signed one.
-    if n == i or n - i > 19:
-        return False
-    if p[i] == c'0':
-        out[0] = 0
-        return n == 1
-    while i < n:
-        if p[i] < c'0' or p[i] > c'9':
-            return False
-        v = v * 10 + <uint64_t>(p[i] - c'0')
-        i += 1
-    if v > LARGEST + (1 if negative else 0):
-        return False
-    out[0] = <int64_t>(0 - v) if negative else <int64_t>v
-    return True
+cdef int read_line(Scanner* s, const char* p, size_t n, int64_t* value, int too_long) noexcept nogil:
+    """Read `<type><number> CR LF` at pos, which read_header has not found there.
 
-
-cdef int read_header(Scanner* s, const char* p, size_t n, int64_t* value,
-                     int too_long) noexcept nogil:
-    """Read `<type><number>CRLF` at pos: SCAN_DONE moves past it and sets value.
-
-    A number that is none gives SCAN_DONE with value BAD_NUMBER-like False: the caller learns it
-    through s.error, since which error it is depends on the kind of line.
+    SCAN_DONE moves past it and sets value; s.error is set, too, where the number is none: which
+    error that is depends on the kind of line.
     """
     cdef size_t at = s.pos
-    cdef size_t i = at + 1
-    cdef int64_t v = 0
-    cdef const char* cr
+    cdef const char* cr = <const char*>memchr(p + at, CR, n - at)
     cdef size_t line
-    # The usual case: one to nine digits without a leading zero, then CR LF.
-    while i < n and i - at < 10 and p[i] >= c'0' and p[i] <= c'9':
-        v = v * 10 + (p[i] - c'0')
-        i += 1
-    if i + 1 < n and p[i] == CR and i > at + 1 and (p[at + 1] != c'0' or i == at + 2):
-        if p[i + 1] != LF:
-            s.error = ERR_CRLF
-            return SCAN_ERROR
-        value[0] = v
-        s.pos = i + 2
-        return SCAN_DONE
-    cr = <const char*>memchr(p + at, CR, n - at)
     if cr == NULL:
         if n - at > LINE_MAX:
             s.error = too_long
@@ -116,11 +74,8 @@ cdef int read_header(Scanner* s, const char* p, size_t n, int64_t* value,
     if p[at + line + 1] != LF:
         s.error = ERR_CRLF
         return SCAN_ERROR
-    if line == 0 or not read_number(p + at + 1, line - 1, value):
-        value[0] = BAD_NUMBER
+    if not read_number(p + at + 1, line - 1, value):
         s.error = ERR_COUNT
-        if line == 0:
-            return SCAN_DONE
     s.pos = at + line + 2
     return SCAN_DONE
 
@@ -145,13 +100,17 @@ cdef int scan_count(Scanner* s, const char* p, size_t n, const Limits* limits,
                     bint authenticated) noexcept nogil:
     """The request's first line. SCAN_DONE: go on with the arguments."""
     cdef int64_t value = 0
+    cdef size_t count = 0
     cdef int r
     if p[0] != c'*':
         return scan_inline(s, p, n)
     s.error = ERR_NONE
-    r = read_header(s, p, n, &value, ERR_COUNT_SIZE)
-    if r != SCAN_DONE:
-        return r
+    s.pos = read_header(p, n, c'*', &count)
+    value = <int64_t>count
+    if s.pos == 0:
+        r = read_line(s, p, n, &value, ERR_COUNT_SIZE)
+        if r != SCAN_DONE:
+            return r
     if s.error == ERR_NONE and value > limits.count:
         s.error = ERR_COUNT
     elif s.error == ERR_NONE and not authenticated and value > limits.unauth_count:
@@ -167,8 +126,6 @@ cdef int scan_count(Scanner* s, const char* p, size_t n, const Limits* limits,
 cdef int scan_request(Scanner* s, const char* p, size_t n, const Limits* limits,
                       bint authenticated) noexcept nogil:
     """Go on scanning the request that begins at p, of which n bytes are there."""
-    cdef int64_t value = 0
-    cdef size_t rest
     cdef int r
     if n == 0:
         return SCAN_MORE
@@ -176,6 +133,35 @@ cdef int scan_request(Scanner* s, const char* p, size_t n, const Limits* limits,
         r = scan_count(s, p, n, limits, authenticated)
         if r != SCAN_DONE:
             return r
+    if s.bulk < 0 and s.pos < n:
+        scan_whole(s, p, n, limits, authenticated)
+        if s.left == 0:
+            return SCAN_DONE
+    return scan_rest(s, p, n, limits, authenticated)
+
+
+cdef inline void scan_whole(Scanner* s, const char* p, size_t n, const Limits* limits,
+                            bint authenticated) noexcept nogil:
+    """Pass the arguments that are there as a whole, and have nothing wrong."""
+    cdef Cursor c
+    cdef size_t most = <size_t>limits.bulk
+    if not authenticated and <size_t>limits.unauth_bulk < most:
+        most = <size_t>limits.unauth_bulk
+    cursor_on(&c, p + s.pos, n - s.pos)
+    while s.left and cursor_next(&c) and c.size <= most:
+        if s.left == s.argc:
+            s.name_at = <uint32_t>(c.arg - p)
+            s.name_len = <uint32_t>c.size
+        s.left -= 1
+        s.pos = <size_t>(c.at - p)
+
+
+cdef int scan_rest(Scanner* s, const char* p, size_t n, const Limits* limits,
+                   bint authenticated) noexcept nogil:
+    """Go on with an argument that comes in parts, or say what is wrong with it."""
+    cdef int64_t value = 0
+    cdef size_t rest
+    cdef int r
     while True:
         if s.bulk >= 0:
             rest = n - s.pos if n > s.pos else 0
@@ -207,7 +193,7 @@ cdef int scan_request(Scanner* s, const char* p, size_t n, const Limits* limits,
             s.error = ERR_DOLLAR if memchr(p + s.pos, CR, n - s.pos) != NULL else ERR_BULK_SIZE
             return SCAN_ERROR
         s.error = ERR_NONE
-        r = read_header(s, p, n, &value, ERR_BULK_SIZE)
+        r = read_line(s, p, n, &value, ERR_BULK_SIZE)
         if r != SCAN_DONE:
             return r
         if s.error != ERR_NONE or value < 0 or value > limits.bulk:
@@ -220,29 +206,6 @@ cdef int scan_request(Scanner* s, const char* p, size_t n, const Limits* limits,
         if s.left == s.argc:
             s.name_at = <uint32_t>s.pos
             s.name_len = <uint32_t>value
-
-
-cdef bint next_argument(const char* p, size_t n, size_t* at, const char** arg,
-                        size_t* size) noexcept nogil:
-    """Walk the arguments of a whole request: start with at = 0; False after the last.
-
-    p[0:n] must be one request that scan_request has found whole.
-    """
-    cdef size_t i = at[0]
-    cdef size_t v = 0
-    if i == 0:
-        i = <size_t>(<const char*>memchr(p, LF, n) - p) + 1
-    if i >= n:
-        return False
-    i += 1
-    while p[i] != CR:
-        v = v * 10 + <size_t>(p[i] - c'0')
-        i += 1
-    i += 2
-    arg[0] = p + i
-    size[0] = v
-    at[0] = i + v + 2
-    return True
 
 
 cdef int hex_value(char c) noexcept nogil:
@@ -321,11 +284,10 @@ cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out) noexcept nogi
     Returns SCAN_DONE, SCAN_EMPTY (only blanks), or SCAN_ERROR (quotes, or memory is out).
     """
     cdef Buffer body
-    cdef char head[32]
     cdef char* word
     cdef size_t at = 0
     cdef Py_ssize_t k
-    cdef int argc = 0
+    cdef size_t argc = 0
     cdef int result = SCAN_DONE
     body.data = NULL
     body.start = body.end = body.cap = 0
@@ -341,7 +303,7 @@ cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out) noexcept nogi
         if at >= n:
             break
         k = split_word(p, n, &at, word)
-        if k < 0 or buffer_append(&body, head, snprintf(head, 32, b"$%zd\r\n", k)) < 0 \
+        if k < 0 or put_header(&body, c'$', <size_t>k) < 0 \
                 or buffer_append(&body, word, k) < 0 or buffer_append(&body, b"\r\n", 2) < 0:
             result = SCAN_ERROR
             break
@@ -349,7 +311,7 @@ cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out) noexcept nogi
     if result == SCAN_DONE:
         if argc == 0:
             result = SCAN_EMPTY
-        elif buffer_append(out, head, snprintf(head, 32, b"*%d\r\n", argc)) < 0 \
+        elif put_header(out, c'*', argc) < 0 \
                 or buffer_append(out, body.data + body.start, body.end - body.start) < 0:
             result = SCAN_ERROR
     buffer_release(&body)
@@ -429,10 +391,9 @@ def normalise_inline(bytes line):
 
 def split_arguments(bytes raw):
     """The arguments of one whole multibulk request."""
-    cdef size_t at = 0
-    cdef const char* arg = NULL
-    cdef size_t size = 0
+    cdef Cursor c
     cdef list args = []
-    while next_argument(raw, len(raw), &at, &arg, &size):
-        args.append(arg[:size])
+    cursor_begin(&c, raw, len(raw))
+    while cursor_next(&c):
+        args.append(c.arg[:c.size])
     return args

@@ -4,4 +4,3 @@ from libc.stdint cimport uint32_t
 from sidecar.core.memory cimport Buffer
 
 cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n, bint null_array) noexcept nogil
-cdef int put_header(Buffer* out, char kind, size_t value) noexcept nogil

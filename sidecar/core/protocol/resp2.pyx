@@ -6,26 +6,13 @@ bulk strings, booleans integers, as the server itself gives them to a RESP2 clie
 not do so element by element (pairs of member and score are arrays in RESP3, and flat in RESP2)
 there is no form: arrays inside arrays are refused.
 """
-from libc.stdint cimport uint32_t
-from libc.string cimport memchr, memcpy
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memchr
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_release, buffer_size
+from sidecar.core.protocol.cursor cimport put_header, read_line_number
 
 cdef enum:
     NO_FORM = 0xffffffff
-
-
-cdef int put_header(Buffer* out, char kind, size_t value) noexcept nogil:
-    cdef char line[24]
-    cdef int i = 22
-    line[22] = 13
-    line[23] = 10
-    while value or i == 22:
-        i -= 1
-        line[i] = <char>(48 + value % 10)
-        value //= 10
-    i -= 1
-    line[i] = kind
-    return buffer_append(out, line + i, 24 - i)
 
 
 cdef int put_bulk(Buffer* out, const char* p, size_t n) noexcept nogil:
@@ -42,6 +29,7 @@ cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n, bint null_array) no
     """
     cdef size_t i = 0
     cdef size_t size, at
+    cdef int64_t length
     cdef const char* line
     cdef char kind
     cdef bint same = True
@@ -54,16 +42,22 @@ cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n, bint null_array) no
             return none(out)
         at = <size_t>(line - p) + 1         # what follows the line
         size = 0
-        if (kind == c'$' or kind == c'=') and p[i + 1] != c'-':
-            size = number(p + i + 1)
-            if at + size + 2 > n:
+        length = -1
+        if kind == c'$' or kind == c'=' or kind == c'*' or kind == c'%' or kind == c'~':
+            if not read_line_number(p + i + 1, at - i - 1, &length):
+                return none(out)            # the length is streamed
+        if (kind == c'$' or kind == c'=') and length >= 0:
+            size = <size_t>length
+            if n - at < size + 2:
                 return none(out)
-        if kind == c'*' or kind == c'%' or kind == c'~':
+        if length < 0 and (kind == c'$' or kind == c'*'):
+            r = buffer_append(out, p + i, at - i)       # null, as RESP2 has it
+        elif kind == c'*' or kind == c'%' or kind == c'~':
             aggregates += 1
-            if aggregates > 1 or p[i + 1] == c'?':
+            if aggregates > 1 or length < 0:
                 return none(out)
             same = same and kind == c'*'
-            r = put_header(out, c'*', number(p + i + 1) * (2 if kind == c'%' else 1))
+            r = put_header(out, c'*', <size_t>length * (2 if kind == c'%' else 1))
         elif kind == c'_':
             same = False
             r = buffer_append(out, b"*-1\r\n" if null_array else b"$-1\r\n", 5)
@@ -78,8 +72,7 @@ cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n, bint null_array) no
             r = put_bulk(out, p + at + 4, size - 4) if size >= 4 else -1
             at += size + 2
         elif kind == c'$':
-            if p[i + 1] != c'-':
-                at += size + 2
+            at += size + 2
             r = buffer_append(out, p + i, at - i)
         elif kind == c':' or kind == c'+' or kind == c'-':
             r = buffer_append(out, p + i, at - i)
@@ -97,11 +90,3 @@ cdef uint32_t to_resp2(Buffer* out, const char* p, size_t n, bint null_array) no
 cdef uint32_t none(Buffer* out) noexcept nogil:
     buffer_release(out)
     return NO_FORM
-
-
-cdef size_t number(const char* p) noexcept nogil:
-    cdef size_t v = 0
-    while p[0] >= c'0' and p[0] <= c'9':
-        v = v * 10 + <size_t>(p[0] - 48)
-        p += 1
-    return v

@@ -32,7 +32,8 @@ from sidecar.core.hotkeys.sketch cimport Sketch, sketch_add, sketch_due, sketch_
 from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FILL, TRACED_FOLLOW,
     TRACED_PICKED, TRACED_WAITED, TRACE_FILLED, TRACE_WAITED, trace_begin, trace_draw, trace_drop,
     trace_local, trace_queued, trace_refused)
-from sidecar.core.protocol.request cimport ERR_MEMORY, next_argument
+from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
+from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET, PIN,
     QUEUE, REPLIES, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
@@ -43,44 +44,31 @@ cdef enum:
     SAMPLED_KEYS = 16       # of one command; one that names more is not counted
 
 
-cdef inline bint is_word(const char* p, size_t n, const char* word, size_t size) noexcept nogil:
-    cdef size_t i
-    if n != size:
-        return False
-    for i in range(n):
-        if (p[i] | 32) != word[i]:
-            return False
-    return True
-
-
 cdef bint has_block(const char* p, size_t n) noexcept nogil:
     """Whether a whole XREAD or XREADGROUP has a BLOCK option before its STREAMS."""
-    cdef size_t at = 0
-    cdef const char* arg = NULL
-    cdef size_t size = 0
+    cdef Cursor c
     cdef int values = 1                 # arguments that are no options: the command's name first
-    while next_argument(p, n, &at, &arg, &size):
+    cursor_begin(&c, p, n)
+    while cursor_next(&c):
         if values:
             values -= 1
-        elif is_word(arg, size, b"block", 5):
+        elif is_word(&c, b"block", 5):
             return True
-        elif is_word(arg, size, b"streams", 7):
+        elif is_word(&c, b"streams", 7):
             return False
-        elif is_word(arg, size, b"group", 5):
+        elif is_word(&c, b"group", 5):
             values = 2
-        elif is_word(arg, size, b"count", 5):
+        elif is_word(&c, b"count", 5):
             values = 1
     return False
 
 
-cdef bint is_script_debug(const char* p, size_t n) noexcept nogil:
+cdef bint is_script_debug(const Session* s, const char* p, size_t n) noexcept nogil:
     """Whether a whole SCRIPT turns its connection into a debugger's: from then on it is nobody
     else's."""
-    cdef size_t at = 0
-    cdef const char* arg = NULL
-    cdef size_t size = 0
-    return next_argument(p, n, &at, &arg, &size) and next_argument(p, n, &at, &arg, &size) \
-        and is_word(arg, size, b"debug", 5)
+    cdef Cursor c
+    arguments_of(&c, p, n, &s.scan)
+    return cursor_next(&c) and is_word(&c, b"debug", 5)
 
 
 cdef int refuse(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
@@ -256,7 +244,7 @@ cdef void sample(Session* s, const Command* c, const char* p, size_t n) noexcept
     cdef KeySpan keys[SAMPLED_KEYS]
     cdef int i
     cdef int count = 1
-    if not first_key(c, p, s.scan.name_at, s.scan.name_len, s.scan.argc, keys):
+    if not first_key(c, p, n, &s.scan, keys):
         count = find_keys(c, p, n, keys, SAMPLED_KEYS)
     for i in range(count):
         sketch_add(k, sketch_hash(k, s.tenant, keys[i].p, keys[i].n), s.tenant, keys[i].p,
@@ -320,7 +308,7 @@ cdef int dispatch_traced(Session* s, Command* c, const char* p, size_t n,
 cdef int special_row(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
     if c.route == ROUTE_MAYBE_BLOCKING:
         if c.name[0] == c's':           # SCRIPT: the only one of them that never blocks
-            return ROUTE_PIN if is_script_debug(p, n) else ROUTE_MAYBE_BLOCKING
+            return ROUTE_PIN if is_script_debug(s, p, n) else ROUTE_MAYBE_BLOCKING
         return ROUTE_BLOCKING if has_block(p, n) else ROUTE_MAYBE_BLOCKING
     return row_of(c.route, s.scan.argc)
 

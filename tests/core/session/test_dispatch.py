@@ -34,6 +34,8 @@ class TestRoutes:
             (("MULTI", "x"), "nothing"),
             (("XREAD", "STREAMS", "block", "0"), "nothing"),
             (("XREAD", "block", "0", "STREAMS", "s", "$"), "dedicated"),
+            (("XREAD", "block\0x", "0", "STREAMS", "s", "$"), "dedicated"),
+            (("XREAD", "blocks", "0", "STREAMS", "s", "$"), "nothing"),
             (("BLPOP", "k", "0"), "dedicated"),
             (("WATCH", "k"), "dedicated"),
             (("MULTI",), "dedicated"),
