@@ -18,7 +18,8 @@ from sidecar.core.protocol.commands cimport (COMMAND_OPAQUE, COMMAND_TELLS, Comm
     FORM_MASK, FORM_NONE, FORM_ONE)
 from sidecar.core.protocol.keys cimport (KEYS_ANY, KEYS_TOO_MANY, KeySpan, find_keys,
     first_key)
-from sidecar.core.protocol.request cimport Scanner, next_argument
+from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
+from sidecar.core.protocol.request cimport Scanner
 from sidecar.core.records cimport Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, entry_writes
 from sidecar.core.cache.store cimport (CACHE_RULES, Cache, KeyRecord, argument, arguments,
     cache_drop_all, cache_drop_key, drop_values, find_key, knows, sidecar_hash, wanted)
@@ -67,26 +68,15 @@ cdef void drop_and_bar_all(Cache* k, Link* l, Entry* e) noexcept nogil:
         cache_drop_all(k)
 
 
-cdef bint is_word(const char* p, size_t n, const char* word) noexcept nogil:
-    cdef size_t i
-    for i in range(n):
-        if (p[i] | 32) != word[i]:
-            return False
-    return word[n] == 0
-
-
 cdef bint may_change_access(const char* p, size_t n) noexcept nogil:
     """Whether an ACL command, whole or its beginning, may change who may read what."""
-    cdef size_t at = 0
-    cdef size_t size = 0
-    cdef const char* arg = NULL
-    if not next_argument(p, n, &at, &arg, &size) or not next_argument(p, n, &at, &arg, &size):
+    cdef Cursor c
+    if cursor_begin(&c, p, n) < 1 or not cursor_next(&c) or not cursor_next(&c):
         return True
-    return not (is_word(arg, size, b"whoami") or is_word(arg, size, b"list")
-                or is_word(arg, size, b"users") or is_word(arg, size, b"getuser")
-                or is_word(arg, size, b"cat") or is_word(arg, size, b"log")
-                or is_word(arg, size, b"genpass") or is_word(arg, size, b"dryrun")
-                or is_word(arg, size, b"save") or is_word(arg, size, b"help"))
+    return not (is_word(&c, b"whoami", 6) or is_word(&c, b"list", 4) or is_word(&c, b"users", 5)
+                or is_word(&c, b"getuser", 7) or is_word(&c, b"cat", 3) or is_word(&c, b"log", 3)
+                or is_word(&c, b"genpass", 7) or is_word(&c, b"dryrun", 6)
+                or is_word(&c, b"save", 4) or is_word(&c, b"help", 4))
 
 
 cdef int pass_keys(Cache* k, Link* l, Entry* e, Command* c, const char* p, size_t n, KeySpan* spans,

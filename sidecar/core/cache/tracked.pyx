@@ -38,7 +38,7 @@ from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, bu
 from sidecar.core.protocol.commands cimport NAME_MAX, Command
 from sidecar.core.records cimport Barriers, Session
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
-from sidecar.core.protocol.resp2 cimport put_header
+from sidecar.core.protocol.cursor cimport put_header
 
 cdef enum:
     FIRST = 64
