@@ -59,7 +59,8 @@ class Row:
 
 
 def quantiles(by: str, legend: str) -> list[Query]:
-    bucket = "rate(sidecar_command_duration_seconds_bucket{S}[$__rate_interval])"
+    family = 'family!~"admin|blocking"'
+    bucket = f"rate(sidecar_command_duration_seconds_bucket{{S,{family}}}[$__rate_interval])"
     return [
         (f"histogram_quantile({q}, sum by (le{by}) ({bucket}))", f"p{name}{legend}")
         for q, name in (("0.5", "50"), ("0.99", "99"), ("0.999", "99.9"))
@@ -90,7 +91,7 @@ ONE = (
                             "[$__rate_interval])))", "{{command}}")], "ops", stacked=True,
               help="The ten most frequent."),
         Panel("Time to the reply", quantiles("", ""), "s", exemplars=True,
-              help="Blocking commands included. Points lead to traces."),
+              help="Without blocking commands. Points lead to traces."),
         Panel("Time to the reply, p99 by family",
               [("histogram_quantile(0.99, sum by (le, family) (rate("
                 "sidecar_command_duration_seconds_bucket{S}[$__rate_interval])))", "{{family}}")],
@@ -163,6 +164,9 @@ ONE = (
         Panel("Breaker", [("max by (state) (sidecar_breaker_state{S})", "{{state}}"),
                           ("sum(increase(sidecar_breaker_opened_total{S}[$__rate_interval]))",
                            "opened")]),
+        Panel("Oldest request", [("max(sidecar_upstream_oldest_request_seconds{S})", "its age"),
+                                 ("max(sidecar_upstream_silence_seconds{S})", "silence")], "s",
+              bad=2.5, help="Silence: nothing has come where a reply was due."),
         Panel("Waiting for a master", [("sum(sidecar_held_clients{S})", "clients")]),
         Panel("Held bytes", [("sum(sidecar_held_bytes{S})", "")], "bytes"),
         Panel("Switches", [("sum(increase(sidecar_master_switches_total{S}[$__rate_interval]))",

@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sidecar.policy.breaker import State
-from sidecar.telemetry.snapshots import Cache, Frozen, Held, Snapshot, Unanswered, WarmStart
+from sidecar.telemetry.snapshots import (
+    Cache,
+    Commands,
+    Frozen,
+    Held,
+    Snapshot,
+    Unanswered,
+    WarmStart,
+)
 
 BreakerState = Literal["closed", "open", "half-open", "unknown"]
 
@@ -184,6 +192,16 @@ def switches(snapshot: Snapshot) -> int:
     return failover.switches if failover is not None else 0
 
 
+def answered(commands: Commands) -> int:
+    """Commands that got an answer, from whomever: no more can have failed."""
+    return sum(commands.calls.values()) + commands.local_errors + commands.uncertain
+
+
+def failed(commands: Commands) -> int:
+    """Commands that were answered with an error, the server's or the sidecar's own."""
+    return sum(commands.errors.values()) + commands.local_errors + commands.uncertain
+
+
 def gauges(snapshot: Snapshot) -> Gauges:
     """The figures of now."""
     plane = snapshot.data_plane
@@ -199,8 +217,8 @@ def gauges(snapshot: Snapshot) -> Gauges:
         breaker=BreakerNow(state=breaker_state(snapshot), opened=plane.breaker.opened),
         cache=_cache(plane.cache) if plane.cache is not None else _NO_CACHE,
         totals=Totals(
-            commands=sum(commands.calls.values()),
-            errors=sum(commands.errors.values()),
+            commands=answered(commands),
+            errors=failed(commands),
             local_errors=commands.local_errors,
             uncertain=commands.uncertain,
             clients=plane.clients.accepted,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from sidecar.admin.figures import Point, Recent
+from sidecar.admin.figures import Point, Recent, answered, failed
 from sidecar.telemetry.snapshots import Commands, DataPlane, Snapshot
 
 KEPT = 900
@@ -70,7 +70,8 @@ class Recorder:
 
 
 class _Totals(NamedTuple):
-    """The counters that rates are made from. `latencies` is the histogram of all families."""
+    """The counters that rates are made from. `latencies` is the histogram of all
+    families but that of blocking commands, which take as long as their clients asked."""
 
     commands: int
     hits: int
@@ -86,10 +87,10 @@ class _Totals(NamedTuple):
 def _totals(plane: DataPlane) -> _Totals:
     commands, cache = plane.commands, plane.cache
     return _Totals(
-        commands=sum(commands.calls.values()),
+        commands=answered(commands),
         hits=cache.hits if cache is not None else 0,
         misses=sum(cache.misses.values()) if cache is not None else 0,
-        errors=sum(commands.errors.values()),
+        errors=failed(commands),
         local_errors=commands.local_errors,
         uncertain=commands.uncertain,
         bytes_in=plane.clients.received_bytes,
@@ -99,7 +100,8 @@ def _totals(plane: DataPlane) -> _Totals:
 
 
 def _latencies(commands: Commands) -> Sequence[int]:
-    columns = zip(*(family.counts for family in commands.latency.values()), strict=True)
+    families = [each for name, each in commands.latency.items() if name != "blocking"]
+    columns = zip(*(family.counts for family in families), strict=True)
     return [sum(column) for column in columns] or [0] * (len(commands.bounds) + 1)
 
 
@@ -111,14 +113,13 @@ def _point(plane: DataPlane, before: _Totals, after: _Totals, seconds: float, ti
     bounds = plane.commands.bounds
     latencies = zip(before.latencies, after.latencies, strict=True)
     counts = [max(0, new - old) for old, new in latencies]
-    local_errors = rate(before.local_errors, after.local_errors)
     return Point(
         t=time,
         commands=rate(before.commands, after.commands),
         hits=rate(before.hits, after.hits),
         misses=rate(before.misses, after.misses),
-        errors=_rounded(rate(before.errors, after.errors) + local_errors),
-        local_errors=local_errors,
+        errors=rate(before.errors, after.errors),
+        local_errors=rate(before.local_errors, after.local_errors),
         uncertain=rate(before.uncertain, after.uncertain),
         bytes_in=rate(before.bytes_in, after.bytes_in),
         bytes_out=rate(before.bytes_out, after.bytes_out),

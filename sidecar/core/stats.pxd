@@ -5,6 +5,7 @@ from sidecar.core.protocol.commands cimport MAX_COMMANDS
 cdef enum:
     BUCKETS = 48
     FAMILIES = 24
+    BLOCKING_FAMILY = 1     # see policy/routing.py
 
 cdef struct Histogram:
     uint64_t counts[BUCKETS]

@@ -33,10 +33,11 @@ from sidecar.policy.keyspecs import KEY_FLAGS, NONE, Described, Rule, describe, 
 Row: TypeAlias = "tuple[int, int, int, int, Rule | None]"
 
 # Latencies are kept for these groups, named after the server's ACL categories. The first that
-# fits a command is its family.
+# fits a command is its family. Commands that wait for as long as their client asked have one of
+# their own (BLOCKING_FAMILY): how long they take says nothing about the server.
 FAMILIES = (
-    "other", "transaction", "scripting", "pubsub", "stream", "geo", "hyperloglog", "bitmap",
-    "sortedset", "hash", "set", "list", "string", "keyspace", "connection", "admin",
+    "other", "blocking", "transaction", "scripting", "pubsub", "stream", "geo", "hyperloglog",
+    "bitmap", "sortedset", "hash", "set", "list", "string", "keyspace", "connection", "admin",
 )  # fmt: skip
 
 # Session state that the sidecar keeps itself.
@@ -199,7 +200,7 @@ def _row(command: Described, arity: int, categories: Iterable[str]) -> Row:
         | cacheable(name, flags)
         | telling(name, flags)
         | AUDITED * audited(name),
-        family_of(categories),
+        family_of(c for c in categories if name not in MAYBE_BLOCKING or c[-8:] != "blocking"),
         max(-32768, min(32767, arity)),
         rule_of(command),
     )

@@ -41,11 +41,13 @@ def _commands(number: int) -> str:
 
 
 class _Found(NamedTuple):
-    """For how long, how many commands, and why, without the figures."""
+    """For how long, how many commands, and why, without the figures. `lost`: there is no link,
+    which shared.py logs."""
 
     seconds: float
     requests: int
     why: str
+    lost: bool = False
 
 
 class Overdue:
@@ -58,6 +60,7 @@ class Overdue:
         self._ticked = time.monotonic()
         self._skipped = False
         self._most = 0
+        self._logged = False
         self.now = NOTHING
 
     @property
@@ -115,14 +118,16 @@ class Overdue:
                 login = links.identity.login
                 user = login.user.decode("utf-8", "replace") if login.user else "default"
                 why = f"the link of user {user}, db {login.db}, has been lost for {{}}"
-                found = max(found, _Found(now - links.connecting_since, clients, why))
+                seconds = now - links.connecting_since
+                found = max(found, _Found(seconds, clients, why, True))
         return found
 
     def _judge(self, found: _Found, oldest: float) -> None:
-        before = self.now
+        before, logged = self.now, self._logged
         if found.seconds < LATE:
             self.now = msgspec.structs.replace(NOTHING, oldest=oldest)
-            if before.state == "overdue":
+            self._logged = False
+            if logged:
                 lasted = round(time.time() - before.since, 3)
                 log.info("upstream answers again", seconds=lasted, commands=self._most)
             return
@@ -138,5 +143,6 @@ class Overdue:
             why=why,
             since=before.since or round(time.time() - found.seconds, 3),
         )
-        if state == "overdue" and before.state != "overdue":
+        if state == "overdue" and not found.lost and not logged:
+            self._logged = True
             log.error("upstream overdue", reason=why, commands=found.requests)

@@ -75,7 +75,7 @@ CACHE = (
     ),
     _cache.gauge(
         "sidecar_cache_proof_age_seconds",
-        "Time since the last proof that invalidations arrive; the longest of all users.",
+        "Time since the last proof that invalidations arrive; of users with clients, the longest.",
         lambda c: c.proof_age,
     ),
 )

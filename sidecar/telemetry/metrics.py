@@ -60,10 +60,12 @@ _CLIENTS = (
     ),
 )
 _UPSTREAM = (
-    _links.gauge(
+    Declared(
         "sidecar_upstream_up",
+        "gauge",
         "1 while the upstream is reachable and no command is lost or overdue, whatever its link.",
-        lambda u: int(u.up),
+        "",
+        lambda s: int(s.data_plane is not None and s.data_plane.links.up),
     ),
     _unanswered.gauge(
         "sidecar_upstream_oldest_request_seconds",
@@ -100,7 +102,7 @@ _UPSTREAM = (
 _COMMANDS = (
     _commands.counter(
         "sidecar_commands_total",
-        "Commands answered by the upstream, by name; names not in its command table are unknown.",
+        "Commands answered by the upstream or the near cache; names not in its table are unknown.",
         lambda c: c.calls,
         "command",
     ),
@@ -112,7 +114,7 @@ _COMMANDS = (
     ),
     _data_plane.histogram(
         "sidecar_command_duration_seconds",
-        "Time from receiving a command to having its reply, by command family.",
+        "Time from receiving a command to having its reply, by command family; blocking: as asked.",
         _latency,
         "family",
     ),

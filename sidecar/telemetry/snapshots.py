@@ -102,7 +102,8 @@ class Breaker(Frozen, frozen=True):
 
 
 class Cache(Frozen, frozen=True):
-    """The near cache. `proof_age` is that of the user who is worst off; None without any proof."""
+    """The near cache. `proof_age` is that of the user who is worst off, of those with clients; 0
+    without any. None: the server is too old for the cache."""
 
     mode: str
     entries: int

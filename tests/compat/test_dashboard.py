@@ -181,8 +181,11 @@ def test_a_crash_is_seen(browser: Browser, sidecar: Sidecar) -> None:
     sidecar.kill()
     page.wait_for_selector("#live[data-state=lost]")
     wait_for_text(page, "#notice", "No connection to the sidecar")
+    grey = "getComputedStyle(document.getElementById('main')).filter"
+    assert page.evaluate(grey) == "grayscale(1)", "what is old does not look new"
     sidecar.start()
     page.wait_for_selector("#live[data-state=live]")
+    assert page.evaluate(grey) == "none"
     wait_for_text(page, "#notice", "restarted")
     page.close()
 
@@ -238,6 +241,27 @@ def test_a_frozen_server_is_told_at_once(
         finally:
             plain_server.resume()
     wait_for_text(page, "#health", "ok")
+
+
+def test_equal_failures_are_one_line(sidecar: Sidecar, page: Page) -> None:
+    open_page(page, sidecar)
+    with Wire(sidecar.port) as wire:
+        assert wire.cmd("SET", "text", "v") == b"+OK\r\n"
+        for _ in range(5):
+            assert wire.cmd("INCR", "text")[:1] == b"-"
+        wait_for_text(page, "#traces summary", "5 times")
+    assert page.locator("#traces summary", has_text="INCR").count() == 1
+
+
+def test_nothing_asked_is_no_ratio(sidecar: Sidecar, page: Page) -> None:
+    open_page(page, sidecar)
+    wait_until(lambda: _seconds(sidecar) > 2, "seconds pass")
+    assert not re.search(r"\d", page.locator("#n-hits").inner_text())
+    assert api(sidecar, "/api/health/redis")["cache"]["hit_ratio"] is None
+
+
+def _seconds(sidecar: Sidecar) -> int:
+    return len(api(sidecar, "/api/stats?count=900")["points"])
 
 
 def test_a_failover_is_seen(page: Page) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.harness.admin import scrape
+from tests.harness.admin import api, scrape
 from tests.harness.alerting import MISSING, WITHOUT
 from tests.harness.certificates import Authority
 from tests.harness.process import free_port, wait_until
@@ -76,6 +76,63 @@ def test_hot_keys_by_name(plain_server: Server) -> None:
         wait_until(lambda: named() == expected, "the two hottest, hottest first")
         rate = expected[0].replace("share", "rate")
         wait_until(lambda: named() and metrics(sidecar)[rate] > 0, "a rate")
+
+
+@pytest.mark.parametrize(
+    ("request_", "family"),
+    [
+        (("BRPOP", "q", "0.3"), "blocking"),
+        (("BLMOVE", "q", "p", "LEFT", "LEFT", "0.3"), "blocking"),
+        (("XREAD", "BLOCK", "300", "STREAMS", "s", "$"), "blocking"),
+        (("XREADGROUP", "GROUP", "g", "c", "BLOCK", "300", "STREAMS", "s", ">"), "blocking"),
+        (("WAIT", "1", "300"), "blocking"),
+        (("XREAD", "STREAMS", "s", "0"), "stream"),
+        (("LPUSH", "q", "1"), "list"),
+        (("EVAL", "return 1", "0"), "scripting"),
+    ],
+)
+def test_time_that_was_asked_for_is_no_latency(
+    plain_server: Server, request_: tuple[str, ...], family: str
+) -> None:
+    admin = f"127.0.0.1:{free_port()}"
+    with Sidecar(plain_server.url, admin=admin) as sidecar, Wire(sidecar.port) as wire:
+        wire.cmd("XGROUP", "CREATE", "s", "g", "$", "MKSTREAM")
+        name = f"sidecar_command_duration_seconds_count:{family}"
+        before = metrics(sidecar).get(name, 0)
+        wire.cmd(*request_)
+        assert metrics(sidecar).get(name, 0) == before + 1
+        points = api(sidecar, "/api/stats?count=60")["points"]
+        wait_until(
+            lambda: len(api(sidecar, "/api/stats?count=60")["points"]) > len(points) + 1, "a point"
+        )
+        slowest = [point["p999"] or 0 for point in api(sidecar, "/api/stats?count=60")["points"]]
+        assert max(slowest) < 0.25
+
+
+def test_errors_are_no_more_than_commands(plain_server: Server) -> None:
+    """Also those that the sidecar makes itself."""
+    admin = f"127.0.0.1:{free_port()}"
+    settings = {"upstream.wait": 0.1}
+    with (
+        Sidecar(plain_server.url, admin=admin, settings=settings) as sidecar,
+        Wire(sidecar.port) as wire,
+    ):
+        wire.cmd("SET", "k", "text")
+        wait_until(lambda: api(sidecar, "/api/stats")["points"], "a point")
+        plain_server.kill()
+        try:
+            for _ in range(50):
+                assert wire.cmd("GET", "k")[:1] == b"-"
+            wait_until(
+                lambda: api(sidecar, "/api/stats?count=60")["last_minute"]["errors"], "a point"
+            )
+        finally:
+            plain_server.start()
+        said = api(sidecar, "/api/stats?count=60")
+        assert said["totals"]["errors"] >= 50
+        assert said["totals"]["commands"] >= said["totals"]["errors"]
+        for point in said["points"]:
+            assert point["errors"] <= point["commands"] + 0.1, point
 
 
 def test_the_hottest_key_and_the_loop(plain_server: Server) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from sidecar.core.stats import bucket_bounds
+from sidecar.policy.routing import FAMILIES
 from sidecar.telemetry.metrics import METRICS
 from tests.harness.alerting import CONFIG, MISSING, WITHOUT
 
@@ -93,6 +94,26 @@ def named_in(text: str) -> set[str]:
 @pytest.mark.parametrize("file", [*RULES, *RULE_TESTS], ids=lambda file: file.name)
 def test_every_metric_named_in_a_rule_exists(file: Path) -> None:
     assert named_in(file.read_text()) <= known_metrics()
+
+
+TARGET = {"instance", "team", "job"}
+
+
+def test_series_of_the_tests_are_such_as_are_exported() -> None:
+    """With exactly the labels of the metric, and families that there are."""
+    labels = {metric.name: {*filter(None, metric.label.split(","))} for metric in METRICS}
+    for metric in METRICS:
+        if metric.type == "histogram":
+            for part in ("bucket", "count", "sum"):
+                also = {"le"} if part == "bucket" else set()
+                labels[f"{metric.name}_{part}"] = labels[metric.name] | also
+    for file in RULE_TESTS:
+        for text in re.findall(r"- series: '(.+)'", file.read_text()):
+            name, _, rest = text.partition("{")
+            given = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+            if name in labels:
+                assert set(given) - TARGET == labels[name] - TARGET, text
+            assert given.get("family", "string") in FAMILIES, text
 
 
 def test_every_metric_named_in_a_runbook_exists() -> None:

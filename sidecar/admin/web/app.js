@@ -136,6 +136,7 @@ function notice(words) {
 // The page is up to date only while the stream is live; it says so, or since when it is not.
 function state(now) {
   const live = byId("live");
+  document.documentElement.toggleAttribute("data-old", now !== "live");
   if (now === "live") {
     live.dataset.state = "live";
     text("live", "live");

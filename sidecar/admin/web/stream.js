@@ -3,7 +3,7 @@
 // `tell` gets (event, data); `state` gets live, lost, ended or denied. After a loss it connects again
 // by itself, with growing pauses; a stream that is silent for SILENCE counts as lost.
 
-const SILENCE = 6000;
+const SILENCE = 3000;
 const PAUSE = 400;
 const PAUSE_MAX = 5000;
 

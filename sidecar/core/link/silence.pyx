@@ -14,15 +14,14 @@ whether the server answers.
 A link that is not read, since its client does not read, owes nothing.
 """
 from libc.stdint cimport uint32_t
-from sidecar.core.protocol.commands cimport (ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_ONCE,
-    ROUTE_WAIT)
+from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_ONCE, ROUTE_WAIT
 from sidecar.core.records cimport ENTRY_ACK, Entry, link_outstanding
 
 
-cdef inline bint may_be_long(const Link* l, const Entry* e) noexcept nogil:
+cdef inline bint may_be_long(const Entry* e) noexcept nogil:
     """Whether the server may keep this entry's reply back for as long as it was asked to."""
     return e.route == ROUTE_BLOCKING or e.route == ROUTE_WAIT or e.route == ROUTE_ONCE \
-        or (e.route == ROUTE_MAYBE_BLOCKING and not l.shared) or e.flags & ENTRY_ACK != 0
+        or e.flags & ENTRY_ACK != 0
 
 
 cdef inline uint32_t first_due(const Link* l) noexcept nogil:
@@ -50,7 +49,7 @@ cdef void link_silence(Link* l, bint read, Silence* found) noexcept nogil:
         l.heard = l.received
         l.quiet_since = l.core.clock
     silent = l.core.clock - l.quiet_since
-    if e == NULL or may_be_long(l, e):
+    if e == NULL or may_be_long(e):
         if silent > found.may_block:
             found.may_block = silent
         if silent >= SILENT_FROM:

@@ -23,11 +23,12 @@ from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command, ROUTE_BLOCKING, ROUTE_DISCARD,
     ROUTE_MAYBE_BLOCKING, ROUTE_PIN)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push, session_say
-from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Link, MODE_PINNED,
+from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, MODE_DEDICATED, MODE_PINNED,
     STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
     STALL_PIN, STALL_PROTOCOL_ERROR, STALL_REPLIES, STALL_SESSION_COMMAND, STALL_SHELL,
     STALL_WAIT_COMMAND)
 from sidecar.core.memory cimport buffer_size, buffer_truncate
+from sidecar.core.stats cimport BLOCKING_FAMILY
 from sidecar.core.hotkeys.sketch cimport Sketch, sketch_add, sketch_due, sketch_hash
 from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FILL, TRACED_FOLLOW,
     TRACED_PICKED, TRACED_WAITED, TRACE_FILLED, TRACE_WAITED, trace_begin, trace_draw, trace_drop,
@@ -313,12 +314,19 @@ cdef int special_row(Session* s, const Command* c, const char* p, size_t n) noex
     return row_of(c.route, s.scan.argc)
 
 
+cdef inline void waits(Entry* e) noexcept nogil:
+    """XREAD with BLOCK: its time counts among those of blocking commands."""
+    e.route = ROUTE_BLOCKING
+    e.family = BLOCKING_FAMILY
+
+
 cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noexcept nogil:
     """Decide on a request, whether or not it gets a record."""
     cdef int situation = situation_of(s)
     cdef int row = c.route
     cdef int action
     cdef int r
+    cdef bint blocks = False
     s.core.hashed = False
     if s.core.sketch != NULL and sketch_due(<Sketch*>s.core.sketch):
         sample(s, c, p, n)
@@ -326,6 +334,7 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         return STALL_HELD
     if row >= ROUTE_MAYBE_BLOCKING:
         row = special_row(s, c, p, n)
+        blocks = row == ROUTE_BLOCKING
     action = WHOLE[row][situation]
     if action == ORDINARY and s.space and not s.fresh \
             and c.flags & (COMMAND_CACHEABLE | COMMAND_CACHEABLE_EACH):
@@ -334,7 +343,10 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
             return STALL_NONE if r == SERVED else STALL_FILL
     r = not_yet(s, c, situation, action)
     if r == STALL_NONE:
-        return act(s, c, action, p, n, at)
+        r = act(s, c, action, p, n, at)
+        if blocks and r == STALL_NONE and s.mode == MODE_DEDICATED:
+            waits(s.link.ring + ((s.link.tail - 1) & s.link.mask))
+        return r
     if r == STALL_LINK and s.link != NULL and not s.link.up and s.link.refusal != NULL \
             and s.outstanding == 0 and not s.link.retired:
         return refuse(s, c, p, n)

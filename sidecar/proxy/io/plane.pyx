@@ -330,7 +330,6 @@ cdef class Plane(Reactor):
             "protocol_errors": st.protocol_errors, "errors_local": st.errors_local,
             "uncertain": st.uncertain, "commands": commands, "latency": latency,
             "latency_bounds": bucket_bounds(),
-            "replies_error": {families[i]: st.errors[i] for i in range(len(families))
-                              if st.errors[i]},
+            "replies_error": {families[i]: st.errors[i] for i in range(len(families))},
             "clients_closed": dict(self.closed_for), "clients_active": len(self.clients),
         }

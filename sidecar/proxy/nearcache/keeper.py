@@ -290,8 +290,6 @@ class NearCacheKeeper:
 
     def snapshot(self) -> snapshots.Cache:
         """Counters and gauges."""
-        now = time.monotonic()
-        ages = [self.cache.proof_age(space.number, now) for space in self.spaces.values()]
         counts = self.cache.snapshot()
         return snapshots.Cache(
             mode=self.settings.mode if self.usable else "unavailable",
@@ -311,5 +309,21 @@ class NearCacheKeeper:
             invalidations_server=counts["invalidated_pushed"],
             flushes=counts["flushed"],
             connections_lost=self.lost,
-            proof_age=max((age for age in ages if age is not None), default=None),
+            proof_age=self._proof_age() if self.usable else None,
         )
+
+    def _proof_age(self) -> float:
+        """Seconds since the last proof of the space that is worst off, of those that clients need;
+        0 if there is none. Without a link a space gets older. Those of users that may not use
+        tracking do not count."""
+        now = time.monotonic()
+        oldest = 0.0
+        for space in self.spaces.values():
+            if not space.needed:
+                space.proved = None
+            elif not space.refused:
+                age = self.cache.proof_age(space.number, now)
+                proved = now - age if age is not None else 0.0
+                space.proved = max(proved, now if space.proved is None else space.proved)
+                oldest = max(oldest, now - space.proved)
+        return oldest

@@ -30,6 +30,7 @@ class Space:
     server_id: int = 0
     task: asyncio.Task[None] | None = None
     lost: asyncio.Event = field(default_factory=asyncio.Event)
+    proved: float | None = None  # when it last was, or came into use; None while nobody uses it
     heard: tuple[int, float] = (0, 0.0)
 
     @property
