@@ -14,7 +14,7 @@ from bench import command_line
 from bench.command_line import names
 from bench.load import loadgen
 from bench.load.loadgen import LoadFailed
-from bench.nearcache import lanes, probes, python, report
+from bench.nearcache import lanes, news, probes, python, report
 from bench.nearcache.cases import FULL, LANES, Case, choose
 from bench.nearcache.lanes import Options
 from bench.nearcache.targets import Found, judge
@@ -22,7 +22,7 @@ from bench.report import machine, tables
 from bench.report.rounds import LaneResult, Tick
 from tests.harness.errors import Unavailable
 
-PARTS = ("loads", "python", "stampede", "memory", "staleness")
+PARTS = ("loads", "python", "stampede", "memory", "staleness", "news")
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class Sizes:
     values: Sequence[int] = (16, 128, 1024)
     entries: int = 100_000
     writes: int = 2000
+    news: int = 100_000
 
 
-QUICK_SIZES = Sizes(("95/5",), 100, (16,), 5000, 100)
+QUICK_SIZES = Sizes(("95/5",), 100, (16,), 5000, 100, 200)
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -112,6 +113,7 @@ class Run:
             "stampede": repeat * len(lanes.SETTINGS),
             "memory": len(self.sizes.values),
             "staleness": repeat * 2,
+            "news": 4,
         }
         return sum(ticks[part] for part in self.parts)
 
@@ -148,6 +150,9 @@ class Run:
         self.found.staleness = probes.staleness(
             self.sizes.writes, options.repeat, options.server, tick
         )
+
+    def _news(self, tick: Tick) -> None:
+        self.found.news = news.news(self.sizes.news, 1, self.options.server, tick)
 
 
 def main(argv: list[str] | None = None) -> int:

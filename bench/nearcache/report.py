@@ -109,6 +109,7 @@ def other_pages(found: Found) -> list[Page]:
         ("stampede on a cold key, 1 ms away", "mode", found.stampede),
         ("memory of an entry beyond key and value, bytes", "value", found.memory),
         ("staleness seen of foreign writes, ms", "mode", found.staleness),
+        ("told of a write, then read it: ms from the write to the value", "case", found.news),
     )
     return pages + [rounds_page(*part) for part in parts if part[2]]
 

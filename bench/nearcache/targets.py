@@ -22,6 +22,7 @@ class Found:
     stampede: Rounds = field(default_factory=dict)
     memory: Rounds = field(default_factory=dict)
     staleness: Rounds = field(default_factory=dict)
+    news: Rounds = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def lane(self, case: str, name: str) -> LaneResult | None:
@@ -103,6 +104,8 @@ RULES: tuple[Rule, ...] = (
           120, "bytes"),
     _over("the same, as the process grew", "memory", "16", "process", 120, "bytes"),
     _over("foreign writes: p99 of staleness", "staleness", "rules", "p99", 5, "ms"),
+    _over("a message, then a read: stale values", "news", "rules message", "stale", 0, "reads"),
+    _over("a pop, then a read: stale values", "news", "rules pop", "stale", 0, "reads"),
 )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ from sidecar.proxy.links.target import Target
 from sidecar.proxy.memory_guard import CLIENT_SHARES
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
+from sidecar.proxy.nearcache.usage import UsageReporter
 from sidecar.proxy.nearcache.warmup import OwnUser, Show, Warmup
 from sidecar.proxy.session.audit_trail import AuditTrail
 from sidecar.proxy.session.client_command import ClientCommands
@@ -82,6 +83,7 @@ class Observers:
     hot: HotKeyDetector | None
     near: NearCacheKeeper | None
     tracing: SpanRecorder | None
+    usage: UsageReporter | None
 
     @property
     def joined(self) -> list[Joined]:
@@ -109,6 +111,11 @@ class Observers:
         if self.near is not None:
             self.near.reset(reason)
 
+    def evicts(self, policy: str) -> None:
+        """What the server evicts by, "" if it does not."""
+        if self.usage is not None:
+            self.usage.policy(policy)
+
     def forget(self, client: Client) -> None:
         """A client has gone."""
         if self.near is not None:
@@ -119,9 +126,10 @@ def make_observers(
     plane: Plane, nodes: Nodes, tasks: Tasks, ids: ClientIds, settings: Settings
 ) -> Observers:
     """Make the configured observers. Raises ProxyStartError."""
-    near = hot = tracing = None
+    near = hot = tracing = usage = None
     if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
         near = NearCacheKeeper(plane, nodes, tasks, settings.cache, random.getrandbits(64))
+        usage = UsageReporter(near, tasks)
     if settings.hotkeys.enabled:
         wants_hot = near is not None and settings.cache.mode in ("hot", "observe")
         hot = HotKeyDetector(
@@ -138,7 +146,7 @@ def make_observers(
     if near is not None:
         nodes.home.watch(up=near.try_again)
         nodes.home.room.ask(near.make_room)
-    return Observers(hot, near, tracing)
+    return Observers(hot, near, tracing, usage)
 
 
 def _nobody_wants(key: bytes, worth: bool) -> None:
@@ -205,7 +213,7 @@ def make_sessions(
 ) -> Sessions:
     """Make the handler of the plane and everything it calls."""
     nodes, shared = links.nodes, links.shared
-    learning = Learning(plane, links.own, shared, tasks)
+    learning = Learning(plane, links.own, shared, tasks, observers.evicts)
     names = ClientNames(learning.knows_setinfo, observers.named)
     dedicated = DedicatedLinks(tasks, settings.upstream, names.introduction)
     clients = Clients(

@@ -1,4 +1,5 @@
-"""Asks the server for its command table and its limits, and whether it has CLIENT SETINFO.
+"""Asks the server for its command table, its limits, how it evicts, and whether it has CLIENT
+SETINFO.
 
 Asks once before the data plane serves (see `upstream.start`), and again whenever the answers may
 have changed: each time the sidecar's own link comes up, since the server may be another one then;
@@ -13,6 +14,7 @@ import asyncio
 import json
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.resources import files
 from typing import Any
@@ -45,6 +47,8 @@ SOON = 0.1
 LATER = 1.0
 POLL = 60.0
 
+# The policy of eviction stands in INFO too, which more users may read than CONFIG.
+MEMORY = hiredis.pack_command((b"INFO", b"memory"))
 MAX_BULK = hiredis.pack_command((b"CONFIG", b"GET", b"proto-max-bulk-len"))
 # Their replies are the same as long as the command table is.
 FINGERPRINT = (
@@ -67,11 +71,19 @@ def shipped_table() -> CommandTable:
 class Learning:
     """Asks on connections of its own, opened as the sidecar's `own` user."""
 
-    def __init__(self, plane: Plane, own: NodeLinks, shared: SharedLinks, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        plane: Plane,
+        own: NodeLinks,
+        shared: SharedLinks,
+        tasks: Tasks,
+        evicts: Callable[[str], None],
+    ) -> None:
         self._plane = plane
         self._own = own
         self._shared = shared
         self._tasks = tasks
+        self._evicts = evicts
         self._setinfo = True
         self._seen: list[bytes] = []  # the fingerprint of the command table in use
         self.asking = False
@@ -146,7 +158,7 @@ class Learning:
         """Merge the server's command table and limits into the shipped ones."""
         connection = await self._own.open()
         try:
-            max_bulk, *seen = await connection.ask(MAX_BULK, *FINGERPRINT)
+            max_bulk, memory, *seen = await connection.ask(MAX_BULK, MEMORY, *FINGERPRINT)
             seen[-1] = b"".join(line for line in seen[-1].split() if line.startswith(TELLING))
             if seen != self._seen:
                 commands = await connection.ask(hiredis.pack_command((b"COMMAND",)))
@@ -157,11 +169,20 @@ class Learning:
         limit = _parsed(max_bulk) if not is_error(max_bulk) else None
         if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
             self._plane.set_max_bulk(int(limit[1]))
+        self._evicts(_eviction(memory))
 
     def _learn_commands(self, reply: Any) -> None:
         if isinstance(reply, list):
             self._plane.table.update(rows_from_command(reply))
             self._setinfo = "setinfo" in subcommands_of(reply, "client")
+
+
+def _eviction(raw: bytes) -> str:
+    """The policy of eviction in a reply to INFO memory; "" without a limit of memory."""
+    lines = dict(line.split(b":", 1) for line in raw.splitlines() if b":" in line)
+    if lines.get(b"maxmemory", b"0") == b"0":
+        return ""
+    return lines.get(b"maxmemory_policy", b"").decode()
 
 
 def _parsed(raw: bytes) -> Any:

@@ -208,6 +208,8 @@ class Proxy:
         observers = self._observers
         if observers.near is not None:
             observers.near.begin()
+        if observers.usage is not None:
+            observers.usage.begin()
         ticker = Ticker()
         ticker.add(self._overdue.tick)
         ticker.add(self._sessions.maintenance.tick)

@@ -39,6 +39,11 @@ CACHE = (
         "result",
     ),
     _cache.counter(
+        "sidecar_cache_touched_keys_total",
+        "Keys named to the server as in use, where it evicts by use (LRU or LFU).",
+        lambda c: c.touched,
+    ),
+    _cache.counter(
         "sidecar_cache_fills_total", "Reads of values for the near cache.", lambda c: c.fills
     ),
     _cache.counter(

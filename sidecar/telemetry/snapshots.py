@@ -121,6 +121,7 @@ class Cache(Frozen, frozen=True):
     invalidations_own: int
     invalidations_server: int
     flushes: int
+    touched: int
     connections_lost: int
     proof_age: float | None
 

@@ -50,7 +50,7 @@ class World:
 async def world(server: Server) -> AsyncIterator[World]:
     parts = Parts(server.port)
     own = parts.identities.default.to(parts.nodes[0])
-    learning = Learning(parts.plane, own, parts.shared, parts.tasks)
+    learning = Learning(parts.plane, own, parts.shared, parts.tasks, lambda policy: None)
     with Wire(server.port) as observer:
         world = World(learning, parts, observer)
         world.asked()

@@ -36,10 +36,12 @@ from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_rele
 from sidecar.core.records cimport Barriers, Core, Session
 from sidecar.core.protocol.request cimport Scanner
 from sidecar.core.protocol.cursor cimport put_header
+from sidecar.core.cache.touch cimport note_use
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
     NO_FORM, RULES_MAX, Rule, SPACES, Value, argument, arguments, cache_drop_all, cache_drop_key,
     cache_drop_space, drop_value, drop_values, drop_what_is_due, fill_of, find_key, find_value, free_value, knows,
-    make_key, now_ms, rule_for, settled, sidecar_hash, unlink_value, value_bytes, value_hash, wanted)
+    make_key, now_ms, rule_for, settled, sidecar_hash, unlink_value, value_bytes, value_hash, wanted,
+    USED_MOST)
 
 cdef enum:
     MANY_BYTES = 1048576    # of values in one reply that is served from here
@@ -121,6 +123,7 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
                 return UNPROVED
             v.used += v.used < 255
             v.served += v.served < 65535
+            note_use(k, v)
             return SERVED
         k.counts.miss_lease += 1
         return NOT_SERVED
@@ -379,7 +382,8 @@ cdef class NearCache:
             slots *= 2
         k.keys = <KeyRecord**>calloc(slots, sizeof(KeyRecord*))
         k.values = <Value**>calloc(slots, sizeof(Value*))
-        if k.keys == NULL or k.values == NULL:
+        k.used = <uint32_t*>malloc(USED_MOST * sizeof(uint32_t))
+        if k.keys == NULL or k.values == NULL or k.used == NULL:
             raise MemoryError
         k.slots, k.slots_max, k.mask = SLOTS_LEAST, slots, SLOTS_LEAST - 1
         k.seed = seed
@@ -413,6 +417,7 @@ cdef class NearCache:
                     free(r)
         for i in range(k.rule_count):
             free(k.rules[i].prefix)
+        free(k.used)
         free(k.keys)
         free(k.values)
         free(k)
@@ -553,5 +558,6 @@ cdef class NearCache:
             "misses": {"cold": n.miss_cold, "lease": n.miss_lease, "barred": n.miss_barred,
                        "filling": n.miss_filling, "told": n.miss_told, "size": n.miss_size, "error": n.miss_error,
                        "bypassed": n.bypassed},
+            "touched": n.touched,
             "checks": {"same": n.checked - n.mismatched, "different": n.mismatched},
         }

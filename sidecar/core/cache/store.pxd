@@ -26,6 +26,7 @@ cdef enum CacheMode:
 cdef enum:
     SPACES = 1024
     RULES_MAX = 64
+    USED_MOST = 16384       # values in the list of those served (touch.pyx): a power of two
     NO_FORM = 0xffffffff    # Value.reply2: the reply cannot be put into RESP2's form
     ASKING = 128            # what a request takes beside the value's arguments, twice (tracked.pyx)
 
@@ -76,6 +77,7 @@ cdef struct Value:
     uint8_t forced
     uint8_t reading         # it is not here yet: see `fill_of`
     uint8_t large           # it is larger than `value_max`: known, not kept
+    uint8_t hits            # times it was served since its key was last touched (touch.pyx)
 
 cdef struct Space:
     bint used
@@ -116,6 +118,7 @@ cdef struct Counts:
     uint64_t waited         # for the proof that all is here that was told of
     uint64_t checked        # values that were here were read again and compared:
     uint64_t mismatched     # they were not what the server has
+    uint64_t touched        # keys named to the server as in use
 
 cdef struct Cache:
     Core* core
@@ -140,6 +143,10 @@ cdef struct Cache:
     const Command* commands # the command table's rows, by id
     uint32_t check_every    # one answer in so many is compared with the server's; 0: none
     uint32_t check_in       # answers until the next
+    bint tells_use          # the server is told which keys are in use: see touch.pyx
+    uint32_t* used          # hashes of values served since they were last told of,
+    uint32_t used_head      # a ring of USED_MOST
+    uint32_t used_tail
     uint16_t get_id
     uint16_t geopos_id
     uint16_t zrank_id

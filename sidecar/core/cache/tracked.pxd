@@ -16,7 +16,7 @@ cdef struct Asked:
     Value* value            # NULL: a heartbeat
     uint64_t at             # when it was queued, microseconds of Core.clock
     uint64_t number         # and as which of all (Barriers.asked)
-    Check* check            # or a value that is here and is read again, to compare
+    Check* check            # or a value that is here and is read again, to compare; TOUCH: a TOUCH
 
 cdef enum:
     NOT_ALLOWED = -2
@@ -39,6 +39,9 @@ cdef struct Tracked:
     Framer framer
     Buffer out              # not sent yet
     Buffer got              # of the reply being read, what came in earlier pieces
+    Buffer touching         # keys that the next TOUCH will name,
+    uint32_t touching_count # how many
+    bint no_touch           # its user may not use TOUCH
     uint64_t received
     uint64_t pushes
 
@@ -49,5 +52,6 @@ cdef void tracked_ask(Value* v, Cache* k) noexcept nogil
 cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
 cdef void tracked_ask_due(Cache* k) noexcept nogil
 cdef int tracked_beat(Tracked* t) noexcept nogil
+cdef uint32_t tracked_touch(Tracked* t) noexcept nogil
 cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil
 cdef void tracked_end(Tracked* t) noexcept nogil

@@ -7,6 +7,7 @@ read on it but what is to be stored:
     PTTL key    <the read>      2 replies
     heartbeat: PING             1 reply
     a check: the read           1 reply     (a share of what was answered from the cache)
+    TOUCH key ...               1 reply     (see touch.pyx)
 
 The server writes invalidations into the same stream: one that was sent before the value was read
 arrives before its reply, one sent after it arrives later and drops it. So the order of bytes is
@@ -46,6 +47,9 @@ cdef enum:
 
 cdef const char* BEFORE = b"*2\r\n$4\r\nPTTL\r\n"
 cdef size_t BEFORE_LEN = strlen(BEFORE)
+# Asked.check of a TOUCH: its reply tells nothing.
+cdef Check TOUCH_MARK
+cdef Check* TOUCH = &TOUCH_MARK
 cdef const char* PING = b"*1\r\n$4\r\nPING\r\n"
 cdef size_t PING_LEN = strlen(PING)
 
@@ -69,6 +73,7 @@ cdef void tracked_free(Tracked* t) noexcept nogil:
     """Free it; tracked_end first."""
     buffer_release(&t.out)
     buffer_release(&t.got)
+    buffer_release(&t.touching)
     free(t.ring)
     free(t)
 
@@ -119,6 +124,23 @@ cdef int tracked_beat(Tracked* t) noexcept nogil:
     buffer_append(&t.out, PING, PING_LEN)
     queued(t, NULL)
     return 0
+
+
+cdef uint32_t tracked_touch(Tracked* t) noexcept nogil:
+    """Queue a TOUCH of the keys in `touching`: how many; 0 if there are none, or no memory."""
+    cdef uint32_t count = t.touching_count
+    t.touching_count = 0
+    if count == 0:
+        return 0
+    if room_for(t, 32 + buffer_size(&t.touching)) < 0:
+        count = 0
+    else:
+        put_header(&t.out, c'*', count + 1)
+        buffer_append(&t.out, b"$5\r\nTOUCH\r\n", 11)
+        buffer_append(&t.out, buffer_head(&t.touching), buffer_size(&t.touching))
+        queued(t, NULL).check = TOUCH
+    buffer_release(&t.touching)
+    return count
 
 
 cdef int ask(Tracked* t, Value* v) noexcept nogil:
@@ -316,6 +338,9 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
     if asked.value == NULL:
         t.head += 1
         space_proved(&t.cache.spaces[t.space], asked.at, asked.number)
+        if asked.check == TOUCH:
+            t.no_touch = t.no_touch or (n > 7 and memcmp(p, b"-NOPERM", 7) == 0)
+            return 0
         if asked.check != NULL:
             compare(t, asked, p, n)
             return 0
@@ -382,12 +407,15 @@ cdef void tracked_end(Tracked* t) noexcept nogil:
     while t.head != t.tail:
         asked = t.ring + (t.head & t.mask)
         t.head += 1
-        free(asked.check)
+        if asked.check != TOUCH:
+            free(asked.check)
         if asked.value != NULL:
             cache_not_filled(t.cache, asked.value)
     t.told_ttl = t.due = t.passing = False
     t.cache.spaces[t.space].busy = False
     buffer_release(&t.out)
     buffer_release(&t.got)
+    buffer_release(&t.touching)
+    t.touching_count = 0
     space_lost(&t.cache.spaces[t.space])
     cache_drop_space(t.cache, t.space)

@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, uint32_t
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
 from sidecar.core.cache.serve cimport NearCache
 from sidecar.core.cache.fill cimport cache_begin
+from sidecar.core.cache.touch cimport cache_touch_used
 from sidecar.core.cache.store cimport Cache, Value, value_bytes
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.protocol.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
@@ -144,6 +145,22 @@ cdef class TrackedLink(Connection):
     def received(self):
         """Bytes received since the start."""
         return self.t.received
+
+
+def tell_use(NearCache near, bint yes):
+    """Whether the server is told from now on which keys are in use (see touch.pyx)."""
+    near.cache.tells_use = yes
+
+
+def used(NearCache near):
+    """How many values were served and not told of yet."""
+    return near.cache.used_tail - near.cache.used_head
+
+
+def touch(NearCache near, uint32_t most, uint32_t named_most, uint32_t repeats):
+    """Queue what tells the server of at most so many values that were served: until `named_most`
+    keys are named, each at most `repeats` times. Returns of how many; `flush` sends it."""
+    return cache_touch_used(near.cache, most, named_most, repeats)
 
 
 def in_use(NearCache near, table, uint32_t first, uint32_t slots, uint32_t least):

@@ -279,6 +279,12 @@ class NearCacheKeeper:
                     continue
                 link.beat()
 
+    def send_queued(self) -> None:
+        """Send what was queued on the tracked links."""
+        for space in self.spaces.values():
+            if space.link is not None:
+                space.link.flush()
+
     def server_ids(self) -> set[int]:
         """The ids, on the server, of the tracked links."""
         return {space.server_id for space in self.spaces.values() if space.link is not None}
@@ -309,6 +315,7 @@ class NearCacheKeeper:
             invalidations_server=counts["invalidated_pushed"],
             flushes=counts["flushed"],
             connections_lost=self.lost,
+            touched=counts["touched"],
             proof_age=self._proof_age() if self.usable else None,
         )
 
