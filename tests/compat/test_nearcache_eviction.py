@@ -62,7 +62,7 @@ def test_what_is_served_is_touched_in_its_database(server: Server) -> None:
 
 
 def test_lfu_learns_how_often(server: Server) -> None:
-    """A key that is served often has a higher count than one that is served once in a while."""
+    """A key that is served often has a higher count than one that was served once."""
     with watched(server) as cached:
         cached.near.cmd("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
         for key in ("often", "rare"):
@@ -72,11 +72,10 @@ def test_lfu_learns_how_often(server: Server) -> None:
         def more() -> bool:
             for _ in range(20):
                 cached.near.cmd("GET", "often")
-            cached.near.cmd("GET", "rare")
             often, rare = (cached.direct.ask("OBJECT", "FREQ", key) for key in ("often", "rare"))
             return int(often) >= int(rare) + 20
 
-        wait_until(more, "the difference", 15)
+        wait_until(more, "the difference")
 
 
 def test_a_policy_that_does_not_need_it() -> None:
