@@ -5,6 +5,7 @@ Asks the admin endpoint of the sidecar; how keys are counted is none of its busi
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -45,15 +46,20 @@ def ask(admin: str, count: int) -> Any:
         if secret := token(os.environ):
             request.add_unredirected_header("Authorization", f"Bearer {secret}")
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            return json.load(response)
+            said = json.load(response)
     except urllib.error.HTTPError as error:
         said = error.read(300).decode("utf-8", "replace")
         raise NoAnswer(f"{url}: {error.code} {said}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise NoAnswer(
-            f"no sidecar answers at {admin}: {reason}; give its admin address with --admin"
-        ) from error
+        raise NoAnswer(_nobody(admin, str(reason))) from error
+    if not isinstance(said, dict) or not isinstance(said.get("keys"), list):
+        raise NoAnswer(_nobody(admin, "what answers there is something else"))
+    return said
+
+
+def _nobody(admin: str, reason: str) -> str:
+    return f"no sidecar answers at {admin}: {reason}; give its admin address with --admin"
 
 
 def token(environ: Mapping[str, str]) -> str:

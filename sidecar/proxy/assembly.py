@@ -180,7 +180,8 @@ def make_links(
     """Make everything about links; none is connected yet."""
     making = LinkMaking(plane, settings.upstream.pool_spare, observers.attached)
     identities = Identities(making, nodes, login)
-    shared = SharedLinks(identities, tasks, observers.distrust, settings.upstream.pool_idle)
+    idle = settings.upstream.pool_idle
+    shared = SharedLinks(identities, tasks, observers.distrust, idle, lambda: plane.errors_made)
     nodes.home.watch(broken=lambda: shared.broken(nodes.home))
     return Links(
         nodes,

@@ -29,6 +29,7 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.links.greeting import is_error
 from sidecar.proxy.links.identity import NodeLinks
+from sidecar.proxy.links.outcomes import BROKEN
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.tasks import Tasks
 from sidecar.settings.sections.upstream import Upstream
@@ -96,13 +97,19 @@ class Learning:
     async def begin(self, settings: Upstream, upstream: Endpoint, deadline: float) -> None:
         """Ask for the first time and connect the sidecar's own link; `deadline`, on the monotonic
         clock, is the end of `start_timeout`. Raises ProxyStartError."""
+        told, began = "", time.monotonic()
         while True:
             try:
                 await self._learn_until(deadline, settings.start_timeout)
                 break
             except (Refused, Unreachable) as error:
+                why = str(error).removesuffix(BROKEN)
+                # That no master is confirmed yet is no news in the first moment.
+                known = self._own.node.dialer.target is not None
+                if why != told and (known or time.monotonic() - began > LATER):
+                    log.warning("upstream unreachable", error=why)
+                    told = why
                 if settings.start == "wait":
-                    log.warning("upstream unreachable", error=str(error))
                     break
                 if isinstance(error, Refused) or time.monotonic() >= deadline:
                     where = self._own.node.dialer.where

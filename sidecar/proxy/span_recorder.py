@@ -25,6 +25,7 @@ from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.identity import Identity
 from sidecar.proxy.links.target import Target
 from sidecar.proxy.nearcache.hot_keys import shown
+from sidecar.proxy.slow_commands import SlowCommands
 from sidecar.settings.sections.operations import Tracing as Settings
 from sidecar.telemetry import facts, snapshots, spans
 from sidecar.telemetry.facts import Attributes
@@ -67,6 +68,7 @@ class SpanRecorder:
         }
         self._servers: list[Peer] = [NOBODY]
         self._broken = False
+        self._slow = SlowCommands()
         self._traces = Traces(
             plane.table,
             random.getrandbits(64),
@@ -123,6 +125,7 @@ class SpanRecorder:
         try:
             self._take()
             self._allow_more(now)
+            self._slow.tick(now)
         except Exception as error:
             self._broken = True
             self._traces.allow(0)
@@ -138,7 +141,7 @@ class SpanRecorder:
                 record, zero, self._client(record.client), self._servers[record.server], key
             )
             if "slow" in trace.why:
-                _tell_slow(record, trace, key)
+                self._tell_slow(record, trace, key)
             if self._keep(trace):
                 self._note_exemplar(record, trace)
 
@@ -212,24 +215,23 @@ class SpanRecorder:
             exemplars=self.exemplars,
         )
 
+    def _tell_slow(self, record: Record, trace: Trace, key: str) -> None:
+        self._slow.add(
+            time.monotonic(),
+            record.command,
+            (record.end - record.start) / 1000,
+            client=record.client,
+            db=record.db,
+            trace_id=f"{trace.spans[0].trace_id:032x}",
+            key=key,
+            error=record.error,
+        )
+
     async def close(self) -> None:
         """Export what is left."""
         self.tick(time.monotonic())
         if self.export is not None:
             await self.export.close(LAST_WORDS)
-
-
-def _tell_slow(record: Record, trace: Trace, key: str) -> None:
-    further = {"key": key, "error": record.error}
-    log.warning(
-        "command slow",
-        command=record.command,
-        ms=(record.end - record.start) / 1000,
-        client=record.client,
-        db=record.db,
-        trace_id=f"{trace.spans[0].trace_id:032x}",
-        **{name: fact for name, fact in further.items() if fact},
-    )
 
 
 def _ends(sock: socket.socket) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """The command line as users meet it: real processes, exit codes, one line for each error."""
 
+import http.server
 import json
 import os
 import pty
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +166,48 @@ def test_run_refuses_wrong_settings_in_one_line(arguments: tuple[str, ...], says
     assert done.stderr.startswith("sidecar: ")
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_hotkeys_at_a_wrong_port_is_one_line() -> None:
+    """Nobody, somebody who says nothing sensible, somebody who is no sidecar."""
+
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"[1, 2]")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    def banner(server: socket.socket) -> None:
+        with server.accept()[0] as peer:
+            peer.recv(4096)
+            peer.sendall(b"-ERR unknown command\r\n")
+
+    with (
+        http.server.HTTPServer(("127.0.0.1", 0), Other) as web,
+        socket.create_server(("127.0.0.1", 0)) as redis,
+    ):
+        threading.Thread(target=web.handle_request, daemon=True).start()
+        threading.Thread(target=banner, args=(redis,), daemon=True).start()
+        for port in (web.server_port, redis.getsockname()[1], 1):
+            done = cli("hotkeys", "--admin", f"127.0.0.1:{port}")
+            assert done.returncode == 1
+            assert done.stderr.startswith(f"sidecar: no sidecar answers at 127.0.0.1:{port}: ")
+            assert done.stderr.count("\n") == 1
+
+
+def test_output_that_nobody_reads_is_no_error() -> None:
+    """As into `head`."""
+    read, write = os.pipe()
+    os.close(read)
+    argv = [sys.executable, "-m", "sidecar", "check", *ANY]
+    done = subprocess.run(
+        argv, stdout=write, stderr=subprocess.PIPE, env=environment(), check=False
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_certs_dev(tmp_path: Path) -> None:

@@ -297,6 +297,11 @@ cdef class Plane(Reactor):
         self.settle()
         return 0
 
+    @property
+    def errors_made(self):
+        """Error replies of the sidecar's own since the start."""
+        return self.stats.errors_local + self.stats.uncertain
+
     def silence(self):
         """How long the server has owed replies, in seconds: the age of the oldest request, how long
         a link has been silent, replies due on silent links; and the last two of links whose

@@ -116,7 +116,12 @@ class ServerConnection:
             raise Unreachable(
                 f"upstream {self.target} did not reply within {seconds:.3g} s"
             ) from None
-        except (OSError, ValueError) as error:
+        except ValueError as error:
+            self.close()
+            raise Unreachable(
+                f"upstream {self.target} does not speak the Redis protocol ({error})"
+            ) from error
+        except OSError as error:
             said = b"".join(self._replies[:1])
             self.close()
             if is_error(said):

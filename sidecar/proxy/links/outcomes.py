@@ -16,6 +16,8 @@ from sidecar.proxy.links.errors import Unreachable
 from sidecar.proxy.links.patience import AT_LEAST
 from sidecar.settings.sections.upstream import Breaker as Settings
 
+BROKEN = " (circuit breaker open)"
+
 log = structlog.get_logger()
 
 
@@ -47,7 +49,7 @@ class Outcomes:
 
     def broken(self) -> Unreachable:
         """What commands are told while the breaker is open."""
-        return Unreachable(f"{self._last_failure} (circuit breaker open)")
+        return Unreachable(f"{self._last_failure}{BROKEN}")
 
     def silent(self) -> Unreachable:
         """What commands are told that have waited in vain while no attempt had failed yet."""

@@ -27,6 +27,7 @@ from sidecar.proxy.links.errors import Refused, Unreachable, unavailable
 from sidecar.proxy.links.greeting import Login, ServerConnection
 from sidecar.proxy.links.identity import Identities, NodeLinks
 from sidecar.proxy.links.node import Node
+from sidecar.proxy.links.outage import Outage
 from sidecar.proxy.tasks import Tasks
 
 log = structlog.get_logger()
@@ -41,7 +42,7 @@ REST = 0.25
 class SharedLinks:
     """The shared links of all identities. `distrust` is called with the reason when a connection
     was lost, because values read from that server may be out of date. `pool_idle` is the most idle
-    dedicated links of an identity."""
+    dedicated links of an identity; `errors` counts the error replies that the sidecar has made."""
 
     def __init__(
         self,
@@ -49,12 +50,14 @@ class SharedLinks:
         tasks: Tasks,
         distrust: Callable[[str], None],
         pool_idle: int,
+        errors: Callable[[], int],
     ) -> None:
         self._identities = identities
         self._tasks = tasks
         self._distrust = distrust
         self._pool_idle = pool_idle
         self.reconnects = 0
+        self._outage = Outage(errors)
 
     # Connecting
 
@@ -93,6 +96,8 @@ class SharedLinks:
         finally:
             patience.end()
             links.connecting = False
+            if not self._tasks.closing:
+                self._outage.over(links)
 
     @staticmethod
     async def _pause(links: NodeLinks, seconds: float) -> None:
@@ -136,7 +141,7 @@ class SharedLinks:
 
     def _give_up(self, links: NodeLinks, why: str) -> None:
         if links.shared.refuse(unavailable(why)):
-            log.error("upstream down", error=why)
+            self._outage.gave_up(links, why)
         self._wake(links)
 
     def broken(self, node: Node) -> None:
@@ -233,11 +238,13 @@ class SharedLinks:
             links.node.link_down()
         if self._needed(links):
             self.connect(links)
+        else:
+            self._outage.over(links)
 
     def _lost_in_use(self, links: NodeLinks, reason: str) -> None:
         self.reconnects += 1
         soon = time.monotonic() - links.up_since < SOON
         links.cut_short = links.cut_short + 1 if soon else 0
-        log.warning("upstream link lost", upstream=str(links.shared.target), reason=reason)
+        self._outage.lost(links, reason)
         if self._is_own(links) and links.is_current(links.shared):
             links.node.dialer.outcomes.lost(reason)

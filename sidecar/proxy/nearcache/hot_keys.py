@@ -25,6 +25,9 @@ KEY_MAX = 512
 MOST_TENANTS = 65535
 # The share of reads that makes a key worth caching.
 READS_AT_LEAST = 0.5
+# Commands per second from which a hot key is worth a log line, and seconds between two looks.
+WORTH_NAMING = 100.0
+LOOK_EVERY = 1.0
 
 Tenant = tuple[bytes | None, int]
 
@@ -57,7 +60,8 @@ class HotKeyDetector:
         self.events = 0
         self._numbers: dict[Tenant, int] = {}
         self._tenants: list[Tenant] = []
-        self._named: set[tuple[int, bytes]] = set()
+        self._named: dict[tuple[int, bytes], float] = {}  # since when
+        self._looked = 0.0
         plane.use_hot_keys(self.detector)
 
     def join(self, client: Client, identity: Identity) -> None:
@@ -73,12 +77,16 @@ class HotKeyDetector:
     def tick(self, now: float) -> None:
         """Take the events of the core: keys that became hot or cooled."""
         self.detector.tick(now)
+        if self.settings.log and now - self._looked >= LOOK_EVERY:
+            self._looked = now
+            self._name()
         events = self.detector.take_events()
         if not events:
             return
-        for kind, tenant, key, share in events:
+        for kind, tenant, key, _ in events:
             self.events += 1
-            self._name(kind == "hot", tenant, key, share)
+            if kind != "hot":
+                self._no_longer(tenant, key)
             if len(key) >= KEY_MAX:
                 continue
             if kind == "hot":
@@ -93,15 +101,26 @@ class HotKeyDetector:
                 return reads >= READS_AT_LEAST * rate
         return True
 
-    def _name(self, hot: bool, tenant: int, key: bytes, share: float) -> None:
-        """Log that a key gets much of the traffic, or no longer does."""
-        known = (tenant, key) in self._named
-        if hot and share >= self.settings.log > 0 and not known:
-            self._named.add((tenant, key))
-            log.info("hot key found", key=shown(key), db=self._db(tenant), share=round(share, 4))
-        elif not hot and known:
-            self._named.discard((tenant, key))
-            log.info("hot key cooled", key=shown(key), db=self._db(tenant))
+    def _name(self) -> None:
+        """Log keys that now get much of a traffic that is worth talking of."""
+        for tenant, key, share, rate, _, _, hot in self.detector.top(self.settings.top):
+            if share < self.settings.log:
+                return  # the hottest come first
+            if hot and rate >= WORTH_NAMING and (tenant, key) not in self._named:
+                self._named[tenant, key] = self._looked
+                log.info(
+                    "hot key found",
+                    key=shown(key),
+                    db=self._db(tenant),
+                    share=round(share, 4),
+                    rate=round(rate, 1),
+                )
+
+    def _no_longer(self, tenant: int, key: bytes) -> None:
+        since = self._named.pop((tenant, key), None)
+        if since is not None:
+            seconds = round(self._looked - since, 1)
+            log.info("hot key cooled", key=shown(key), db=self._db(tenant), seconds=seconds)
 
     def _db(self, tenant: int) -> int:
         return self._tenants[tenant][1] if tenant < len(self._tenants) else 0

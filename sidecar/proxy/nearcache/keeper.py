@@ -38,6 +38,8 @@ log = structlog.get_logger()
 TRACKING = pack_command((b"CLIENT", b"TRACKING", b"ON"))
 # Heartbeats within one max_staleness: the cache does not suffer if one is late.
 BEATS = 5
+# Seconds within which losses are told in one line.
+TOGETHER = 0.1
 # Seconds until the server is asked again after it refused a user.
 REFUSED_FOR = 60.0
 
@@ -71,6 +73,7 @@ class NearCacheKeeper:
         self.spaces: dict[SpaceKey, Space] = {}
         self._new_space: list[Callable[[SpaceKey], None]] = []
         self.usable = True
+        self._emptied: list[tuple[Space, str]] = []  # and not logged yet
         self.lost = 0
         shorter = [rule.max_staleness for rule in rules if rule.max_staleness]
         self.beat_every = min([settings.max_staleness, *shorter]) / BEATS
@@ -255,8 +258,22 @@ class NearCacheKeeper:
             space.link = None
         self.lost += 1
         space.refused = link.refused
-        log.info("near cache emptied", user=space.user, db=space.login.db, reason=reason)
+        if not self._emptied:
+            asyncio.get_running_loop().call_later(TOGETHER, self._tell_emptied)
+        self._emptied.append((space, reason))
         space.lost.set()
+
+    def _tell_emptied(self) -> None:
+        """One line for all that were lost together: usually it is the server that is gone."""
+        lost, self._emptied = self._emptied, []
+        space, reason = lost[0]
+        log.info(
+            "near cache emptied",
+            user=space.user,
+            db=space.login.db,
+            reason=reason,
+            spaces=len(lost),
+        )
 
     async def _beat(self) -> None:
         silence = 2 * self.settings.max_staleness

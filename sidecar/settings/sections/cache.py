@@ -30,15 +30,20 @@ class HotKeys(Section, frozen=True):
         setting(
             "Counters in each row of the sketch (a power of two). With probability e⁻⁴ the share "
             "of a key is overestimated by more than 2.7 / width.",
-            ge=64,
+            ge=256,
             le=65536,
         ),
     ] = 8192
-    top: Annotated[int, setting("Keys that are ranked.", ge=10, le=10_000)] = 512
+    top: Annotated[int, setting("Keys that are ranked.", ge=10, le=4096)] = 512
     log: Annotated[
         float,
-        setting("The log names keys with at least this share of the traffic; 0: none.", ge=0, le=1),
-    ] = 0.05
+        setting(
+            "The log names keys with at least this share of the traffic and 100 commands a second; "
+            "0: none, because names of keys are data.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.0
     metrics: Annotated[
         int,
         setting(

@@ -76,7 +76,9 @@ class Parts:
         making = LinkMaking(self.plane, 0, lambda up, where, sock: None)
         self.identities = Identities(making, Nodes(self.nodes[0]), NOBODY)
         distrust = self.told.distrusted.append
-        self.shared = SharedLinks(self.identities, self.tasks, distrust, pool_idle=4)
+        self.shared = SharedLinks(
+            self.identities, self.tasks, distrust, pool_idle=4, errors=lambda: 0
+        )
         for node in self.nodes:
             node.watch(broken=lambda node=node: self.shared.broken(node))
         self.switch = Switch(self.plane, self.identities, self.shared, distrust)
