@@ -34,7 +34,7 @@ from sidecar.proxy.session.audit_trail import AuditTrail
 from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.side_connection import SideConnection
 from sidecar.proxy.targets import Targets
-from sidecar.proxy.tasks import Tasks, Ticker
+from sidecar.proxy.tasks import Tasks, Ticker, for_each
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry.audit import Audit
@@ -280,16 +280,13 @@ class Proxy:
         if self._listener is None:
             return
         self._listener.close()
-        for client in list(self.plane.clients):
-            client.close("shutdown")
-        for side in self._sides:
-            side.close()
+        for_each(self.plane.clients, lambda client: client.close("shutdown"))
+        for_each(self._sides, lambda side: side.close())
         self._tasks.stop()
         if self._observers.near is not None:
             self._observers.near.close()
         await self._tasks.close()
-        for up in list(self.plane.upstreams):
-            up.close()
+        for_each(self.plane.upstreams, lambda up: up.close())
         if self._observers.tracing is not None:
             await self._observers.tracing.close()
         self.plane.close()

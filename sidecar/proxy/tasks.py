@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
@@ -17,6 +18,18 @@ log = structlog.get_logger()
 
 # Seconds between two ticks.
 TICK = 0.05
+
+
+T = TypeVar("T")
+
+
+def for_each(members: Iterable[T], do: Callable[[T], object]) -> None:
+    """Call `do` with each of them. What fails with one is logged, and does not stop the others."""
+    for member in list(members):
+        try:
+            do(member)
+        except Exception as error:
+            log.error("internal error", error=repr(error), exc_info=error)
 
 
 class Tasks:
@@ -68,7 +81,11 @@ class Ticker:
             await asyncio.sleep(TICK)
             now = time.monotonic()
             for call in self._calls:
-                call(now)
+                for_each((call,), partial(_call, now))
+
+
+def _call(now: float, call: Callable[[float], None]) -> None:
+    call(now)
 
 
 def stop_task(task: asyncio.Task[None] | None) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from sidecar.proxy.tasks import Tasks, Ticker, stop_task
+from sidecar.proxy.tasks import Tasks, Ticker, for_each, stop_task
 
 
 async def test_all_end_at_the_end() -> None:
@@ -75,3 +75,43 @@ async def test_a_task_may_stop_itself() -> None:
     with pytest.raises(asyncio.CancelledError):
         await other
     assert reached == ["the end"]
+
+
+def test_each_is_seen_to_whatever_one_does() -> None:
+    """A member may fail, or change the set that is gone through."""
+    members = {1, 2, 3}
+    seen: list[int] = []
+
+    def see(member: int) -> None:
+        seen.append(member)
+        members.discard(member)
+        raise ValueError(member)
+
+    with capture_logs() as logged:
+        for_each(members, see)
+    assert sorted(seen) == [1, 2, 3]
+    assert len(logged) == 3
+    assert not members
+
+
+async def test_a_failing_call_does_not_stop_the_ticker() -> None:
+    tasks, ticker = Tasks(), Ticker()
+    ticks = 0
+    done = asyncio.Event()
+
+    def fail(now: float) -> None:
+        raise ValueError(now)
+
+    def count(now: float) -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 3:
+            done.set()
+
+    ticker.add(fail)
+    ticker.add(count)
+    with capture_logs() as logged:
+        tasks.spawn(ticker.run(tasks))
+        await asyncio.wait_for(done.wait(), 5)
+        await tasks.close()
+    assert len(logged) >= 3

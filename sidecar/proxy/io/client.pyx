@@ -453,6 +453,10 @@ cdef class Client(PlaneConnection):
         self.s = NULL
         self.plane.handler.client_closed(self)
 
+    def give_up(self):
+        """End it, since serving it has raised an error."""
+        self.close("error")
+
     def pass_on(self, bytes request):
         """Pinned: send this in the place of the request at the head, and go on."""
         if link_bytes(self.s.link, request, len(request)) < 0:

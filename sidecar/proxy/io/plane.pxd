@@ -43,6 +43,7 @@ cdef class Plane(Reactor):
     cdef int push_out(self) except -1
     cdef int room(self) except -1
     cdef int tell_notes(self) except -1
+    cdef int tell_failed(self, error) noexcept
 
 cdef class PlaneConnection(Connection):
     cdef readonly Plane plane

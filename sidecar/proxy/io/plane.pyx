@@ -50,8 +50,8 @@ cdef class Plane(Reactor):
 
     The handler (`use_handler`) has stalled(client, stall), client_closed(client),
     upstream_lost(upstream, reason), released(client, upstream), was_reset(client),
-    may_hold(client), end_when_quiet(client), failed(connection, error) and audited(client, kind,
-    command, second); all are called on the loop and return at once.
+    may_hold(client), end_when_quiet(client), failed(error) and audited(client, kind, command, second);
+    all are called on the loop and return at once.
     """
 
     def __cinit__(self, loop, CommandTable table, *, size_t request_buffer,
@@ -92,7 +92,24 @@ cdef class Plane(Reactor):
         return 0
 
     cdef int failed(self, Connection c, error) except -1:
-        self.handler.failed(c, error)
+        """Serving a connection has raised an error: it ends, and the others do not notice. What raises
+        an error in the course of that ends here as well."""
+        self.tell_failed(error)
+        try:
+            c.give_up()
+        except Exception as another:
+            self.tell_failed(another)
+            try:
+                c.detach()
+            except Exception as last:
+                self.tell_failed(last)
+        return 0
+
+    cdef int tell_failed(self, error) noexcept:
+        try:
+            self.handler.failed(error)
+        except Exception:
+            pass                        # that it cannot be told must not stop the others
         return 0
 
     def use_handler(self, handler):
@@ -154,7 +171,10 @@ cdef class Plane(Reactor):
         self.notes.count = 0
         self.notes.lost = 0
         for client, kind, command, second in told:
-            self.handler.audited(client, kind, command, second)
+            try:
+                self.handler.audited(client, kind, command, second)
+            except Exception as error:
+                self.tell_failed(error)
         return 0
 
     def use_traces(self, Traces traces, uint32_t slow):
@@ -241,7 +261,7 @@ cdef class Plane(Reactor):
             self.settle()
 
     cdef int push_out(self) except -1:
-        """Send what the near cache asks for."""
+        """Send what the near cache asks for, each link's by itself."""
         cdef Connection c
         self.near_cache.cache.due = False
         tracked_ask_due(self.near_cache.cache)

@@ -88,9 +88,9 @@ cdef class Reactor:
         self.polling = False
         if self.closed_meanwhile:
             self.closed_meanwhile.clear()
-        self.after_events()
         if self.again:
             self.loop.call_soon(self.poll)
+        self.after_events()
 
     cdef int serve(self, Connection c, bint readable) noexcept:
         """One event of one connection. An error of ours ends that connection, and no other."""
@@ -140,7 +140,10 @@ cdef class Connection:
             return 0
         self.closed = True
         if self.reading or self.writing:
-            self.watch(False, False)
+            try:
+                self.watch(False, False)
+            except OSError:
+                self.reading = self.writing = False     # closing it ends the watching as well
         if self.reactor.polling:
             self.reactor.closed_meanwhile.append(self)
         self.fd = -1
@@ -188,6 +191,10 @@ cdef class Connection:
     cdef int push_out(self) except -1:
         """Send what has been queued for it, if anything has."""
         return 0
+
+    def give_up(self):
+        """End it, since serving it has raised an error: a bug of ours, or memory that is out."""
+        self.detach()
 
     def on_readable(self):
         """The socket has something, or has broken. Called by the loop."""
@@ -293,6 +300,7 @@ cdef class Connection:
         if k < 0:
             k = 0
         if k < len(data):
-            buffer_append(&self.tls_rest, p + k, len(data) - k)
+            if buffer_append(&self.tls_rest, p + k, len(data) - k) < 0:
+                raise MemoryError       # not one byte may be missing
             self.watch_writing(True)
         return 0

@@ -3,7 +3,6 @@
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
 
 from typing_extensions import disjoint_base
 
@@ -22,13 +21,13 @@ class TrackedLink(Connection):
         space: int,
         sock: socket.socket,
         tls: _Tls | None,
-        owner: Any,
+        owner: object,
         handler: Callable[[TrackedLink, str], None],
     ) -> None: ...
     @property
     def plane(self) -> Plane: ...
     @property
-    def owner(self) -> Any: ...
+    def owner(self) -> object: ...
     @property
     def refused(self) -> bool: ...
     def beat(self) -> None: ...

@@ -35,9 +35,9 @@ cdef class TrackedLink(Connection):
         if self.t == NULL:
             raise MemoryError
         self.open(sock, tls)
+        self.watch_reading(True)        # what fails here leaves nothing behind
         plane.tracked.append(self)
         tracked_begin(self.t)
-        self.watch_reading(True)
 
     def __dealloc__(self):
         if self.t != NULL:
@@ -127,13 +127,17 @@ cdef class TrackedLink(Connection):
         self.end()
         self.handler(self, reason)
 
+    def give_up(self):
+        """End it, since serving it has raised an error."""
+        self.lose("an internal error")
+
     def end(self):
         """Close it on purpose."""
         if self.closed:
             return
-        self.detach()
         self.plane.tracked.remove(self)
-        tracked_end(self.t)
+        tracked_end(self.t)             # whatever becomes of the socket, nothing of it is served
+        self.detach()
         self.plane.settle()
 
     @property

@@ -119,8 +119,9 @@ cdef class Upstream(PlaneConnection):
                 k = self.send_now(l.run, l.run_len)
             if k >= 0:
                 self.plane.stats.upstream_bytes_out += k
-                if <size_t>k < l.run_len:
-                    buffer_append(&l.out, l.run + k, l.run_len - k)
+                if <size_t>k < l.run_len \
+                        and buffer_append(&l.out, l.run + k, l.run_len - k) < 0:
+                    k = -1              # memory is out: what follows would be in its place
             l.run = NULL
             l.run_len = 0
         n = link_unsent(l)
@@ -215,6 +216,10 @@ cdef class Upstream(PlaneConnection):
             raise MemoryError
         if other.link.up:
             other.flush()
+
+    def give_up(self):
+        """End it, since serving it has raised an error: what was under way is judged as after any loss."""
+        self.lost("an internal error")
 
     def break_off(self, str reason):
         """Treat the connection as lost (it is silent, or talks to the wrong server)."""

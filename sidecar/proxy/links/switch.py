@@ -12,10 +12,11 @@ from collections.abc import Callable
 
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.upstream import Upstream
-from sidecar.proxy.links.identity import Identities
+from sidecar.proxy.links.identity import Identities, NodeLinks
 from sidecar.proxy.links.node import Node
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.links.target import Target
+from sidecar.proxy.tasks import for_each
 
 CHANGED = "the master has changed"
 
@@ -39,14 +40,8 @@ class Switch:
         """Switch to this server: every link to the old one ends."""
         node.dialer.switch(target)
         self._distrust(CHANGED)
-        for links in self._identities.links_to(node):
-            links.close_idle()
-            # The shared link first: what retired links move to it must wait for the new server.
-            for up in (links.shared, *links.retired):
-                up.break_off(CHANGED)
-            links.retry.set()
-        for up in self._links_of(node):
-            up.break_off(CHANGED)
+        for_each(self._identities.links_to(node), self._cut)
+        for_each(self._links_of(node), lambda up: up.break_off(CHANGED))
         self._shared.connect(self._identities.default.to(node))
 
     def renew(self, node: Node, target: Target) -> None:
@@ -55,6 +50,12 @@ class Switch:
             if up.target is node.dialer.target:
                 up.target = target
         node.dialer.renew(target)
+
+    def _cut(self, links: NodeLinks) -> None:
+        links.close_idle()
+        # The shared link first: what retired links move to it must wait for the new server.
+        for_each((links.shared, *links.retired), lambda up: up.break_off(CHANGED))
+        links.retry.set()
 
     def _links_of(self, node: Node) -> list[Upstream]:
         return [up for up in self._plane.upstreams if up.owner.node is node]

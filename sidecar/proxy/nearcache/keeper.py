@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import structlog
 from hiredis import pack_command
@@ -28,7 +29,7 @@ from sidecar.proxy.links.hello_reply import can_track
 from sidecar.proxy.links.identity import Identity
 from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.nearcache.space import Space, SpaceKey
-from sidecar.proxy.tasks import Tasks
+from sidecar.proxy.tasks import Tasks, for_each
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.sections.cache import Cache
 from sidecar.telemetry import snapshots
@@ -82,8 +83,7 @@ class NearCacheKeeper:
         """Use the cache again if the server was too old: it may be another one by now."""
         if not self.usable:
             self.usable = True
-            for client in list(self._plane.clients):
-                self.join(client, client.identity)
+            for_each(self._plane.clients, lambda client: self.join(client, client.identity))
 
     def begin(self) -> None:
         """Start to send heartbeats."""
@@ -142,8 +142,7 @@ class NearCacheKeeper:
         space = self.spaces.get(key)
         if space is None and self.usable and (number := self._number()):
             space = self.spaces[key] = Space(number, replace(login, proto=3))
-            for told in self._new_space:
-                told(key)
+            for_each(self._new_space, lambda told: told(key))
         return space if self.usable else None
 
     def _number(self) -> int:
@@ -174,9 +173,8 @@ class NearCacheKeeper:
 
     def reset(self, reason: str) -> None:
         """The server has changed, or may have: drop all that was read."""
-        for space in self.spaces.values():
-            if space.link is not None:
-                space.link.lose(reason)
+        links = [space.link for space in self.spaces.values() if space.link is not None]
+        for_each(links, lambda link: link.lose(reason))
 
     def make_room(self) -> bool:
         """Close the tracked link of a space without clients; False if there is none."""
@@ -214,7 +212,12 @@ class NearCacheKeeper:
                     connection.close()
                     return
                 attempt = 0
-                await self._use(space, connection)
+                try:
+                    await self._use(space, connection)
+                except (OSError, MemoryError) as error:  # it cannot be watched
+                    connection.close()
+                    log.error("internal error", error=repr(error), exc_info=error)
+                    await asyncio.sleep(dialer.backoff.delay(attempt, random.random()))
         space.end()
 
     async def _use(self, space: Space, connection: ServerConnection) -> None:
@@ -253,7 +256,8 @@ class NearCacheKeeper:
         return connection
 
     def _lost(self, link: TrackedLink, reason: str) -> None:
-        space: Space = link.owner
+        space = link.owner
+        assert isinstance(space, Space)
         if space.link is link:
             space.link = None
         self.lost += 1
@@ -285,16 +289,18 @@ class NearCacheKeeper:
             if found != mismatches:
                 log.error("near cache check failed", values=found - mismatches)
                 mismatches = found
-            for space in list(self.spaces.values()):
-                link = space.link
-                if link is None or not space.needed:
-                    continue
-                if link.received != space.heard[0]:
-                    space.heard = (link.received, now)
-                elif link.pending and now - space.heard[1] > silence:
-                    link.lose(f"silent for {silence:g} s")
-                    continue
-                link.beat()
+            for_each(self.spaces.values(), partial(self._beat_one, now=now, silence=silence))
+
+    def _beat_one(self, space: Space, now: float, silence: float) -> None:
+        link = space.link
+        if link is None or not space.needed:
+            return
+        if link.received != space.heard[0]:
+            space.heard = (link.received, now)
+        elif link.pending and now - space.heard[1] > silence:
+            link.lose(f"silent for {silence:g} s")
+            return
+        link.beat()
 
     def send_queued(self) -> None:
         """Send what was queued on the tracked links."""
@@ -308,8 +314,7 @@ class NearCacheKeeper:
 
     def close(self) -> None:
         """Close every tracked link."""
-        for space in self.spaces.values():
-            space.end()
+        for_each(self.spaces.values(), lambda space: space.end())
 
     def snapshot(self) -> snapshots.Cache:
         """Counters and gauges."""

@@ -16,6 +16,7 @@ from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.identity import Identities, Identity
 from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.proxy.tasks import for_each
 from sidecar.tls import Layer
 
 Joined = Callable[[Client, Identity], None]
@@ -61,8 +62,7 @@ class Clients:
     def join(self, client: Client, identity: Identity) -> None:
         """Move a client to this identity. It must have no reply outstanding."""
         identity = self._identities.join(client, identity)
-        for told in self._joined:
-            told(client, identity)
+        for_each(self._joined, lambda told: told(client, identity))
         self._dedicated.refill(identity.to(self._nodes.home))
 
     def gone(self, client: Client) -> None:
@@ -71,14 +71,12 @@ class Clients:
             client.task.cancel()
             client.task = None
         client.identity.leave(client)
-        for told in self._left:
-            told(client)
+        for_each(self._left, lambda told: told(client))
         self._ids.remove(client)
 
     async def end_idle(self, after: float) -> None:
         """Close clients that were silent for `after` seconds and wait for nothing. Never ends."""
         while True:
             await asyncio.sleep(min(1.0, after))
-            for client in list(self._plane.clients):
-                if client.silent_for > after and client.idle:
-                    client.close("idle")
+            silent = [c for c in self._plane.clients if c.silent_for > after and c.idle]
+            for_each(silent, lambda client: client.close("idle"))

@@ -21,7 +21,7 @@ from sidecar.proxy.session.clients import Clients
 from sidecar.proxy.session.commands import SessionCommands
 from sidecar.proxy.session.held import HeldSessions
 from sidecar.proxy.session.quiet import finish_when_quiet
-from sidecar.proxy.tasks import Tasks
+from sidecar.proxy.tasks import Tasks, for_each
 
 log = structlog.get_logger()
 
@@ -96,13 +96,9 @@ class Handler:
 
     def audited(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
         """An audited command was passed on or refused."""
-        for told in self._noted:
-            told(client, kind, command, second)
+        for_each(self._noted, lambda told: told(client, kind, command, second))
 
-    def failed(self, connection: Client | Upstream, error: Exception) -> None:
-        """Serving a connection raised an error, which is a bug: log it, end the connection."""
+    def failed(self, error: Exception) -> None:
+        """Serving a connection raised an error, which is a bug: log it. The plane ends the
+        connection."""
         log.error("internal error", error=repr(error), exc_info=error)
-        if isinstance(connection, Upstream):
-            connection.break_off("an internal error")
-        else:
-            connection.close("error")
