@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The near cache's store: what is served from here, and when it no longer may be.
+"""What is served from the near cache, and when it no longer may be. The contract: serve.pxd.
 
     request --> value by (space, command, arguments) --> here, and its space's lease runs: SERVED
                   | not here: is its key wanted?       --> no: NOT_SERVED, past the cache
@@ -19,9 +19,6 @@ Commands that are not answered from here: past.pyx. What a client was told meanw
 Invalidations name keys without their database, so a key's record holds its values in all spaces
 (`sibling`), and dropping a key drops them all. Replies are kept in RESP3's form, as the tracked
 link speaks it, and in RESP2's where it differs.
-
-Memory is bounded by `budget`: beyond it, of a few values looked at by chance the one that was
-used least goes; each look halves what is known of a value's use, so old fame fades. Hashes are seeded, since keys are a client's bytes.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
