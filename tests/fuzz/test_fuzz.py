@@ -79,3 +79,13 @@ def test_worlds_give_their_memory_back() -> None:
 def test_inputs_bound_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--inputs", "1", "--seed", "9", "--only", "requests"]) == 0
     assert capsys.readouterr().out.startswith("seed 9\n100,000 inputs")
+
+
+def test_memory_that_runs_out() -> None:
+    """At each allocation of a few programs in turn, once and three times in a row."""
+    for times in ("1", "3"):
+        command = [sys.executable, "-m", "tests.fuzz.failing_memory", "--seeds", "4"]
+        command += ["--times", times]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert run.returncode == 0, run.stderr[-4000:]
+        assert "nothing was lost" in run.stdout

@@ -1,11 +1,18 @@
 """The core with a near cache, without sockets: for tests and fuzzing only."""
 
+from typing import Self
+
 from typing_extensions import disjoint_base
 
 from sidecar.core.cache.serve import NearCache
 from tests.native.loopback import LinkError, Loopback
 
 def buffers_in_use() -> int: ...
+
+@disjoint_base
+class SpareBlocks:
+    def __new__(cls) -> Self: ...
+    def give_back(self) -> None: ...
 
 class NotAllowed(LinkError): ...
 

@@ -16,7 +16,8 @@ from sidecar.core.cache.store cimport Value
 from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_ask_due,
     tracked_beat, tracked_begin, tracked_end, tracked_free, tracked_new, tracked_receive)
 from sidecar.core.link.recovery cimport link_fail
-from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size, buffers_taken
+from sidecar.core.memory cimport (Buffer, buffer_drop, buffer_head, buffer_release, buffer_reserve,
+    buffer_size, buffers_taken)
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.protocol.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
 from sidecar.core.records cimport Barriers, BUCKETS_OF_KEYS, Link, Session
@@ -27,6 +28,28 @@ from tests.native.loopback import LinkError
 def buffers_in_use():
     """Bytes that all buffers of the process hold."""
     return buffers_taken()
+
+
+cdef class SpareBlocks:
+    """Holds the blocks that the core keeps for buffers to come, so that each is asked for anew."""
+    cdef Buffer[512] buffers
+
+    def __cinit__(self):
+        cdef int i
+        for i in range(512):
+            self.buffers[i].data = NULL
+            self.buffers[i].start = self.buffers[i].end = self.buffers[i].cap = 0
+            if buffer_reserve(&self.buffers[i], 1) < 0:
+                raise MemoryError
+
+    def __dealloc__(self):
+        self.give_back()
+
+    def give_back(self):
+        """Let go of them."""
+        cdef int i
+        for i in range(512):
+            buffer_release(&self.buffers[i])
 
 
 class NotAllowed(LinkError):

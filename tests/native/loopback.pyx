@@ -112,7 +112,7 @@ cdef class Loopback:
                 continue
             if s.run_len:
                 if buffer_append(&s.out, s.run, s.run_len) < 0:
-                    raise MemoryError
+                    s.must_close = True
                 s.run = NULL
                 s.run_len = 0
             if <Py_ssize_t>s.owner not in self.marked:

@@ -262,8 +262,10 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
             return NOT_SERVED
         k.counts.hits += 1
         space_used(k, &k.spaces[s.space])
+        if give(s, c, reply, size) != SERVED:
+            return NOT_SERVED
         ask[0] = v
-        return give(s, c, reply, size)
+        return SERVED
     return await_value(s, v, r, 1) if r == FILLING or r == ASK else r
 
 

@@ -258,11 +258,12 @@ cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
 
 
 cdef int link_settle_run(Link* l) noexcept nogil:
-    cdef size_t n = l.run_len
-    cdef const char* p = l.run
+    """Copy the run. Without memory it stays where it lies: it is of a request that is queued."""
+    if l.run_len and buffer_append(&l.out, l.run, l.run_len) < 0:
+        return -1
     l.run = NULL
     l.run_len = 0
-    return buffer_append(&l.out, p, n) if n else 0
+    return 0
 
 
 cdef int link_bytes(Link* l, const char* p, size_t n) noexcept nogil:

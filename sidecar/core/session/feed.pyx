@@ -75,6 +75,13 @@ cdef int dispatch_inline(Session* s, CommandTable table, const char* p, size_t n
     return r
 
 
+cdef void pass_rest(Session* s, const char* p, size_t n) noexcept nogil:
+    """Bytes of a request whose beginning has been passed on. Without memory for them nothing may follow
+    that the server would take for them: the client is closed, and its link with it."""
+    if s.must_close or link_bytes(s.link, p, n) < 0:
+        s.must_close = True
+
+
 cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
     """Part of a request that is not whole: how many bytes of it can be dealt with.
 
@@ -84,7 +91,7 @@ cdef size_t stream(Session* s, CommandTable table, const char* p, size_t n) noex
     cdef size_t k = s.scan.pos
     cdef size_t total = s.scan.pos + session_room_hint(s)
     if s.streaming:
-        s.must_close = s.must_close or link_bytes(s.link, p, k) < 0
+        pass_rest(s, p, k)
         s.scan.pos = 0
         return k
     if total <= s.core.request_buffer or k == 0 or s.scan.argc < 0:
@@ -120,7 +127,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
     cdef size_t at = 0
     cdef int r
     if s.raw_in:
-        link_bytes(s.link, p, n)
+        pass_rest(s, p, n)
         return n
     while at < n:
         if must_pause(s):
@@ -131,7 +138,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
             at += stream(s, table, p + at, n - at)
             break
         if s.streaming and r == SCAN_DONE:
-            link_bytes(s.link, p + at, s.scan.pos)
+            pass_rest(s, p + at, s.scan.pos)
             s.streaming = False
         elif r == SCAN_DONE:
             s.core.more = at + s.scan.pos < n
@@ -157,7 +164,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
         # The server says what it thinks of it, in its turn.
         s.stall = STALL_NONE
         s.raw_in = True
-        link_bytes(s.link, p + at, n - at)
+        pass_rest(s, p + at, n - at)
         at = n
     if s.stall == STALL_NONE and not session_has_room(s, 1):
         s.stall = STALL_ROOM

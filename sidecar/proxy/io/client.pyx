@@ -181,7 +181,8 @@ cdef class Client(PlaneConnection):
         if s.stall == STALL_FILL and s.value == NULL and s.mode == MODE_SHARED \
                 and not s.must_close and not self.finishing:
             self.keep()
-            self.go_on()            # and then we are here again
+            if not self.closed:
+                self.go_on()        # and then we are here again
             return 0
         if s.run_len or s.out.end > s.out.start:
             if self.more_to_come(parsed):
@@ -255,7 +256,8 @@ cdef class Client(PlaneConnection):
         """Replies go behind those that wait to be sent."""
         cdef Session* s = self.s
         if s.run_len and buffer_append(&s.out, s.run, s.run_len) < 0:
-            self.close("memory")
+            self.close("memory")        # the session's record may be gone by now
+            return 0
         s.run = NULL
         s.run_len = 0
         return 0
