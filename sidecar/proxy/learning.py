@@ -166,7 +166,7 @@ class Learning:
         connection = await self._own.open()
         try:
             max_bulk, memory, *seen = await connection.ask(MAX_BULK, MEMORY, *FINGERPRINT)
-            seen[-1] = b"".join(line for line in seen[-1].split() if line.startswith(TELLING))
+            seen[-1] = b"\n".join(line for line in seen[-1].split() if line.startswith(TELLING))
             if seen != self._seen:
                 commands = await connection.ask(hiredis.pack_command((b"COMMAND",)))
                 self._learn_commands(_parsed(commands[0]))
@@ -177,11 +177,19 @@ class Learning:
         if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
             self._plane.set_max_bulk(int(limit[1]))
         self._evicts(_eviction(memory))
+        self._plane.set_joined_quotes(_joins_quotes(seen[-1]))
 
     def _learn_commands(self, reply: Any) -> None:
         if isinstance(reply, list):
             self._plane.table.update(rows_from_command(reply))
             self._setinfo = "setinfo" in subcommands_of(reply, "client")
+
+
+def _joins_quotes(info: bytes) -> bool:
+    """Whether the server reads quotes in inline requests as Valkey does since version 9."""
+    lines = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
+    major = lines.get(b"valkey_version", b"").split(b".")[0]
+    return major.isdigit() and int(major) >= 9
 
 
 def _eviction(raw: bytes) -> str:

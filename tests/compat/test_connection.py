@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.harness.farm import Farm
 from tests.harness.pair import Pair, Session, masked, pipeline
 from tests.harness.process import wait_until
 from tests.harness.wire import Wire, pack
@@ -291,3 +292,16 @@ def test_dedicated_connections_end_on_the_server(pair: Pair) -> None:
     wait_until(lambda: count("blocked_clients") == 0, "none blocked")
     left = connected - 40 + spare
     wait_until(lambda: count("connected_clients") <= left, "their connections closed")
+
+
+@pytest.mark.redis
+def test_connections_leave_no_errors_at_the_server(farm: Farm) -> None:
+    """Redis 7.0 has no CLIENT SETINFO: one connection finds out, and the others do not try."""
+    pair = farm.pair("redis7")
+    with Wire(pair.behind.port) as direct:
+        direct.cmd("CONFIG", "RESETSTAT")
+        for _ in range(10):
+            with Wire(pair.sidecar.port) as wire:
+                assert wire.cmd("BLPOP", "nothing", "0.001") == b"*-1\r\n"
+                assert wire.cmd("WATCH", "k") == b"+OK\r\n"
+        assert "errorstat_" not in str(direct.ask("INFO", "errorstats"))

@@ -130,6 +130,7 @@ def _inline(data: bytes, pos: int) -> tuple[list[bytes], int]:
 
 
 _SPACE = b" \n\r\t\v\f"
+_ENDS_WORD = b" \n\r\t"
 _HEX = b"0123456789abcdefABCDEF"
 _ESCAPES = {ord("n"): 10, ord("r"): 13, ord("t"): 9, ord("b"): 8, ord("a"): 7}
 
@@ -144,11 +145,13 @@ def split_args(line: bytes) -> list[bytes]:
         if pos == len(line):
             return args
         current = bytearray()
-        while pos < len(line) and line[pos] not in _SPACE:
+        while pos < len(line) and line[pos] not in _ENDS_WORD:
             if line[pos] == ord('"'):
                 pos = _double_quoted(line, pos + 1, current)
+                break
             elif line[pos] == ord("'"):
                 pos = _single_quoted(line, pos + 1, current)
+                break
             else:
                 current.append(line[pos])
                 pos += 1

@@ -156,7 +156,7 @@ cdef bint rewrite(const char* p, size_t n, uint64_t* h) noexcept nogil:
     cdef int r
     out.data = NULL
     out.start = out.end = out.cap = 0
-    r = inline_to_multibulk(p, n, &out)
+    r = inline_to_multibulk(p, n, &out, p[0] & 1)
     h[0] = mix(h[0], r)
     if r == SCAN_DONE:
         limits.bulk = limits.count = limits.unauth_bulk = limits.unauth_count = 1 << 30

@@ -40,6 +40,7 @@ cdef struct Limits:
     int64_t count       # arguments a request may have
     int64_t unauth_bulk
     int64_t unauth_count
+    bint joined_quotes  # in inline requests a word may go on behind a closing quote (Valkey 9)
 
 cdef inline void scanner_reset(Scanner* s) noexcept nogil:
     s.pos = 0
@@ -51,7 +52,7 @@ cdef inline void scanner_reset(Scanner* s) noexcept nogil:
 
 cdef int scan_request(Scanner* s, const char* p, size_t n, const Limits* limits,
                       bint authenticated) noexcept nogil
-cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out) noexcept nogil
+cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out, bint joined) noexcept nogil
 cdef bytes error_text(int error, char found)
 
 

@@ -222,6 +222,11 @@ cdef bint is_blank(char c) noexcept nogil:
     return c == c' ' or (c >= 9 and c <= 13)
 
 
+cdef bint ends_word(char c) noexcept nogil:
+    """Of the blanks, vertical tab and form feed do not end a word that has begun."""
+    return c == c' ' or c == 9 or c == 10 or c == 13
+
+
 cdef char unescape(char c) noexcept nogil:
     if c == c'n':
         return 10
@@ -236,28 +241,35 @@ cdef char unescape(char c) noexcept nogil:
     return c
 
 
-cdef Py_ssize_t split_word(const char* p, size_t n, size_t* at, char* out) noexcept nogil:
-    """Copy the word at `at` without its quotes to out: its length, or -1 for bad quotes."""
+cdef Py_ssize_t split_word(const char* p, size_t n, size_t* at, char* out,
+                           bint joined) noexcept nogil:
+    """Copy the word at `at` without its quotes to out: its length, or -1 for bad quotes.
+
+    `joined`: a word may go on behind its closing quote, as in a shell (Limits.joined_quotes). Then
+    an escape that ends the line is none."""
     cdef size_t i = at[0]
+    cdef size_t last = n - joined if n else 0   # an escape must end before here
     cdef Py_ssize_t k = 0
     cdef char quote = 0
     while True:
         if quote:
             if i >= n:
                 return -1
-            if quote == c'"' and p[i] == c'\\' and i + 3 < n and p[i + 1] == c'x' \
+            if quote == c'"' and p[i] == c'\\' and i + 3 < last and p[i + 1] == c'x' \
                     and hex_value(p[i + 2]) >= 0 and hex_value(p[i + 3]) >= 0:
                 out[k] = <char>(hex_value(p[i + 2]) * 16 + hex_value(p[i + 3]))
                 k += 1
                 i += 3
-            elif quote == c'"' and p[i] == c'\\' and i + 1 < n:
+            elif quote == c'"' and p[i] == c'\\' and i + 1 < last:
                 i += 1
                 out[k] = unescape(p[i])
                 k += 1
-            elif quote == c"'" and p[i] == c'\\' and i + 1 < n and p[i + 1] == c"'":
+            elif quote == c"'" and p[i] == c'\\' and i + 1 < last and p[i + 1] == c"'":
                 i += 1
                 out[k] = c"'"
                 k += 1
+            elif p[i] == quote and joined:
+                quote = 0
             elif p[i] == quote:
                 if i + 1 < n and not is_blank(p[i + 1]):
                     return -1
@@ -267,7 +279,7 @@ cdef Py_ssize_t split_word(const char* p, size_t n, size_t* at, char* out) noexc
                 out[k] = p[i]
                 k += 1
         else:
-            if i >= n or is_blank(p[i]):
+            if i >= n or ends_word(p[i]):
                 at[0] = i
                 return k
             if p[i] == c'"' or p[i] == c"'":
@@ -278,7 +290,8 @@ cdef Py_ssize_t split_word(const char* p, size_t n, size_t* at, char* out) noexc
         i += 1
 
 
-cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out) noexcept nogil:
+cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out,
+                             bint joined) noexcept nogil:
     """Write the inline line p[0:n] (with its line end) as a multibulk request.
 
     Returns SCAN_DONE, SCAN_EMPTY (only blanks), or SCAN_ERROR (quotes, or memory is out).
@@ -302,7 +315,7 @@ cdef int inline_to_multibulk(const char* p, size_t n, Buffer* out) noexcept nogi
             at += 1
         if at >= n:
             break
-        k = split_word(p, n, &at, word)
+        k = split_word(p, n, &at, word, joined)
         if k < 0 or put_header(&body, c'$', <size_t>k) < 0 \
                 or buffer_append(&body, word, k) < 0 or buffer_append(&body, b"\r\n", 2) < 0:
             result = SCAN_ERROR
@@ -375,13 +388,15 @@ cdef class RequestDecoder:
         return ("request", split_arguments(multibulk), raw)
 
 
-def normalise_inline(bytes line):
-    """An inline line as a multibulk request; b"" when it is blank, None for unbalanced quotes."""
+def normalise_inline(bytes line, bint joined=False):
+    """An inline line as a multibulk request; b"" when it is blank, None for unbalanced quotes.
+
+    `joined`: a word may go on behind its closing quote, as Valkey 9 has it."""
     cdef Buffer out
     cdef int r
     out.data = NULL
     out.start = out.end = out.cap = 0
-    r = inline_to_multibulk(line, len(line), &out)
+    r = inline_to_multibulk(line, len(line), &out, joined)
     if r == SCAN_ERROR:
         return None
     result = b"" if r == SCAN_EMPTY else out.data[out.start:out.end]

@@ -54,7 +54,7 @@ cdef int dispatch_inline(Session* s, CommandTable table, const char* p, size_t n
     cdef size_t length = s.scan.pos
     line.data = NULL
     line.start = line.end = line.cap = 0
-    r = inline_to_multibulk(p, n, &line)
+    r = inline_to_multibulk(p, n, &line, s.core.limits.joined_quotes)
     if r == SCAN_ERROR:
         s.scan.error = ERR_QUOTES
         r = STALL_PROTOCOL_ERROR

@@ -346,7 +346,7 @@ cdef class Client(PlaneConnection):
                          &self.plane.core.limits, True)
         raw = buffer_head(&self.s.in_)[:scan.pos]
         if r == SCAN_INLINE:
-            raw = normalise_inline(raw)
+            raw = normalise_inline(raw, self.plane.core.limits.joined_quotes)
         elif r != SCAN_DONE:
             return None
         return split_arguments(raw), raw

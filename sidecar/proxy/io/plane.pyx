@@ -224,6 +224,10 @@ cdef class Plane(Reactor):
         """Longest argument a request may have (the server's proto-max-bulk-len), in bytes."""
         self.core.limits.bulk = size
 
+    def set_joined_quotes(self, bint joined):
+        """Whether the server lets a word of an inline request go on behind a closing quote."""
+        self.core.limits.joined_quotes = joined
+
     cdef void stamp(self) noexcept:
         cdef timespec t
         clock_gettime(CLOCK_MONOTONIC, &t)

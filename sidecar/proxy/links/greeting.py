@@ -18,7 +18,7 @@ from hiredis import pack_command
 
 from sidecar.core.protocol.reply import ReplyDecoder
 from sidecar.proxy.links.errors import Full, NotMaster, Refused, Unreachable
-from sidecar.proxy.links.hello_reply import server_id
+from sidecar.proxy.links.hello_reply import server_id, software
 from sidecar.proxy.links.target import Target, connect
 from sidecar.tls import Layer
 
@@ -44,16 +44,17 @@ class Login:
     password: bytes
     db: int
 
-    def requests(self, version: bytes) -> list[bytes]:
-        """The requests of the greeting."""
+    def requests(self, version: bytes, setinfo: bool = True) -> list[bytes]:
+        """The requests of the greeting, with CLIENT SETINFO or without."""
         out = []
         if self.user is not None:
             auth = (b"AUTH", self.user, self.password) if self.user else (b"AUTH", self.password)
             out.append(pack_command(auth))
         out.append(pack_command((b"HELLO", str(self.proto))))
         out.append(pack_command((b"CLIENT", b"SETNAME", NAME)))
-        out.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-NAME", NAME)))
-        out.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-VER", version)))
+        if setinfo:
+            out.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-NAME", NAME)))
+            out.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-VER", version)))
         if self.db:
             out.append(pack_command((b"SELECT", str(self.db))))
         return out
@@ -147,7 +148,10 @@ class ServerConnection:
         With `as_master`, raises NotMaster unless the server says that it is one and executes
         commands.
         """
-        requests = login.requests(version)
+        # A server before Redis 7.2 counts each CLIENT SETINFO as an error: one is enough.
+        refusals = self.target.refusals
+        setinfo = refusals.setinfo_by is None
+        requests = login.requests(version, setinfo)
         replies = await self.ask(
             *requests,
             *(AM_I_MASTER if as_master else ()),
@@ -165,6 +169,10 @@ class ServerConnection:
         unauthenticated = is_error(hello, b"NOAUTH")
         if login.proto != 2:
             self._must(hello)
+        if setinfo and is_error(replies[2], b"ERR"):
+            refusals.setinfo_by = software(hello)
+        elif not setinfo and refusals.setinfo_by != software(hello):
+            refusals.setinfo_by = None  # another server by now: the next connection tries it
         if login.db:
             selected = replies[-1]
             if not is_error(selected, b"NOAUTH"):

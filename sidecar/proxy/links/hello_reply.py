@@ -32,16 +32,22 @@ def _place_of_id(hello: bytes) -> slice | None:
     return slice(begin, hello.index(b"\r\n", begin))
 
 
-def can_track(hello: bytes | None) -> bool:
-    """Whether it is Redis 7 or Valkey, whose tracking the near cache can rely on."""
+def software(hello: bytes | None) -> tuple[bytes, bytes]:
+    """The server's name and version, such as (b"redis", b"7.0.15"); empty if it does not say."""
     reader = hiredis.Reader()
-    reader.feed(hello or b"_\r\n")
+    reader.feed(hello if hello is not None and hello[:1] != b"-" else b"_\r\n")
     said = reader.gets()
     if isinstance(said, list):
         said = dict(zip(said[::2], said[1::2], strict=False))
     if not isinstance(said, dict):
-        return False
-    if said.get(b"server") != b"redis":
-        return True
-    major = said.get(b"version", b"0").split(b".")[0]
+        return b"", b""
+    return said.get(b"server", b""), said.get(b"version", b"")
+
+
+def can_track(hello: bytes | None) -> bool:
+    """Whether it is Redis 7 or Valkey, whose tracking the near cache can rely on."""
+    server, version = software(hello)
+    if server != b"redis":
+        return server != b""
+    major = version.split(b".")[0]
     return major.isdigit() and int(major) >= OLDEST_TO_TRACK

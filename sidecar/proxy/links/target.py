@@ -18,6 +18,14 @@ from sidecar.settings.urls import Endpoint
 from sidecar.tls import Layer, Resumption, handshake
 
 
+@dataclass
+class Refusals:
+    """What the server of a target refused, as its connections found out."""
+
+    setinfo_by: tuple[bytes, bytes] | None = None
+    """Name and version of a server that has no CLIENT SETINFO."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A server's address, and how to connect to it. Times in seconds. `resolve` returns the
@@ -29,6 +37,7 @@ class Target:
     connect_timeout: float
     keepalive: int
     resumption: Resumption = field(default_factory=Resumption, compare=False)
+    refusals: Refusals = field(default_factory=Refusals, compare=False)
     resolve: Resolve = field(default=resolve, compare=False)
 
     def __str__(self) -> str:

@@ -1,10 +1,10 @@
-"""HELLO's reply: whose connection id it tells."""
+"""HELLO's reply: whose connection id it tells, and which server's version."""
 
 from __future__ import annotations
 
 import pytest
 
-from sidecar.proxy.links.hello_reply import server_id, with_id
+from sidecar.proxy.links.hello_reply import server_id, software, with_id
 
 RESP2 = b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$2\r\nid\r\n:42\r\n"
 RESP3 = b"%2\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n"
@@ -24,3 +24,19 @@ def test_only_the_id_is_replaced(reply: bytes) -> None:
 
 def test_a_reply_without_an_id_stays() -> None:
     assert with_id(b"-NOPROTO no\r\n", 5) == b"-NOPROTO no\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (
+            b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n",
+            (b"redis", b"7.0.15"),
+        ),
+        (b"%1\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n", (b"valkey", b"")),
+        (b"-NOPROTO no\r\n", (b"", b"")),
+        (None, (b"", b"")),
+    ],
+)
+def test_name_and_version(reply: bytes | None, expected: tuple[bytes, bytes]) -> None:
+    assert software(reply) == expected
