@@ -31,7 +31,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-slow check lint types structure format bench bench-smoke \
-  bench-hotkeys bench-instructions bench-nearcache bench-warm consistency consistency-seeded drill drill-smoke asan fuzz mixer docs \
+  bench-hotkeys bench-instructions bench-nearcache bench-warm consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
   docs-screenshots certs clean observe dashboards
 
 help: ## list the targets
@@ -119,6 +119,12 @@ consistency-seeded: $(BUILT) $(VENV)/.installed-bench ## the same with deliberat
 
 asan: $(BUILT) $(VENV)/.installed-test ## the core's tests and fuzzer, with sanitizers compiled in
 	$(BIN)/python tests/harness/asan.py $(ARGS)
+
+coverage: $(BUILT) $(VENV)/.installed-test ## lines of the Cython modules that tests and fuzzers reach: ARGS=--missed
+	$(BIN)/python tests/harness/coverage.py $(ARGS)
+
+mutants: $(BUILT) $(VENV)/.installed-test ## deliberate bugs in the near cache's core: does a fuzzer notice each?
+	$(BIN)/python -m tests.native.mutants $(ARGS)
 
 fuzz: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## random input for the core: ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz.fuzz_core $(ARGS)

@@ -19,6 +19,7 @@ LOOSE = "sidecar/core/link/barrier.pxd"
 TRACKED = "sidecar/core/cache/tracked.pyx"
 SESSION = "sidecar/core/session/dispatch.pyx"
 KEEPER = "sidecar/proxy/nearcache/keeper.py"
+GREETING = "sidecar/proxy/links/hello_reply.py"
 
 CROSSED = ("requests delayed, and values on their way back",)
 SLOW = ("tracked delayed", "tracked delayed more than shared", "shared delayed")
@@ -41,10 +42,8 @@ BUGS = (
     Bug(
         "own commands drop nothing",
         PAST,
-        "            r.ghost = 1\n"
-        "        else:\n"
-        "            k.counts.dropped_here += drop_values(k, r)",
-        "            r.ghost = 1",
+        "            k.counts.dropped_here += drop_values(k, r, e != NULL and not entry_writes(e))",
+        "            pass",
         load=SLOW,
     ),
     Bug(
@@ -137,8 +136,22 @@ BUGS = (
     Bug(
         "commands that mean all keys bar nothing",
         PAST,
-        "    if count == KEYS_ANY or c.id == k.acl_id:",
-        "    if c.id == k.acl_id:",
+        "    if count == KEYS_ANY or (c.id",
+        "    if (c.id",
+        load=("FLUSHALL", *SLOW),
+    ),
+    Bug(
+        "a flush that is answered drops nothing",
+        BARS,
+        "        b.drop_all = True",
+        "        pass",
+        tests="test_permissions_changed",
+    ),
+    Bug(
+        "hits go on while a flush is under way",
+        CACHE,
+        "    if k.core.barriers.drops_pending:",
+        "    if False:",
         load=("FLUSHALL", *SLOW),
     ),
     Bug(
@@ -180,8 +193,8 @@ BUGS = (
     Bug(
         "large requests pass unseen",
         SESSION,
-        "                cache_pass_part(s.link, c, p, k)",
-        "                pass",
+        "        cache_pass_part(s.link, c, p, n)",
+        "        pass",
         load=SLOW,
         tests="test_a_large_write",
     ),
@@ -195,9 +208,8 @@ BUGS = (
     Bug(
         "errors are kept",
         FILLS,
-        "    if p[0] == c'-' or p[0] == c'|' or p[0] == c'!':\n"
-        "        k.counts.miss_error += 1\n        return False\n",
-        "",
+        "    if p[0] == c'-' or p[0] == c'|' or p[0] == c'!':\n        k.counts",
+        "    if False:\n        k.counts",
         tests="test_errors_are_never_cached",
     ),
     Bug(
@@ -224,8 +236,8 @@ BUGS = (
     Bug(
         "changed permissions drop nothing",
         PAST,
-        " or c.id == k.acl_id:   # who may read what may be about to change",
-        ":",
+        "count == KEYS_ANY or (c.id == k.acl_id and may_change_access(p, n)):",
+        "count == KEYS_ANY:",
         tests="test_permissions_changed",
     ),
     Bug(
@@ -238,22 +250,22 @@ BUGS = (
     Bug(
         "no eviction",
         FILLS,
-        "    if k.bytes > k.budget:\n        evict(k)",
-        "    pass",
+        "        evict(k, size)\n        if k.bytes + size > k.budget:\n            return NULL\n",
+        "        pass\n",
         tests="test_memory_is_bounded",
     ),
     Bug(
         "old servers are used",
-        KEEPER,
-        "return major.isdigit() and int(major) >= OLDEST_REDIS",
+        GREETING,
+        "return major.isdigit() and int(major) >= OLDEST_TO_TRACK",
         "return True",
         tests="test_servers_that_are_too_old",
     ),
     Bug(
         "no single flight",
         CACHE,
-        "        return PASS if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING",
-        "        return PASS",
+        "return NOT_SERVED if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING",
+        "return NOT_SERVED",
         tests="test_a_stampede",
     ),
     Bug(

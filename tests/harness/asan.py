@@ -19,16 +19,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-BUILD = ROOT / "build" / "asan"
-TARGET = BUILD / "site"
-OBJECTS = BUILD / "objects"
-HARNESS = BUILD / "native"
-REPORTS = BUILD / "reports"
-PROGRAM = BUILD / "sidecar"
-RUN = [sys.executable, str(Path(__file__).with_name("asan_run.py"))]
+from instrumented import ROOT, RUN, Build
+
+BUILD = Build(ROOT / "build" / "asan", "SIDECAR_ASAN")
+REPORTS = BUILD.folder / "reports"
+PROGRAM = BUILD.folder / "sidecar"
 
 COMPAT = (
     "test_pipelines.py",
@@ -58,14 +54,8 @@ STAGES = {
 
 
 def build() -> None:
-    """Compile into TARGET and HARNESS; only what changed is compiled again."""
-    shutil.rmtree(TARGET, ignore_errors=True)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation"]
-    command += ["--no-deps", "--no-warn-conflicts", "--target", str(TARGET)]
-    command += ["-C", "cmake.define.SIDECAR_ASAN=ON", "-C", f"build-dir={OBJECTS}", "."]
-    subprocess.run(command, cwd=ROOT, check=True)
-    native = ["make", "native", f"NATIVE_BUILD={HARNESS}", "NATIVE_FLAGS=-DSIDECAR_ASAN=ON"]
-    subprocess.run(native, cwd=ROOT, check=True)
+    """Compile what changed, and write the program that tests start as the sidecar."""
+    BUILD.make()
     settings = [f"{name}={value}" for name, value in instrumented().items()]
     PROGRAM.write_text(f'#!/bin/sh\nexec env {shlex.join([*settings, *RUN])} sidecar "$@"\n')
     PROGRAM.chmod(0o755)
@@ -88,8 +78,7 @@ def instrumented() -> dict[str, str]:
         "ASAN_OPTIONS": f"detect_leaks=0:abort_on_error=0:{report}",
         "UBSAN_OPTIONS": f"print_stacktrace=1:{report}",
         "PYTHONMALLOC": "malloc",
-        "SIDECAR_SITE": str(TARGET),
-        "SIDECAR_NATIVE": str(HARNESS / "modules"),
+        **BUILD.environment(),
     }
 
 

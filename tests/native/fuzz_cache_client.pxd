@@ -4,3 +4,4 @@ from tests.native.fuzz_cache_server cimport Server
 
 cdef int more_to_say(Judge* j, Peer* p) except -1
 cdef int elsewhere(Server* sv) except -1
+cdef int say(Judge* j, Peer* p, int op) except -1

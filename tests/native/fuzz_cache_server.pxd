@@ -53,7 +53,8 @@ cdef enum Op:
     OP_SUBSCRIBE = 23
     OP_CLIENT = 24
     OP_WAIT = 25
-    OPS = 26
+    OP_TOUCH = 26           # of keys in use, by the sidecar itself
+    OPS = 27
 
 cdef struct Ask:
     int op

@@ -24,12 +24,12 @@ cdef extern from * nogil:
     static const char *const cache_ops[] = {
         "GET", "STRLEN", "SMEMBERS", "ZSCORE", "ZRANK", "GEOPOS", "DUMP", "MGET", "SET", "SET",
         "SET", "DEL", "MSET", "BLPOP", "EVAL", "FLUSHALL", "ACL", "MULTI", "EXEC", "WATCH",
-        "UNWATCH", "PTTL", "PING", "SUBSCRIBE", "CLIENT", "WAIT"};
+        "UNWATCH", "PTTL", "PING", "SUBSCRIBE", "CLIENT", "WAIT", "TOUCH"};
     static const char *const cache_keys[] = {
         "k0", "k1", "k2", "k3", "k4", "k5", "a-key-of-more-than-thirty-bytes-0123456789",
         "short:7", "never:8", ""};
     """
-    const char* cache_ops[26]
+    const char* cache_ops[27]
     const char* cache_keys[10]
 
 
@@ -183,7 +183,7 @@ cdef int read_ask(const char* p, size_t n, Ask* ask) except -1:
             ask.op = OP_SET_LARGE
         elif i == 3 and ask.op == OP_SET:
             ask.op = OP_SET_PX
-        elif i == 4:
+        elif i == 4 and ask.op != OP_TOUCH:
             ask.arg = number_of(arg, size)
         i += 1
     return 0
@@ -275,6 +275,8 @@ cdef int answer(Server* sv, int w, const Ask* ask, Text* t) except -1:
     elif ask.op == OP_SUBSCRIBE:
         wire.subscribed = True
         put_text(t, b"*3\r\n$9\r\nsubscribe\r\n$2\r\nID\r\n:1\r\n")
+    elif ask.op == OP_TOUCH:
+        put_text(t, b"-NOPERM no\r\n" if sv.denied[wire.user] else b":1\r\n")
     elif ask.op == OP_WAIT:
         put_text(t, b":1\r\n" if below(&sv.chance, 6) else b":0\r\n")
     elif ask.op >= OP_MULTI:
@@ -381,10 +383,12 @@ cdef int change(Server* sv, const Wire* wire, const Ask* ask, Text* t) except -1
 
 
 cdef int publish(Server* sv) except -1:
-    """Tell all subscribers of the newest event."""
+    """Tell all subscribers of the newest event, if there is one."""
     cdef char line[32]
     cdef Text t
     cdef int w
+    if sv.count == 1:
+        return 0
     t.n = 0
     put_text(&t, b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n")
     put(&t, line, snprintf(line, 32, b":%u\r\n", FIRST + sv.count - 1))

@@ -47,6 +47,7 @@ cdef class CacheShell:
     cdef uint32_t calm      # how rare upsets are
     cdef uint32_t quick     # of 4 things that are said, so many are answered at once
     cdef uint32_t pace      # microseconds that may pass at once
+    cdef uint32_t scenes    # of 96 steps and so many more, those that are scenes
     cdef uint32_t held      # connections whose answers do not arrive for now, by bit
     cdef readonly long long fed
 

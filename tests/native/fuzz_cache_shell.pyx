@@ -51,6 +51,7 @@ cdef class CacheShell:
         self.calm = 1 + below(r, 8)
         self.quick = below(r, 5)
         self.pace = 2000 << below(r, 9)
+        self.scenes = below(r, 3) * below(r, 8)
         self.server.writes, self.server.rare = <int>below(r, 7), below(r, 3) == 0
         self.server.reads = 1 + <int>below(r, OP_MGET + 1)
         self.server.first_key, self.server.keys = <int>below(r, KEYS), 1 + <int>below(r, KEYS)
@@ -84,6 +85,7 @@ cdef class CacheShell:
         if mode == "rules":
             self.near.rule(b"")
         self.cache = self.near.cache
+        self.cache.tells_use = below(r, 2)
         self.near.attach(&self.core, self.barriers, self.table)
         j.server = &self.server
         j.staleness, j.ttl_max, j.ttl_missing = 400000, 2000000, 200000

@@ -15,9 +15,11 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from sidecar.core.cache.fill cimport cache_begin
 from sidecar.core.cache.store cimport Value, cache_drop_key
+from sidecar.core.cache.touch cimport cache_touch_used
 from sidecar.core.cache.tracked cimport (Tracked, tracked_ask, tracked_beat, tracked_receive)
 from sidecar.core.link.pending cimport link_receive, link_sent
 from sidecar.core.link.recovery cimport link_divert, link_lost, link_move
+from sidecar.core.link.silence cimport Silence, link_silence
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
 from sidecar.core.protocol.commands cimport CommandTable
@@ -26,10 +28,10 @@ from sidecar.core.protocol.request cimport SCAN_DONE, Scanner, scan_request, sca
 from sidecar.core.records cimport (Link, MODE_DEDICATED, STALL_LINK, Session, link_demotion_over,
     link_unsent)
 from tests.native.fuzz_cache_checks cimport check_barriers, check_store
-from tests.native.fuzz_cache_client cimport elsewhere
+from tests.native.fuzz_cache_client cimport elsewhere, say
 from tests.native.fuzz_cache_judge cimport check_replies
-from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, PUSHES_MAX, USERS,
-    Wire, connected, put_ask, serve)
+from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, OP_SUBSCRIBE,
+    PUSHES_MAX, USERS, Wire, connected, publish, put_ask, serve)
 from tests.native.fuzz_decoders cimport Text, below
 
 from tests.native.fuzz_cache_shell cimport (CacheShell, OWN, PEERS, RETIRED, SPACES, TRACKED, WHOS,
@@ -76,14 +78,19 @@ cdef class CacheWorld(CacheShell):
 
     cdef int arrive(self, int w, bint all) except -1:
         """Some of the server's bytes arrive."""
+        cdef size_t n = buffer_size(&self.wires[w].down)
+        if n and not all:
+            n = 1 + below(&self.server.chance, <uint32_t>n)
+        return self.arrive_bytes(w, n)
+
+    cdef int arrive_bytes(self, int w, size_t most) except -1:
+        """So many of them, if there are."""
         cdef Wire* wire = &self.wires[w]
-        cdef size_t n = buffer_size(&wire.down)
+        cdef size_t n = min(most, buffer_size(&wire.down))
         cdef char* block
         cdef int r
         if n == 0 or (wire.link != NULL and not wire.link.up) or self.held >> w & 1:
             return 0
-        if not all:
-            n = 1 + below(&self.server.chance, <uint32_t>n)
         block = <char*>malloc(n)
         if block == NULL:
             raise MemoryError
@@ -204,6 +211,8 @@ cdef class CacheWorld(CacheShell):
             self.near.drop_all()
         elif kind == 5 and below(r, 16) == 0:
             self.server.no_ttl[below(r, USERS)] ^= True
+        elif kind == 5:
+            cache_touch_used(self.cache, 1 + below(r, 8), 1 + below(r, 4), 1 + below(r, 3))
         self.begin()
         return self.settle()
 
@@ -256,11 +265,109 @@ cdef class CacheWorld(CacheShell):
         self.leave(i)
         return self.enter(i)
 
+    # Scenes: what takes several steps in the right order, which chance alone seldom finds.
+
+    cdef int silence(self) except -1:
+        """Nothing arrives on tracked connections for a while, and somebody elsewhere writes."""
+        cdef uint64_t* r = &self.server.chance
+        cdef int k
+        self.held = ((1 << SPACES) - 1) << TRACKED
+        for k in range(1 + <int>below(r, 8)):
+            if below(r, 2):
+                elsewhere(&self.server)
+            self.pass_time(below(r, 250000))
+            self.send(<int>below(r, PEERS))
+            self.rush(False)
+        self.held = 0
+        return 0
+
+    cdef int calm_time(self) except -1:
+        """Time passes, and heartbeats are answered."""
+        cdef uint64_t* r = &self.server.chance
+        cdef int k
+        cdef uint32_t pace = 1000 << below(r, 8)
+        for k in range(1 + <int>below(r, 12)):
+            self.pass_time(below(r, pace))
+            self.beat(-1)
+            self.rush(True)
+            if below(r, 3) == 0:
+                self.send(<int>below(r, PEERS))
+                self.rush(False)
+        return 0
+
+    cdef int late_answer(self) except -1:
+        """A tracked connection's answers arrive late, and one by one; what has changed meanwhile lies
+        behind them."""
+        cdef uint64_t* r = &self.server.chance
+        cdef int space = <int>below(r, SPACES)
+        cdef int w = TRACKED + space
+        cdef int k
+        self.beat(space)
+        self.flush(w, True)
+        self.execute(w, True)
+        elsewhere(&self.server)
+        self.held = <uint32_t>1 << w
+        self.pass_time(below(r, 400000))
+        for k in range(1 + <int>below(r, 4)):
+            self.held = 0
+            self.arrive_bytes(w, 1 + below(r, 40))
+            self.held = <uint32_t>1 << w
+            self.pass_time(below(r, 300000))
+            self.send(<int>below(r, PEERS))
+            self.rush(False)
+        self.held = 0
+        return 0
+
+    cdef int torn_reading(self) except -1:
+        """A key changes between the two halves of a reading."""
+        cdef uint64_t* r = &self.server.chance
+        cdef int k
+        cdef int w = TRACKED + <int>below(r, SPACES)
+        self.send(<int>below(r, PEERS))
+        self.flush(w, True)
+        for k in range(1 + <int>below(r, 4)):
+            if self.wires[w].number:
+                serve(&self.server, w, &self.core.limits, 1)
+            elsewhere(&self.server)
+        self.rush(False)
+        return self.calm_time() if below(r, 2) else 0
+
+    cdef int news(self) except -1:
+        """A message tells of a change before its invalidation arrives; then everybody reads."""
+        cdef uint64_t* r = &self.server.chance
+        cdef int i
+        cdef int k = <int>below(r, PEERS)
+        if not self.peers[k].pinned and self.peers[k].tail - self.peers[k].head < 30:
+            say(&self.judge, &self.peers[k], OP_SUBSCRIBE)
+            self.send(k)
+            self.rush(False)
+        self.held = ((1 << SPACES) - 1) << TRACKED
+        elsewhere(&self.server)
+        publish(&self.server)
+        for k in range(2):
+            self.rush(False)
+            for i in range(PEERS):
+                self.send(i)
+        self.rush(False)
+        self.held = 0
+        return 0
+
+    cdef int scene(self, uint32_t kind) except -1:
+        if kind == 0:
+            return self.silence()
+        if kind == 1:
+            return self.calm_time()
+        if kind == 2:
+            return self.late_answer()
+        return self.torn_reading() if kind == 3 else self.news()
+
     # The run.
 
     cdef int step(self) except -1:
         cdef uint64_t* r = &self.server.chance
-        cdef uint32_t kind = below(r, 96)
+        cdef uint32_t kind = below(r, 96 + self.scenes)
+        if kind >= 96:
+            return self.scene(below(r, 5))
         cdef int w = <int>below(r, WIRES)
         if kind < 24:
             self.send(<int>below(r, PEERS))
@@ -305,6 +412,18 @@ cdef class CacheWorld(CacheShell):
                 self.arrive(w, True)
         return 0
 
+    cdef int look_for_silence(self) except -1:
+        """How long links have owed replies is never more than there has been time."""
+        cdef Silence found
+        cdef int w
+        memset(&found, 0, sizeof(found))
+        for w in range(WIRES):
+            if self.wires[w].link != NULL:
+                link_silence(self.wires[w].link, True, &found)
+        if max(found.silent, found.may_block) >= self.core.clock:
+            raise AssertionError(f"a link is silent for {found.silent} of {self.core.clock}")
+        return 0
+
     def run(self, int steps):
         """So many steps, then everything to its end."""
         cdef int i
@@ -312,6 +431,7 @@ cdef class CacheWorld(CacheShell):
             self.step()
             if i % 64 == 0:
                 check_store(self.cache, self.barriers)
+                self.look_for_silence()
         self.drain()
         check_store(self.cache, self.barriers)
 

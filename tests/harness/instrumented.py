@@ -1,0 +1,46 @@
+"""Builds of the extension modules with something compiled in (sanitizers, coverage), beside the
+installed package, which is not touched."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = [sys.executable, str(Path(__file__).with_name("asan_run.py"))]
+"""Runs a Python module on the packages of such a build: `[*RUN, MODULE, ...]`."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build in this folder, with an option of CMakeLists.txt turned on."""
+
+    folder: Path
+    option: str
+
+    @property
+    def site(self) -> Path:
+        """Where the package is."""
+        return self.folder / "site"
+
+    def make(self) -> None:
+        """Compile the package and the native harness; only what changed is compiled again."""
+        shutil.rmtree(self.site, ignore_errors=True)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation"]
+        command += ["--no-deps", "--no-warn-conflicts", "--target", str(self.site)]
+        command += ["-C", f"cmake.define.{self.option}=ON"]
+        command += ["-C", f"build-dir={self.folder / 'objects'}", "."]
+        subprocess.run(command, cwd=ROOT, check=True)
+        harness = self.folder / "native"
+        native = ["make", "native", f"NATIVE_BUILD={harness}", f"NATIVE_FLAGS=-D{self.option}=ON"]
+        subprocess.run(native, cwd=ROOT, check=True)
+
+    def environment(self) -> dict[str, str]:
+        """What a Python needs that is to run its modules."""
+        return {
+            "SIDECAR_SITE": str(self.site),
+            "SIDECAR_NATIVE": str(self.folder / "native" / "modules"),
+        }
