@@ -101,15 +101,15 @@ BUGS = (
     Bug(
         "pushes ignored",
         TRACKED,
-        "        cache_drop_key(t.cache, p + i, size, True)\n",
-        "",
+        "        cache_drop_key(t.cache, c.arg, c.size, True)\n",
+        "        pass\n",
         load=("tracked delayed",),
     ),
     Bug(
         "only the first key of a push",
         TRACKED,
-        "        i += size + 2\n    return 0",
-        "        return 0\n    return 0",
+        "        cache_drop_key(t.cache, c.arg, c.size, True)\n",
+        "        cache_drop_key(t.cache, c.arg, c.size, True)\n        return 0\n",
         tests="test_an_invalidation_of_several_keys",
     ),
     Bug(

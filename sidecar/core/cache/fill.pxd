@@ -1,6 +1,6 @@
 """What the near cache reads (see fill.pyx)."""
 from libc.stddef cimport size_t
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
 from sidecar.core.link.barrier cimport bucket_of
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.records cimport Barriers, Session
@@ -17,9 +17,9 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
 cdef bint cache_may_ask(Cache* k, Value* v) noexcept nogil
 cdef void cache_not_filled(Cache* k, Value* v) noexcept nogil
 cdef void cache_passing(Value* v) noexcept nogil
-cdef void cache_too_large(Cache* k, Value* v, long long ttl) noexcept nogil
+cdef void cache_too_large(Cache* k, Value* v, int64_t ttl) noexcept nogil
 cdef void pass_by(Value* v) noexcept nogil
-cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t n) noexcept nogil
+cdef bint cache_filled(Cache* k, Value* v, int64_t ttl, const char* p, size_t n) noexcept nogil
 cdef void cache_leave(Session* s) noexcept nogil
 cdef void draw_check(Cache* k) noexcept nogil
 cdef bint cache_check_due(Cache* k) noexcept nogil

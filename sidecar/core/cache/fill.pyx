@@ -9,7 +9,7 @@ command on its key is under way, or for a few rounds.
 
 A share of what was answered from the store is read once more, and compared.
 """
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 from sidecar.core.link.barrier cimport bucket_of
@@ -19,12 +19,13 @@ from sidecar.core.cache.proof cimport stop_waiting
 from sidecar.core.link.pending cimport session_mark
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release
 from sidecar.core.records cimport Barrier, Barriers, Session
-from sidecar.core.protocol.request cimport Scanner
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next
+from sidecar.core.protocol.request cimport Scanner, arguments_of
 from sidecar.core.protocol.resp2 cimport to_resp2
 from sidecar.core.cache.store cimport (ASKING, CACHE_RULES, Cache, Fill, KeyRecord, NO_FORM, Rule, Value,
-    argument, arguments, block, chance, drop_value, drop_values, drop_what_is_due, evict, fill_of, find_value, free_value, has_room,
+    block, chance, drop_value, drop_values, drop_what_is_due, evict, fill_of, find_value, free_value, has_room,
     key_of, leave_key, link_value, make_key, may_be_wanted, now_ms, rule_for, settled,
-    sidecar_hash, unlink_value, value_bytes, value_hash)
+    sidecar_hash, unlink_value, value_bytes, value_cursor, value_hash)
 
 cdef enum:
     ROUNDS = 4              # times a value is put off before it is asked for, come what may
@@ -121,23 +122,25 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
     """Begin to read what answers the whole request p[0:n], as if somebody had asked; its key is
     wanted from now on, unless it is rules that say so. NULL when it is here, is being read, or
     can't be."""
-    cdef size_t at = 0
-    cdef size_t size = 0
-    cdef size_t head
     cdef uint64_t key_hash, hash
     cdef Value* v
     cdef KeySpan key
-    if not c.flags & COMMAND_CACHEABLE or not arguments(p, n, &at) or not has_room(k, n) \
+    cdef Cursor a
+    cdef const char* args
+    cdef size_t size
+    if not c.flags & COMMAND_CACHEABLE or not has_room(k, n) \
             or not first_key(c, p, n, scan, &key):
         return NULL
-    head = argument(p + at, &size)
-    key_hash = sidecar_hash(k.seed, p + at + head, size)
-    hash = value_hash(k, space, c.id, key_hash, p + at + head + size + 2,
-                      n - at - head - size - 2)
-    if find_value(k, hash, space, c.id, p + at, n - at) != NULL or being_written(k, key_hash) \
-            or not may_be_wanted(k, p + at + head, size):
+    arguments_of(&a, p, n, scan)
+    args = a.at
+    size = <size_t>(a.end - args)
+    cursor_next(&a)                     # the key
+    key_hash = sidecar_hash(k.seed, a.arg, a.size)
+    hash = value_hash(k, space, c.id, key_hash, a.at, <size_t>(a.end - a.at))
+    if find_value(k, hash, space, c.id, args, size) != NULL or being_written(k, key_hash) \
+            or not may_be_wanted(k, a.arg, a.size):
         return NULL
-    v = begin_fill(k, hash, key_hash, space, c.id, p + at, n - at, p + at + head, size)
+    v = begin_fill(k, hash, key_hash, space, c.id, args, size, a.arg, a.size)
     if v != NULL:
         fill_of(v).wished = True
         if k.mode != CACHE_RULES:
@@ -214,7 +217,7 @@ cdef void cache_passing(Value* v) noexcept nogil:
     pass_by(v)
 
 
-cdef void cache_too_large(Cache* k, Value* v, long long ttl) noexcept nogil:
+cdef void cache_too_large(Cache* k, Value* v, int64_t ttl) noexcept nogil:
     """A value has been read that is too large to be kept: that is known, like a value, until the key
     changes. Meanwhile it is read from the server directly, and not for the cache as well."""
     cdef Value* known = NULL
@@ -234,15 +237,14 @@ cdef void cache_too_large(Cache* k, Value* v, long long ttl) noexcept nogil:
 
 cdef bint null_is_array(Cache* k, Value* v) noexcept nogil:
     """Whether the command's null is a null array in RESP2, not a null string."""
-    cdef size_t i = 0
-    cdef size_t size = 0
+    cdef Cursor c
     cdef int count = 0
     if v.command == k.geopos_id:
         return True
     if v.command != k.zrank_id and v.command != k.zrevrank_id:
         return False
-    while i < v.args:
-        i += argument(value_bytes(v) + i, &size) + size + 2
+    value_cursor(&c, v)
+    while cursor_next(&c):
         count += 1
     return count > 2            # WITHSCORE
 
@@ -261,7 +263,7 @@ cdef Value* make_room(Cache* k, size_t n) noexcept nogil:
     return v
 
 
-cdef uint64_t life_of(Cache* k, const Value* v, long long ttl) noexcept nogil:
+cdef uint64_t life_of(Cache* k, const Value* v, int64_t ttl) noexcept nogil:
     """How long a value may be kept whose PTTL was this, microseconds."""
     cdef size_t size = 0
     cdef const char* key = key_of(k, v.key, &size)
@@ -289,7 +291,7 @@ cdef void put_in_place(Cache* k, Value* v, Value* kept, uint64_t life) noexcept 
     link_value(k, kept)
 
 
-cdef bint cache_filled(Cache* k, Value* v, long long ttl, const char* p, size_t n) noexcept nogil:
+cdef bint cache_filled(Cache* k, Value* v, int64_t ttl, const char* p, size_t n) noexcept nogil:
     """A value has been read: `ttl` is what PTTL said, p[0:n] the reply in RESP3.
 
     True when it must be read again; otherwise `v` is not to be used any more.

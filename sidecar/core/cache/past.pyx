@@ -21,7 +21,7 @@ from sidecar.core.protocol.keys cimport (KEYS_ANY, KEYS_TOO_MANY, KeySpan, find_
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
 from sidecar.core.protocol.request cimport Scanner
 from sidecar.core.records cimport Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, entry_writes
-from sidecar.core.cache.store cimport (CACHE_RULES, Cache, KeyRecord, argument, arguments,
+from sidecar.core.cache.store cimport (CACHE_RULES, Cache, KeyRecord,
     cache_drop_all, cache_drop_key, drop_values, find_key, knows, sidecar_hash, wanted)
 
 cdef enum:
@@ -134,18 +134,15 @@ cdef void cache_touch_part(Core* core, Link* l, Entry* e, Command* c, const char
                            size_t n) noexcept nogil:
     """The same for the beginning p[0:n] of a large command, its name included."""
     cdef Cache* k = <Cache*>core.cache
-    cdef size_t at = 0
-    cdef size_t size = 0
-    cdef size_t head
+    cdef Cursor a
     if e != NULL:
         note_news(l, e, c)
-    if c.keys & FORM_MASK == FORM_ONE and arguments(p, n, &at) and at + 24 < n:
-        head = argument(p + at, &size)
-        if at + head + size <= n:
-            cache_drop_key(k, p + at + head, size, False)
-            if e != NULL:
-                barriers_raise(l, e, sidecar_hash(k.seed, p + at + head, size))
-            return
+    if c.keys & FORM_MASK == FORM_ONE and cursor_begin(&a, p, n) > 1 and cursor_next(&a) \
+            and cursor_next(&a):
+        cache_drop_key(k, a.arg, a.size, False)
+        if e != NULL:
+            barriers_raise(l, e, sidecar_hash(k.seed, a.arg, a.size))
+        return
     if c.keys & FORM_MASK == FORM_ANY or (c.id == k.acl_id and may_change_access(p, n)):
         drop_and_bar_all(k, l, e)
     elif c.keys & FORM_MASK != FORM_NONE and e != NULL:

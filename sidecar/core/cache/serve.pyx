@@ -31,11 +31,11 @@ from sidecar.core.protocol.keys cimport KeySpan, first_key
 from sidecar.core.link.pending cimport link_local, session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
 from sidecar.core.records cimport Barriers, Core, Session
-from sidecar.core.protocol.request cimport Scanner
-from sidecar.core.protocol.cursor cimport put_header
+from sidecar.core.protocol.request cimport Scanner, arguments_of
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next, cursor_on, put_header
 from sidecar.core.cache.touch cimport note_use
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Cache, Counts, KeyRecord,
-    NO_FORM, RULES_MAX, Rule, SPACES, Value, argument, arguments, cache_drop_all, cache_drop_key,
+    NO_FORM, RULES_MAX, Rule, SPACES, Value, cache_drop_all, cache_drop_key,
     cache_drop_space, drop_value, drop_values, drop_what_is_due, fill_of, find_key, find_value, free_value, knows,
     make_key, now_ms, rule_for, settled, sidecar_hash, unlink_value, value_bytes, value_hash, wanted,
     USED_MOST)
@@ -202,7 +202,6 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
 cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
                Value** ask) noexcept nogil:
     cdef Cache* k = <Cache*>s.core.cache
-    cdef size_t at = 0
     cdef int r
     if scan.argc < -c.arity or (c.arity > 0 and scan.argc != c.arity):
         return NOT_SERVED           # the server refuses it: wrong number of arguments
@@ -218,7 +217,7 @@ cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* s
         k.counts.miss_told += k.mode != CACHE_OBSERVE
         return NOT_SERVED
     if c.flags & COMMAND_CACHEABLE_EACH:
-        r = serve_many(s, c, p, n, at, ask) if arguments(p, n, &at) else NOT_SERVED
+        r = serve_many(s, c, p, n, scan, ask)
     else:
         r = serve_one(s, c, p, n, scan, ask)
     s.proved = False
@@ -250,8 +249,7 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
         return observe(k, s.core.hash, key.p, key.n)
     if k.mode == CACHE_HOT and not knows(k, s.core.hash):
         return NOT_SERVED             # most reads
-    if not arguments(p, n, &at):
-        return NOT_SERVED
+    at = <size_t>scan.name_at + scan.name_len + 2       # behind the command's name
     r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, &v)
     if r == ASK:
         r = begin(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
@@ -269,16 +267,17 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
     return await_value(s, v, r, 1) if r == FILLING or r == ASK else r
 
 
-cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
+cdef int serve_many(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
                     Value** ask) noexcept nogil:
     """MGET: all of its keys from here, or none. Those that are not are read all at once."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Buffer out
     cdef Value* v = NULL
     cdef Value* filling = NULL
-    cdef size_t i = at
+    cdef Cursor a
+    cdef const char* first
+    cdef const char* at
     cdef size_t size = 0
-    cdef size_t head
     cdef int keys = 0
     cdef int cold = 0
     cdef bint unproved = False
@@ -288,11 +287,12 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
         return NOT_SERVED
     out.data = NULL
     out.start = out.end = out.cap = 0
-    while i < n and r != NOT_SERVED:
-        head = argument(p + i, &size)
-        r = look(s, c, p + i, head + size + 2, p + i + head, size,
-                 sidecar_hash(k.seed, p + i + head, size), &v)
-        i += head + size + 2
+    arguments_of(&a, p, n, scan)
+    first = at = a.at
+    while r != NOT_SERVED and cursor_next(&a):
+        r = look(s, c, at, <size_t>(a.at - at), a.arg, a.size,
+                 sidecar_hash(k.seed, a.arg, a.size), &v)
+        at = a.at
         keys += 1
         if r == ASK:
             cold += 1
@@ -308,7 +308,7 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     if r == NOT_SERVED or cold > MANY_COLD:
         r = NOT_SERVED
     elif cold:
-        r = begin_many(s, c, p, n, at, keys, ask)
+        r = begin_many(s, c, first, <size_t>(p + n - first), keys, ask)
     elif filling != NULL:
         r = await_value(s, filling, FILLING, keys)
     elif unproved:
@@ -321,23 +321,23 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, size_t at,
     return r
 
 
-cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t at, size_t keys,
+cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t keys,
                     Value** ask) noexcept nogil:
-    """Begin to read the values of an MGET that are not here. It waits only if all of them can be."""
+    """Begin to read the values of an MGET that are not here; p[0:n] are its keys. It waits only if
+    all of them can be."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Value* v = NULL
-    cdef size_t i = at
-    cdef size_t size = 0
-    cdef size_t head
+    cdef Cursor a
+    cdef size_t size
     cdef uint64_t hash
     cdef bint all = True
-    while i < n:
-        head = argument(p + i, &size)
-        hash = sidecar_hash(k.seed, p + i + head, size)
-        if look(s, c, p + i, head + size + 2, p + i + head, size, hash, &v) == ASK:
-            all &= begin(s, c, p + i, head + size + 2, p + i + head, size, hash,
-                         ask) != NOT_SERVED
-        i += head + size + 2
+    cursor_on(&a, p, n)
+    while cursor_next(&a):
+        size = <size_t>(a.at - p)
+        hash = sidecar_hash(k.seed, a.arg, a.size)
+        if look(s, c, p, size, a.arg, a.size, hash, &v) == ASK:
+            all &= begin(s, c, p, size, a.arg, a.size, hash, ask) != NOT_SERVED
+        p = a.at
     if ask[0] == NULL or not all:
         return NOT_SERVED               # or PUT_OFF, which is the same for it
     return await_value(s, ask[0], ASK, keys)

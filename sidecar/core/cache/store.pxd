@@ -12,10 +12,11 @@ serve.pyx's business, what is read fill.pyx's.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memcmp
 from sidecar.core.link.barrier cimport loose_commands_over, bucket_of
 from sidecar.core.hashing cimport sidecar_fold, sidecar_hash
 from sidecar.core.protocol.commands cimport Command
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next, cursor_on
 from sidecar.core.records cimport Core, Session
 
 cdef enum CacheMode:
@@ -175,19 +176,13 @@ cdef void evict(Cache* k, size_t room) noexcept nogil
 cdef bint may_be_wanted(Cache* k, const char* key, size_t n) noexcept nogil
 cdef bint wanted(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil
 
-cdef inline size_t argument(const char* p, size_t* size) noexcept nogil:
-    """The argument at p ($n CRLF bytes CRLF): its size, and how far in its bytes begin."""
-    cdef size_t i = 1
-    cdef size_t v = 0
-    while p[i] != 13:
-        v = v * 10 + <size_t>(p[i] - 48)
-        i += 1
-    size[0] = v
-    return i + 2
-
-
 cdef inline char* value_bytes(Value* v) noexcept nogil:
     return <char*>v + sizeof(Value)
+
+
+cdef inline void value_cursor(Cursor* c, Value* v) noexcept nogil:
+    """Read a value's arguments. They are whole, and the key is the first of them."""
+    cursor_on(c, value_bytes(v), v.args)
 
 
 cdef inline uint32_t now_ms(Cache* k) noexcept nogil:
@@ -236,10 +231,12 @@ cdef inline bint knows(Cache* k, uint64_t hash) noexcept nogil:
 
 cdef inline const char* key_of(Cache* k, const KeyRecord* r, size_t* n) noexcept nogil:
     """The key a record is of. With rules it must have a value."""
-    cdef const char* p
+    cdef Cursor c
     if k.mode == CACHE_RULES:
-        p = value_bytes(r.values)
-        return p + argument(p, n)
+        value_cursor(&c, r.values)
+        cursor_next(&c)
+        n[0] = c.size
+        return c.arg
     n[0] = (<NamedKey*>r).size
     return <char*>r + sizeof(NamedKey)
 
@@ -299,17 +296,3 @@ cdef inline const Rule* rule_for(Cache* k, const char* key, size_t n) noexcept n
 cdef inline bint has_room(const Cache* k, size_t n) noexcept nogil:
     """Whether a value of n bytes of arguments may be read within the budget."""
     return k.bytes + sizeof(Fill) + sizeof(Value) + ASKING + 3 * n <= k.budget
-
-
-cdef inline bint arguments(const char* p, size_t n, size_t* at) noexcept nogil:
-    """Where the arguments of a whole request begin, after the command's name."""
-    cdef const char* line = <const char*>memchr(p, 10, n)
-    cdef size_t i, size = 0
-    if line == NULL:
-        return False
-    i = <size_t>(line - p) + 2
-    while p[i] != 13:
-        size = size * 10 + <size_t>(p[i] - 48)
-        i += 1
-    at[0] = i + 4 + size
-    return at[0] < n

@@ -91,12 +91,11 @@ cdef void leave_key(Cache* k, KeyRecord* r) noexcept nogil:
 
 cdef uint64_t hash_of(Cache* k, Value* v) noexcept nogil:
     """`value_hash` of a value that is there."""
-    cdef const char* p = value_bytes(v)
-    cdef size_t size = 0
-    cdef size_t head = argument(p, &size)
-    cdef uint64_t key = sidecar_hash(k.seed, p + head, size)
-    head += size + 2
-    return value_hash(k, v.space, v.command, key, p + head, v.args - head)
+    cdef Cursor c
+    value_cursor(&c, v)
+    cursor_next(&c)
+    return value_hash(k, v.space, v.command, sidecar_hash(k.seed, c.arg, c.size), c.at,
+                      <size_t>(c.end - c.at))
 
 
 cdef void unlink_value(Cache* k, Value* v) noexcept nogil:

@@ -11,9 +11,10 @@ The values served since their keys were last named are in a list, by hash, of bo
 call does depends on what was served, not on how much is here. The shell calls it, and bounds what
 one call asks for.
 """
-from sidecar.core.cache.store cimport SPACES, argument, slot_of, value_bytes
+from sidecar.core.cache.store cimport SPACES, slot_of, value_bytes, value_cursor
 from sidecar.core.cache.tracked cimport Tracked, tracked_touch
 from sidecar.core.memory cimport buffer_append
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 
 
 cdef uint32_t name(Cache* k, Value* v, uint32_t repeats) noexcept nogil:
@@ -21,14 +22,14 @@ cdef uint32_t name(Cache* k, Value* v, uint32_t repeats) noexcept nogil:
     cdef Tracked* t = <Tracked*>k.spaces[v.space].link
     cdef uint32_t times = v.hits if v.hits < repeats else repeats
     cdef uint32_t i
-    cdef size_t size = 0
-    cdef size_t key
+    cdef Cursor c
     v.hits = 0
     if t == NULL or t.no_touch:
         return 0
-    key = argument(value_bytes(v), &size) + size + 2
+    value_cursor(&c, v)
+    cursor_next(&c)                     # the key
     for i in range(times):
-        if buffer_append(&t.touching, value_bytes(v), key) < 0:
+        if buffer_append(&t.touching, value_bytes(v), <size_t>(c.at - value_bytes(v))) < 0:
             return i
         t.touching_count += 1
     return times

@@ -1,6 +1,6 @@
 """The connection that reads values for the near cache (see tracked.pyx)."""
 from libc.stddef cimport size_t
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from sidecar.core.cache.store cimport Cache, Value
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.memory cimport Buffer
@@ -32,7 +32,7 @@ cdef struct Tracked:
     bint no_ttl             # the server refused to tell the TTL; and why:
     bint not_allowed
     bint told_ttl           # of the two replies to the oldest piece, the first has come:
-    long long ttl           # this was it
+    int64_t ttl            # this was it
     uint64_t newest         # number of what was queued last
     bint passing            # the reply being read is too large: its bytes are passed over
     bint due                # something was queued since the shell last looked

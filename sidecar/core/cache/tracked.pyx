@@ -32,14 +32,15 @@ from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.cache.fill cimport (cache_compare, cache_filled, cache_may_ask, cache_not_filled,
     cache_passing, cache_too_large, pass_by)
 from sidecar.core.cache.proof cimport space_lost, space_pass_by, space_proved, space_used
-from sidecar.core.cache.store cimport (ASKING, Cache, Space, Value, argument, cache_drop_all, cache_drop_key,
-    cache_drop_space, fill_of, hash_of, value_bytes)
+from sidecar.core.cache.store cimport (ASKING, Cache, Space, Value, cache_drop_all, cache_drop_key,
+    cache_drop_space, fill_of, hash_of, value_bytes, value_cursor)
 from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, buffer_reserve,
     buffer_size)
 from sidecar.core.protocol.commands cimport NAME_MAX, Command
 from sidecar.core.records cimport Barriers, Session
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
-from sidecar.core.protocol.cursor cimport put_header
+from sidecar.core.protocol.cursor cimport (Cursor, cursor_begin, cursor_next, put_header,
+    read_line_number)
 
 cdef enum:
     FIRST = 64
@@ -151,14 +152,15 @@ cdef int ask(Tracked* t, Value* v) noexcept nogil:
     """
     cdef const Command* c = t.cache.commands + v.command
     cdef const char* args = value_bytes(v)
-    cdef size_t i = 0
-    cdef size_t size = 0
-    cdef size_t key = argument(args, &size) + size + 2
-    cdef int count = 1
+    cdef Cursor a
+    cdef size_t key
+    cdef size_t count = 2               # the command's name, and the key
     cdef int k
     cdef char name[NAME_MAX]            # in capitals, as everybody writes it
-    while i < v.args:
-        i += argument(args + i, &size) + size + 2
+    value_cursor(&a, v)
+    cursor_next(&a)
+    key = <size_t>(a.at - args)
+    while cursor_next(&a):
         count += 1
     if room_for(t, ASKING + key + v.args) < 0:
         return -1
@@ -348,9 +350,7 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
     if not t.told_ttl:
         t.no_ttl = p[0] == c'-'
         t.not_allowed = n > 7 and memcmp(p, b"-NOPERM", 7) == 0
-        if p[0] == c':':
-            t.ttl = number(p + 1)
-        elif not t.no_ttl:
+        if not t.no_ttl and (p[0] != c':' or not read_line_number(p + 1, n - 1, &t.ttl)):
             return -1
         t.told_ttl = True
         return 0
@@ -365,39 +365,22 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
     return 0
 
 
-cdef long long number(const char* p) noexcept nogil:
-    cdef long long v = 0
-    cdef bint negative = p[0] == c'-'
-    p += negative
-    while p[0] != 13:
-        v = v * 10 + (p[0] - 48)
-        p += 1
-    return -v if negative else v
-
-
 cdef int take_push(Tracked* t, const char* p, size_t n) noexcept nogil:
     """An invalidation: of some keys, or of everything."""
-    cdef size_t i
-    cdef size_t size = 0
+    cdef Cursor c
     t.pushes += 1
     if n < 24 or memcmp(p, b">2\r\n$10\r\ninvalidate\r\n", 21) != 0:
         return -1
-    i = 21
-    if p[i] == c'_' or (p[i] == c'*' and p[i + 1] == c'-'):
+    p += 21
+    n -= 21
+    if p[0] == c'_' or (p[0] == c'*' and p[1] == c'-'):
         cache_drop_all(t.cache)
         return 0
-    if p[i] != c'*':
+    if cursor_begin(&c, p, n) < 0:
         return -1
-    while p[i] != 10:
-        i += 1
-    i += 1
-    while i < n:
-        if p[i] != c'$':
-            return -1
-        i += argument(p + i, &size)
-        cache_drop_key(t.cache, p + i, size, True)
-        i += size + 2
-    return 0
+    while cursor_next(&c):
+        cache_drop_key(t.cache, c.arg, c.size, True)
+    return 0 if c.at == c.end else -1
 
 
 cdef void tracked_end(Tracked* t) noexcept nogil:
