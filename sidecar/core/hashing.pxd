@@ -1,6 +1,8 @@
-"""What the hashes of the sketch and of the near cache are made of.
+"""Hashes and chance: one hash for keys, one generator of random numbers.
 
-Keys are a client's bytes, so every hash has a seed that nobody outside knows.
+Keys are a client's bytes, so every hash has a seed that nobody outside knows. The hash folds 128-bit
+products, as the wyhash family does. Nothing that can be chosen meets anything that is known: words of
+the key are XORed with the seed first, so nobody can choose keys that collide.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
@@ -28,17 +30,40 @@ cdef extern from * nogil:
     static inline uint64_t sidecar_half(const char *p) {
         uint32_t v; memcpy(&v, p, 4); return v;
     }
+    /* Every byte is in the words folded; the length tells apart the rest. Words may overlap, so that
+       no byte beyond the key is read: the last 16 bytes, or the first and last 8 or 4. */
     static inline uint64_t sidecar_hash(uint64_t seed, const char *p, size_t n) {
-        const uint64_t k = 0x9e3779b97f4a7c15ull;
-        uint64_t h = seed ^ (n * k), w = 0;
-        for (; n >= 8; p += 8, n -= 8)
-            h = sidecar_fold(h ^ sidecar_word(p), k ^ seed);
-        memcpy(&w, p, n);
-        h = sidecar_fold(h ^ w, k ^ seed);
-        return sidecar_fold(h, seed ^ k);
+        const uint64_t secret = seed ^ 0x9e3779b97f4a7c15ull, last = seed ^ 0xd1b54a32d192ed03ull;
+        const char *end = p + n;
+        uint64_t h = seed, a = 0, b = 0;
+        if (n > 16) {
+            for (; end - p > 16; p += 16)
+                h = sidecar_fold(sidecar_word(p) ^ secret, sidecar_word(p + 8) ^ h);
+            a = sidecar_word(end - 16);
+            b = sidecar_word(end - 8);
+        } else if (n >= 8) {
+            a = sidecar_word(p);
+            b = sidecar_word(end - 8);
+        } else if (n >= 4) {
+            a = sidecar_half(p);
+            b = sidecar_half(end - 4);
+        } else if (n) {
+            a = (uint64_t)(unsigned char)p[0] << 16 | (uint64_t)(unsigned char)p[n >> 1] << 8
+                | (unsigned char)end[-1];
+        }
+        h = sidecar_fold(a ^ secret, b ^ h);
+        return sidecar_fold(h ^ last, secret ^ n);
     }
     """
     uint64_t sidecar_fold(uint64_t a, uint64_t b)
-    uint64_t sidecar_word(const char* p)
-    uint64_t sidecar_half(const char* p)
     uint64_t sidecar_hash(uint64_t seed, const char* p, size_t n)
+
+
+cdef inline uint64_t next_random(uint64_t* state) noexcept nogil:
+    """splitmix64: also makes secrets of seeds, so that seeds close together give unlike ones."""
+    cdef uint64_t x
+    state[0] += <uint64_t>11400714819323198485
+    x = state[0]
+    x = (x ^ (x >> 30)) * <uint64_t>13787848793156543929
+    x = (x ^ (x >> 27)) * <uint64_t>10723151780598845931
+    return x ^ (x >> 31)

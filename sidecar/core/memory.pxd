@@ -1,10 +1,11 @@
-"""Growable byte buffers for the data path.
+"""Growable memory for the data path: byte buffers, and rings of records.
 
 A buffer is a window [start, end) into one block. Idle connections hold none: an emptied
 buffer gives its block back. Blocks of the common size are kept in a small free list, so that
 steady traffic does not go through malloc. Everything runs on one thread.
 """
 from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t
 
 cdef struct Buffer:
     char* data
@@ -16,6 +17,11 @@ cdef size_t buffers_taken() noexcept nogil
 cdef int buffer_reserve(Buffer* b, size_t extra) noexcept nogil
 cdef void buffer_release(Buffer* b) noexcept nogil
 cdef int buffer_append(Buffer* b, const char* p, size_t n) noexcept nogil
+
+# A ring holds the records [head, tail) of a queue, record i at ring[i & mask]; head and tail only go up,
+# and wrap. A record keeps its number when the ring grows, but not its address.
+cdef void* ring_new(uint32_t* mask, size_t each) noexcept nogil
+cdef void* ring_grown(void* ring, uint32_t* mask, uint32_t head, size_t each) noexcept nogil
 
 cdef inline size_t buffer_size(const Buffer* b) noexcept nogil:
     return b.end - b.start

@@ -1,15 +1,17 @@
 # cython: language_level=3
-"""Growable byte buffers for the data path (see memory.pxd for the layout).
+"""Growable memory for the data path: byte buffers, and rings of records (see memory.pxd).
 
 Out of memory is reported as -1 and ends the connection it happened to, never the process.
 """
 from libc.stdlib cimport free, malloc, realloc
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memmove
 
 # Blocks of this size are recycled: it holds the requests or replies of one busy event.
 cdef enum:
     BLOCK = 16384
     MAX_FREE = 256
+    FIRST_RING = 16         # records, a power of two
 
 cdef char* free_blocks[MAX_FREE]
 cdef int free_count = 0
@@ -106,3 +108,24 @@ cdef int buffer_append(Buffer* b, const char* p, size_t n) noexcept nogil:
     memcpy(b.data + b.end, p, n)
     b.end += n
     return 0
+
+
+cdef void* ring_new(uint32_t* mask, size_t each) noexcept nogil:
+    """An empty ring of records of `each` bytes, or NULL without memory."""
+    mask[0] = FIRST_RING - 1
+    return malloc(FIRST_RING * each)
+
+
+cdef void* ring_grown(void* ring, uint32_t* mask, uint32_t head, size_t each) noexcept nogil:
+    """The full ring, twice as large, or NULL without memory: then the old one stays."""
+    cdef uint32_t size = mask[0] + 1
+    cdef char* grown = <char*>malloc(2 * <size_t>size * each)
+    cdef uint32_t i
+    if grown == NULL:
+        return NULL
+    for i in range(size):
+        memcpy(grown + ((head + i) & (2 * size - 1)) * each,
+               <char*>ring + ((head + i) & mask[0]) * each, each)
+    free(ring)
+    mask[0] = 2 * size - 1
+    return grown

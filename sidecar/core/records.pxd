@@ -157,7 +157,7 @@ cdef struct Session:
     size_t run_len
     size_t multi_at         # where an open MULTI on a shared link began, from the parse's start
     size_t multi_out        # size of link.out before it
-    uint32_t multi_pending  # entries on the link before it (indices move when the ring grows)
+    uint32_t multi_tail     # and the number of its entry
     uint32_t outstanding    # replies due
     uint32_t window         # requests it may have in flight on a shared link
     uint32_t heavy          # smaller replies until it needs no link of its own; 0: it needs none

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Counters and latency histograms of the data path.
 
 Plain C numbers, written on the data path and read when somebody asks. Latencies are counted in

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """What must hold of a near cache's own records (see fuzz_cache_world.pyx): for tests only."""
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memset

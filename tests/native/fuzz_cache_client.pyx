@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """What the clients of a fuzzed world with a near cache say (see fuzz_cache_world.pyx): for tests
 only.
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """What the near cache promises, as a judge of replies (see fuzz_cache_world.pyx): for tests only.
 
 The native twin of oracle.py, which has the contract in words. Every reply must be one that some

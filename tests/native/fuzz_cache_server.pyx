@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """The server of a fuzzed world with a near cache (see fuzz_cache_world.pyx): for tests only.
 
 The native twin of model_server.py. Keys are numbers, without types; of each (database, key) the

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """The sidecar of a fuzzed world with a near cache: its links, its clients, and a shell that does
 what sessions want (see fuzz_cache_world.pyx): for tests only.
 """

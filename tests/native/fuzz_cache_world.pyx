@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """A native fuzzer of the near cache: for tests only.
 
 A world is six clients of four identities (two users, two databases, both protocols), a shared link

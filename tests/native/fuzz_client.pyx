@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """The clients of a fuzzed world (see fuzz_world.pyx): for tests only.
 
 A client notes for each request what its reply must be, and compares what it gets. Beside the

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Native fuzzers of the decoders: for tests only.
 
 Inputs are made from the grammar and then damaged, a million and more a second, so that long

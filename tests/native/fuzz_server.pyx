@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """The servers of a fuzzed world (see fuzz_world.pyx): for tests only.
 
 A server answers each request with what it read in it, so that a reply tells whose it is: a number

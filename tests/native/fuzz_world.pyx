@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """A native fuzzer of sessions and links: for tests only.
 
 A world is four clients, the link they share, a link of its own for each, a shell that does what

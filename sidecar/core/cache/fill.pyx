@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """What the near cache reads: values that are on their way into the store.
 
 A value that is being read is in the store already, with a `Fill` and no reply: who asks for the same waits for it (single flight). It is kept if no command on its key was under way
@@ -12,6 +12,7 @@ A share of what was answered from the store is read once more, and compared.
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
+from sidecar.core.hashing cimport next_random
 from sidecar.core.link.barrier cimport bucket_of
 from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE, Command
 from sidecar.core.protocol.keys cimport KeySpan, first_key
@@ -23,7 +24,7 @@ from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 from sidecar.core.protocol.request cimport Scanner, arguments_of
 from sidecar.core.protocol.resp2 cimport to_resp2
 from sidecar.core.cache.store cimport (ASKING, CACHE_RULES, Cache, Fill, KeyRecord, NO_FORM, Rule, Value,
-    block, chance, drop_value, drop_values, drop_what_is_due, evict, fill_of, find_value, free_value, has_room,
+    block, drop_value, drop_values, drop_what_is_due, evict, fill_of, find_value, free_value, has_room,
     key_of, leave_key, link_value, make_key, may_be_wanted, now_ms, rule_for, settled,
     sidecar_hash, unlink_value, value_bytes, value_cursor, value_hash)
 
@@ -349,7 +350,7 @@ cdef bint cache_check_due(Cache* k) noexcept nogil:
 
 cdef void draw_check(Cache* k) noexcept nogil:
     """How many answers until the next that is compared."""
-    k.check_in = 1 + <uint32_t>(chance(k) % (2 * <uint64_t>k.check_every - 1))
+    k.check_in = 1 + <uint32_t>(next_random(&k.random) % (2 * <uint64_t>k.check_every - 1))
 
 
 cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t command,

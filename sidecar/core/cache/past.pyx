@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """What goes past the near cache: commands that it does not answer.
 
 Each drops the values of its keys when it is queued, and bars the keys until it is answered

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Proofs that a space has all invalidations, and the reads that wait for one.
 
 What a proof is, when one is needed and why it is enough: sidecar/core/link/fence.pyx. Here is what

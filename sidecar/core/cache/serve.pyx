@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """What is served from the near cache, and when it no longer may be. The contract: serve.pxd.
 
     request --> value by (space, command, arguments) --> here, and its space's lease runs: SERVED
@@ -386,7 +386,7 @@ cdef class NearCache:
             raise MemoryError
         k.slots, k.slots_max, k.mask = SLOTS_LEAST, slots, SLOTS_LEAST - 1
         k.seed = seed
-        k.chance = seed | 1
+        k.random = seed
         if check > 0:
             k.check_every = <uint32_t>(1 / check)
             draw_check(k)

@@ -132,7 +132,7 @@ cdef struct Cache:
     uint32_t reading        # of those, values that are not here yet
     uint64_t seed
     uint64_t start          # Core.clock at its beginning
-    uint64_t chance
+    uint64_t random         # state of next_random
     size_t bytes            # what records, values and their places in the tables take
     size_t budget
     size_t value_max
@@ -206,14 +206,6 @@ cdef inline size_t value_size(const Value* v) noexcept nogil:
     if v.reading:
         n += sizeof(Fill) + ASKING + 2 * v.args
     return block(n) + sizeof(KeyRecord*) + sizeof(Value*)
-
-
-cdef inline uint64_t chance(Cache* k) noexcept nogil:
-    """xorshift64; its upper bits are the better ones."""
-    k.chance ^= k.chance << 13
-    k.chance ^= k.chance >> 7
-    k.chance ^= k.chance << 17
-    return k.chance >> 24
 
 
 # Chains are added one at a time, as values come (linear hashing): what is looked up is as dense as

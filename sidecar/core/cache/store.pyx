@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """The near cache's store: how values come into it, and how they go.
 
 Invalidations name keys without their database, so a key's record holds its values in all spaces,
@@ -11,6 +11,7 @@ seeded, since keys are a client's bytes.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from sidecar.core.hashing cimport next_random
 from sidecar.core.link.barrier cimport bucket_of
 
 cdef enum:
@@ -230,7 +231,7 @@ cdef void evict(Cache* k, size_t room) noexcept nogil:
         victim = NULL
         looked = empty = 0
         while looked < LOOKS and empty < k.slots:
-            i = <uint32_t>chance(k) % k.slots
+            i = <uint32_t>next_random(&k.random) % k.slots
             v = k.values[i]
             while v == NULL and empty < k.slots:
                 i = (i + 1) % k.slots

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """The connection that reads values for the near cache, and receives their invalidations.
 
 RESP3, `CLIENT TRACKING ON`; one for each space. Everything read on it is tracked, and nothing is
@@ -35,7 +35,7 @@ from sidecar.core.cache.proof cimport space_lost, space_pass_by, space_proved, s
 from sidecar.core.cache.store cimport (ASKING, Cache, Space, Value, cache_drop_all, cache_drop_key,
     cache_drop_space, fill_of, hash_of, value_bytes, value_cursor)
 from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, buffer_reserve,
-    buffer_size)
+    buffer_size, ring_grown, ring_new)
 from sidecar.core.protocol.commands cimport NAME_MAX, Command
 from sidecar.core.records cimport Barriers, Session
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
@@ -43,7 +43,6 @@ from sidecar.core.protocol.cursor cimport (Cursor, cursor_begin, cursor_next, pu
     read_line_number)
 
 cdef enum:
-    FIRST = 64
     PART_MOST = 1 << 30     # bytes of a push or a reply that is kept whole
 
 cdef const char* BEFORE = b"*2\r\n$4\r\nPTTL\r\n"
@@ -60,11 +59,10 @@ cdef Tracked* tracked_new(Cache* cache, void* owner, uint16_t space) noexcept no
     cdef Tracked* t = <Tracked*>calloc(1, sizeof(Tracked))
     if t == NULL:
         return NULL
-    t.ring = <Asked*>malloc(FIRST * sizeof(Asked))
+    t.ring = <Asked*>ring_new(&t.mask, sizeof(Asked))
     if t.ring == NULL:
         free(t)
         return NULL
-    t.mask = FIRST - 1
     t.cache, t.owner, t.space = cache, owner, space
     framer_reset(&t.framer)
     return t
@@ -86,15 +84,10 @@ cdef void tracked_begin(Tracked* t) noexcept nogil:
 
 
 cdef int grow(Tracked* t) noexcept nogil:
-    cdef uint32_t size = t.mask + 1
-    cdef uint32_t first = size - (t.head & t.mask)
-    cdef Asked* ring = <Asked*>malloc(2 * size * sizeof(Asked))
+    cdef void* ring = ring_grown(t.ring, &t.mask, t.head, sizeof(Asked))
     if ring == NULL:
         return -1
-    memcpy(ring, t.ring + (t.head & t.mask), first * sizeof(Asked))
-    memcpy(ring + first, t.ring, (size - first) * sizeof(Asked))
-    free(t.ring)
-    t.ring, t.mask, t.head, t.tail = ring, 2 * size - 1, 0, size
+    t.ring = <Asked*>ring
     return 0
 
 

@@ -33,7 +33,7 @@ cdef struct Sketch:
     uint32_t budget         # samples until the interval is doubled without waiting for a tick
     uint32_t used           # of the table
     uint32_t index_bits
-    uint64_t secret[4]
+    uint64_t secret[3]
     uint16_t* index         # hash -> place in the table, plus one
     Ranked* table
     double* counts          # slow window, one for each row of the table; apart for the scan

@@ -47,8 +47,7 @@ is then off by sqrt(c * (N - 1)), which at a million commands a second costs a p
 end of the twenty. Rejected: geometric gaps (a logarithm each, for nothing measurable), and
 counting the table's keys in every command (the hash alone would double the cost).
 
-HOSTILE KEYS. The hash folds 128-bit products with four secret words, as the wyhash family does:
-without the seed nobody can choose keys that collide. It stands for the key; two keys of the
+HOSTILE KEYS. Without the seed nobody can choose keys whose hashes collide. The hash stands for the key; two keys of the
 table are confused with probability 2**-64. Keys that are all different fill the cells evenly, and
 the few that rise above the table's least push out only the least. Memory is taken once, in
 sketch_new. Keys longer than `key_max` are ranked like others; only their beginning is kept.
@@ -61,7 +60,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport UINT32_MAX, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
-from sidecar.core.hashing cimport sidecar_fold, sidecar_half, sidecar_word
+from sidecar.core.hashing cimport next_random, sidecar_fold, sidecar_hash
 
 cdef enum:
     MAX_TOP = 4096              # the index holds 16-bit numbers, and a tick looks at all
@@ -82,46 +81,11 @@ cdef double SLACK = 1.05            # a rate this much above the setting does no
 
 # Hash and chance.
 
-cdef uint64_t next_random(uint64_t* state) noexcept nogil:
-    """splitmix64: also makes the secrets, so that seeds close together give unlike ones."""
-    cdef uint64_t x
-    state[0] += <uint64_t>11400714819323198485
-    x = state[0]
-    x = (x ^ (x >> 30)) * <uint64_t>13787848793156543929
-    x = (x ^ (x >> 27)) * <uint64_t>10723151780598845931
-    return x ^ (x >> 31)
-
-
 cdef uint64_t sketch_hash(const Sketch* s, uint32_t space, const char* key,
                           size_t n) noexcept nogil:
-    """What stands for a key. Every byte is in the words folded; the length tells apart the rest.
-
-    Words may overlap, so that no byte beyond the key is read: the last 16 bytes, or the first
-    and last 8 or 4. The space comes last, where it meets only what nobody outside knows.
-    """
-    cdef uint64_t h = s.secret[0]
-    cdef uint64_t a = 0
-    cdef uint64_t b = 0
-    cdef size_t left = n
-    cdef const char* p = key
-    if n > 16:
-        while left > 16:
-            h = sidecar_fold(sidecar_word(p) ^ s.secret[1], sidecar_word(p + 8) ^ h)
-            p += 16
-            left -= 16
-        a = sidecar_word(key + n - 16)
-        b = sidecar_word(key + n - 8)
-    elif n >= 8:
-        a = sidecar_word(key)
-        b = sidecar_word(key + n - 8)
-    elif n >= 4:
-        a = sidecar_half(key)
-        b = sidecar_half(key + n - 4)
-    elif n:
-        a = (<uint64_t><unsigned char>key[0] << 16 | <uint64_t><unsigned char>key[n >> 1] << 8
-             | <unsigned char>key[n - 1])
-    h = sidecar_fold(a ^ s.secret[1], b ^ h)
-    return sidecar_fold(h ^ s.secret[2], s.secret[3] ^ (<uint64_t>space << 32) ^ <uint64_t>n)
+    """What stands for a key. The space comes last, where it meets only what nobody outside knows."""
+    return sidecar_fold(sidecar_hash(s.secret[0], key, n) ^ s.secret[1],
+                        s.secret[2] ^ (<uint64_t>space << 32))
 
 
 cdef void sketch_draw(Sketch* s) noexcept nogil:
@@ -406,7 +370,7 @@ cdef Sketch* sketch_new(uint64_t seed, uint32_t width, uint32_t depth, uint32_t 
         sketch_free(s)
         return NULL
     s.random = seed
-    for i in range(4):
+    for i in range(3):
         s.secret[i] = next_random(&s.random)
     s.skip = s.interval = s.interval_before = 1
     s.window = 1000000

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Barriers: while a command on a key is under way past the near cache, no value of it is stored.
 
 The near cache reads on a connection of its own, and the server does not order connections. So a

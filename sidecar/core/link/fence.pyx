@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """The fence: what a client was told, the near cache shows.
 
 Barriers (barrier.pyx) are about commands whose keys are known. There is news that names no keys:

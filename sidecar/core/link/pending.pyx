@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Links: pending queues, splitting of replies, and what a lost link means.
 
 One link carries the requests of many sessions and gets one stream of replies back. That this
@@ -33,10 +33,10 @@ again elsewhere; anything else: answered, or uncertain if an earlier request of 
 has to wait), and when all are judged the link is treated as lost.
 """
 from libc.stdint cimport UINT32_MAX, uint16_t, uint32_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset, strlen
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
-                                  buffer_reserve, buffer_size)
+                                  buffer_size, ring_grown, ring_new)
 from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.fence cimport entry_told, entry_took_back, fence_raise, is_null
 from sidecar.core.link.weight cimport is_weighty, session_weigh
@@ -55,7 +55,6 @@ from sidecar.core.observe.audit_notes cimport audit_reply
 from sidecar.core.observe.trace_records cimport trace_answered, trace_ready
 
 cdef enum:
-    FIRST_RING = 16
     # Below this a run is copied at once: a copy is cheaper than remembering where it lies.
     DIRECT_MIN = 4096
     LONGEST_WORD = 12       # "-MASTERDOWN "
@@ -153,11 +152,10 @@ cdef Link* link_new(Core* core, void* owner, bint shared) noexcept nogil:
     cdef Link* l = <Link*>calloc(1, sizeof(Link))
     if l == NULL:
         return NULL
-    l.ring = <Entry*>malloc(FIRST_RING * sizeof(Entry))
+    l.ring = <Entry*>ring_new(&l.mask, sizeof(Entry))
     if l.ring == NULL:
         free(l)
         return NULL
-    l.mask = FIRST_RING - 1
     l.core = core
     l.owner = owner
     l.shared = shared
@@ -178,19 +176,10 @@ cdef void link_free(Link* l) noexcept nogil:
 
 
 cdef int grow_ring(Link* l) noexcept nogil:
-    cdef uint32_t size = l.mask + 1
-    cdef uint32_t first = size - (l.head & l.mask)
-    cdef Entry* ring = <Entry*>malloc(2 * size * sizeof(Entry))
+    cdef void* ring = ring_grown(l.ring, &l.mask, l.head, sizeof(Entry))
     if ring == NULL:
         return -1
-    memcpy(ring, l.ring + (l.head & l.mask), first * sizeof(Entry))
-    memcpy(ring + first, l.ring, (size - first) * sizeof(Entry))
-    free(l.ring)
-    l.ring = ring
-    l.mask = 2 * size - 1
-    l.seen -= l.head
-    l.head = 0
-    l.tail = size
+    l.ring = <Entry*>ring
     return 0
 
 

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """What becomes of requests whose link is lost, held up, or given up.
 
 After a loss, a request of which any byte was sent counts as sent: reads are kept, other commands

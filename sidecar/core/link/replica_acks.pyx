@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Replies to writes, withheld until replicas have the writes (`failover.min_replicas_ack`).
 
 Behind everything gathered for one flush that contains a write goes one WAIT of the sidecar's

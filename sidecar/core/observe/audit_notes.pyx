@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Notes of commands that the audit stream is to record, taken where they are passed on.
 
 Ordinary commands cost one test of a flag. The shell empties the notes right after each call that

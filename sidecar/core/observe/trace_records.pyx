@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """Records of single commands, from which the shell makes spans afterwards.
 
 A command gets a record for one of three reasons, and costs next to nothing without one:
@@ -28,6 +28,7 @@ from libc.math cimport log
 from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
+from sidecar.core.hashing cimport next_random
 from sidecar.core.protocol.commands cimport (Command, CommandTable, FORM_NONE, MAX_COMMANDS,
     ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
 from sidecar.core.protocol.keys cimport KeySpan, find_keys
@@ -59,11 +60,8 @@ cdef void trace_draw(Core* core) noexcept nogil:
     if t.share >= 1:
         core.trace_skip = 1
         return
-    # xorshift64*; the gaps between independent picks are geometric.
-    t.random ^= t.random >> 12
-    t.random ^= t.random << 25
-    t.random ^= t.random >> 27
-    skip = 1 + log(<double>((t.random * 2685821657736338717u >> 11) + 1) / 9007199254740993.0) \
+    # The gaps between independent picks are geometric.
+    skip = 1 + log(<double>((next_random(&t.random) >> 11) + 1) / 9007199254740993.0) \
         / log(1 - t.share)
     core.trace_skip = <uint32_t>skip if skip < UINT32_MAX else UINT32_MAX
 
@@ -389,7 +387,7 @@ cdef class Traces:
             raise MemoryError
         self.table = table
         self.tracer.commands = table.commands
-        self.tracer.random = seed or 1
+        self.tracer.random = seed
         self.tracer.share, self.tracer.failed, self.tracer.keys = share, failed, keys
 
     def __dealloc__(self):

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """The command table: what the data path must know of a command, by name.
 
 Rows come from the server's own COMMAND reply by way of `sidecar.policy.routing`, and the rules

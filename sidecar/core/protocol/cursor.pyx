@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """Reading arguments and numbers, and writing headers.
 
 A request is a header `*<count>` and as many arguments, `$<length>`, each line and each argument with

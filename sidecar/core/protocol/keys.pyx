@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """Which keys a request names.
 
 Where a command has its keys is what the server's COMMAND says: key specifications, each of which

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Finding where a reply ends, for RESP2 and RESP3, without keeping a byte of it.
 
 A reply is a tree, but its end can be found with one number: how many values are still due.

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """Finding where a request ends, and nothing more.
 
 The scanner walks the headers of one multibulk request and skips the payloads; it copies and

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """A reply of RESP3 in the form of RESP2, for replies to the reads that are cached.
 
 Maps and sets become arrays, nulls the null string or array, doubles, big numbers and verbatim strings

@@ -116,7 +116,7 @@ cdef int open_piece(Session* s, Command* c, const char* p, size_t n, size_t at) 
     """MULTI on a shared link: remember how to take it back."""
     s.multi_at = at
     s.multi_out = buffer_size(&s.link.out)
-    s.multi_pending = s.link.tail - s.link.head
+    s.multi_tail = s.link.tail
     audit_begin(s)
     s.in_multi = True
     return push(s, c, p, n, ENTRY_IN_MULTI)
@@ -125,10 +125,9 @@ cdef int open_piece(Session* s, Command* c, const char* p, size_t n, size_t at) 
 cdef void take_back_piece(Session* s) noexcept nogil:
     """Undo everything since MULTI: nothing of it has left the link's buffer."""
     cdef Link* l = s.link
-    cdef uint32_t before = l.head + s.multi_pending
-    s.outstanding -= l.tail - before
-    barriers_undo(l, before)
-    l.tail = before
+    s.outstanding -= l.tail - s.multi_tail
+    barriers_undo(l, s.multi_tail)
+    l.tail = s.multi_tail
     buffer_truncate(&l.out, s.multi_out)
     audit_take_back(s)
     s.in_multi = False

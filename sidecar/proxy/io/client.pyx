@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """A client on its socket: reads for its session, sends its replies, and does what it wants.
 
 `readable` feeds the session; `attend` follows whenever the session was marked: replies are sent,

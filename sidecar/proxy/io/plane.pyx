@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """The connections of one event loop: what they share, and in which order they are seen to.
 
 Everything that follows from one event is done before the next is looked at, but for the flush of

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """Sockets, plain or TLS, on an event loop: readiness, reads and writes, and nothing of Redis.
 
 The loop enters Python once for all sockets that are ready (poller.pxd); they are then served by

@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, cdivision=True
 """The near cache's own connections: a socket for each tracked link of the core.
 
 What is sent and received is core/cache/tracked.pyx's business; opening one, and what to do when it is

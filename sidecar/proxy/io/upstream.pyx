@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3
 """A link on its socket: sends what sessions have queued, and hands replies to the core.
 
 A shared link outlives its sockets; one that a client has to itself ends with it. What a lost link
