@@ -141,6 +141,7 @@ ONE = (
             ("sum(rate(sidecar_cache_expirations_total{S}[$__rate_interval]))", "expired"),
             ("sum(rate(sidecar_cache_flushes_total{S}[$__rate_interval]))", "flushed"),
             ("sum(rate(sidecar_cache_connections_lost_total{S}[$__rate_interval]))", "lost"),
+            ("sum(rate(sidecar_cache_touched_keys_total{S}[$__rate_interval]))", "kept in use"),
         ], "ops"),
         Panel("Compared with the server", [
             ("sum by (result) (rate(sidecar_cache_checks_total{S}[$__rate_interval]))",
@@ -188,6 +189,7 @@ ONE = (
             ("sum by (stream) (rate(sidecar_log_dropped_total{S}[$__rate_interval]))",
              "dropped: {{stream}}"),
             ("sum(rate(sidecar_log_suppressed_total{S}[$__rate_interval]))", "suppressed"),
+            ("sum(rate(sidecar_unaudited_total{S}[$__rate_interval]))", "not audited"),
         ], "ops"),
         Panel("Traces", [
             ("sum by (why) (rate(sidecar_traced_commands_total{S}[$__rate_interval]))", "{{why}}"),

@@ -185,7 +185,7 @@ cdef struct Session:
     bint watching           # was queued. What is so in fact is told by Link.transaction
     bint unsure             # with acks: DISCARD has been queued, and nothing may be until its reply
     bint streaming          # the head of a large request has been passed on, its rest has not
-    bint raw_in             # pinned and past a protocol error: bytes go on as they are
+    bint raw_in             # pinned and past a protocol error: nothing more is passed on
     bint translating        # pinned: it may know ids that only the sidecar understands
     bint reset_due          # pinned: RESET is under way
     bint must_close         # its replies can't be mended any more

@@ -83,7 +83,7 @@ class Report:
         return snapshots.DataPlane(
             clients=self._clients(counts),
             links=self._links(counts),
-            commands=_commands(counts),
+            commands=_commands(counts, parts.plane.notes_lost),
             unanswered=parts.overdue.now,
             held=snapshots.Held(clients=parts.hold.clients, bytes=parts.hold.bytes),
             breaker=snapshots.Breaker(state=breaker.state, opened=breaker.opened),
@@ -159,7 +159,7 @@ def _failover(master: MasterFollower) -> snapshots.Failover:
     )
 
 
-def _commands(counts: Mapping[str, Any]) -> snapshots.Commands:
+def _commands(counts: Mapping[str, Any], unaudited: int) -> snapshots.Commands:
     return snapshots.Commands(
         calls=counts["commands"],
         errors=counts["replies_error"],
@@ -170,4 +170,5 @@ def _commands(counts: Mapping[str, Any]) -> snapshots.Commands:
         bounds=counts["latency_bounds"],
         local_errors=counts["errors_local"],
         uncertain=counts["uncertain"],
+        unaudited=unaudited,
     )

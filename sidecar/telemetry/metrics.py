@@ -129,6 +129,11 @@ _COMMANDS = (
         lambda c: c.protocol_errors,
     ),
     _commands.counter(
+        "sidecar_unaudited_total",
+        "Audited commands and refusals that came too fast to be recorded in the audit stream.",
+        lambda c: c.unaudited,
+    ),
+    _commands.counter(
         "sidecar_uncertain_total",
         "Commands that may or may not have been executed when a connection was lost.",
         lambda c: c.uncertain,

@@ -57,7 +57,8 @@ class Commands(Frozen, frozen=True):
     """The commands served. `calls` is by command, `errors` and `latency` are by family.
 
     `bounds` are the upper bounds of the latency buckets. `local_errors` are the error replies that
-    the sidecar made; `uncertain` commands may or may not have been executed.
+    the sidecar made; `uncertain` commands may or may not have been executed; `unaudited` ones came
+    too fast for the audit stream.
     """
 
     calls: Mapping[str, int]
@@ -66,6 +67,7 @@ class Commands(Frozen, frozen=True):
     bounds: Sequence[float]
     local_errors: int
     uncertain: int
+    unaudited: int
 
 
 class Held(Frozen, frozen=True):

@@ -51,7 +51,7 @@ from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, F
                                  framer_reset)
 from sidecar.core.protocol.request cimport scanner_reset
 from sidecar.core.stats cimport latency_bucket
-from sidecar.core.observe.audit_notes cimport audit_reply
+from sidecar.core.observe.audit_notes cimport audit_raw_reply, audit_reply
 from sidecar.core.observe.trace_records cimport trace_answered, trace_ready
 
 cdef enum:
@@ -626,6 +626,8 @@ cdef void link_count(Link* l, const Entry* e, const char* p, size_t n,
     l.core.stats.latency[e.family].sum_us += took
     if error:
         l.core.stats.errors[e.family] += 1
+        if l.core.audit != NULL:
+            audit_reply(e, p, n)
     if error or e.trace or took >= l.core.slow:
         trace_answered(l, e, e.session, l.judged - e.size if l.shared else 0, p, n, size, error)
 
@@ -666,7 +668,10 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
             l.blind = True
         elif r != FRAME_MORE:
             l.framer.first = 0
-            l.owed -= l.owed != 0 and r == FRAME_REPLY
+            if r == FRAME_REPLY:
+                l.owed -= l.owed != 0
+                if l.beginning[0] == c'-':
+                    audit_raw_reply(s, l.beginning, l.begun)
             if s != NULL and s.reset_due and l.begun == 8 \
                     and memcmp(l.beginning, b"+RESET\r\n", 8) == 0:
                 l.saw_reset = True

@@ -4,7 +4,9 @@ from sidecar.core.protocol.commands cimport SUBCOMMAND_MAX, Command
 from sidecar.core.records cimport Entry, Session
 
 cdef enum:
-    MOST_NOTES = 1024       # what fits into one read, unless the commands are tiny
+    # What fits into one read of 256 KiB, as "SAVE" and a line end; memory that is not used is not
+    # taken. Only of what has waited here there may be more: it is counted (`lost`).
+    MOST_NOTES = 65536
 
 cdef enum NoteKind:
     NOTE_COMMAND = 0        # passed on
@@ -27,5 +29,6 @@ cdef struct Notes:
 
 cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) noexcept nogil
 cdef void audit_reply(const Entry* e, const char* p, size_t n) noexcept nogil
+cdef void audit_raw_reply(Session* s, const char* p, size_t n) noexcept nogil
 cdef void audit_begin(Session* s) noexcept nogil
 cdef void audit_take_back(Session* s) noexcept nogil

@@ -59,6 +59,16 @@ cdef void audit_reply(const Entry* e, const char* p, size_t n) noexcept nogil:
         add(s, NOTE_NOAUTH, e.command)
 
 
+cdef void audit_raw_reply(Session* s, const char* p, size_t n) noexcept nogil:
+    """A reply on a pinned link begins with p[0:n]: as above, but nobody knows of which command."""
+    if s == NULL or s.core.audit == NULL or n < 8 or not (<Notes*>s.core.audit).refusals:
+        return
+    if memcmp(p, b"-NOPERM ", 8) == 0:
+        add(s, NOTE_NOPERM, 0)
+    elif memcmp(p, b"-NOAUTH ", 8) == 0:
+        add(s, NOTE_NOAUTH, 0)
+
+
 cdef void audit_begin(Session* s) noexcept nogil:
     """A MULTI on a shared link: what follows may be taken back."""
     if s.core.audit != NULL:

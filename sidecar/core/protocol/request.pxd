@@ -9,7 +9,8 @@ cdef enum Scanned:
     SCAN_DONE = 1       # bytes [0, pos) are one multibulk request
     SCAN_EMPTY = 2      # bytes [0, pos) are a request without arguments: no reply is due
     SCAN_INLINE = 3     # bytes [0, pos) are one inline line, to be split by inline_to_multibulk
-    SCAN_ERROR = 4      # a protocol error; `error` says which
+    SCAN_ERROR = 4      # a protocol error; `error` says which. After ERR_CRLF and ERR_BULK `pos`
+                        # is behind the bytes that are wrong
 
 cdef enum RequestError:
     ERR_NONE = 0

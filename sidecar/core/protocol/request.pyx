@@ -72,6 +72,7 @@ cdef int read_line(Scanner* s, const char* p, size_t n, int64_t* value, int too_
         return SCAN_MORE
     s.error = ERR_NONE
     if p[at + line + 1] != LF:
+        s.pos = at + line + 2
         s.error = ERR_CRLF
         return SCAN_ERROR
     if not read_number(p + at + 1, line - 1, value):
@@ -168,6 +169,7 @@ cdef int scan_rest(Scanner* s, const char* p, size_t n, const Limits* limits,
             if <int64_t>rest < s.bulk + 2:
                 if <int64_t>rest > s.bulk:
                     if p[s.pos + s.bulk] != CR:
+                        s.pos = n
                         s.error = ERR_CRLF
                         return SCAN_ERROR
                     rest = s.bulk
@@ -176,6 +178,7 @@ cdef int scan_rest(Scanner* s, const char* p, size_t n, const Limits* limits,
                 return SCAN_MORE
             s.pos += s.bulk
             if p[s.pos] != CR or p[s.pos + 1] != LF:
+                s.pos += 2
                 s.error = ERR_CRLF
                 return SCAN_ERROR
             s.pos += 2

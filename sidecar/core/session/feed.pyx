@@ -15,8 +15,9 @@ from sidecar.core.link.pending cimport link_bytes, session_mark
 from sidecar.core.link.weight cimport window_full, window_has_room, window_widen
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release, buffer_size)
 from sidecar.core.observe.trace_records cimport trace_waits
-from sidecar.core.protocol.commands cimport Command, NAME_MAX
-from sidecar.core.protocol.request cimport (ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY,
+from sidecar.core.observe.audit_notes cimport audit_command
+from sidecar.core.protocol.commands cimport COMMAND_AUDITED, Command, NAME_MAX
+from sidecar.core.protocol.request cimport (ERR_BULK, ERR_CRLF, ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY,
     SCAN_ERROR, SCAN_INLINE, SCAN_MORE, inline_to_multibulk, scan_request, scanner_reset)
 from sidecar.core.records cimport (DEDICATED_PAUSE, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
     STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LINK, STALL_NONE,
@@ -122,18 +123,34 @@ cdef inline bint must_pause(Session* s) noexcept nogil:
     return buffer_size(&s.out) > s.core.output_pause
 
 
+cdef void pass_wrong(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
+    """A pinned client's request breaks the protocol: the server says what it thinks of it, in its
+    turn. Some servers think nothing of it and execute it, so it is noted, and nothing that follows
+    it is passed on: here nobody would know what it is."""
+    cdef Command* c
+    if s.scan.error == ERR_CRLF or s.scan.error == ERR_BULK:
+        n = min(n, s.scan.pos)
+    if s.scan.name_len and s.scan.name_at + s.scan.name_len <= n and not s.streaming:
+        c = table.find(p + s.scan.name_at, s.scan.name_len)
+        if c.flags & COMMAND_AUDITED:
+            audit_command(s, c, p, n)
+    s.streaming = False
+    s.raw_in = True
+    pass_rest(s, p, n)
+
+
 cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
     """Deal with requests until the bytes end or one has to wait: how many bytes are done."""
     cdef size_t at = 0
     cdef int r
     if s.raw_in:
-        pass_rest(s, p, n)
-        return n
+        return n                        # nothing more of it goes anywhere
     while at < n:
         if must_pause(s):
             s.stall = STALL_ROOM
             break
-        r = scan_request(&s.scan, p + at, n - at, &s.core.limits, s.authenticated)
+        r = scan_request(&s.scan, p + at, n - at, &s.core.limits,
+                         s.authenticated or s.mode == MODE_PINNED)
         if r == SCAN_MORE:
             at += stream(s, table, p + at, n - at)
             break
@@ -161,10 +178,8 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
         if s.stall != STALL_LINK and s.stall != STALL_HANG_UP:
             s.stall = STALL_DEDICATED
     if s.stall == STALL_PROTOCOL_ERROR and s.mode == MODE_PINNED and s.scan.error != ERR_MEMORY:
-        # The server says what it thinks of it, in its turn.
         s.stall = STALL_NONE
-        s.raw_in = True
-        pass_rest(s, p + at, n - at)
+        pass_wrong(s, table, p + at, n - at)
         at = n
     if s.stall == STALL_NONE and not session_has_room(s, 1):
         s.stall = STALL_ROOM

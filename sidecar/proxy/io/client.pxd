@@ -14,6 +14,7 @@ cdef class Client(PlaneConnection):
     cdef public object peer
     cdef readonly double since
     cdef bint exact             # session pooling: ids are the server's own
+    cdef public bint passed_login   # pinned, and AUTH or HELLO has passed: who it is is not known
     cdef readonly object local
 
     cdef bint more_to_come(self, bint parsed) noexcept

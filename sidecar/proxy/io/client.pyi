@@ -31,6 +31,7 @@ class Client(PlaneConnection):
     name: bytes
     lib_name: bytes
     lib_version: bytes
+    passed_login: bool
     task: asyncio.Task[Any] | None
     peer: Any
     def __init__(

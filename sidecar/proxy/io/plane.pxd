@@ -1,5 +1,6 @@
 """The connections of one event loop (see plane.pyx)."""
 from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
 from sidecar.core.observe.audit_notes cimport Notes
 from sidecar.core.cache.serve cimport NearCache
 from sidecar.core.link.silence cimport Silence
@@ -26,6 +27,7 @@ cdef class Plane(Reactor):
     cdef readonly Traces traces
     cdef Barriers* barriers
     cdef Notes* notes           # for the audit stream; NULL: there is none
+    cdef readonly uint64_t notes_lost
     cdef readonly list tracked  # the connections that read for the near cache
     cdef bint flush_due
     cdef bint settling

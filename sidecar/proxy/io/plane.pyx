@@ -167,6 +167,7 @@ cdef class Plane(Reactor):
             told.append((<object>note.owner, kind, self.table.name(note.command),
                          note.second[:note.second_len]))
         if self.notes.lost:
+            self.notes_lost += self.notes.lost
             told.append((None, "lost", str(self.notes.lost), b""))
         self.notes.count = 0
         self.notes.lost = 0

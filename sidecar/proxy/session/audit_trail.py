@@ -5,10 +5,12 @@ It gets the notes of core/observe/audit_notes, and hands records to telemetry/au
 
 from __future__ import annotations
 
-from sidecar.policy.audited_commands import shown
-from sidecar.proxy.io.client import Client
+from sidecar.policy.audited_commands import LOGINS, UNKNOWN, shown
+from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.session.client_list import printable_address
 from sidecar.telemetry.audit import Audit
+
+NO_DB = -1  # left out of the record
 
 
 class AuditTrail:
@@ -22,12 +24,21 @@ class AuditTrail:
         if client is None:
             self.stream.note(kind, detail=command)
             return
-        login = client.identity.login
-        who = (_text(login.user), login.db, client.id, _address(client))
+        who = (*self._identity(client), client.id, _address(client))
+        if client.mode == PINNED_MODE and command in LOGINS:
+            client.passed_login = True
         if kind != "command":
             self.stream.denied(kind, command, *who)
         elif (subcommand := shown(command, second.decode("latin-1"))) is not None:
             self.stream.command(command, subcommand, *who)
+
+    def _identity(self, client: Client) -> tuple[str, int]:
+        """User and database. A pinned client's AUTH and SELECT pass by: then they are not known."""
+        login = client.identity.login
+        if client.mode != PINNED_MODE:
+            client.passed_login = False
+            return _text(login.user), login.db
+        return UNKNOWN if client.passed_login else _text(login.user), NO_DB
 
     def login(self, client: Client, user: bytes | None, accepted: bool) -> None:
         """Write that the server accepted or refused a client's credentials."""

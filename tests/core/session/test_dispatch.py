@@ -220,12 +220,24 @@ class TestPinned:
         core.link_receive(own, b":99\r\n:1\r\n+OK\r\n+QUEUED\r\n")
         assert core.take(ann) == b":1\r\n+OK\r\n+QUEUED\r\n"
 
-    def test_errors_are_the_server_s_to_judge(self, core: Loopback, link: int) -> None:
+    @pytest.mark.parametrize(
+        ("wrong", "behind"),
+        [
+            (b"*x\r\n", b""),
+            (b"*1\r\n$4\r\nPINGxx", b"*1\r\n$8\r\nFLUSHALL\r\n"),
+            (b"*1\rX", b"$8\r\nFLUSHALL\r\n"),
+            (b"*1\r\n$999999999999\r\n", b"*1\r\n$8\r\nFLUSHALL\r\n"),
+        ],
+    )
+    def test_errors_are_the_server_s_to_judge(
+        self, core: Loopback, link: int, wrong: bytes, behind: bytes
+    ) -> None:
+        """And what stands behind them is passed to nobody: no one could say what it is."""
         ann, own = self.pinned(core, link)
-        core.feed(ann, b"*x\r\n")
-        core.feed(ann, b"more")
+        core.feed(ann, wrong + behind)
+        core.feed(ann, b"*1\r\n$4\r\nPING\r\n")
         assert core.stall(ann) == "nothing"
-        assert core.link_output(own, LOTS) == b"*x\r\nmore"
+        assert core.link_output(own, LOTS) == wrong
 
     @pytest.mark.parametrize("cut", range(1, 8))
     def test_reset_is_noticed(self, core: Loopback, link: int, cut: int) -> None:
