@@ -75,6 +75,8 @@ def reason(error: OSError) -> str:
 def advice(error: OSError, setting: str) -> str:
     """The system's error text, and what to do about an address that cannot be used."""
     said = reason(error)
+    if isinstance(error, FileExistsError):
+        return f"a file that is no socket is there; remove it, or choose another path ({setting})"
     if isinstance(error, PermissionError):
         return f"{said}; take a port above 1023 or a directory you may write to ({setting})"
     return f"{said}; end what holds it, or choose another address ({setting})"

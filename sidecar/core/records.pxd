@@ -184,6 +184,7 @@ cdef struct Session:
     bint in_multi           # these two: what is open on the server once it has accepted all that
     bint watching           # was queued. What is so in fact is told by Link.transaction
     bint unsure             # with acks: DISCARD has been queued, and nothing may be until its reply
+    bint kept               # dedicated: the link is its own for good, and replies are still matched
     bint streaming          # the head of a large request has been passed on, its rest has not
     bint raw_in             # pinned and past a protocol error: nothing more is passed on
     bint translating        # pinned: it may know ids that only the sidecar understands
@@ -193,6 +194,9 @@ cdef struct Session:
     uint32_t since          # when the command at the head began to wait, microseconds, wraps
     uint32_t db             # this and the next: to tell in a record of its commands
     uint64_t number
+    uint64_t received       # bytes and requests of the client, and its latest command: CLIENT LIST
+    uint64_t commands       # tells them
+    uint16_t command
     uint8_t context[24]     # likewise: trace id and span id, of the application
 
 cdef struct Link:

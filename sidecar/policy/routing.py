@@ -63,12 +63,15 @@ OWN_ROUTE = {
 # Never sent again, whatever the server's flags say.
 BEGIN_OR_END_STATE = ("multi", "exec", "discard", "watch", "unwatch")
 
-# Ordinary unless their arguments say otherwise: XREAD ... BLOCK blocks, SCRIPT DEBUG pins.
-MAYBE_BLOCKING = ("xread", "xreadgroup", "script")
+# Ordinary unless their arguments say otherwise: XREAD ... BLOCK blocks, SCRIPT DEBUG pins, and KILL
+# must not wait behind what it is to end.
+MAYBE_BLOCKING = ("xread", "xreadgroup", "script", "function")
 
-# Not flagged "readonly" by servers, since they read no key; doing them twice changes nothing.
+# Not flagged "readonly" by servers, since they read no key; doing them twice changes nothing. Of
+# CLIENT and SELECT, shared links get only what changes nothing.
 EFFECTLESS = (
     "ping", "echo", "time", "info", "role", "lastsave", "lolwut", "command", "object", "xinfo",
+    "client", "select",
 )  # fmt: skip
 
 # Reads that change what is stored beside the value: the server holds them back as it does writes.
@@ -245,11 +248,3 @@ def snapshot(*replies: Sequence[Sequence[Any]]) -> str:
             )  # fmt: skip
             lines.setdefault(command.name, json.dumps(row, separators=(",", ":")))
     return "{" + ",\n".join(f"{json.dumps(n)}:{lines[n]}" for n in sorted(lines)) + "}\n"
-
-
-def subcommands_of(reply: Sequence[Sequence[Any]], container: str) -> frozenset[str]:
-    """Names of a container command's subcommands ("client" -> {"id", "setinfo", ...})."""
-    for entry in reply:
-        if _text(entry[0]).lower() == container and len(entry) >= 10:
-            return frozenset(_text(sub[0]).lower().partition("|")[2] for sub in entry[9])
-    return frozenset()

@@ -35,6 +35,7 @@ from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.usage import UsageReporter
 from sidecar.proxy.nearcache.warmup import OwnUser, Show, Warmup
+from sidecar.proxy.session.admission import Admission
 from sidecar.proxy.session.audit_trail import AuditTrail
 from sidecar.proxy.session.client_command import ClientCommands
 from sidecar.proxy.session.client_ids import ClientIds
@@ -199,6 +200,7 @@ class Sessions:
 
     clients: Clients
     learning: Learning
+    admission: Admission
     maintenance: LinkMaintenance
 
 
@@ -215,32 +217,37 @@ def make_sessions(
     """Make the handler of the plane and everything it calls."""
     nodes, shared = links.nodes, links.shared
     learning = Learning(plane, links.own, shared, tasks, observers.evicts)
-    names = ClientNames(learning.knows_setinfo, observers.named)
-    dedicated = DedicatedLinks(tasks, settings.upstream, names.introduction)
+    names = ClientNames(observers.named)
+    raw = settings.failover.min_replicas_ack > 0  # else pushes would overtake replies withheld
+    dedicated = DedicatedLinks(tasks, settings.upstream, names.introduction, raw=raw)
+    admission = Admission(links.identities, links.own, tasks)
     clients = Clients(
         plane,
         nodes,
         links.identities,
         dedicated,
         ids,
+        admission.first,
         joined=observers.joined,
         left=[observers.forget],
         pinned=settings.upstream.pooling == "session",
     )
     pass_through = PassThrough(nodes, tasks)
     judged = audit.login if audit is not None else _nobody_judges
-    change = IdentityChange(nodes, links.identities, shared, tasks, clients.join, judged)
-    client_commands = ClientCommands(
-        nodes, ids, names, shared, dedicated, pass_through, tasks, link_ids
+    change = IdentityChange(
+        nodes, links.identities, shared, tasks, clients.join, admission.first, judged
     )
-    commands = SessionCommands(nodes, change, names, client_commands, pass_through)
+    client_commands = ClientCommands(nodes, ids, names, dedicated, pass_through, tasks, link_ids)
+    commands = SessionCommands(nodes, change, names, client_commands, dedicated, pass_through)
     held = HeldSessions(links.hold, shared)
-    noted = [learning.noted] if audit is None else [learning.noted, audit.noted]
+    noted = [learning.noted, admission.noted]
+    if audit is not None:
+        noted.append(audit.noted)
     plane.use_handler(Handler(nodes, tasks, clients, commands, shared, dedicated, held, noted))
     silence = settings.upstream.silence_timeout
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)
-    return Sessions(clients, learning, maintenance)
+    return Sessions(clients, learning, admission, maintenance)
 
 
 def _nobody_judges(client: Client, user: bytes | None, accepted: bool) -> None:

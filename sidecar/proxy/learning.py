@@ -23,7 +23,7 @@ import hiredis
 import structlog
 
 from sidecar.core.protocol.commands import CommandTable
-from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data, subcommands_of
+from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
@@ -85,14 +85,9 @@ class Learning:
         self._shared = shared
         self._tasks = tasks
         self._evicts = evicts
-        self._setinfo = True
         self._seen: list[bytes] = []  # the fingerprint of the command table in use
         self.asking = False
         self._due: list[float] = []  # when to ask, on the monotonic clock, the soonest first
-
-    def knows_setinfo(self) -> bool:
-        """Whether the server has CLIENT SETINFO; True until the server has been asked."""
-        return self._setinfo
 
     async def begin(self, settings: Upstream, upstream: Endpoint, deadline: float) -> None:
         """Ask for the first time and connect the sidecar's own link; `deadline`, on the monotonic
@@ -182,7 +177,6 @@ class Learning:
     def _learn_commands(self, reply: Any) -> None:
         if isinstance(reply, list):
             self._plane.table.update(rows_from_command(reply))
-            self._setinfo = "setinfo" in subcommands_of(reply, "client")
 
 
 def _joins_quotes(info: bytes) -> bool:

@@ -6,18 +6,16 @@ Hands each ready connection to `welcome` and forgets it.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any
 
 import structlog
 
 from sidecar.proxy.descriptors import Descriptors
 from sidecar.proxy.links.target import tune
+from sidecar.proxy.listening import Listening, listen
 from sidecar.settings.sections.clients import Listen
 from sidecar.settings.urls import Endpoint, parse_listen
 from sidecar.tls import Layer, handshake
@@ -51,7 +49,7 @@ class Listener:
         self._connected = connected
         self._descriptors = descriptors
         self._loop = asyncio.get_running_loop()
-        self._sockets: list[tuple[socket.socket, Endpoint]] = []
+        self._sockets: list[Listening] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self.rejected = 0
         self.stopped = False
@@ -59,7 +57,7 @@ class Listener:
     @property
     def urls(self) -> list[str]:
         """The addresses it listens on, with the ports that the system chose."""
-        return [str(endpoint) for _, endpoint in self._sockets]
+        return list(dict.fromkeys(str(each.endpoint) for each in self._sockets))
 
     @property
     def handshaking(self) -> bool:
@@ -68,22 +66,22 @@ class Listener:
 
     def open(self) -> None:
         """Listen on every configured address, without accepting yet. Raises OSError."""
+        unix_mode = int(str(self._settings.unix_mode), 8)
         for url in self._settings.urls:
-            self._open(parse_listen(url))
+            for each in listen(parse_listen(url), self._settings.backlog, unix_mode):
+                self._sockets.append(each)
 
     def begin(self) -> None:
         """Begin to accept."""
-        for sock, endpoint in self._sockets:
-            self._loop.add_reader(sock.fileno(), self._accept, sock, endpoint)
+        for each in self._sockets:
+            self._loop.add_reader(each.sock.fileno(), self._accept, each.sock, each.endpoint)
 
     def stop(self) -> None:
         """Close the listeners. Running handshakes go on."""
         self.stopped = True
-        for sock, endpoint in self._sockets:
-            self._loop.remove_reader(sock.fileno())
-            sock.close()
-            if endpoint.kind == "unix" and os.path.exists(endpoint.path):
-                os.unlink(endpoint.path)
+        for each in self._sockets:
+            self._loop.remove_reader(each.sock.fileno())
+            each.close()
         self._sockets.clear()
 
     def close(self) -> None:
@@ -92,29 +90,6 @@ class Listener:
         for task in list(self._handshakes):
             task.cancel()
         self._descriptors.close()
-
-    def _open(self, endpoint: Endpoint) -> None:
-        if endpoint.kind == "unix":
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            _remove_stale(endpoint.path)
-            address: Any = endpoint.path
-        else:
-            family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            address = (endpoint.host, endpoint.port)
-        sock.setblocking(False)
-        try:
-            sock.bind(address)
-            if endpoint.kind == "unix":
-                os.chmod(endpoint.path, int(str(self._settings.unix_mode), 8))
-            sock.listen(self._settings.backlog)
-        except OSError as error:
-            sock.close()
-            raise OSError(error.errno, f"{error.strerror}: {endpoint}") from error
-        if endpoint.kind == "tcp":
-            endpoint = replace(endpoint, port=sock.getsockname()[1])
-        self._sockets.append((sock, endpoint))
 
     def _accept(self, listener: socket.socket, endpoint: Endpoint) -> None:
         """Accept what is waiting. Called by the loop."""
@@ -172,18 +147,3 @@ class Listener:
             sock.close()
             raise
         self._welcome(sock, layer, address)
-
-
-def _remove_stale(path: str) -> None:
-    """Remove the socket file if no process listens on it."""
-    if not os.path.exists(path):
-        return
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)
-    except OSError:
-        pass
-    finally:
-        probe.close()

@@ -214,6 +214,7 @@ class Proxy:
         ticker.add(self._overdue.tick)
         ticker.add(self._sessions.maintenance.tick)
         ticker.add(self._sessions.learning.tick)
+        ticker.add(self._sessions.admission.tick)
         ticker.add(self._memory_guard.tick)
         ticker.add(self._links.hold.count)
         if observers.hot is not None:

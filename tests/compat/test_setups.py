@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.harness.certificates import Authority
 from tests.harness.farm import Farm
 from tests.harness.pair import Pair, Session, pipeline
 from tests.harness.process import free_port, wait_until
@@ -82,6 +85,58 @@ def test_unix_listener(plain_server: Server, tmp_path: Path) -> None:
         assert _transcript(str(path)) == expected
         assert sidecar.stop() == 0
         assert not path.exists()
+
+
+def test_a_file_that_is_no_socket(plain_server: Server, tmp_path: Path) -> None:
+    """It stays, and the sidecar says so."""
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("of somebody else")
+    for name in ("file", "folder", "link"):
+        path = tmp_path / name
+        with Sidecar(plain_server.url, listen=f"unix://{path}", ready=False) as sidecar:
+            wait_until(lambda sidecar=sidecar: not sidecar.running, "it ends")
+            assert "a file that is no socket is there" in sidecar.log()
+        assert path.exists()
+    assert link.is_symlink()
+    assert (tmp_path / "file").read_text() == "of somebody else"
+
+
+def test_a_socket_s_file(plain_server: Server, tmp_path: Path) -> None:
+    """One that a process has left is replaced. At the end nothing is removed but one's own."""
+    stale = tmp_path / "stale"
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(str(stale))
+    with Sidecar(plain_server.url, listen=f"unix://{stale}"):
+        stale.unlink()
+        stale.write_text("of somebody else")
+    assert stale.read_text() == "of somebody else"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_localhost_is_both(plain_server: Server, tmp_path: Path, tls: bool) -> None:
+    """Whichever a client tries first."""
+    authority = Authority(tmp_path, "ca")
+    mine = authority.issue("mine")
+    context = ssl.create_default_context(cafile=str(authority.cert_file)) if tls else None
+    settings = {"listen.tls.cert_file": str(mine.cert), "listen.tls.key_file": str(mine.key)}
+    port = free_port()
+    scheme = "rediss" if tls else "redis"
+    with Sidecar(
+        plain_server.url,
+        port=port,
+        listen=f"{scheme}://localhost:{port}",
+        settings=settings if tls else {},
+        tls=context,
+    ) as sidecar:
+        assert sidecar.log().count(f"{scheme}://localhost:{port}") == 1
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, port), 5) as plain:
+                name = "localhost"
+                with context.wrap_socket(plain, server_hostname=name) if context else plain as sock:
+                    sock.sendall(b"PING\r\n")
+                    assert sock.recv(7) == b"+PONG\r\n"
 
 
 def test_unix_upstream(tmp_path: Path) -> None:

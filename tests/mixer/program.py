@@ -107,15 +107,15 @@ class ClientState:
     bob: bool = False
     """It has logged in as another user."""
     redirecting: bool = False
+    kept: bool = False
+    """It has a link of its own for good."""
     pinned: bool = False
-    """It has a connection of its own for good."""
+    """Likewise, and its replies are not matched with its requests any more."""
     session: bool = False
     """With session pooling."""
 
 
-OWNING = (b"AUTH", b"CLIENT", b"SELECT", b"HELLO", b"WATCH", b"BLPOP", b"SUBSCRIBE")
-"""Inside of MULTI, these take a connection of the client's own."""
-PINNING = (b"TRACKING", b"REPLY", b"CACHING", b"NO-EVICT", b"NO-TOUCH")
+KEEPING = (b"TRACKING", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA", b"IMPORT-SOURCE")
 
 Avoid = Callable[[ClientState, Sequence[bytes]], bool]
 
@@ -199,10 +199,13 @@ class Generator:
     def _believe(state: ClientState, command: Sequence[bytes]) -> None:
         if command:
             name = command[0].upper()
-            if state.multi and name in OWNING:
-                state.pinned = True
+            own = state.multi or state.watching or state.kept
+            state.kept |= state.multi and name in (b"CLIENT", b"SELECT")
+            state.pinned |= own and name in (b"AUTH", b"HELLO")
             if name == b"CLIENT":
-                state.pinned |= command[1:2] != [] and command[1].upper() in PINNING
+                second = command[1].upper() if len(command) > 1 else b""
+                state.kept |= second in KEEPING
+                state.pinned |= second == b"REPLY"
                 state.redirecting |= b"REDIRECT" in command
             elif name == b"WATCH":
                 state.watching = True
@@ -210,9 +213,11 @@ class Generator:
                 state.multi = True
             elif name in (b"EXEC", b"DISCARD", b"RESET"):
                 state.multi = state.watching = False
-                if name == b"RESET":
-                    state.subscribed = False
+                if name == b"RESET" and len(command) == 1:
+                    state.subscribed = state.kept = False
                     state.pinned = state.session
+            elif name == b"MONITOR":
+                state.pinned = True
             elif name.endswith(b"SUBSCRIBE"):
                 state.pinned = True
                 state.subscribed = not name.startswith((b"UN", b"PUN", b"SUN"))
@@ -382,9 +387,7 @@ class Generator:
         ]  # fmt: skip
         chosen = rng.choice(choices)
         if chosen[0][-2:-1] == [b"REDIRECT"]:
-            if self.clients[other].rest:
-                return  # KNOWN: redirect-to-half
-            self.clients[other].pinned = True
+            self.clients[other].kept = True
         self._add(client, chosen)
 
     def _shown(self, client: int) -> None:

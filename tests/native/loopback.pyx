@@ -473,6 +473,10 @@ cdef class Loopback:
         cdef Link* l = self.session(session).link
         return None if l == NULL else <Py_ssize_t>l.owner
 
+    def kept(self, Py_ssize_t session):
+        """Whether its dedicated link is its own for good."""
+        return self.session(session).kept
+
     def tainted(self, Py_ssize_t link):
         """Whether it carries state of its client."""
         return self.link(link).tainted

@@ -203,5 +203,5 @@ class TestExport:
     def test_without_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         name = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
         monkeypatch.setitem(sys.modules, name, None)
-        with pytest.raises(ExportError, match=r"redis-sidecar\[otlp\]"):
+        with pytest.raises(ExportError, match=r"pip install '\.\[otlp\]'"):
             SpanExport("http://nowhere", "name", "1")

@@ -12,20 +12,21 @@ cdef enum Action:
     BEGIN_WATCH = 6
     END_WATCH = 7
     TAINT = 8               # queue it; the link is closed afterwards
-    PASS = 9                # pinned: let its bytes pass
-    PASS_CLIENT = 10        # likewise, but serve CLIENT with ids that only the sidecar understands
-    PASS_RESET = 11         # likewise; when the server has done it, the link is left
-    PIN = 12                # the link is its own for good from here on; let its bytes pass
+    KEEP = 9                # queue it; the link is its own for good from here on
+    PASS = 10               # pinned: let its bytes pass
+    PASS_CLIENT = 11       # likewise, but serve CLIENT with ids that only the sidecar understands
+    PASS_RESET = 12        # likewise; when the server has done it, the link is left
+    PIN = 13               # the link is its own for good from here on; let its bytes pass
     # Wait for:
-    WANT_OWN = 13           # a dedicated link
-    WANT_ONCE = 14          # a dedicated link, to be closed afterwards
-    WANT_PINNED = 15        # a link for good
-    REPLIES = 16            # the replies due; then look at it again
-    IN_TURN = 17            # likewise, and queue it when none is due
+    WANT_OWN = 14           # a dedicated link
+    WANT_ONCE = 15          # a dedicated link, to be closed afterwards
+    WANT_PINNED = 16        # a link for good
+    REPLIES = 17            # the replies due; then look at it again
+    IN_TURN = 18            # likewise, and queue it when none is due
     # Others do it:
-    SERVE = 18              # the sidecar serves it
-    SERVE_WAIT = 19         # the sidecar puts WAIT on a link of its own
-    HANG_UP = 20            # close the client without a word
+    SERVE = 19              # the sidecar serves it
+    SERVE_WAIT = 20         # the sidecar puts WAIT on a link of its own
+    HANG_UP = 21            # close the client without a word
 
 cdef enum Row:              # a Route, or one of these
     ROW_EXEC_ARGUMENTS = 15     # EXEC with arguments: an error that ends a transaction

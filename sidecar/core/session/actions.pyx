@@ -8,15 +8,19 @@ by piece, in PARTIAL. Nothing decides beside the table, but for what it cannot k
 
 * a write while writes are held back, and a shared link that is down, make any request wait;
 * XREAD and XREADGROUP with BLOCK are rows like BLPOP (`has_block`), PARTIAL ones always;
+* CLIENT REPLY is a row like SUBSCRIBE: replies will match requests no more;
+* SCRIPT KILL and FUNCTION KILL are served: what they are to end may hold up the session's link;
 * EXEC, and MULTI, DISCARD, RESET, with arguments are errors, and have rows of their own (`row_of`).
 
 What is open on a link is expected, not known, as long as replies are due. Where an expectation too
-many does no harm (PIN: a pinned link is right for everything), it is acted upon at once; where one
+many does no harm (PIN, KEEP: a link for good is right for everything), it is acted upon at once; where one
 too few would (the link goes back to the pool, or the sidecar serves what the server would have
 queued), the replies are waited for: REPLIES.
 
-A command that the sidecar itself serves but cannot keep goes to the server, on a link that is
-pinned for it: so what the sidecar knows of that session and what the server knows never differ.
+A command that the sidecar itself serves goes to the server as well, when the session has a link of
+its own: in a transaction on its own (KEEP), else as the sidecar decides (proxy/session/commands.py).
+That link is kept for good then: so what the sidecar knows of that session and what the server knows
+never differ.
 """
 from sidecar.core.protocol.commands cimport (ROUTE_DISCARD, ROUTE_EXEC, ROUTE_MULTI, ROUTE_RESET)
 
@@ -32,7 +36,7 @@ WHOLE[:] = [
     [QUEUE,      WANT_OWN,    QUEUE,       END_WATCH,   QUEUE,       PASS],         # UNWATCH
     [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # SUBSCRIBE ...
     [WANT_ONCE,  WANT_OWN,    TAINT,       TAINT,       TAINT,       PASS],         # unknown, DEBUG
-    [SERVE,      WANT_OWN,    REPLIES,     PIN,         PIN,         PASS_CLIENT],  # AUTH, SELECT ...
+    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       KEEP,        PASS_CLIENT],  # AUTH, SELECT ...
     [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS_RESET],   # RESET
     [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS],         # QUIT
     [SERVE_WAIT, WANT_OWN,    IN_TURN,     QUEUE,       QUEUE,       PASS],         # WAIT, WAITAOF

@@ -21,7 +21,7 @@ from sidecar.core.cache.tracked cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command, ROUTE_BLOCKING, ROUTE_DISCARD,
-    ROUTE_MAYBE_BLOCKING, ROUTE_PIN)
+    ROUTE_MAYBE_BLOCKING, ROUTE_PIN, ROUTE_SESSION)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push, session_say
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, MODE_DEDICATED, MODE_PINNED,
     STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
@@ -36,7 +36,7 @@ from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FILL, TR
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
 from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
-    END_WATCH, HANG_UP, IN_TURN, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET, PIN,
+    END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET, PIN,
     QUEUE, REPLIES, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
 from sidecar.core.session.mode cimport (GATHERING, IN_MULTI, PINNED, SHARED, session_use,
     situation_of)
@@ -64,12 +64,12 @@ cdef bint has_block(const char* p, size_t n) noexcept nogil:
     return False
 
 
-cdef bint is_script_debug(const Session* s, const char* p, size_t n) noexcept nogil:
-    """Whether a whole SCRIPT turns its connection into a debugger's: from then on it is nobody
-    else's."""
+cdef bint second_is(const Session* s, const char* p, size_t n, const char* word,
+                    size_t length) noexcept nogil:
+    """Whether the second argument of a whole request is this word."""
     cdef Cursor c
     arguments_of(&c, p, n, &s.scan)
-    return cursor_next(&c) and is_word(&c, b"debug", 5)
+    return cursor_next(&c) and is_word(&c, word, length)
 
 
 cdef int refuse(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
@@ -149,6 +149,8 @@ cdef uint16_t expect(Session* s, const Command* c, int action) noexcept nogil:
         s.watching = False
     elif action == TAINT:
         s.link.tainted = True
+    elif action == KEEP:
+        s.kept = s.link.tainted = True
     return flags
 
 
@@ -307,9 +309,16 @@ cdef int dispatch_traced(Session* s, Command* c, const char* p, size_t n,
 
 cdef int special_row(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
     if c.route == ROUTE_MAYBE_BLOCKING:
-        if c.name[0] == c's':           # SCRIPT: the only one of them that never blocks
-            return ROUTE_PIN if is_script_debug(s, p, n) else ROUTE_MAYBE_BLOCKING
-        return ROUTE_BLOCKING if has_block(p, n) else ROUTE_MAYBE_BLOCKING
+        if c.name[0] == c'x':           # XREAD, XREADGROUP
+            return ROUTE_BLOCKING if has_block(p, n) else ROUTE_MAYBE_BLOCKING
+        if second_is(s, p, n, b"kill", 4):     # SCRIPT, FUNCTION
+            return ROUTE_SESSION
+        # From then on its connection is a debugger's, and nobody else's.
+        if c.name[0] == c's' and second_is(s, p, n, b"debug", 5):
+            return ROUTE_PIN
+        return ROUTE_MAYBE_BLOCKING
+    if c.route == ROUTE_SESSION and c.name[0] == c'c' and second_is(s, p, n, b"reply", 5):
+        return ROUTE_PIN                # CLIENT REPLY
     return row_of(c.route, s.scan.argc)
 
 
@@ -327,6 +336,7 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
     cdef int r
     cdef bint blocks = False
     s.core.hashed = False
+    s.command = c.id
     if s.core.sketch != NULL and sketch_due(<Sketch*>s.core.sketch):
         sample(s, c, p, n)
     if s.core.hold_writes and c.flags & COMMAND_WRITES:
@@ -335,6 +345,10 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         row = special_row(s, c, p, n)
         blocks = row == ROUTE_BLOCKING
     action = WHOLE[row][situation]
+    if action == KEEP and (s.core.acks or c.name[0] == c'a' or c.name[0] == c'h'):
+        # With acks replies are withheld, and nothing may overtake them. After AUTH and HELLO the
+        # sidecar knows the user no more.
+        action = PIN
     if action == ORDINARY and s.space and not s.fresh \
             and c.flags & (COMMAND_CACHEABLE | COMMAND_CACHEABLE_EACH):
         r = from_cache(s, c, p, n)

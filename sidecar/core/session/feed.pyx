@@ -169,6 +169,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
                 trace_waits(s, s.stall == STALL_FILL)
             break
         at += s.scan.pos
+        s.commands += 1
         scanner_reset(&s.scan)
         if s.stall == STALL_SHELL or s.must_close:
             break
@@ -212,6 +213,7 @@ cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) n
     """Bytes from the client: 0, or -1 when memory is out (close it)."""
     cdef size_t done
     s.core.stats.client_bytes_in += n
+    s.received += n
     s.heard = s.core.seconds
     if s.core.barriers != NULL:
         s.fence = s.core.barriers.fence

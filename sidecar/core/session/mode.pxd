@@ -7,7 +7,7 @@ cdef enum Situation:
     SHARED = 0
     GATHERING = 1           # shared: the beginning of a MULTI ... EXEC piece has been queued
     DEDICATED = 2           # nothing open
-    WATCHING = 3            # dedicated
+    WATCHING = 3            # dedicated; or nothing is open, and the link is its own for good
     IN_MULTI = 4            # dedicated
     PINNED = 5
     SITUATIONS = 6
@@ -20,5 +20,5 @@ cdef inline int situation_of(const Session* s) noexcept nogil:
     if s.mode == MODE_SHARED:
         return GATHERING if s.in_multi else SHARED
     if s.mode == MODE_DEDICATED:
-        return IN_MULTI if s.in_multi else (WATCHING if s.watching else DEDICATED)
+        return IN_MULTI if s.in_multi else (WATCHING if s.watching or s.kept else DEDICATED)
     return PINNED

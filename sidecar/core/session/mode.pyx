@@ -3,9 +3,11 @@
 
 SHARED      its requests go down the link it shares with all clients of its identity;
 DEDICATED   it has a link of its own for as long as it needs connection state (WATCH, MULTI
-            that did not arrive whole, a blocking command, a large request); one reply each;
-PINNED      it has a link of its own for good (SUBSCRIBE, MONITOR, CLIENT TRACKING ..., or
-            session pooling); bytes pass both ways, replies are not matched with requests.
+            that did not arrive whole, a blocking command, a large request); one reply each.
+            It is KEPT for good when the server has state of the client's that only RESET ends
+            (CLIENT TRACKING, NO-EVICT ..., SELECT in a transaction);
+PINNED      it has a link of its own for good (SUBSCRIBE, MONITOR ..., or session pooling);
+            bytes pass both ways, replies are not matched with requests.
 
             a command needs it                       a command needs it
     SHARED -------------------> DEDICATED  SHARED -------------------> PINNED
@@ -27,10 +29,11 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
         old.client = NULL
     if mode == MODE_SHARED:
         s.in_multi = s.watching = s.unsure = s.streaming = s.reset_due = s.raw_in = False
-        s.translating = False
+        s.translating = s.kept = False
     else:
         if mode == MODE_PINNED and s.mode == MODE_DEDICATED:
             forget_entries(s, l)
+        s.kept = False
         l.client = s
         l.raw = mode == MODE_PINNED
         l.owed = 0
@@ -58,7 +61,7 @@ cdef bint session_may_give_back(const Session* s) noexcept nogil:
     """Whether a session needs its dedicated link no more: nothing is due, and by the server's own
     replies nothing is open on it."""
     return s.mode == MODE_DEDICATED and s.outstanding == 0 and s.link.transaction == 0 \
-        and not s.streaming and s.stall != STALL_SHELL
+        and not s.kept and not s.streaming and s.stall != STALL_SHELL
 
 
 cdef bint session_in_transaction(const Session* s) noexcept nogil:

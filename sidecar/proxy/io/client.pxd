@@ -1,4 +1,5 @@
 """A client on its socket (see client.pyx)."""
+from libc.stdint cimport uint32_t
 from sidecar.proxy.io.plane cimport PlaneConnection
 
 cdef class Client(PlaneConnection):
@@ -16,7 +17,12 @@ cdef class Client(PlaneConnection):
     cdef bint exact             # session pooling: ids are the server's own
     cdef public bint passed_login   # pinned, and AUTH or HELLO has passed: who it is is not known
     cdef readonly object local
+    cdef object answered        # called with the reply to what was asked for it; None: nothing was
+    cdef uint32_t owed          # replies that were due when it was closed
+    cdef size_t asked_at        # where that reply begins among the unsent ones
+    cdef unsigned long long sent        # bytes, to the client
 
+    cdef int take_answer(self) except -1
     cdef bint more_to_come(self, bint parsed) noexcept
     cdef int keep(self) except -1
     cdef int sent_to_link(self) except -1

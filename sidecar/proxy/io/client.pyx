@@ -15,7 +15,8 @@ from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING
 from sidecar.core.cache.fill cimport cache_leave
 from sidecar.core.link.pending cimport (link_bytes, link_push, session_drop, session_mark, session_new,
     session_say)
-from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
+from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_size,
+    buffer_truncate)
 from sidecar.core.records cimport (DEDICATED_PAUSE, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
     Session, STALL_DEDICATED, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HEAVY,
     STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND,
@@ -50,6 +51,7 @@ cdef class Client(PlaneConnection):
             raise MemoryError
         self.id, self.identity, self.peer = id, identity, peer
         self.s.number = id
+        self.local = sock.getsockname()
         self.name = self.lib_name = self.lib_version = b""
         self.since = monotonic()
         self.open(sock, tls)
@@ -156,6 +158,7 @@ cdef class Client(PlaneConnection):
                 k = self.send_now(s.run, s.run_len)
             if k >= 0:
                 self.plane.stats.client_bytes_out += k
+                self.sent += k
                 if <size_t>k < s.run_len and buffer_append(&s.out, s.run + k, s.run_len - k) < 0:
                     k = -1
             s.run = NULL
@@ -169,6 +172,7 @@ cdef class Client(PlaneConnection):
                 self.close("client")
                 return 0
             self.plane.stats.client_bytes_out += k
+            self.sent += k
             buffer_drop(&s.out, k)
         if s.out.end > s.out.start:
             self.watch_writing(True)
@@ -180,6 +184,11 @@ cdef class Client(PlaneConnection):
         cdef int stall
         cdef bint parsed = self.parsed
         self.parsed = False
+        if self.answered is not None and not s.must_close and not self.finishing:
+            self.keep()
+            if not self.closed and s.outstanding == 0:
+                self.take_answer()
+            return 0
         if s.stall == STALL_FILL and s.value == NULL and s.mode == MODE_SHARED \
                 and not s.must_close and not self.finishing:
             self.keep()
@@ -231,7 +240,8 @@ cdef class Client(PlaneConnection):
             if self.closed:
                 return 0
         if self.retiring and s.stall == STALL_NONE and s.outstanding == 0 \
-                and s.mode == MODE_SHARED and s.in_.end == s.in_.start:
+                and s.in_.end == s.in_.start \
+                and (s.mode == MODE_SHARED or (s.kept and not session_in_transaction(s))):
             self.finish()
             return 0
         if self.ended and (self.never_answered() or self.gave_up()):
@@ -262,6 +272,16 @@ cdef class Client(PlaneConnection):
             return 0
         s.run = NULL
         s.run_len = 0
+        return 0
+
+    cdef int take_answer(self) except -1:
+        """The reply to `ask` is here, behind pushes perhaps."""
+        cdef Session* s = self.s
+        cdef object answered = self.answered
+        cdef bytes data = buffer_head(&s.out)[self.asked_at:buffer_size(&s.out)]
+        buffer_truncate(&s.out, self.asked_at)
+        self.answered = None
+        answered(data)
         return 0
 
     cdef int give_back(self) except -1:
@@ -357,6 +377,7 @@ cdef class Client(PlaneConnection):
         """Drop the request at the head: it has been answered."""
         cdef Scanner scan
         self.s.traced &= TRACED_CONTEXT | TRACED_FOLLOW
+        self.s.commands += 1
         scanner_reset(&scan)
         scan_request(&scan, buffer_head(&self.s.in_), buffer_size(&self.s.in_),
                      &self.plane.core.limits, True)
@@ -389,6 +410,38 @@ cdef class Client(PlaneConnection):
             return
         self.skip()
         self.go_on()
+
+    def ask(self, bytes request, answered):
+        """Send this down the client's link while the request at the head waits, and call `answered`
+        with the reply, which the client does not get. No reply may be outstanding.
+
+        Pushes that come before the reply, on a link of the client's own, stand before it. If the link
+        is lost, the request is sent again, as a read is.
+        """
+        cdef Link* l
+        cdef Session* s = self.s
+        cdef bytes name
+        if self.closed:
+            return
+        l = s.link
+        if not l.up:
+            if l.refusal != NULL:
+                self.plane.stats.errors_local += 1
+                answered(l.refusal[:l.refusal_len])
+            else:
+                s.stall = STALL_LINK
+                session_mark(s)
+                self.plane.settle()
+            return
+        name = self.head()[0][0]
+        if self.keep() < 0 or self.closed:
+            return
+        self.asked_at = buffer_size(&s.out)
+        self.answered = answered
+        if link_push(l, s, self.plane.table.find(name, len(name)), request, len(request), 0) < 0:
+            self.close("memory")
+            return
+        self.sent_to_link()
 
     def answer(self, bytes reply):
         """Answer the request at the head and go on."""
@@ -446,8 +499,10 @@ cdef class Client(PlaneConnection):
         """Close now. Replies still due are dropped when they come."""
         if self.closed:
             return
+        self.owed = 1 if self.s.mode == MODE_PINNED else self.s.outstanding
         if self.s.mode != MODE_SHARED:
             self.drop_link()
+        self.answered = None
         self.plane.clients.discard(self)
         self.plane.closed_for[reason] = self.plane.closed_for.get(reason, 0) + 1
         self.detach()
@@ -521,16 +576,29 @@ cdef class Client(PlaneConnection):
         """Put the session on the shared link of its identity."""
         session_use(self.s, up.link, MODE_SHARED)
 
-    def use_dedicated(self, Upstream up, bint pinned=False, bint tainted=False):
+    def use_dedicated(self, Upstream up, bint pinned=False, bint tainted=False, bint kept=False):
         """Give the session a link of its own, and go on."""
         session_use(self.s, up.link, MODE_PINNED if pinned else MODE_DEDICATED)
         up.client = self
-        up.link.tainted = tainted or pinned
+        up.link.tainted = tainted or pinned or kept
+        self.s.kept = kept
         self.s.translating = pinned and not self.exact
         up.watch_reading(True)
         self.go_on()
         if pinned and self.ended and not self.closed:
             up.end_of_requests()
+
+    def keep_link(self):
+        """The link it has to itself stays its own for good."""
+        if self.s.mode == MODE_DEDICATED:
+            self.s.kept = self.s.link.tainted = True
+
+    def pin(self):
+        """From here on bytes pass both ways on the link it has to itself; go on."""
+        session_use(self.s, self.s.link, MODE_PINNED)
+        self.s.link.tainted = True
+        self.s.translating = not self.exact
+        self.go_on()
 
     def pin_at_once(self):
         """Session pooling: a link of its own from the first command on, and nothing changed."""
@@ -588,8 +656,36 @@ cdef class Client(PlaneConnection):
         return self.s.link.received
 
     @property
+    def kept(self):
+        """Whether its link is its own for good: dedicated, or pinned."""
+        return self.s != NULL and (self.s.kept or self.s.mode == MODE_PINNED)
+
+    @property
+    def outstanding(self):
+        """Replies that are due to it, or were when it was closed. Those of a pinned one are not
+        counted: one is."""
+        if self.s == NULL:
+            return self.owed
+        return 1 if self.s.mode == MODE_PINNED else self.s.outstanding
+
+    @property
+    def movable(self):
+        """Whether it can be given another link now: it is between two requests."""
+        return (self.s != NULL and self.s.mode == MODE_SHARED and self.s.outstanding == 0
+                and self.s.stall == STALL_NONE and self.answered is None)
+
+    @property
+    def figures(self):
+        """What CLIENT LIST tells of it: bytes received and sent, requests, the latest command."""
+        if self.s == NULL:
+            return 0, 0, 0, b""
+        name = self.plane.table.name(self.s.command).encode() if self.s.commands else b""
+        return self.s.received, self.sent, self.s.commands, name
+
+    @property
     def idle(self):
         """Whether nothing of this client is under way here."""
         return (self.s == NULL or (self.s.outstanding == 0 and self.s.stall == STALL_NONE
                 and buffer_size(&self.s.in_) == 0 and buffer_size(&self.s.out) == 0
-                and self.s.mode == MODE_SHARED))
+                and (self.s.mode == MODE_SHARED
+                     or (self.s.kept and not session_in_transaction(self.s)))))

@@ -9,6 +9,7 @@ cdef class Upstream(PlaneConnection):
     cdef readonly PlaneConnection client
     cdef public object target   # where its connection leads, or led
     cdef public object hello
+    cdef public object names    # what the server knows a dedicated link by; None: not known
     cdef public long long server_id
     cdef public double idle_since
     cdef object refusal_text

@@ -17,6 +17,7 @@ _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 class Upstream(PlaneConnection):
     target: Any
     hello: Any
+    names: tuple[bytes, bytes, bytes] | None
     server_id: int
     idle_since: float
     def __init__(self, plane: Plane, owner: Any, shared: bool) -> None: ...

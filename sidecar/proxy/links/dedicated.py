@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from hiredis import pack_command
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.errors import Refused, Unreachable, reply_for
-from sidecar.proxy.links.greeting import is_error
+from sidecar.proxy.links.greeting import ServerConnection, is_error
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Node
 from sidecar.proxy.tasks import Tasks
@@ -31,28 +32,49 @@ IDLE_WHEN_SHORT = 1.0
 
 
 class DedicatedLinks:
-    """The dedicated links of all identities. `introduction` returns the requests that give a pinned
-    link the name of its client on the server."""
+    """The dedicated links of all identities. `introduction` returns the requests that give a link
+    the names of its client on the server, as far as it has others. `raw`: a link for good is
+    always pinned."""
 
     def __init__(
         self,
         tasks: Tasks,
         settings: Settings,
-        introduction: Callable[[Client], Sequence[bytes]],
+        introduction: Callable[[Client, Upstream], Sequence[bytes]],
+        *,
+        raw: bool,
     ) -> None:
         self._tasks = tasks
         self._settings = settings
         self._introduction = introduction
+        self._raw = raw
 
-    def give_one(self, client: Client, node: Node, *, pinned: bool, tainted: bool = False) -> None:
-        """Give a client a dedicated link to a node: at once from the pool, or once one is open."""
+    def give_one(
+        self,
+        client: Client,
+        node: Node,
+        *,
+        pinned: bool,
+        tainted: bool = False,
+        kept: bool = False,
+        any_db: bool = False,
+    ) -> None:
+        """Give a client a dedicated link to a node: at once from the pool, or once one is open.
+
+        With `any_db` it may be in any database, and there is room for it even beyond
+        `upstream.max_links`: a server that is busy with a script refuses SELECT.
+        """
         links: NodeLinks = client.identity.to(node)
+
+        def give(up: Upstream) -> None:
+            self._give(client, up, pinned=pinned, tainted=tainted, kept=kept)
+
         up = links.take_idle()
         if up is not None:
-            self._give(client, up, pinned, tainted)
+            give(up)
         else:
             links.spare = min(2 * self._settings.pool_spare, links.spare + 1)
-            client.task = self._tasks.spawn(self._open_for(client, links, pinned, tainted))
+            client.task = self._tasks.spawn(self._open_for(client, links, give, any_db))
         self.refill(links)
 
     def give_if_free(self, client: Client, node: Node) -> None:
@@ -97,9 +119,26 @@ class DedicatedLinks:
         elif short and idle_for > IDLE_WHEN_SHORT:
             links.idle.popleft().close()
 
-    async def pin(self, client: Client, node: Node) -> None:
-        """Pin a client that is between two commands: give it a link for good."""
-        if not client.idle:
+    def keep(self, client: Client, node: Node) -> bool:
+        """Make a client's own link its own for good. A client without one is given one instead, and
+        runs its command again then; False."""
+        up = client.dedicated
+        if up is None:
+            self.give_one(client, node, pinned=self._raw, kept=not self._raw)
+        elif self._raw:
+            client.pin()
+        else:
+            client.keep_link()
+            return True
+        return False
+
+    async def keep_for(self, client: Client, node: Node) -> None:
+        """Give a link for good to a client that has not asked for it, if it is between two requests
+        or has a link to itself now."""
+        if client.dedicated is not None:
+            client.keep_link()
+            return
+        if not client.movable:
             return
         links: NodeLinks = client.identity.to(node)
         up = links.take_idle()
@@ -108,8 +147,11 @@ class DedicatedLinks:
                 up = await self._open(links)
             except (Refused, Unreachable):
                 return
-        if not client.closed and client.idle:
-            self._give(client, up, True, True)
+        if client.movable:
+            self._give(client, up, pinned=self._raw, kept=not self._raw)
+        elif client.dedicated is not None:
+            client.keep_link()
+            up.close()
         else:
             up.close()
 
@@ -158,17 +200,21 @@ class DedicatedLinks:
             links.filling = False
 
     async def _open_for(
-        self, client: Client, links: NodeLinks, pinned: bool, tainted: bool
+        self,
+        client: Client,
+        links: NodeLinks,
+        give: Callable[[Upstream], None],
+        any_db: bool,
     ) -> None:
-        up = await self._new(client, links)
+        up = await self._new(client, links, any_db)
         if up is not None:
             client.task = None
-            self._give(client, up, pinned, tainted)
+            give(up)
 
-    async def _new(self, client: Client, links: NodeLinks) -> Upstream | None:
+    async def _new(self, client: Client, links: NodeLinks, any_db: bool = False) -> Upstream | None:
         """Open a link for this client; None if it got an error instead, or has gone."""
         try:
-            up = await self._open(links)
+            up = await self._open(links, any_db)
         except (Refused, Unreachable) as error:
             self._deny(client, reply_for(error))
             return None
@@ -177,9 +223,14 @@ class DedicatedLinks:
             return None
         return up
 
-    async def _open(self, links: NodeLinks) -> Upstream:
+    async def _open(self, links: NodeLinks, any_db: bool = False) -> Upstream:
         """Open a link; retries for as long as commands may wait. Raises Refused, Unreachable."""
-        connection = await links.node.dialer.patiently(links.open)
+        dialer, login = links.node.dialer, links.identity.login
+
+        async def anywhere() -> ServerConnection:
+            return (await dialer.open(replace(login, db=0, via=None), urgent=True))[0]
+
+        connection = await dialer.patiently(anywhere if any_db else links.open)
         up = links.new_link(shared=False)
         links.attach(up, connection)
         return up
@@ -196,8 +247,9 @@ class DedicatedLinks:
         else:
             client.refuse(error)
 
-    def _give(self, client: Client, up: Upstream, pinned: bool, tainted: bool) -> None:
-        if pinned:
-            for request in self._introduction(client):
-                up.ask_first(request)
-        client.use_dedicated(up, pinned, tainted)
+    def _give(
+        self, client: Client, up: Upstream, *, pinned: bool, tainted: bool = False, kept: bool
+    ) -> None:
+        for request in self._introduction(client, up):
+            up.ask_first(request)
+        client.use_dedicated(up, pinned, tainted, kept)

@@ -11,7 +11,7 @@ import asyncio
 import socket
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import hiredis
 from hiredis import pack_command
@@ -37,37 +37,52 @@ class Login:
     """What makes a connection that of an identity: protocol, credentials, database.
 
     `user` None: no AUTH is sent. `user` b"": AUTH with the password alone, for the default user.
+    `via`: the login that selects the database, because `user` may not; it was another one when the
+    client selected it. `era` sets clients apart that began, without a login, after the server had
+    begun or ceased to ask for one (session/admission.py).
     """
 
     proto: int
     user: bytes | None
     password: bytes
     db: int
+    era: int = 0
+    via: Login | None = None
 
-    def requests(self, version: bytes, setinfo: bool = True) -> list[bytes]:
-        """The requests of the greeting, with CLIENT SETINFO or without."""
-        out = []
-        if self.user is not None:
-            auth = (b"AUTH", self.user, self.password) if self.user else (b"AUTH", self.password)
-            out.append(pack_command(auth))
-        out.append(pack_command((b"HELLO", str(self.proto))))
-        out.append(pack_command((b"CLIENT", b"SETNAME", NAME)))
-        if setinfo:
-            out.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-NAME", NAME)))
-            out.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-VER", version)))
-        if self.db:
-            out.append(pack_command((b"SELECT", str(self.db))))
-        return out
+    def as_user(self, user: bytes, password: bytes) -> Login:
+        """This login, once the client has logged in as another user."""
+        via = (self.via or replace(self, era=0)) if self.db else None
+        return replace(self, user=user, password=password, era=0, via=via)
+
+    @property
+    def auth(self) -> tuple[bytes, ...]:
+        """The AUTH request, as words; empty: there is none."""
+        if self.user is None:
+            return ()
+        return (b"AUTH", self.user, self.password) if self.user else (b"AUTH", self.password)
+
+    def requests(self, version: bytes, setinfo: bool = True) -> list[tuple[bytes, ...]]:
+        """The requests of the greeting, with CLIENT SETINFO or without. It is HELLO that sets the
+        name: every user may say that."""
+        select = (b"SELECT", b"%d" % self.db) if self.db else ()
+        before = (self.via.auth, select) if self.via is not None else ()
+        out = (
+            *before,
+            self.auth,
+            (b"HELLO", b"%d" % self.proto, b"SETNAME", NAME),
+            (b"CLIENT", b"SETINFO", b"LIB-NAME", NAME) if setinfo else (),
+            (b"CLIENT", b"SETINFO", b"LIB-VER", version) if setinfo else (),
+            () if before else select,
+        )
+        return [request for request in out if request]
 
 
 @dataclass(frozen=True)
 class Greeted:
-    """The server's answers: its HELLO reply (None if it refused), whether it wants AUTH, and its
-    error if it refused CLIENT SETNAME."""
+    """The server's answers: its HELLO reply (None if it refused), and whether it wants AUTH."""
 
     hello: bytes | None
     unauthenticated: bool
-    refused_name: bytes | None
 
 
 def is_error(reply: bytes, code: bytes = b"") -> bool:
@@ -83,14 +98,14 @@ class ServerConnection:
         self.sock = sock
         self.tls = tls
         self.target = target
-        self.hello: bytes | None = None
+        self.greeted: Greeted | None = None
         self._decoder = ReplyDecoder()
         self._replies: list[bytes] = []
 
     @property
     def server_id(self) -> int:
         """Its id on the server, from the HELLO reply; 0 if unknown."""
-        return server_id(self.hello)
+        return server_id(self.greeted.hello if self.greeted is not None else None)
 
     @classmethod
     async def open(cls, target: Target) -> ServerConnection:
@@ -153,7 +168,7 @@ class ServerConnection:
         setinfo = refusals.setinfo_by is None
         requests = login.requests(version, setinfo)
         replies = await self.ask(
-            *requests,
+            *map(pack_command, requests),
             *(AM_I_MASTER if as_master else ()),
             within=max(AT_LEAST, self._greet_by - time.monotonic()),
         )
@@ -163,24 +178,21 @@ class ServerConnection:
             role, ping = replies[-2:]
             del replies[-2:]
             self._must_be_master(role, ping)
-        if login.user is not None:
-            self._must(replies.pop(0))
-        hello, name = replies[0], replies[1]
-        unauthenticated = is_error(hello, b"NOAUTH")
-        if login.proto != 2:
-            self._must(hello)
-        if setinfo and is_error(replies[2], b"ERR"):
-            refusals.setinfo_by = software(hello)
-        elif not setinfo and refusals.setinfo_by != software(hello):
+        unauthenticated, hello = False, None
+        for (word, *_), reply in zip(requests, replies, strict=True):
+            if word == b"HELLO":
+                unauthenticated = is_error(reply, b"NOAUTH")
+                hello = None if is_error(reply) else reply
+                if login.proto != 2:
+                    self._must(reply)
+            elif word == b"CLIENT" and is_error(reply, b"ERR"):
+                refusals.setinfo_by = software(hello)
+            elif word == b"AUTH" or (word == b"SELECT" and not unauthenticated):
+                self._must(reply)
+        if not setinfo and refusals.setinfo_by != software(hello):
             refusals.setinfo_by = None  # another server by now: the next connection tries it
-        if login.db:
-            selected = replies[-1]
-            if not is_error(selected, b"NOAUTH"):
-                self._must(selected)
-        # Only lasting refusals: a busy or loading server allows it later.
-        refused_name = name if is_error(name, b"NOPERM") or is_error(name, b"ERR") else None
-        self.hello = None if is_error(hello) else hello
-        return Greeted(self.hello, unauthenticated, refused_name)
+        self.greeted = Greeted(hello, unauthenticated)
+        return self.greeted
 
     def _must(self, reply: bytes) -> None:
         if is_error(reply):

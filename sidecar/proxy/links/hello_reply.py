@@ -6,6 +6,8 @@ import hiredis
 
 # Before this, Redis may send pushes inside of other replies. Any Valkey is new enough.
 OLDEST_TO_TRACK = 7
+# This Valkey has filters for all that CLIENT LIST tells, and ID became one of them.
+FIRST_TO_FILTER = 9
 
 _ID = b"$2\r\nid\r\n:"
 
@@ -49,5 +51,16 @@ def can_track(hello: bytes | None) -> bool:
     server, version = software(hello)
     if server != b"redis":
         return server != b""
+    return _major(version) >= OLDEST_TO_TRACK
+
+
+def lists_ids_once(hello: bytes | None) -> bool:
+    """Whether CLIENT LIST ID of this server shows a client once, that is named twice, and in the
+    list's order. Redis and the first Valkeys show what was named, in that order."""
+    server, version = software(hello)
+    return server == b"valkey" and _major(version) >= FIRST_TO_FILTER
+
+
+def _major(version: bytes) -> int:
     major = version.split(b".")[0]
-    return major.isdigit() and int(major) >= OLDEST_TO_TRACK
+    return int(major) if major.isdigit() else 0

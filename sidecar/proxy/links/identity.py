@@ -25,7 +25,7 @@ from sidecar.proxy.links.hello_reply import server_id
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.target import Target
 
-Key = tuple[int, bytes | None, int]
+Key = tuple[int, bytes | None, int, int]
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,14 @@ class NodeLinks:
         """Open a connection to the node, greeted as this identity; if it is `urgent`, even beyond
         `upstream.max_links`. Raises Refused, Unreachable."""
         dialer = self.node.dialer
-        connection, self.greeted = await dialer.open(self.identity.login, urgent=urgent)
-        return connection
+        return (await dialer.open(self.identity.login, urgent=urgent))[0]
 
     def attach(self, up: Upstream, connection: ServerConnection) -> None:
         """Connect one of these links with a greeted connection."""
-        hello = self.greeted.hello if self.greeted else None
+        greeted = connection.greeted
+        if up.shared:
+            self.greeted = greeted
+        hello = greeted.hello if greeted is not None else None
         up.target = connection.target
         self._making.attached(up, connection.target, connection.sock)
         up.attach(connection.sock, connection.tls, hello, server_id(hello))
@@ -89,7 +91,7 @@ class NodeLinks:
 
     @property
     def authenticated(self) -> bool:
-        """Whether the server takes commands without AUTH; True until it has been asked."""
+        """Whether the server takes commands on the shared link; True until it has been asked."""
         return self.greeted is None or not self.greeted.unauthenticated
 
     def take_idle(self) -> Upstream | None:
@@ -130,7 +132,8 @@ class Identity:
     @property
     def key(self) -> Key:
         """What distinguishes identities. The password does not: the last proven one counts."""
-        return (self.login.proto, self.login.user, self.login.db)
+        login = self.login
+        return (login.proto, login.user, login.db, login.era)
 
     @property
     def links(self) -> list[NodeLinks]:
@@ -144,9 +147,9 @@ class Identity:
             links = self._links[node] = NodeLinks(self._making, self, node)
         return links
 
-    def learn(self, password: bytes) -> None:
-        """A client has just proved this password: use it for new connections."""
-        self.login = replace(self.login, password=password)
+    def learn(self, login: Login) -> None:
+        """A client has just proved this login: use it for new connections."""
+        self.login = login
 
     @property
     def in_use(self) -> bool:
@@ -165,13 +168,15 @@ class Identity:
 
 
 class Identities:
-    """All identities in use. `default` is the sidecar's own, with which clients begin."""
+    """All identities in use. `default` is the sidecar's own. New clients begin with it, or, if it
+    has no login, with that of the present era."""
 
     def __init__(self, making: LinkMaking, nodes: Nodes, login: Login) -> None:
         self._making = making
         self._nodes = nodes
         self._known: dict[Key, Identity] = {}
         self.default = self.get(login, own_login=False)
+        self._eras = 0
 
     def __iter__(self) -> Iterator[Identity]:
         return iter(list(self._known.values()))
@@ -191,16 +196,25 @@ class Identities:
     def get(self, login: Login, *, own_login: bool) -> Identity:
         """The identity of a login; made if it is new.
 
-        With `own_login`, a client has proved the password: it replaces the old one.
+        With `own_login`, a client has just proved it: it replaces the old one.
         """
-        key = (login.proto, login.user, login.db)
+        key = (login.proto, login.user, login.db, login.era)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = Identity(self._making, login, own_login)
             found.to(self._nodes.home)
         elif own_login:
-            found.learn(login.password)
+            found.learn(login)
         return found
+
+    def new_era(self) -> int:
+        """The number of an era of its own: the links of its identities are all made from now on."""
+        self._eras += 1
+        return self._eras
+
+    def of_era(self, era: int) -> Identity:
+        """The identity of a client that begins in this era without a login; 0 is the first."""
+        return self.get(replace(self.default.login, era=era), own_login=False)
 
     def join(self, client: Client, identity: Identity) -> Identity:
         """Move a client to this identity. It must have no reply outstanding.

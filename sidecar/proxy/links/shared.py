@@ -24,7 +24,7 @@ import structlog
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import NOT_MASTER, Upstream
 from sidecar.proxy.links.errors import Refused, Unreachable, unavailable
-from sidecar.proxy.links.greeting import Login, ServerConnection
+from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
 from sidecar.proxy.links.identity import Identities, NodeLinks
 from sidecar.proxy.links.node import Node
 from sidecar.proxy.links.outage import Outage
@@ -202,12 +202,19 @@ class SharedLinks:
         """
         dialer = node.dialer
         try:
-            greeted = await dialer.greet(connection, replace(login, user=None))
-            dialer.must_be_current(connection)
+            await dialer.greet(connection, replace(login, user=None, via=None))
+            login = replace(login, via=None)
         except Refused as error:
-            return error.reply
+            if login.via is None or not is_error(error.reply, b"NOPERM"):
+                return error.reply
+            # This user may not SELECT. A direct client would be in the database already.
+            try:
+                connection = await dialer.connect()
+                await dialer.greet(connection, login)
+            except Refused:
+                return error.reply
+        dialer.must_be_current(connection)
         links = self._identities.get(login, own_login=True).to(node)
-        links.greeted = greeted
         if not links.shared.up:
             self.attach(links, links.shared, connection)
             self._wake(links)

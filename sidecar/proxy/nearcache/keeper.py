@@ -112,7 +112,7 @@ class NearCacheKeeper:
     def join(self, client: Client, identity: Identity) -> None:
         """A client joined this identity."""
         self.leave(client)
-        space = self._space(identity.login)
+        space = self._space(identity.login) if self._may_read(identity) else None
         if space is None:
             return
         if identity.own_login:
@@ -123,6 +123,12 @@ class NearCacheKeeper:
         self._connect(space)
         if space.link is not None and not was_needed:
             space.link.beat()
+
+    def _may_read(self, identity: Identity) -> bool:
+        """Whether the server takes its commands. It may ask for a login by now; those who began in
+        the first era need none."""
+        links = identity.to(self._nodes.home)
+        return not identity.login.era or (links.greeted is not None and links.authenticated)
 
     def hold(self, login: Login) -> Space | None:
         """Keep the space of a login even without clients, until `let_go`; None if there is none."""
@@ -238,8 +244,8 @@ class NearCacheKeeper:
         """Open a connection and turn tracking on; None if the server is too old."""
         dialer = self._nodes.home.dialer
         connection = await dialer.reach()
-        await dialer.greet(connection, login)
-        if not can_track(connection.hello):
+        greeted = await dialer.greet(connection, login)
+        if not can_track(greeted.hello):
             connection.close()
             if not self.usable:
                 return None

@@ -1,37 +1,46 @@
 """The CLIENT command: names, ids, the list of clients, and commands about other clients.
 
-Clients see ids and addresses of the sidecar, because the server knows only its links. A command
-that names one of our clients is served here, or sent to the server with the id of that client's
-dedicated link.
+Clients see ids and addresses of the sidecar, because the server knows only its links. What the
+sidecar answers by itself, the server is asked first, down the client's link: it judges whether the
+user may do that. On a shared link the sidecar's own names stand in the place of the client's there.
+A command that names one of our clients is served here, or sent to the server with the id of that
+client's dedicated link.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hiredis import pack_command
 
 from sidecar.proxy.io.client import PINNED_MODE, Client
+from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks
-from sidecar.proxy.links.greeting import ServerConnection
+from sidecar.proxy.links.greeting import NAME, is_error
+from sidecar.proxy.links.hello_reply import lists_ids_once
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Nodes
-from sidecar.proxy.links.shared import SharedLinks
-from sidecar.proxy.session import client_list
+from sidecar.proxy.session import client_filters, client_list
+from sidecar.proxy.session.asking import answer_if_allowed, ask
 from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.proxy.session.client_kill import ClientKill
 from sidecar.proxy.session.client_list import Line, Listed, printable_address
 from sidecar.proxy.session.hello import is_plain_word
 from sidecar.proxy.session.names import ClientNames
-from sidecar.proxy.session.passthrough import Change, PassThrough, unchanged
+from sidecar.proxy.session.passthrough import PassThrough
 from sidecar.proxy.tasks import Tasks
 
 OK = b"+OK\r\n"
-# Subcommands that set state of the connection: the client is pinned.
-PINNING = frozenset({b"TRACKING", b"REPLY", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA",
-                     b"IMPORT-SOURCE"})  # fmt: skip
+# Subcommands that set state of the connection: the client gets a link for good.
+KEEPING = frozenset({b"TRACKING", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA", b"IMPORT-SOURCE"})
 # Sent to the server on a connection of their own.
-PASSED_THROUGH = frozenset({b"KILL", b"UNBLOCK", b"PAUSE", b"UNPAUSE"})
+PASSED_THROUGH = frozenset({b"UNBLOCK", b"PAUSE", b"UNPAUSE"})
+# Their replies have the id of the client that gets the invalidations, as the server numbers it.
+TELLING_REDIRECT = frozenset({b"GETREDIR", b"TRACKINGINFO"})
+_REDIRECT = re.compile(rb"(?:\A|redirect\r\n):(\d+)\r\n")
+_OWN_NAMES = {b"LIB-NAME": NAME, b"LIB-VER": b"-"}
 
 
 class ClientCommands:
@@ -42,7 +51,6 @@ class ClientCommands:
         nodes: Nodes,
         ids: ClientIds,
         names: ClientNames,
-        shared: SharedLinks,
         dedicated: DedicatedLinks,
         pass_through: PassThrough,
         tasks: Tasks,
@@ -51,37 +59,35 @@ class ClientCommands:
         self._nodes = nodes
         self._ids = ids
         self._names = names
-        self._shared = shared
         self._dedicated = dedicated
         self._pass_through = pass_through
         self._tasks = tasks
         self._link_ids = link_ids
+        self._kill = ClientKill(ids, pass_through, self._all_lines)
 
     def run(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
-        """Serve a CLIENT command of a client on a shared link."""
+        """Serve a CLIENT command of a client whose replies are matched."""
         sub = args[1].upper() if len(args) > 1 else b""
-        greeted = self._links_of(client).greeted
-        if greeted is None or greeted.unauthenticated or greeted.refused_name is not None:
-            self._forward_when_up(client)
-        elif sub == b"ID" and len(args) == 2:
-            client.answer(b":%d\r\n" % client.id)
+        if sub == b"ID" and len(args) == 2:
+            answer_if_allowed(client, raw, lambda: b":%d\r\n" % client.id)
         elif sub == b"GETNAME" and len(args) == 2:
-            client.answer(_name_of(client))
-        elif sub == b"SETNAME" and len(args) == 3 and is_plain_word(args[2]):
-            self._names.set_name(client, args[2])
-            client.answer(OK)
-        elif sub == b"SETINFO" and len(args) == 4 and self._names.set_info(client, *args[2:]):
-            client.answer(OK)
+            self._get_name(client, raw)
+        elif sub in (b"SETNAME", b"SETINFO"):
+            self._set(client, sub, args, raw)
         elif sub == b"LIST":
             self._list(client, args, raw)
         elif sub == b"INFO" and len(args) == 2:
             self._info(client, raw)
         elif sub == b"TRACKING" and (at := _place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
-        elif sub in PINNING and not (sub == b"REPLY" and args[2:3] == [b"ON"]):
-            self._dedicated.give_one(client, self._nodes.home, pinned=True)
+        elif sub in KEEPING:
+            self._keep_and_send(client, raw)
+        elif sub == b"KILL":
+            self._kill.run(client, args, raw)
         elif sub in PASSED_THROUGH:
-            self._pass_on(client, args)
+            self._pass_through.ask(client, pack_command(tuple(self._translate(args))))
+        elif sub in TELLING_REDIRECT and client.kept:
+            ask(client, raw, lambda said: client.answer(self._with_our_id(said)))
         else:
             client.forward()
 
@@ -96,53 +102,42 @@ class ClientCommands:
         links: NodeLinks = client.identity.to(self._nodes.home)
         return links
 
-    def _forward_when_up(self, client: Client) -> None:
-        """Send the request down the shared link once that is up."""
-        links = self._links_of(client)
-        if links.shared.up or links.shared.refusing:
-            client.forward()
+    def _keep_and_send(self, client: Client, request: bytes) -> None:
+        """Send this on a link that is the client's own for good; without one, it gets one first,
+        and runs its command again."""
+        if self._dedicated.keep(client, self._nodes.home):
+            ask(client, request, client.answer)
+
+    # Names
+
+    def _get_name(self, client: Client, raw: bytes) -> None:
+        if client.dedicated is None:
+            answer_if_allowed(client, raw, lambda: _name_of(client))
         else:
-            self._shared.wait(client, links)
+            client.forward()  # the server knows it, and how to say that there is none
+
+    def _set(self, client: Client, sub: bytes, args: Sequence[bytes], raw: bytes) -> None:
+        """SETNAME and SETINFO: kept here once the server allows it."""
+        named = sub == b"SETNAME" and len(args) == 3
+        informed = len(args) == 4 and args[2].upper() in _OWN_NAMES
+        if not (named or informed) or not is_plain_word(args[-1]):
+            client.forward()
+            return
+
+        def judged(said: bytes) -> None:
+            if said == OK and named:
+                self._names.set_name(client, args[2])
+            elif said == OK:
+                self._names.set_info(client, args[2], args[3])
+            if (up := client.dedicated) is not None:
+                up.names = None  # one of them is another
+            client.answer(said)
+
+        own = NAME if named else _OWN_NAMES[args[2].upper()]
+        shared = pack_command((*args[:-1], own))
+        ask(client, shared if client.dedicated is None else raw, judged)
 
     # Other clients
-
-    def _pass_on(self, client: Client, args: Sequence[bytes]) -> None:
-        """Serve KILL, UNBLOCK, PAUSE, UNPAUSE; KILL and UNBLOCK may name one of our clients."""
-        change: Change = unchanged
-        if args[1].upper() == b"KILL":
-            other = self._named(args)
-            if other is not None:
-                _kill(client, other, skip_me=len(args) > 3)
-                return
-            if b"USER" in (words := [a.upper() for a in args[:-1]]):
-                user = args[words.index(b"USER") + 1]
-
-                def change(reply: bytes, _: ServerConnection) -> bytes:
-                    self._close_clients_of(user, client)
-                    return reply
-
-        request = pack_command(tuple(self._translate(args)))
-        self._pass_through.ask(client, request, change)
-
-    def _close_clients_of(self, user: bytes, asking: Client) -> None:
-        """The server closed this user's links: close the clients, too."""
-        for other in self._ids:
-            if other is not asking and (other.identity.login.user or b"default") == user:
-                other.close("killed")
-
-    def _named(self, args: Sequence[bytes]) -> Client | None:
-        """Our client that a CLIENT KILL with a single filter means, if any."""
-        if len(args) == 3:
-            kind, value = b"ADDR", args[2]
-        elif len(args) == 4:
-            kind, value = args[2].upper(), args[3]
-        else:
-            return None
-        if kind == b"ID":
-            return self._client_of(value)
-        if kind == b"ADDR":
-            return next((c for c in self._ids if printable_address(c.peer) == value), None)
-        return None
 
     def _client_of(self, number: bytes) -> Client | None:
         """Our client with this id; None if there is none, or this is no id."""
@@ -170,69 +165,111 @@ class ClientCommands:
     async def _redirect(self, client: Client, args: Sequence[bytes], at: int) -> None:
         """Serve CLIENT TRACKING ... REDIRECT, whose argument at `at` is the id of a client.
 
-        The server must know the id, so that client gets a dedicated link first.
+        The server must know the id, so that client gets a link for good first.
         """
         other = self._client_of(args[at])
-        if other is not None and other is not client and other.dedicated is None:
-            await self._dedicated.pin(other, self._nodes.home)
+        if other is not None and other is not client:
+            await self._dedicated.keep_for(other, self._nodes.home)
         client.task = None
         if client.closed:
             return
         if client.mode == PINNED_MODE:
             client.pass_on(pack_command(tuple(self._translate(args))))
-        else:
-            # Once pinned, the client runs this command again, and the id is translated then.
-            self._dedicated.give_one(client, self._nodes.home, pinned=True)
+        elif self._dedicated.keep(client, self._nodes.home):
+            # Once kept, the client runs this command again, and then the id is translated.
+            request = pack_command(tuple(self._translate(args)))
+            ask(client, request, client.answer)
+
+    def _with_our_id(self, said: bytes) -> bytes:
+        """The reply to GETREDIR or TRACKINGINFO, with the id that was given to REDIRECT."""
+
+        def ours(found: re.Match[bytes]) -> bytes:
+            number = int(found[1])
+            named = (c.id for c in self._ids if (up := c.dedicated) and up.server_id == number)
+            return found[0].replace(found[1], b"%d" % next(named, number))
+
+        return _REDIRECT.sub(ours, said)
 
     # The list of clients
 
+    def _all_lines(self, lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
+        """The lines of all clients: of this sidecar's, and of others that the server knows."""
+        listed = [self._listed(c) for c in self._ids]
+        return client_list.merge(lines, self._link_ids(), listed, asker)
+
     def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """CLIENT LIST, with the clients of this sidecar in place of its links."""
-        words = [a.upper() for a in args[2:4]]
-        wanted: set[int] | None = None
-        if words[:1] == [b"ID"] and len(args) > 3 and all(a.isdigit() for a in args[3:]):
-            wanted = {int(a) for a in args[3:]}
-            raw = pack_command((b"CLIENT", b"LIST"))
-        normal = words[:1] != [b"TYPE"] or words[1:] == [b"NORMAL"]
+        filters = client_filters.parse(args[2:])
+        links = self._links_of(client)
+        once = links.greeted is None or lists_ids_once(links.greeted.hello)
 
-        def ours(reply: bytes, connection: ServerConnection) -> bytes:
-            asker = connection.server_id
-            return client_list.rewrite(reply, lambda lines: with_ours(lines, asker))
+        def shown(lines: Mapping[int, Line]) -> Iterable[Line]:
+            found = list(self._all_lines(lines, self._link_of(client).server_id))
+            for line in found:
+                if line[b"id"] == b"%d" % client.id:
+                    line |= {b"cmd": b"client|list", b"idle": b"0"}
+            if filters.ids and not once:
+                by_id = {line[b"id"]: line for line in found}
+                found = [by_id[i] for i in map(_plain, filters.ids) if i in by_id]
+            skipped = b"%d" % client.id if filters.skip_me else b""
+            return [line for line in found if line[b"id"] != skipped and filters.match(line)]
 
-        def with_ours(lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
-            listed = [self._listed(c, c is client) for c in self._ids] if normal else []
-            for line in client_list.merge(lines, self._link_ids(), listed, asker):
-                if wanted is None or int(line[b"id"]) in wanted:
-                    yield line
+        def listed(said: bytes) -> None:
+            client.answer(client_list.rewrite(said, shown))
 
-        self._pass_through.ask(client, raw, ours)
+        def judged(said: bytes) -> None:
+            if is_error(said):
+                client.answer(said)
+            else:
+                ask(client, pack_command((b"CLIENT", b"LIST")), listed)
+
+        ask(client, raw, judged if len(args) > 2 else listed)
 
     def _info(self, client: Client, raw: bytes) -> None:
-        """CLIENT INFO: the line of a new connection, changed to this client's."""
+        """CLIENT INFO: the line of the client's link, changed to this client's."""
 
         def own(lines: Mapping[int, Line]) -> list[Line]:
-            return [
-                client_list.own_line(line, self._listed(client, False)) for line in lines.values()
-            ]
+            me = self._listed(client)
+            return [client_list.own_line(line, me) for line in lines.values()]
 
-        def change(reply: bytes, _: ServerConnection) -> bytes:
-            return client_list.rewrite(reply, own)
+        ask(client, raw, lambda said: client.answer(client_list.rewrite(said, own)))
 
-        self._pass_through.ask(client, raw, change)
+    def _link_of(self, client: Client) -> Upstream:
+        return client.dedicated or self._links_of(client).shared
 
-    def _listed(self, client: Client, asking: bool) -> Listed:
-        """The facts for a client's line. `asking`: this client sent the request."""
-        up = client.dedicated or self._links_of(client).shared
+    def _listed(self, client: Client) -> Listed:
+        """The facts for a client's line."""
+        login = client.identity.login
+        received, sent, commands, command = client.figures
+        told = {
+            b"age": b"%d" % (time.monotonic() - client.since),
+            b"idle": b"%d" % client.silent_for,
+            b"cmd": command or b"NULL",
+            b"tot-net-in": b"%d" % received,
+            b"tot-net-out": b"%d" % sent,
+            b"tot-cmds": b"%d" % commands,
+        }
+        for field, address in ((b"addr", client.peer), (b"laddr", client.local)):
+            if text := printable_address(address):
+                told[field] = text
         return Listed(
             client.id,
-            up.server_id,
-            printable_address(client.peer),
-            client.name,
-            client.lib_name,
-            client.lib_version,
-            int(time.monotonic() - client.since),
-            asking,
+            self._link_of(client).server_id,
+            carried=client.dedicated is None,
+            own={
+                b"db": b"%d" % login.db,
+                b"user": login.user or b"default",
+                b"resp": b"%d" % login.proto,
+                b"name": client.name,
+                b"lib-name": client.lib_name,
+                b"lib-ver": client.lib_version,
+            },
+            told=told,
         )
+
+
+def _plain(number: bytes) -> bytes:
+    return b"%d" % int(number) if number.isdigit() else number
 
 
 def _place_of_redirect(args: Sequence[bytes]) -> int:
@@ -245,17 +282,3 @@ def _name_of(client: Client) -> bytes:
     if client.name:
         return b"$%d\r\n%b\r\n" % (len(client.name), client.name)
     return b"_\r\n" if client.identity.login.proto == 3 else b"$-1\r\n"
-
-
-def _kill(client: Client, other: Client, *, skip_me: bool) -> None:
-    """Kill a client of ours. The old form of KILL (an address alone) answers OK, the new a
-    count."""
-    if other is not client:
-        other.close("killed")
-        client.answer(b":1\r\n" if skip_me else OK)
-    elif skip_me:
-        client.answer(b":0\r\n")
-    else:
-        client.skip()
-        client.say(OK)
-        client.finish()

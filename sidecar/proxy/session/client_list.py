@@ -1,30 +1,29 @@
 """Rewrites CLIENT LIST and CLIENT INFO: the clients of this sidecar instead of its links.
 
 The server lists the sidecar's links. Their lines are removed, and each client gets a line, made
-from that of its link: what the server counts (memory, flags, user) stays; id, address, names and
-age are the client's. Pure: text and facts in, text out.
+from that of its link: what the server counts (memory, flags) stays; id, address, names, age and
+traffic are the client's. Pure: text and facts in, text out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Line = dict[bytes, bytes]
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The facts of one client. `link_id` is its link's id on the server; `age` in seconds."""
+    """The facts of one client, by field. `link_id` is the id of its link on the server; `carried`:
+    others may share that link. `told` is what only the sidecar knows; `own` is what the server
+    knows as well, if the link is the client's own."""
 
     id: int
     link_id: int
-    address: bytes
-    name: bytes
-    lib_name: bytes
-    lib_version: bytes
-    age: int
-    asking: bool
+    carried: bool
+    own: Line
+    told: Line
 
 
 def rewrite(reply: bytes, change: Callable[[dict[int, Line]], Iterable[Line]]) -> bytes:
@@ -38,6 +37,13 @@ def rewrite(reply: bytes, change: Callable[[dict[int, Line]], Iterable[Line]]) -
     lines = change(parse(text[len(mark) :]))
     body = mark + b"".join(render(line) + b"\n" for line in lines)
     return b"%b%d\r\n%b\r\n" % (kind, len(body), body)
+
+
+def lines_of(reply: bytes) -> dict[int, Line]:
+    """The lines of a reply to CLIENT LIST, by id; none of any other reply."""
+    if reply[:1] not in (b"$", b"="):
+        return {}
+    return parse(reply.partition(b"\r\n")[2].removeprefix(b"txt:"))
 
 
 def parse(text: bytes) -> dict[int, Line]:
@@ -55,18 +61,13 @@ def render(line: Mapping[bytes, bytes]) -> bytes:
     return b" ".join(k + b"=" + v for k, v in line.items())
 
 
-def own_line(template: Mapping[bytes, bytes], client: Listed) -> Line:
-    """Make a client's line from that of its link."""
-    changes = {
-        b"id": b"%d" % client.id,
-        b"addr": client.address or template.get(b"addr", b""),
-        b"name": client.name,
-        b"age": b"%d" % client.age,
-        b"lib-name": client.lib_name,
-        b"lib-ver": client.lib_version,
-    }
-    if client.asking:
-        changes |= {b"cmd": b"client|list", b"idle": b"0"}
+def own_line(template: Mapping[bytes, bytes] | None, client: Listed) -> Line:
+    """Make a client's line from that of its link; without one, of what the sidecar knows."""
+    changes = {b"id": b"%d" % client.id, **client.told}
+    if client.carried or template is None:
+        changes |= client.own
+    if template is None:
+        return changes
     return {k: changes.get(k, v) for k, v in template.items()}
 
 
@@ -75,16 +76,21 @@ def merge(
 ) -> list[Line]:
     """Replace the lines of our links by those of our clients.
 
-    `links` are the ids of all our links on the server. `spare` is the id of the connection that
-    asked; its line is the template for clients whose link is not in the list.
+    `links` are the ids of all our links on the server. `spare` is the id of the one that asked; its
+    line is the template for clients whose link is not in the list.
     """
     hidden = {*links, spare}
-    out = [line for number, line in lines.items() if number not in hidden]
-    fallback = lines.get(spare)
-    for client in clients:
-        template = lines.get(client.link_id, fallback)
-        if template is not None:
-            out.append(own_line(template, client))
+    shown = list(clients)
+    out = [dict(line) for number, line in lines.items() if number not in hidden]
+    carried = {b"%d" % client.link_id: b"%d" % client.id for client in shown if not client.carried}
+    for client in shown:
+        template = lines.get(client.link_id)
+        if template is None:
+            client = replace(client, carried=True)
+        out.append(own_line(template or lines.get(spare), client))
+    for line in out:
+        if line.get(b"redir") in carried:
+            line[b"redir"] = carried[line[b"redir"]]
     return out
 
 

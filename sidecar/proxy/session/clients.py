@@ -24,8 +24,9 @@ Left = Callable[[Client], None]
 
 
 class Clients:
-    """The clients of one data plane. `joined` are called when a client joins an identity, `left`
-    when it has gone. `pinned`: each client has a dedicated link from its first command on."""
+    """The clients of one data plane. `first` gives the identity of a new client. `joined` are
+    called when a client joins an identity, `left` when it has gone. `pinned`: each client has a
+    dedicated link from its first command on."""
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Clients:
         identities: Identities,
         dedicated: DedicatedLinks,
         ids: ClientIds,
+        first: Callable[[], Identity],
         *,
         joined: Sequence[Joined],
         left: Sequence[Left],
@@ -44,6 +46,7 @@ class Clients:
         self._identities = identities
         self._dedicated = dedicated
         self._ids = ids
+        self._first = first
         self._joined = joined
         self._left = left
         self._pinned = pinned
@@ -54,7 +57,7 @@ class Clients:
         self.total += 1
         client = Client(self._plane, sock, tls, self._ids.new_id(), None, address)
         self._ids.add(client)
-        self.join(client, self._identities.default)
+        self.join(client, self._first())
         if self._pinned:
             client.pin_at_once()
         client.start()

@@ -1,7 +1,8 @@
-"""Session commands: AUTH, HELLO, SELECT, RESET, QUIT and CLIENT.
+"""Session commands: AUTH, HELLO, SELECT, RESET, QUIT and CLIENT; and those that end a script.
 
 The sidecar keeps the state that they change, because the link behind is shared. It answers only
-requests that are certainly valid; the server gets the others, so that errors are its own.
+requests that are certainly valid, and asks the server whether the user may do that; the server gets
+the others, so that errors are its own. On a link of the client's own the server keeps the state.
 
 They run while the client has no reply outstanding. The request stays at the head of the client's
 input until `answer` removes it.
@@ -12,11 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from hiredis import pack_command
+
 from sidecar.proxy.io.client import PINNED_MODE, Client
-from sidecar.proxy.links.greeting import Login
+from sidecar.proxy.links.dedicated import DedicatedLinks
+from sidecar.proxy.links.greeting import Login, is_error
 from sidecar.proxy.links.hello_reply import with_id
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.session.asking import ask
 from sidecar.proxy.session.client_command import OK, ClientCommands
 from sidecar.proxy.session.hello import parse_hello
 from sidecar.proxy.session.identity_change import IdentityChange
@@ -33,12 +38,14 @@ class SessionCommands:
         change: IdentityChange,
         names: ClientNames,
         client_commands: ClientCommands,
+        dedicated: DedicatedLinks,
         pass_through: PassThrough,
     ) -> None:
         self._nodes = nodes
         self._change = change
         self._names = names
         self._client_commands = client_commands
+        self._dedicated = dedicated
         self._pass_through = pass_through
 
     def run(self, client: Client) -> None:
@@ -53,14 +60,17 @@ class SessionCommands:
         name = args[0].upper()
         if client.mode == PINNED_MODE:
             self._client_commands.run_pinned(client, args)
-            return
-        if name == b"CLIENT":
+        elif name == b"CLIENT":
             self._client_commands.run(client, args, raw)
         elif name == b"QUIT":
             client.say(OK)
             client.finish()
         elif name == b"RESET":
-            self._reset(client, args, raw)
+            self._reset(client)
+        elif name in (b"SCRIPT", b"FUNCTION"):
+            self._pass_through.ask(client, raw)  # KILL, see core/session/dispatch.pyx
+        elif client.dedicated is not None:
+            self._on_own_link(client, name, args, raw)
         elif name == b"SELECT":
             self._select(client, args, raw)
         elif name == b"AUTH":
@@ -70,35 +80,47 @@ class SessionCommands:
 
     def forget(self, client: Client) -> None:
         """Reset the session's state."""
-        self._names.forget(client)
+        self._names.reset(client)
         self._change.reset(client)
 
-    def _reset(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
-        if len(args) != 1:
-            self._pass_through.ask(client, raw)
-            return
+    def _reset(self, client: Client) -> None:
         client.drop_link()
         self.forget(client)
         client.answer(b"+RESET\r\n")
 
+    def _on_own_link(self, client: Client, name: bytes, args: Sequence[bytes], raw: bytes) -> None:
+        """SELECT, HELLO and AUTH: the server keeps the state from here on. As another user the
+        client is pinned, since what the sidecar knows of it is about the user before."""
+        parsed = parse_hello(args) if name == b"HELLO" else None
+        if name == b"AUTH" or (name == b"HELLO" and (parsed is None or parsed[1] is not None)):
+            client.pin()
+        elif not self._dedicated.keep(client, self._nodes.home):
+            return
+        elif parsed is None:
+            ask(client, raw, client.answer)
+        else:
+            _, _, setname = parsed
+            ask(client, raw, lambda said: client.answer(self._greet(client, setname, said)))
+
     def _select(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         db = args[1] if len(args) == 2 else b""
-        if not db.isdigit() or len(db) > 9 or (db[:1] == b"0" and db != b"0"):
-            self._pass_through.ask(client, raw)
-            return
         login: Login = client.identity.login
-        if int(db) == login.db and self._links_of(client).shared.up:
-            client.answer(OK)
-            return
-        self._change.move(client, replace(login, db=int(db)), lambda _: OK)
+        other = db.isdigit() and len(db) <= 9 and (db[:1] != b"0" or db == b"0")
+        greeted = self._links_of(client).greeted
+        if not other or int(db) == login.db or (greeted is not None and greeted.unauthenticated):
+            client.forward()  # it changes nothing there, or is refused
+        else:
+            self._change.select(client, int(db), raw)
 
     def _auth(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         if len(args) == 2:
             user, password = b"", args[1]
         else:
             user, password = args[1] if len(args) > 1 else b"", args[-1]
-        login = replace(client.identity.login, user=user or b"default", password=password)
-        self._change.prove(client, login, raw, lambda reply, _: reply)
+        login: Login = client.identity.login
+        self._change.prove(
+            client, login.as_user(user or b"default", password), raw, lambda reply, _: reply
+        )
 
     def _hello(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         parsed = parse_hello(args)
@@ -108,29 +130,37 @@ class SessionCommands:
             return
         proto, credentials, name = parsed
         proto = proto or login.proto
-
-        def accept(hello: bytes | None) -> bytes:
-            if name is not None:
-                self._names.set_name(client, name)
-            return with_id(hello or b"", client.id)
-
         if credentials is not None:
-            user, password = credentials
-            wanted = replace(login, proto=proto, user=user, password=password)
             self._change.prove(
-                client, wanted, raw, lambda reply, links: accept(reply) if links else reply
+                client,
+                replace(login.as_user(*credentials), proto=proto),
+                raw,
+                lambda reply, links: self._greet(client, name, reply) if links else reply,
             )
             return
         greeted = self._links_of(client).greeted
-        if greeted is not None and greeted.unauthenticated:
-            self._pass_through.ask(client, raw)
+        if greeted is not None and greeted.unauthenticated and proto == login.proto:
+            request = pack_command((b"HELLO", b"%d" % proto) if len(args) > 1 else (b"HELLO",))
+            ask(client, request, lambda said: client.answer(self._greet(client, name, said)))
             return
         self._change.move(
             client,
             replace(login, proto=proto),
-            lambda links: accept(links.greeted.hello if links.greeted else None),
+            lambda links: self._greet(client, name, _hello_of(links)),
         )
+
+    def _greet(self, client: Client, name: bytes | None, hello: bytes) -> bytes:
+        """The answer to HELLO, from the server's, with the client's own id; and keep its name."""
+        if is_error(hello):
+            return hello
+        if name is not None:
+            self._names.set_name(client, name)
+        return with_id(hello, client.id)
 
     def _links_of(self, client: Client) -> NodeLinks:
         links: NodeLinks = client.identity.to(self._nodes.home)
         return links
+
+
+def _hello_of(links: NodeLinks) -> bytes:
+    return (links.greeted.hello if links.greeted is not None else None) or b""

@@ -65,8 +65,10 @@ class Handler:
         elif stall == stalls.WAIT_COMMAND:
             client.task = self._tasks.spawn(self._dedicated.wait(client, node))
         else:
-            pinned, tainted = stall == stalls.PIN, stall == stalls.ONCE
-            self._dedicated.give_one(client, node, pinned=pinned, tainted=tainted)
+            pinned, once = stall == stalls.PIN, stall == stalls.ONCE
+            head = client.head() if once else None
+            ends = head is not None and head[0][0].upper() == b"SHUTDOWN"
+            self._dedicated.give_one(client, node, pinned=pinned, tainted=once, any_db=ends)
 
     def may_hold(self, client: Client) -> bool:
         """Whether this client's write may be held."""

@@ -10,6 +10,7 @@ Knows neither the command nor the form of its reply: commands.py does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.errors import Refused, Unreachable, reply_for
@@ -20,16 +21,18 @@ from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.tasks import Tasks
 
 Join = Callable[[Client, Identity], None]
+First = Callable[[], Identity]
 Judged = Callable[[Client, bytes | None, bool], None]
 # Make the reply to the client: from the new identity's links; or from the server's reply to the
 # credentials and the new links (None: the server refused).
 Reply = Callable[[NodeLinks], bytes]
+There = Callable[[NodeLinks], None]
 ProofReply = Callable[[bytes, NodeLinks | None], bytes]
 
 
 class IdentityChange:
-    """Moves clients with `join`. `judged` is called with the user and whether the server accepted
-    the credentials."""
+    """Moves clients with `join`. `first` gives the identity of new clients. `judged` is called with
+    the user and whether the server accepted the credentials."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class IdentityChange:
         shared: SharedLinks,
         tasks: Tasks,
         join: Join,
+        first: First,
         judged: Judged,
     ) -> None:
         self._nodes = nodes
@@ -45,38 +49,65 @@ class IdentityChange:
         self._shared = shared
         self._tasks = tasks
         self._join = join
+        self._first = first
         self._judged = judged
 
     def reset(self, client: Client) -> None:
-        """Move the client to the identity with which clients begin."""
-        self._join(client, self._identities.default)
+        """Move the client to the identity with which new clients begin."""
+        self._join(client, self._first())
 
     def move(self, client: Client, login: Login, reply: Reply) -> None:
         """Move the client to a login that needs no proof, and answer; with the server's error if it
         refuses."""
-        identity = self._identities.get(login, own_login=False)
-        links = identity.to(self._nodes.home)
-        if links.shared.up and links.greeted is not None:
-            self._join(client, identity)
-            client.answer(reply(links))
-        else:
-            client.task = self._tasks.spawn(self._move_later(client, links, reply))
+        self._when_up(client, login, lambda links: self._arrive(client, links, reply))
 
-    async def _move_later(self, client: Client, links: NodeLinks, reply: Reply) -> None:
+    def select(self, client: Client, db: int, raw: bytes) -> None:
+        """Move the client to another database, if the server accepts its own request `raw` on the
+        shared link of that database, where it changes nothing."""
+        before: Identity = client.identity
+
+        def judged(said: bytes) -> None:
+            if is_error(said):
+                self._join(client, before)
+            client.answer(said)
+
+        def there(links: NodeLinks) -> None:
+            self._join(client, links.identity)
+            client.ask(raw, judged)
+
+        self._when_up(client, replace(before.login, db=db, via=None), there)
+
+    def _arrive(self, client: Client, links: NodeLinks, reply: Reply) -> None:
+        self._join(client, links.identity)
+        client.answer(reply(links))
+
+    def _when_up(self, client: Client, login: Login, there: There) -> None:
+        """Call `there` with the links of this login once its shared link is up; if it does not come
+        up, the client gets the error."""
+        links = self._identities.get(login, own_login=False).to(self._nodes.home)
+        if links.shared.up and links.greeted is not None:
+            there(links)
+        else:
+            client.task = self._tasks.spawn(self._bring_up(client, links, there))
+
+    async def _bring_up(self, client: Client, links: NodeLinks, there: There) -> None:
         error = await self._shared.bring_up(links)
         client.task = None
         if client.closed:
             return
         if error is not None:
             client.refuse(error)
-            return
-        self._join(client, links.identity)
-        client.answer(reply(links))
+        else:
+            there(links)
 
     def prove(self, client: Client, login: Login, raw: bytes, reply: ProofReply) -> None:
         """Send the client's own request `raw` to the server; if it accepts the credentials, move
         the client to this login. Answer in either case."""
         client.task = self._tasks.spawn(self._prove(client, login, raw, reply))
+
+    def judged(self, client: Client, user: bytes, said: bytes) -> None:
+        """A client has sent its credentials down a link of its own: the server said this."""
+        self._judged(client, user, not is_error(said))
 
     async def _prove(self, client: Client, login: Login, raw: bytes, reply: ProofReply) -> None:
         dialer = self._nodes.home.dialer

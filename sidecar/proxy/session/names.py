@@ -1,8 +1,8 @@
 """Names of clients: CLIENT SETNAME, CLIENT SETINFO, and SETNAME in HELLO.
 
-The sidecar keeps the names, because a shared link cannot have them; a pinned link gets them on the
-server, too. Some names have a meaning: `fresh` (see `wants_fresh`), and trace contexts (see
-policy/trace_context.py).
+The sidecar keeps the names, because a shared link cannot have them. A dedicated link gets those of
+its client on the server, too: a transaction may ask for them. Some names have a meaning: `fresh`
+(see `wants_fresh`), and trace contexts (see policy/trace_context.py).
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from collections.abc import Callable
 from hiredis import pack_command
 
 from sidecar.proxy.io.client import Client
-from sidecar.proxy.session.hello import is_plain_word, wants_fresh
+from sidecar.proxy.io.upstream import Upstream
+from sidecar.proxy.session.hello import wants_fresh
 
 
 class ClientNames:
-    """Sets and forgets names. `setinfo_known` says whether the server has CLIENT SETINFO; `named`
-    is called with each new name."""
+    """Sets and forgets names. `named` is called with each new name."""
 
-    def __init__(
-        self, setinfo_known: Callable[[], bool], named: Callable[[Client, bytes], None]
-    ) -> None:
-        self._setinfo_known = setinfo_known
+    def __init__(self, named: Callable[[Client, bytes], None]) -> None:
         self._named = named
 
     def set_name(self, client: Client, name: bytes) -> None:
@@ -31,30 +28,31 @@ class ClientNames:
         client.fresh = wants_fresh(name)
         self._named(client, name)
 
-    def set_info(self, client: Client, attribute: bytes, value: bytes) -> bool:
-        """Keep an attribute of CLIENT SETINFO; False if only the server can tell its meaning."""
-        if not self._setinfo_known() or not is_plain_word(value):
-            return False
+    @staticmethod
+    def set_info(client: Client, attribute: bytes, value: bytes) -> None:
+        """Keep an attribute of CLIENT SETINFO."""
         if attribute.upper() == b"LIB-NAME":
             client.lib_name = value
-        elif attribute.upper() == b"LIB-VER":
-            client.lib_version = value
         else:
-            return False
-        return True
+            client.lib_version = value
 
-    def forget(self, client: Client) -> None:
-        """Forget all names, as RESET does."""
-        client.lib_name = client.lib_version = b""
+    def reset(self, client: Client) -> None:
+        """Forget the name, as RESET does; the library behind the connection stays the same."""
         self.set_name(client, b"")
 
-    def introduction(self, client: Client) -> list[bytes]:
-        """The requests that give a pinned link its client's names on the server."""
-        requests = []
-        if client.name:
-            requests.append(pack_command((b"CLIENT", b"SETNAME", client.name)))
-        if client.lib_name and self._setinfo_known():
-            requests.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-NAME", client.lib_name)))
-        if client.lib_version and self._setinfo_known():
-            requests.append(pack_command((b"CLIENT", b"SETINFO", b"LIB-VER", client.lib_version)))
-        return requests
+    @staticmethod
+    def introduction(client: Client, up: Upstream) -> list[bytes]:
+        """The requests that give a link its client's names on the server; none for those that it
+        has, from this client or another. HELLO sets the name, because every user may say that."""
+        before, up.names = up.names, (client.name, client.lib_name, client.lib_version)
+        proto = b"%d" % client.identity.login.proto
+        words = [
+            (b"HELLO", proto, b"SETNAME", client.name),
+            (b"CLIENT", b"SETINFO", b"LIB-NAME", client.lib_name),
+            (b"CLIENT", b"SETINFO", b"LIB-VER", client.lib_version),
+        ]
+        return [
+            pack_command(request)
+            for at, request in enumerate(words)
+            if before is None or before[at] != request[-1]
+        ]

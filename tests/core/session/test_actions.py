@@ -6,6 +6,7 @@ The tables say what must happen; they are written by hand, not taken from the co
     opens    likewise, and WATCH or MULTI is expected to be open afterwards
     closes   likewise, and nothing is expected to be open afterwards
     tainted  likewise, and the link will be closed after use
+    keep     likewise, and the link is its own for good from here on
     pin      the link it has is its own for good from here on, and the bytes pass
     pass     pinned: the bytes pass; `reset`: and the reply is watched for
     own, once, pinned, serve, wait, replies: nothing passes; the session wants a dedicated link, one
@@ -49,8 +50,14 @@ SUBSCRIBE c         pinned   own        replies    pin       pin       pass
 MONITOR             pinned   own        replies    pin       pin       pass
 DEBUG SLEEP 0       once     own        tainted    tainted   tainted   pass
 NOSUCHCOMMAND       once     own        tainted    tainted   tainted   pass
-SELECT 1            serve    own        replies    pin       pin       pass
-CLIENT ID           serve    own        replies    pin       pin       pass
+SELECT 1            serve    own        replies    serve     keep      pass
+CLIENT ID           serve    own        replies    serve     keep      pass
+AUTH p              serve    own        replies    serve     pin       pass
+HELLO 3             serve    own        replies    serve     pin       pass
+CLIENT REPLY OFF    pinned   own        replies    pin       pin       pass
+SCRIPT KILL         serve    own        replies    serve     keep      pass
+FUNCTION KILL       serve    own        replies    serve     keep      pass
+FUNCTION LIST       queue    own        queue      queue     queue     pass
 RESET               serve    own        serve      serve     serve     reset
 RESET x             queue    own        queue      queue     queue     pass
 QUIT                serve    own        serve      serve     serve     pass
@@ -155,6 +162,8 @@ class Setting:
             return "reset" if stall == "shell" else "pass"
         if core.mode(session) == "pinned":
             return "pin"
+        if core.kept(session):
+            return "keep"
         if core.tainted(self.own):
             return "tainted"
         return "queue"

@@ -30,7 +30,9 @@ FOREIGN = (
 )
 SPARE = LINK.replace(b"id=7", b"id=8").replace(b":50", b":51")
 TEXT = b"\n".join((LINK, SPARE, FOREIGN)) + b"\n"
-CLIENT = Listed(1 << 33, 7, b"127.0.0.1:1234", b"me", b"lib", b"2.0", 4, False)
+OWN = {b"name": b"me", b"user": b"ann", b"lib-name": b"lib", b"lib-ver": b"2.0"}
+TOLD = {b"addr": b"127.0.0.1:1234", b"age": b"4", b"cmd": b"set"}
+CLIENT = Listed(1 << 33, 7, True, OWN, TOLD)
 
 KEYS = st.binary(min_size=1, max_size=9).filter(lambda key: not set(key) & set(b" =\n\r\v\f"))
 VALUES = st.text("abc=[]:|@0123456789-", max_size=9).map(str.encode)
@@ -72,7 +74,7 @@ def test_what_is_rendered_is_parsed(lines: dict[int, Line]) -> None:
 def test_a_client_has_its_own_names_on_its_link_s_line() -> None:
     line = own_line(parse(TEXT)[7], CLIENT)
     assert render(line) == (
-        b"id=8589934592 addr=127.0.0.1:1234 name=me age=4 idle=3 flags=N cmd=get user=default "
+        b"id=8589934592 addr=127.0.0.1:1234 name=me age=4 idle=3 flags=N cmd=set user=ann "
         b"lib-name=lib lib-ver=2.0"
     )
 
@@ -81,18 +83,19 @@ def test_fields_the_server_does_not_know_are_not_added() -> None:
     assert own_line({b"id": b"7", b"name": b""}, CLIENT) == {b"id": b"8589934592", b"name": b"me"}
 
 
-def test_who_asks_is_busy_with_that() -> None:
-    line = own_line(parse(TEXT)[7], replace(CLIENT, asking=True))
-    assert (line[b"cmd"], line[b"idle"]) == (b"client|list", b"0")
+def test_on_a_link_of_its_own_the_server_knows_its_user_and_names() -> None:
+    line = own_line(parse(TEXT)[7], replace(CLIENT, carried=False))
+    assert (line[b"name"], line[b"user"]) == (b"redis-sidecar", b"default")
+    assert (line[b"id"], line[b"addr"], line[b"cmd"]) == (b"8589934592", b"127.0.0.1:1234", b"set")
 
 
 def test_a_client_without_an_address_has_its_link_s() -> None:
     """Unix sockets have none."""
-    assert own_line(parse(TEXT)[7], replace(CLIENT, address=b""))[b"addr"] == b"10.0.0.1:50"
+    assert own_line(parse(TEXT)[7], replace(CLIENT, told={}))[b"addr"] == b"10.0.0.1:50"
 
 
 def test_links_are_replaced_and_others_stay() -> None:
-    two = [CLIENT, replace(CLIENT, id=CLIENT.id + 1, name=b"you")]
+    two = [CLIENT, replace(CLIENT, id=CLIENT.id + 1, own=OWN | {b"name": b"you"})]
     lines = merge(parse(TEXT), [7], two, 8)
     assert names(lines) == [b"app", b"me", b"you"]
     assert render(lines[0]) == FOREIGN
@@ -102,12 +105,19 @@ def test_links_are_replaced_and_others_stay() -> None:
 def test_a_client_whose_link_is_not_listed_has_the_asker_s_line() -> None:
     lines = merge(parse(TEXT), [7], [replace(CLIENT, link_id=0)], 8)
     assert names(lines) == [b"app", b"me"]
-    assert lines[1][b"addr"] == CLIENT.address
+    assert lines[1][b"addr"] == TOLD[b"addr"]
 
 
-def test_without_any_line_to_go_by_a_client_is_left_out() -> None:
-    """The server's filter has hidden the link and the asker."""
-    assert names(merge(parse(FOREIGN), [7], [CLIENT], 8)) == [b"app"]
+def test_without_any_line_to_go_by_there_is_what_the_sidecar_knows() -> None:
+    """The user may not ask for the list."""
+    assert merge({}, [7], [CLIENT], 8) == [{b"id": b"8589934592"} | TOLD | OWN]
+
+
+def test_who_gets_invalidations_has_the_id_that_clients_know() -> None:
+    lines = parse(TEXT.replace(b"name=app", b"name=app redir=7"))
+    listed = merge(lines, [7], [replace(CLIENT, carried=False)], 8)
+    assert listed[0][b"redir"] == b"8589934592"
+    assert merge(lines, [7], [CLIENT], 8)[0][b"redir"] == b"7"
 
 
 def test_nothing_given_is_changed() -> None:
@@ -129,8 +139,7 @@ def test_every_line_is_foreign_or_a_client(
     clients = [replace(CLIENT, id=100 + i, link_id=n) for i, n in enumerate(carried_by)]
     ids = [int(line[b"id"]) for line in merge(table, links, clients, spare)]
     foreign = [n for n in table if n not in links and n != spare]
-    shown = [c.id for c in clients if c.link_id in table or spare in table]
-    assert ids == foreign + shown
+    assert ids == foreign + [c.id for c in clients]
 
 
 def reply(text: bytes, *, verbatim: bool = False) -> bytes:

@@ -1,0 +1,116 @@
+"""CLIENT KILL: which clients are meant, those of this sidecar and others, and the end of them.
+
+The server knows the links of this sidecar, not its clients. So it is asked whether the request is
+allowed and right, in a form that means nobody; then it is asked for its clients, the sidecar's take
+the place of its links (client_list.py), and the filters are applied here (client_filters.py). Of
+those that are meant the sidecar closes its own, and has the server kill the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from hiredis import pack_command
+
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.links.greeting import ServerConnection, is_error
+from sidecar.proxy.session import client_filters, client_list
+from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.proxy.session.client_list import Line, printable_address
+from sidecar.proxy.session.passthrough import PassThrough
+
+OK = b"+OK\r\n"
+# No client has this address: the filters are checked, and nobody is killed.
+NOBODY = (b"ADDR", b"-")
+NO_SUCH_CLIENT = b"-ERR No such client"
+LIST = pack_command((b"CLIENT", b"LIST"))
+
+Listing = Callable[[Mapping[int, Line], int], Iterable[Line]]
+
+
+class ClientKill:
+    """Serves CLIENT KILL. `listing` makes the lines of all clients from those of the server and the
+    id of the connection that asked."""
+
+    def __init__(self, ids: ClientIds, pass_through: PassThrough, listing: Listing) -> None:
+        self._ids = ids
+        self._pass_through = pass_through
+        self._listing = listing
+
+    def run(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        """Serve the request at the head."""
+        if len(args) == 3:
+            self._by_address(client, args[2], raw)
+        elif len(args) > 3:
+            self._by_filters(client, args)
+        else:
+            client.forward()
+
+    def _by_address(self, client: Client, address: bytes, raw: bytes) -> None:
+        """The old form: an address alone. It may kill the client that asks."""
+        named = (c for c in self._ids if address and printable_address(c.peer) == address)
+        other = next(named, None)
+        if other is None:
+            self._pass_through.ask(client, raw)
+            return
+        killed = other
+
+        async def talk(connection: ServerConnection) -> bytes:
+            said = (await connection.ask(pack_command((b"CLIENT", b"KILL", NOBODY[1]))))[0]
+            return OK if said.startswith(NO_SUCH_CLIENT) else said
+
+        def end(reply: bytes) -> None:
+            _end([killed] if reply == OK else [], client, reply)
+
+        self._pass_through.talk(client, talk, end)
+
+    def _by_filters(self, client: Client, args: Sequence[bytes]) -> None:
+        filters = client_filters.parse(args[2:])
+        ours: list[Client] = []
+
+        def meant(line: Line) -> bool:
+            if filters.skip_me is not False and line[b"id"] == b"%d" % client.id:
+                return False
+            return filters.match(line)
+
+        async def talk(connection: ServerConnection) -> bytes:
+            said, listed = await connection.ask(pack_command((*args, *NOBODY)), LIST)
+            if is_error(said):
+                return said
+            lines = client_list.lines_of(listed)
+            numbers = {int(line[b"id"]) for line in self._listing(lines, connection.server_id)
+                       if meant(line)}  # fmt: skip
+            # Who knows the id of a link of ours has it from the server itself.
+            numbers |= {int(i) for i in filters.ids if int(i) in lines and meant(lines[int(i)])}
+            ours.extend(c for number in numbers if (c := self._ids.get(number)) is not None)
+            others = sorted(numbers - {c.id for c in ours})
+            return b":%d\r\n" % (len(ours) + await _killed(connection, others))
+
+        def end(reply: bytes) -> None:
+            _end(ours, client, reply)
+
+        self._pass_through.talk(client, talk, end)
+
+
+async def _killed(connection: ServerConnection, numbers: Sequence[int]) -> int:
+    """Have the server kill these; how many it has killed."""
+    if not numbers:
+        return 0
+    kill = (b"CLIENT", b"KILL", b"ID")
+    replies = await connection.ask(*(pack_command((*kill, b"%d" % n)) for n in numbers))
+    return sum(int(reply[1:]) for reply in replies if reply[:1] == b":")
+
+
+def _end(clients: Iterable[Client], asking: Client, reply: bytes) -> None:
+    """Close these clients, and answer. The one that asks gets its reply first, and no more."""
+    me = False
+    for other in clients:
+        me = me or other is asking
+        if other is not asking:
+            other.close("killed")
+    if me and not asking.closed:
+        asking.skip()
+        asking.say(reply)
+        asking.finish()
+    else:
+        asking.answer(reply)
