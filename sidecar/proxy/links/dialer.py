@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakSet
 
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.breaker import Breaker
@@ -85,11 +86,17 @@ class Dialer:
         self._not_master = not_master
         self._opening = asyncio.Semaphore(OPENING)
         self._attempts: set[asyncio.Timeout] = set()
+        self._made: WeakSet[ServerConnection] = WeakSet()
 
     @property
     def where(self) -> str:
         """The server's address, for messages."""
         return str(self.target) if self.target is not None else "unknown"
+
+    @property
+    def addresses(self) -> set[object]:
+        """The addresses, on this side, of connections that are not links, or not yet."""
+        return {made.sock.getsockname() for made in self._made if made.sock.fileno() >= 0}
 
     @property
     def breaker(self) -> Breaker:
@@ -197,6 +204,7 @@ class Dialer:
             self.outcomes.unknown(began)
             raise
         self.must_be_current(connection)
+        self._made.add(connection)
         return connection
 
     def _failed(self, target: Target, error: Unreachable, began: float) -> None:

@@ -96,7 +96,7 @@ class Admission:
             self._wanted_login = greeted.unauthenticated
         try:
             with suppress(Refused, Unreachable):
-                connection, found = await dialer.open(self._own.identity.login, urgent=True)
+                connection, found = await dialer.open(self._own.identity.login)
                 connection.close()
                 if found.unauthenticated != self._wanted_login:
                     if self._wanted_login is not None:

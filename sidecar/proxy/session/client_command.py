@@ -44,7 +44,8 @@ _OWN_NAMES = {b"LIB-NAME": NAME, b"LIB-VER": b"-"}
 
 
 class ClientCommands:
-    """Serves CLIENT. `link_ids` returns the ids, on the server, of this sidecar's connections."""
+    """Serves CLIENT. `link_ids` returns the ids, on the server, of this sidecar's lasting
+    connections."""
 
     def __init__(
         self,
@@ -195,7 +196,9 @@ class ClientCommands:
     def _all_lines(self, lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
         """The lines of all clients: of this sidecar's, and of others that the server knows."""
         listed = [self._listed(c) for c in self._ids]
-        return client_list.merge(lines, self._link_ids(), listed, asker)
+        ours = {printable_address(each) for each in self._nodes.home.dialer.addresses} - {b""}
+        made = {number for number, line in lines.items() if line.get(b"addr") in ours}
+        return client_list.merge(lines, self._link_ids() | made, listed, asker)
 
     def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """CLIENT LIST, with the clients of this sidecar in place of its links."""
