@@ -120,11 +120,14 @@ def test_too_much_waits(cluster: Cluster) -> None:
         Wire(sidecar.port) as transaction,
         Wire(sidecar.port) as large,
         Wire(sidecar.port) as pinned,
+        Wire(sidecar.port) as kept,
     ):
         assert second.cmd("SET", "k", 1) == b"+OK\r\n"
         assert transaction.cmd("MULTI") == b"+OK\r\n"
         assert transaction.cmd("SET", "t1", 1) == b"+QUEUED\r\n"
-        assert pinned.cmd("CLIENT", "TRACKING", "ON") == b"+OK\r\n"
+        assert kept.cmd("CLIENT", "TRACKING", "ON").startswith(b"+OK")
+        pinned.cmd("HELLO", 3)
+        assert pinned.cmd("SUBSCRIBE", "c").endswith(b":1\r\n")
         with undecided(cluster):
             _held(sidecar)
             first.send(pack("GET", "k") + pack("SET", "first", "x" * 900))
@@ -143,6 +146,8 @@ def test_too_much_waits(cluster: Cluster) -> None:
             pinned.send(pack("GET", "k") * 3 + pack("SET", "k", "3" * 300))
             assert pinned.read_to_end() in (b"$1\r\n1\r\n" * n for n in range(4))
             assert metric(sidecar, "sidecar_local_errors_total") == 3
+            kept.send(pack("GET", "k") + pack("SET", "k", "3" * 300) + pack("GET", "k"))
+            assert kept.read_replies(3) == [b"$1\r\n1\r\n", HELD_TOO_MUCH, b"$1\r\n1\r\n"]
         assert first.read_reply() == b"+OK\r\n"
         assert second.cmd("EXISTS", "t1", "t2", "smuggled", "large") == b":0\r\n"
         assert second.cmd("SET", "k", "2" * 300) == b"+OK\r\n"
