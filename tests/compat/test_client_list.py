@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from tests.harness.pair import Pair
+from tests.harness.pair import Client, Pair, Session
 from tests.harness.process import wait_until
 from tests.harness.wire import Wire
+from tests.mixer.masks import client_lines
 
 
 def _lines(wire: Wire, *args: str) -> list[dict[str, str]]:
@@ -115,3 +116,57 @@ def test_what_the_server_counts_are_links(pair: Pair) -> None:
         for said in (slow, failures):
             assert a.address.encode() not in said
         assert a.cmd("ACL", "DELUSER", "bob") == b":1\r\n"
+
+
+FILTERS = (
+    "TYPE normal", "TYPE pubsub", "TYPE replica", "TYPE slave", "TYPE master", "TYPE nonsense",
+    "TYPE", "ID 0", "ID x", "ID -1", "ID 1 x", "ID", "ID 99999999999999999999", "NOSUCH x",
+    "USER default",
+    "USER bob", "USER nosuch", "NAME a", "NAME nosuch", "NOT-NAME a", "DB 9", "DB 0", "NOT-DB 0",
+    "DB x", "FLAGS N", "FLAGS P", "FLAGS ?", "NOT-FLAGS N", "LIB-NAME lib", "NOT-LIB-NAME lib",
+    "IDLE 0", "IDLE 1000", "MAXAGE 0", "MAXAGE 1000", "MAXAGE x", "SKIPME yes", "SKIPME no",
+    "SKIPME x", "IP 127.0.0.1", "NOT-IP 127.0.0.1", "CAPA r", "TYPE normal NAME a DB 9",
+    "NAME b TYPE", "ADDR 1.2.3.4:5", "LADDR 1.2.3.4:5",
+)  # fmt: skip
+
+
+def _clients(session: Session) -> list[Client]:
+    """An operator; three clients in different states, one of them in RESP3."""
+    operator, a, b, c = session.open(), session.open(), session.open(3), session.open()
+    operator.run("ACL SETUSER bob on >secret ~* &* +@all")
+    a.run("CLIENT SETNAME a", "SELECT 9", "SET k v")
+    b.run("AUTH bob secret", "CLIENT SETNAME b", "CLIENT SETINFO LIB-NAME lib", "WATCH k")
+    c.run("CLIENT SETNAME c", "SUBSCRIBE x")
+    return [operator, a, b, c]
+
+
+def test_filters_of_the_list(pair: Pair) -> None:
+    """The same clients for each filter, the same errors for what is none."""
+
+    def script(session: Session) -> None:
+        operator, _, b, _ = _clients(session)
+        for line in FILTERS:
+            for client in (operator, b):
+                client.cmd("CLIENT", "LIST", *line.split(), mask=client_lines)
+        operator.run("ACL DELUSER bob")
+
+    pair.same(script)
+
+
+def test_filters_that_kill(pair: Pair) -> None:
+    """The same ones are counted, and are gone; each time by somebody else."""
+
+    def script(session: Session) -> None:
+        for line in FILTERS:
+            if line in ("SKIPME no", "IDLE 0", "MAXAGE 0", "IP 127.0.0.1", "USER default"):
+                continue  # the observers of this test are among them
+            operator, *_ = _clients(session)
+            said = operator.cmd("CLIENT", "KILL", *line.split())
+            left = operator.cmd("CLIENT", "LIST", mask=client_lines)
+            assert left[:1] == b"$", said
+            operator.run("CLIENT KILL TYPE pubsub", "CLIENT KILL USER bob", "PING")
+            for client in session.clients:
+                client.wire.close()
+            session.clients.clear()
+
+    pair.same(script)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ from sidecar.settings.sections.upstream import Breaker as BreakerSettings
 # Connections that are opened at the same time, greeting included: after a switch, or when thousands
 # log in, many are needed at once.
 OPENING = 16
+
+# Connections whose ids are remembered.
+REMEMBERED = 4096
 
 T = TypeVar("T")
 
@@ -87,6 +91,7 @@ class Dialer:
         self._opening = asyncio.Semaphore(OPENING)
         self._attempts: set[asyncio.Timeout] = set()
         self._made: WeakSet[ServerConnection] = WeakSet()
+        self._greeted: deque[int] = deque(maxlen=REMEMBERED)
 
     @property
     def where(self) -> str:
@@ -97,6 +102,12 @@ class Dialer:
     def addresses(self) -> set[object]:
         """The addresses, on this side, of connections that are not links, or not yet."""
         return {made.sock.getsockname() for made in self._made if made.sock.fileno() >= 0}
+
+    @property
+    def greeted_ids(self) -> set[int]:
+        """The ids, on the server, of its latest connections. A server gives no id twice, and may
+        still list a connection that has been closed a moment ago."""
+        return set(self._greeted)
 
     @property
     def breaker(self) -> Breaker:
@@ -173,6 +184,7 @@ class Dialer:
             self.outcomes.unknown(began)
             raise
         self.outcomes.success()
+        self._greeted.append(connection.server_id)
         return greeted
 
     def must_be_current(self, connection: ServerConnection) -> None:

@@ -132,7 +132,8 @@ class LinkMaintenance:
         unused = identity.unused_since
         if unused is None or now - unused <= UNUSED_WHEN_SHORT or not self._is_unused(identity):
             return
-        short = any(links.node.room.short for links in identity.links)
+        # Those of an era (session/admission.py) are made for a moment of doubt, as a rule.
+        short = identity.login.era or any(links.node.room.short for links in identity.links)
         if short or now - unused > UNUSED_IDENTITY:
             self._identities.forget(identity)
 

@@ -196,9 +196,11 @@ class ClientCommands:
     def _all_lines(self, lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
         """The lines of all clients: of this sidecar's, and of others that the server knows."""
         listed = [self._listed(c) for c in self._ids]
-        ours = {printable_address(each) for each in self._nodes.home.dialer.addresses} - {b""}
-        made = {number for number, line in lines.items() if line.get(b"addr") in ours}
-        return client_list.merge(lines, self._link_ids() | made, listed, asker)
+        dialer = self._nodes.home.dialer
+        ours = {printable_address(each) for each in dialer.addresses} - {b""}
+        own = {number for number, line in lines.items() if line.get(b"addr") in ours}
+        own |= self._link_ids() | dialer.greeted_ids
+        return client_list.merge(lines, own, listed, asker)
 
     def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """CLIENT LIST, with the clients of this sidecar in place of its links."""

@@ -22,7 +22,9 @@ class Filter:
     def matches(self, line: Line) -> bool:
         """Whether the client of this line is meant."""
         test = _TESTS.get(self.name)
-        return test is not None and test(line, self.values) is not self.negated
+        if test is None or not self.values:
+            return False
+        return test(line, self.values) is not self.negated
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sidecar.proxy.session.passthrough import PassThrough
 
 OK = b"+OK\r\n"
 # No client has this address: the filters are checked, and nobody is killed.
-NOBODY = (b"ADDR", b"-")
+NOBODY = b"-"
 NO_SUCH_CLIENT = b"-ERR No such client"
 LIST = pack_command((b"CLIENT", b"LIST"))
 
@@ -56,7 +56,7 @@ class ClientKill:
         killed = other
 
         async def talk(connection: ServerConnection) -> bytes:
-            said = (await connection.ask(pack_command((b"CLIENT", b"KILL", NOBODY[1]))))[0]
+            said = (await connection.ask(pack_command((b"CLIENT", b"KILL", NOBODY))))[0]
             return OK if said.startswith(NO_SUCH_CLIENT) else said
 
         def end(reply: bytes) -> None:
@@ -74,7 +74,7 @@ class ClientKill:
             return filters.match(line)
 
         async def talk(connection: ServerConnection) -> bytes:
-            said, listed = await connection.ask(pack_command((*args, *NOBODY)), LIST)
+            said, listed = await connection.ask(pack_command(_of_nobody(args)), LIST)
             if is_error(said):
                 return said
             lines = client_list.lines_of(listed)
@@ -90,6 +90,16 @@ class ClientKill:
             _end(ours, client, reply)
 
         self._pass_through.talk(client, talk, end)
+
+
+def _of_nobody(args: Sequence[bytes]) -> tuple[bytes, ...]:
+    """The request with one more filter, which no client matches. It stands first, so that the server
+    reads the others to the end; of two of the same name the last counts."""
+    used = {word.upper() for word in args[2:]}
+    free = next((name for name in (b"ADDR", b"LADDR") if name not in used), None)
+    if free is None:
+        return (*args, b"ADDR", NOBODY)
+    return (*args[:2], free, NOBODY, *args[2:])
 
 
 async def _killed(connection: ServerConnection, numbers: Sequence[int]) -> int:
