@@ -93,8 +93,8 @@ class ClientKill:
 
 
 def _of_nobody(args: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The request with one more filter, which no client matches. It stands first, so that the server
-    reads the others to the end; of two of the same name the last counts."""
+    """The request with one more filter, which no client matches. It stands first, so that the
+    server reads the others to the end; of two of the same name the last counts."""
     used = {word.upper() for word in args[2:]}
     free = next((name for name in (b"ADDR", b"LADDR") if name not in used), None)
     if free is None:

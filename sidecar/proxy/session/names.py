@@ -51,6 +51,8 @@ class ClientNames:
             (b"CLIENT", b"SETINFO", b"LIB-NAME", client.lib_name),
             (b"CLIENT", b"SETINFO", b"LIB-VER", client.lib_version),
         ]
+        if up.target is not None and up.target.refusals.setinfo_by is not None:
+            del words[1:]  # the server has no CLIENT SETINFO
         return [
             pack_command(request)
             for at, request in enumerate(words)
