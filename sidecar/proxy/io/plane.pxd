@@ -48,6 +48,7 @@ cdef class Plane(Reactor):
     cdef int tell_failed(self, error) noexcept
 
 cdef class PlaneConnection(Connection):
+    cdef public object lines    # of a client: None, or what its own link receives goes through it
     cdef readonly Plane plane
     cdef Session* s             # a client's; NULL: a server's
     cdef bint queued            # a server's: its link is flushed at the end of this iteration

@@ -1,6 +1,7 @@
 """The connections of one event loop: what they share, and in which order they are seen to."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 from typing_extensions import disjoint_base
@@ -84,5 +85,6 @@ class Plane(Reactor):
 
 @disjoint_base
 class PlaneConnection(Connection):
+    lines: Callable[[bytes], bytes] | None
     @property
     def plane(self) -> Plane: ...

@@ -15,5 +15,7 @@ cdef class Upstream(PlaneConnection):
     cdef object refusal_text
     cdef bint shut
 
+    cdef int receive_filtered(self, Py_ssize_t n) except -1
+    cdef int judge_received(self, Py_ssize_t n) except -1
     cdef bint in_the_middle(self) noexcept
     cdef int lost(self, str reason) except -1

@@ -81,10 +81,19 @@ cdef class Upstream(PlaneConnection):
             return 0
         self.plane.stats.upstream_bytes_in += n
         self.plane.stamp()
+        if self.client is not None and self.client.lines is not None:
+            return self.receive_filtered(n)
         if self.plane.core.acks:
             n = link_receive_acked(self.link, self.plane.received, n)
         else:
             n = link_receive(self.link, self.plane.received, n)
+        return self.judge_received(n)
+
+    cdef int receive_filtered(self, Py_ssize_t n) except -1:
+        cdef bytes kept = self.client.lines(self.plane.received[:n])
+        return self.judge_received(link_receive(self.link, kept, len(kept)))
+
+    cdef int judge_received(self, Py_ssize_t n) except -1:
         if self.plane.notes != NULL and self.plane.notes.count:
             self.plane.tell_notes()
         self.plane.settle()

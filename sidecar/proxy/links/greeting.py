@@ -112,6 +112,7 @@ class ServerConnection:
         """Connect within the target's timeout, TLS and greeting included. Raises Unreachable."""
         by = time.monotonic() + target.connect_timeout
         sock, tls = await connect(target)
+        target.own.opened(sock)
         return cls(sock, tls, target, by)
 
     async def ask(self, *requests: bytes, within: float | None = None) -> list[bytes]:

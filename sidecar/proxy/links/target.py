@@ -13,6 +13,7 @@ import ssl
 from dataclasses import dataclass, field
 
 from sidecar.proxy.links.errors import Full, Unreachable
+from sidecar.proxy.links.own_connections import OwnConnections
 from sidecar.proxy.links.racing import Resolve, first_to_connect, resolve
 from sidecar.settings.urls import Endpoint
 from sidecar.tls import Layer, Resumption, handshake
@@ -38,6 +39,7 @@ class Target:
     keepalive: int
     resumption: Resumption = field(default_factory=Resumption, compare=False)
     refusals: Refusals = field(default_factory=Refusals, compare=False)
+    own: OwnConnections = field(default_factory=OwnConnections, compare=False)
     resolve: Resolve = field(default=resolve, compare=False)
 
     def __str__(self) -> str:

@@ -20,6 +20,7 @@ from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.session.clients import Clients
 from sidecar.proxy.session.commands import SessionCommands
 from sidecar.proxy.session.held import HeldSessions
+from sidecar.proxy.session.monitor_lines import MonitorLines
 from sidecar.proxy.session.quiet import finish_when_quiet
 from sidecar.proxy.tasks import Tasks, for_each
 
@@ -66,8 +67,12 @@ class Handler:
             client.task = self._tasks.spawn(self._dedicated.wait(client, node))
         else:
             pinned, once = stall == stalls.PIN, stall == stalls.ONCE
-            head = client.head() if once else None
-            ends = head is not None and head[0][0].upper() == b"SHUTDOWN"
+            head = client.head()
+            name = head[0][0].upper() if head is not None and head[0] else b""
+            target = node.dialer.target
+            if name == b"MONITOR" and target is not None:
+                client.lines = MonitorLines(target.own)
+            ends = once and name == b"SHUTDOWN"
             self._dedicated.give_one(client, node, pinned=pinned, tainted=once, any_db=ends)
 
     def may_hold(self, client: Client) -> bool:
@@ -93,6 +98,7 @@ class Handler:
 
     def was_reset(self, client: Client) -> None:
         """The server answered RESET of a pinned client."""
+        client.lines = None
         self._commands.forget(client)
         client.resume()
 

@@ -1,0 +1,56 @@
+"""MONITOR through the sidecar shows what clients send, and nothing of the sidecar's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.harness.pair import Pair
+from tests.harness.process import wait_until
+from tests.harness.server_stats import calls
+from tests.harness.wire import Arg, Wire
+
+COMMANDS: tuple[tuple[Arg, ...], ...] = (
+    ("SET", "foo", "bar"), ("APPEND", "foo", "x"), ("WATCH", "foo"), ("MULTI",), ("INCR", "n"), ("EXEC",),
+    ("RPUSH", "list", "a b"), ("BLPOP", "list", 1), ("EVAL", "return redis.call('get','foo')", 0),
+    ("PING",), ("SELECT", 9), ("SET", "quoted", b'"\r\n\x00'), ("WATCH", "foo"), ("UNWATCH",),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_only_what_clients_send(pair: Pair, protocol: int) -> None:
+    """The same lines as at the server itself, with links being made and heartbeats in between."""
+    direct = shown(pair, pair.direct.port, protocol)
+    assert shown(pair, pair.sidecar.port, protocol) == direct
+
+
+def shown(pair: Pair, port: int, protocol: int) -> list[bytes]:
+    """Database and command of each line that the commands lead to."""
+    with Wire(pair.behind.port) as server, Wire(port) as monitor, Wire(port) as client:
+        for wire in (monitor, client):
+            if protocol == 3:
+                wire.cmd("HELLO", 3)
+        assert monitor.cmd("MONITOR") == b"+OK\r\n"
+        for command in COMMANDS:
+            client.cmd(*command)
+        if port == pair.sidecar.port:
+            beats = calls(server, "ping") + 5
+            wait_until(lambda: calls(server, "ping") >= beats, "heartbeats")
+        client.cmd("ECHO", "the end")
+        found: list[bytes] = []
+        while not found or b"the end" not in found[-1]:
+            line = monitor.read_reply()
+            if b'"INFO" "commandstats"' not in line:  # of `calls`, which asks the server directly
+                database = line.split(b"[")[1].split(b" ")[0]
+                found.append(database + b" " + line.split(b"] ", 1)[1])
+        return found
+
+
+def test_after_reset_it_is_an_ordinary_client(pair: Pair) -> None:
+    """A monitoring client ends it with RESET."""
+    with Wire(pair.sidecar.port) as monitor, Wire(pair.sidecar.port) as other:
+        monitor.cmd("MONITOR")
+        other.cmd("SET", "k", "v")
+        monitor.send_command("RESET")
+        while monitor.read_reply() != b"+RESET\r\n":
+            pass
+        assert monitor.cmd("GET", "k") == b"$1\r\nv\r\n"

@@ -1,0 +1,74 @@
+"""Whose a connection is, by the address that the server sees."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sidecar.proxy.links import own_connections
+from sidecar.proxy.links.own_connections import OwnConnections, address_of
+
+
+@pytest.fixture
+def sock() -> Iterator[socket.socket]:
+    """A bound socket, so that it has an address."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock
+
+
+def test_own_until_it_carries_commands(sock: socket.socket) -> None:
+    own = OwnConnections()
+    assert own.kind(address_of(sock)) == ""
+    own.opened(sock)
+    assert own.kind(address_of(sock)) == "own"
+    own.carries(sock)
+    assert own.kind(address_of(sock)) == "link"
+
+
+def test_a_closed_one_counts_for_a_while(
+    sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server says of it may be on its way; then the address may be somebody else's."""
+    own = OwnConnections()
+    own.opened(sock)
+    address = address_of(sock)
+    sock.close()
+    assert own.kind(address) == "own"
+    monkeypatch.setattr(own_connections, "LINGER", -1.0)
+    assert own.kind(address) == ""
+
+
+def test_the_closed_are_forgotten(sock: socket.socket) -> None:
+    own = OwnConnections()
+    own.opened(sock)
+    address = address_of(sock)
+    own.forget_closed()
+    assert own.kind(address) == "own"
+    sock.close()
+    own.forget_closed()
+    assert own.kind(address) == ""
+
+
+def test_only_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_connections, "MOST", 2)
+    own = OwnConnections()
+    socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    for sock in socks:
+        own.opened(sock)
+    assert [own.kind(address_of(sock)) for sock in socks] == ["", "own", "own"]
+    for sock in socks:
+        sock.close()
+
+
+def test_a_unix_socket_has_no_address() -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        assert address_of(sock) == b""
+        OwnConnections().opened(sock)
+
+
+def test_ipv6_as_servers_write_it() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as sock:
+        assert address_of(sock) == b"[::1]:%d" % sock.getsockname()[1]
