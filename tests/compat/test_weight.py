@@ -11,7 +11,7 @@ import pytest
 
 from tests.harness.farm import Farm
 from tests.harness.process import wait_until
-from tests.harness.servers import Server, Sidecar
+from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import Wire, pack
 
 MIB = 1 << 20
@@ -142,3 +142,20 @@ def test_the_limit_closes_those_who_hold_most(farm: Farm) -> None:
             stuck.send(pack("GET", "big") * 16)
         wait_until(lambda: '"reason":"limits.memory"' in sidecar.log(), "a client closed")
         assert fast.cmd("PING") == b"+PONG\r\n"
+
+
+def test_replies_that_wait_for_replicas_stay_few() -> None:
+    """With `min_replicas_ack` the replies behind a write are withheld until replicas have it: not
+    so many that they fill the memory, and none of them is lost."""
+    with valkey() as master, valkey({"replicaof": f"127.0.0.1 {master.port}"}):
+        with Wire(master.port) as direct:
+            wait_until(lambda: "state=online" in str(direct.ask("INFO", "replication")), "replica")
+        settings = {"failover.min_replicas_ack": 1}
+        with Sidecar(master.url, settings=settings) as sidecar, Wire(sidecar.port) as wire:
+            assert wire.cmd("SET", "big", b"x" * MIB) == b"+OK\r\n"
+            before = sidecar.rss()
+            wire.send(pack("SET", "k", "v") + pack("GET", "big") * 300)
+            assert wire.read_reply() == b"+OK\r\n"
+            for _ in range(300):
+                assert wire.read_reply() == BULK
+            assert sidecar.rss() - before < 128 * MIB
