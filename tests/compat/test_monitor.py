@@ -10,7 +10,8 @@ from tests.harness.server_stats import calls
 from tests.harness.wire import Arg, Wire
 
 COMMANDS: tuple[tuple[Arg, ...], ...] = (
-    ("SET", "foo", "bar"), ("APPEND", "foo", "x"), ("WATCH", "foo"), ("MULTI",), ("INCR", "n"), ("EXEC",),
+    ("SET", "foo", "bar"), ("APPEND", "foo", "x"), ("WATCH", "foo"), ("MULTI",), ("INCR", "n"),
+    ("EXEC",),
     ("RPUSH", "list", "a b"), ("BLPOP", "list", 1), ("EVAL", "return redis.call('get','foo')", 0),
     ("PING",), ("SELECT", 9), ("SET", "quoted", b'"\r\n\x00'), ("WATCH", "foo"), ("UNWATCH",),
 )  # fmt: skip

@@ -16,8 +16,11 @@ import re
 from sidecar.proxy.links.own_connections import OwnConnections
 
 LINE = re.compile(rb"\+\d+\.\d+ \[\d+ (\S+)\] (.*)\Z", re.DOTALL)
-# No client's command that goes down a link is one of these.
+# What the sidecar sends on links. A client's CLIENT SETNAME and SETINFO go down a shared link with
+# the sidecar's names in them, so that the server judges them: they are left out as well.
 GREETING = re.compile(rb'"HELLO"|"AUTH" |"CLIENT" "SETNAME" "redis-sidecar"\Z|"CLIENT" "SETINFO" ')
+# For WAIT (see dedicated.py).
+PUBLISH = re.compile(rb'"PUBLISH" "__redis-sidecar__:wait" ')
 # Part of a greeting if they follow it at once.
 FOLLOWING = re.compile(rb'"CLIENT" "SETNAME" |"SELECT" |"ROLE"\Z|"PING"\Z')
 
@@ -43,7 +46,7 @@ class MonitorLines:
             return True
         address, command = found.groups()
         kind = self._own.kind(address)
-        if kind == "own":
+        if kind == "own" or (kind == "link" and PUBLISH.match(command)):
             return False
         greets = GREETING if self._greeting != address else _GREETING_GOES_ON
         if kind == "link" and greets.match(command):

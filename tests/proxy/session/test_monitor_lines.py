@@ -48,6 +48,11 @@ def test_other_commands_of_a_link_are_clients(lines: MonitorLines) -> None:
         assert lines(line(2, command)) == line(2, command)
 
 
+def test_what_goes_before_wait_is_left_out(lines: MonitorLines) -> None:
+    wait = line(2, '"WAIT" "1" "0"') + line(2, '"PING"')
+    assert lines(line(2, '"PUBLISH" "__redis-sidecar__:wait" ""') + wait) == wait
+
+
 def test_two_greetings_at_once(lines: MonitorLines) -> None:
     """What follows another link's greeting is no part of it."""
     assert lines(line(2, '"HELLO" "2"') + line(3, '"PING"')) == line(3, '"PING"')
