@@ -12,6 +12,7 @@ import pytest
 from tests.harness.alerting import MISSING, WITHOUT, Alertmanager, Inbox, Prometheus
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.wire import Wire, pack
 
 pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=WITHOUT),
@@ -96,6 +97,23 @@ def test_a_server_that_dies_reaches_slack_and_pagerduty(world: World) -> None:
     print(f"resolved {time.monotonic() - back:.1f} s after the end")
     _, resolved = messages(world.inbox, "SidecarNoMaster", "resolved")
     assert resolved[0]["dedup_key"] == pager[0]["dedup_key"]
+
+
+def test_a_frozen_server_is_told_whatever_link_its_clients_are_on(world: World) -> None:
+    """Only a client of RESP3 and db 1 waits: the sidecar's own link owes nothing."""
+    wait_until(lambda: world.prometheus.query("sidecar_upstream_up == 1"), "it is scraped", 20.0)
+    firing = 'ALERTS{alertname="SidecarNoMaster", alertstate="firing"}'
+    with Wire(world.sidecar.port) as wire:
+        wire.cmd("HELLO", 3)
+        wire.cmd("SELECT", 1)
+        assert wire.cmd("SET", "k", "v") == b"+OK\r\n"
+        world.server.pause()
+        try:
+            wire.send(pack("SET", "k", "w"))
+            wait_until(lambda: world.prometheus.query(firing), "the alert fires", AT_MOST)
+        finally:
+            world.server.resume()
+    wait_until(lambda: not world.prometheus.query(firing), "it is over", AT_MOST)
 
 
 def test_a_sidecar_that_dies_reaches_both(world: World) -> None:
