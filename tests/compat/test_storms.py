@@ -108,7 +108,8 @@ def test_links_are_bounded(small_server: Server) -> None:
         error = b"-UNAVAILABLE too many upstream links (upstream.max_links); "
         assert 0 < len(refused) < 20
         assert all(reply.startswith(error) for reply in refused)
-        assert len(clients(operator)) <= 13
+        # While replies are due, one more connection asks whether the server answers at all.
+        assert len(clients(operator)) <= 14
         with Wire(sidecar.port) as client:
             assert client.cmd("PING") == b"+PONG\r\n"
 

@@ -58,8 +58,12 @@ class DedicatedLinks:
         tainted: bool = False,
         kept: bool = False,
         any_db: bool = False,
+        alone: bool = False,
     ) -> None:
         """Give a client a dedicated link to a node: at once from the pool, or once one is open.
+
+        The client's names go before its command; if that must stand `alone`, their replies are
+        awaited first.
 
         With `any_db` it may be in any database, and there is room for it even beyond
         `upstream.max_links`: a server that is busy with a script refuses SELECT.
@@ -69,6 +73,9 @@ class DedicatedLinks:
         def give(up: Upstream) -> None:
             self._give(client, up, pinned=pinned, tainted=tainted, kept=kept)
 
+        if alone:
+            client.task = self._tasks.spawn(self._open_named(client, links, give))
+            return
         up = links.take_idle()
         if up is not None:
             give(up)
@@ -210,6 +217,25 @@ class DedicatedLinks:
         if up is not None:
             client.task = None
             give(up)
+
+    async def _open_named(
+        self, client: Client, links: NodeLinks, give: Callable[[Upstream], None]
+    ) -> None:
+        """Open a link, on which the server has answered the client's names, and give it."""
+        up = links.new_link(shared=False)
+        try:
+            connection = await links.node.dialer.patiently(links.open)
+            up.target = connection.target
+            await connection.ask(*self._introduction(client, up))
+        except (Refused, Unreachable) as error:
+            self._deny(client, reply_for(error))
+            return
+        client.task = None
+        if client.closed:
+            connection.close()
+            return
+        links.attach(up, connection)
+        give(up)
 
     async def _new(self, client: Client, links: NodeLinks, any_db: bool = False) -> Upstream | None:
         """Open a link for this client; None if it got an error instead, or has gone."""

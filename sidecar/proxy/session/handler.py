@@ -15,7 +15,7 @@ from sidecar.proxy.io import client as stalls
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks
-from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.session.clients import Clients
 from sidecar.proxy.session.commands import SessionCommands
@@ -25,6 +25,9 @@ from sidecar.proxy.session.quiet import finish_when_quiet
 from sidecar.proxy.tasks import Tasks, for_each
 
 log = structlog.get_logger()
+
+# Servers refuse these behind other requests in the same write.
+ALONE = (b"SYNC", b"PSYNC", b"SCRIPT")
 
 Audited = Callable[[Client | None, str, str, bytes], None]
 
@@ -66,14 +69,22 @@ class Handler:
         elif stall == stalls.WAIT_COMMAND:
             client.task = self._tasks.spawn(self._dedicated.wait(client, node))
         else:
-            pinned, once = stall == stalls.PIN, stall == stalls.ONCE
-            head = client.head()
-            name = head[0][0].upper() if head is not None and head[0] else b""
-            target = node.dialer.target
-            if name == b"MONITOR" and target is not None:
-                client.lines = MonitorLines(target.own)
-            ends = once and name == b"SHUTDOWN"
-            self._dedicated.give_one(client, node, pinned=pinned, tainted=once, any_db=ends)
+            self._give_link(client, node, stall)
+
+    def _give_link(self, client: Client, node: Node, stall: int) -> None:
+        head = client.head()
+        name = head[0][0].upper() if head is not None and head[0] else b""
+        target = node.dialer.target
+        if name == b"MONITOR" and target is not None:
+            client.lines = MonitorLines(target.own)
+        self._dedicated.give_one(
+            client,
+            node,
+            pinned=stall == stalls.PIN,
+            tainted=stall == stalls.ONCE,
+            any_db=name == b"SHUTDOWN",
+            alone=name in ALONE,
+        )
 
     def may_hold(self, client: Client) -> bool:
         """Whether this client's write may be held."""
