@@ -177,3 +177,12 @@ def test_server_killed_connection(pair: Pair) -> None:
             return False
 
     wait_until(answers, "the sidecar is connected again")
+
+
+@pytest.mark.parametrize("data", [b"PSYNC ? -1\r\n", pack("PSYNC", "?", "-1")])
+def test_replication_as_the_first_command(pair: Pair, data: bytes) -> None:
+    """Servers refuse it on a connection that has replies due, such as one that is being greeted."""
+    for port in (pair.direct.port, pair.sidecar.port):
+        with Wire(port) as replica:
+            replica.send(data)
+            assert replica.read_reply().lstrip(b"\n").startswith(b"+FULLRESYNC ")

@@ -1,7 +1,7 @@
 """A server that is busy with a script: an operator can always end it, from wherever they sit.
 
-A busy server answers AUTH, HELLO, SCRIPT KILL, FUNCTION KILL and SHUTDOWN NOSAVE, and BUSY to all
-else, SELECT included. What the script is to be ended with must not wait behind it.
+A busy server answers AUTH, HELLO, SCRIPT KILL, FUNCTION KILL and STATS, and SHUTDOWN NOSAVE. To all
+else it says BUSY, SELECT included. What the script is to be ended with must not wait behind it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,8 @@ def test_a_script_is_ended(sidecar: Sidecar, server: Server, who: str, kind: str
         wait_until(lambda: _is_busy(server), "the server is busy")
         if "fresh" in who:
             _ready(operator, who)
+        if kind == "function":
+            assert b"FCALL" in operator.cmd("FUNCTION", "STATS")
         assert operator.cmd(kind, "KILL") == b"+OK\r\n"
         assert ENDED[kind] in busy.read_reply()
         assert operator.cmd("GET", "k") == (b"_\r\n" if "RESP3" in who else b"$-1\r\n")

@@ -78,6 +78,8 @@ def test_client_info(pair: Pair, protocol: int) -> None:
         assert int(head[1:]) == len(text) - 2
         info = dict(w.split("=", 1) for w in text.decode().removeprefix("txt:").split())
         assert (info["id"], info["name"], info["addr"]) == (own, "me", a.address)
+        with Wire(pair.direct.port) as direct:
+            assert f"cmd={info['cmd']} " in str(direct.ask("CLIENT", "INFO"))
         (listed,) = _lines(a, "ID", own)
         assert list(listed) == list(info)
         for field in ("id", "name", "addr", "db", "user", "resp"):

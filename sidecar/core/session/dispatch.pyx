@@ -311,7 +311,9 @@ cdef int special_row(Session* s, const Command* c, const char* p, size_t n) noex
     if c.route == ROUTE_MAYBE_BLOCKING:
         if c.name[0] == c'x':           # XREAD, XREADGROUP
             return ROUTE_BLOCKING if has_block(p, n) else ROUTE_MAYBE_BLOCKING
-        if second_is(s, p, n, b"kill", 4):     # SCRIPT, FUNCTION
+        # SCRIPT KILL, FUNCTION KILL and STATS: a server that is busy with a script takes them.
+        if second_is(s, p, n, b"kill", 4) or (
+                c.name[0] == c'f' and second_is(s, p, n, b"stats", 5)):
             return ROUTE_SESSION
         # From then on its connection is a debugger's, and nobody else's.
         if c.name[0] == c's' and second_is(s, p, n, b"debug", 5):

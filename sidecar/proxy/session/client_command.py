@@ -235,7 +235,10 @@ class ClientCommands:
 
         def own(lines: Mapping[int, Line]) -> list[Line]:
             me = self._listed(client)
-            return [client_list.own_line(line, me) for line in lines.values()]
+            return [
+                dict(client_list.own_line(line, me)) | {b"cmd": line.get(b"cmd", b"NULL")}
+                for line in lines.values()
+            ]
 
         ask(client, raw, lambda said: client.answer(client_list.rewrite(said, own)))
 
