@@ -17,22 +17,22 @@ from sidecar.core.protocol.request cimport Limits, Scanner
 from sidecar.core.stats cimport Stats
 
 cdef enum Stall:
-    """Why a session's parsing stands still, and whom it waits for."""
-    STALL_NONE = 0
-    STALL_LINK = 1           # its shared link is not up
-    STALL_DEDICATED = 2      # a dedicated link, given back once the state that needs it is over
-    STALL_ONCE = 3           # a dedicated link, closed afterwards
-    STALL_PIN = 4            # a dedicated link for good
-    STALL_SESSION_COMMAND = 5          # the command at the head of `in` is for the sidecar itself
-    STALL_WAIT_COMMAND = 6           # WAIT or WAITAOF on a link of its own
-    STALL_PROTOCOL_ERROR = 7          # protocol error: answer and close
-    STALL_HANG_UP = 8        # close without a word
-    STALL_ROOM = 9           # its link has too much unsent, or it too much unread
-    STALL_SHELL = 10         # the shell is busy with what the session asked for
-    STALL_HELD = 11          # a write, while the master is about to change
-    STALL_FILL = 12          # the near cache is about to have what it asks for
-    STALL_REPLIES = 13       # its replies: they tell what state its own link is in
-    STALL_HEAVY = 14         # a dedicated link if one is to be had: its replies are large
+    """What the request at the head of a session's unread bytes waits for."""
+    STALL_NONE = 0              # nothing
+    STALL_LINK = 1              # its shared link, which is not up
+    STALL_DEDICATED = 2         # a dedicated link, given back when the state that needs it is over
+    STALL_ONCE = 3              # a dedicated link, closed afterwards
+    STALL_PIN = 4               # a dedicated link for good
+    STALL_SESSION_COMMAND = 5   # the shell: it is a session command, which the sidecar serves
+    STALL_WAIT_COMMAND = 6      # the shell: it is WAIT or WAITAOF, for a link of its own
+    STALL_PROTOCOL_ERROR = 7    # the shell: it is no request, and is answered; then the client goes
+    STALL_HANG_UP = 8           # the shell: the client is closed without an answer
+    STALL_ROOM = 9              # room: its link has too much unsent, or its client too much unread
+    STALL_SHELL = 10            # the shell, which still works on the request before it
+    STALL_HELD = 11             # a master: it is a write, and the present one is about to change
+    STALL_FILL = 12             # the near cache, which is reading the value
+    STALL_REPLIES = 13          # the session's replies: they tell what is open on its own link
+    STALL_HEAVY = 14            # a dedicated link if there is one: the session's replies are large
 
 cdef enum:
     # Unread or unsent bytes at which a client with a link of its own, and that link, slow down.
@@ -93,29 +93,29 @@ cdef struct Entry:
     uint16_t bucket         # with one barrier: which; with several: how many
     uint8_t family
     uint8_t route
-    uint8_t barriers        # sets of keys barred from the near cache until it is answered
-    uint8_t loose           # its keys are not barred, but counted in Barriers.loose[loose - 1]
+    uint8_t barriers        # barriers held until it is answered: 0, 1, several, BARRIERS_ALL
+    uint8_t loose           # 1 or 2: it is counted in Barriers.loose[loose - 1]
     uint8_t tells           # Tells
     uint8_t trace           # number of its record, plus one (see trace_records.pyx); 0: none
 
 # What is under way past the near cache, by sets of keys (see barrier.pyx).
 cdef struct Barrier:
-    uint32_t pending        # commands that are not over
-    uint32_t writing        # of those, the ones that may write
-    uint32_t begun          # commands ever
+    uint32_t pending        # commands under way
+    uint32_t writing        # those of them that may write
+    uint32_t begun          # commands since the start
 
 cdef struct Barriers:
     uint8_t known[BUCKETS_OF_KEYS]  # keys of each set that the cache knows; 255: that or more
     Barrier sets[BUCKETS_OF_KEYS]
-    uint32_t pending_all
-    uint32_t begun_all
+    uint32_t pending_all    # commands under way that mean all keys,
+    uint32_t begun_all      # and since the start
     uint32_t drops_pending  # of those under way, the ones that drop every value if not refused;
     bint drop_all           # one of them has been answered: every value is to go, before any is served
-    uint32_t loose[2]       # commands under way that barrier nothing: of even epochs, of odd ones
-    uint32_t epoch          # the present one; loose commands of it and the one before may be there
-    uint64_t asked          # requests ever queued on tracked links (see fence.pyx)
-    uint64_t fence          # of those, how many were when something last told of changes
-    bint raised             # something has, since the cache last looked
+    uint32_t loose[2]       # loose commands under way: of even epochs, of odd ones
+    uint32_t epoch          # the present one; loose commands under way are of it or the one before
+    uint64_t asked          # requests queued on tracked links since the start (see fence.pyx)
+    uint64_t fence          # `asked` when a reply or message last told of changes
+    bint raised             # the fence has been raised since the cache last looked
 
 cdef struct Core:
     Limits limits
@@ -128,20 +128,20 @@ cdef struct Core:
     uint32_t now            # microseconds, wraps
     uint32_t seconds
     bint follows            # the upstream's master may change: see link_demote
-    bint hold_writes        # it is about to: what may change data waits
+    bint hold_writes        # the master is about to change: writes wait
     uint64_t clock          # microseconds, does not wrap
-    Barriers* barriers              # NULL: no near cache
-    void* cache             # the Cache of serve.pyx; NULL: none
+    Barriers* barriers      # NULL: there is no near cache
+    void* cache             # the Cache of store.pxd; NULL: there is none
     void* sketch            # the Sketch of sketch.pyx; NULL: hot keys are not looked for
     void* audit             # the Notes of audit_notes.pyx; NULL: nothing is recorded
-    uint64_t hash           # of the only key of the command being dispatched,
-    bint hashed             # if it is known by now
-    bint more               # and whether more requests of the client lie behind it
-    uint32_t trace_skip     # commands until the next that is sampled, itself included
+    uint64_t hash           # of the command being dispatched: the hash of its only key,
+    bint hashed             #   whether that is known yet,
+    bint more               #   and whether more requests of the client have come behind it
+    uint32_t trace_skip     # commands up to and with the next one that is sampled
     uint32_t slow           # microseconds from which a command is slow
     void* tracer            # the Tracer of trace_records.pyx; NULL: nothing is recorded
     int acks                # replicas that must have a write before it is answered; 0: none
-    const char* ack_request # the WAIT for that; borrowed from the shell
+    const char* ack_request # the WAIT that asks for it; borrowed from the shell
     size_t ack_request_len
     Command* ack_command
 
@@ -149,34 +149,34 @@ cdef struct Session:
     Core* core
     void* owner             # the shell's connection; NULL once the client has gone
     Link* link
-    Session* next_dirty
-    Scanner scan
-    Buffer in_
-    Buffer out
+    Session* next_dirty     # of Core.dirty
+    Scanner scan            # of the request at the head of `in_`
+    Buffer in_              # bytes from the client that are not dealt with yet
+    Buffer out              # replies that are not sent yet
     const char* run         # reply bytes still in the receive buffer
     size_t run_len
-    size_t multi_at         # where an open MULTI on a shared link began, from the parse's start
-    size_t multi_out        # size of link.out before it
-    uint32_t multi_tail     # and the number of its entry
+    size_t multi_at         # of a piece being queued: where MULTI begins in the bytes read,
+    size_t multi_out        #   the size of link.out before it,
+    uint32_t multi_tail     #   and the number of its entry
     uint32_t outstanding    # replies due
     uint32_t window         # requests it may have in flight on a shared link
-    uint32_t heavy          # smaller replies until it needs no link of its own; 0: it needs none
+    uint32_t heavy          # small replies until it may leave its own link; 0: it is not heavy
     uint32_t heard          # core.seconds when the client last sent or got something
     uint8_t mode
     uint8_t stall
-    uint8_t traced          # what there is to record of its commands: see trace_records.pxd
-    uint8_t proto           # 2 or 3: which form cached replies have for it
+    uint8_t traced          # Traced (trace_records.pxd): what its commands are recorded for
+    uint8_t proto           # 2 or 3: the form in which it gets cached replies
     uint16_t space          # of the near cache; 0: none
     uint16_t tenant         # number of its (user, database)
-    bint fresh              # it has asked not to be answered from the near cache
+    bint fresh              # it is never answered from the near cache: it asked for that
     bint bypass             # its next command goes past the near cache
-    void* value             # what it waits for: a Value being filled, or a Space being proved
-    Session* next_waiting
+    void* value             # a Value that is being read, or a Space (`proving`): it waits for that
+    Session* next_waiting   # for the same
     uint32_t waits          # times that its present read has waited for a value,
     uint8_t asks            # and had values asked for
     uint64_t fence          # Barriers.fence when it last sent something
-    uint64_t proof          # proving: it waits for an answer to a request after this one
-    uint32_t telling        # of its replies due, those that may tell of changes
+    uint64_t proof          # proving: the fence whose proof it waits for
+    uint32_t telling        # replies due that may tell of changes
     bint proving            # `value` is a Space
     bint proved             # the proof has come that its next command waited for
     bint dirty
@@ -189,15 +189,15 @@ cdef struct Session:
     bint raw_in             # pinned and past a protocol error: nothing more is passed on
     bint translating        # pinned: it may know ids that only the sidecar understands
     bint reset_due          # pinned: RESET is under way
-    bint must_close         # its replies can't be mended any more
-    bint stuck              # link_divert: it waits for more than reads
+    bint must_close         # a reply is lost or broken: the client is to be closed
+    bint stuck              # for link_divert: it waits for more than reads
     uint32_t since          # when the command at the head began to wait, microseconds, wraps
-    uint32_t db             # this and the next: to tell in a record of its commands
-    uint64_t number
+    uint32_t db             # what records of its commands tell: the database,
+    uint64_t number         #   the client's number,
     uint64_t received       # bytes and requests of the client, and its latest command: CLIENT LIST
     uint64_t commands       # tells them
     uint16_t command
-    uint8_t context[24]     # likewise: trace id and span id, of the application
+    uint8_t context[24]     #   trace id and span id of the application
 
 cdef struct Link:
     Core* core
@@ -212,43 +212,43 @@ cdef struct Link:
     const char* run         # request bytes still in the receive buffer (streamed requests)
     size_t run_len
     Framer framer
-    bint up
-    const char* refusal     # not up, and waiting is over: commands are answered with this;
-    size_t refusal_len      # NULL: they wait. Borrowed from the shell, which keeps it alive
-    bint shared             # keeps sent requests until they are answered
-    bint raw                # pinned: replies are passed on without being matched
-    bint retired            # shared, and replaced: its last replies are awaited
-    bint cautious           # shared: the one before it is held up, as by CLIENT PAUSE: what the
-                            # server may hold back too goes on links of its own
-    bint partial            # the head reply has been delivered in part
-    bint in_piece           # the head entry is in a MULTI ... EXEC piece that was answered in part
-    bint tainted            # carries state of its client: closed after use, never reused
-    uint8_t transaction     # TransactionState, as the replies tell it
+    bint up                 # it has a connection that has been greeted
+    const char* refusal     # while it is not up: the error that commands get. NULL: they wait.
+    size_t refusal_len      #   Borrowed from the shell, which keeps it alive
+    bint shared             # it is a shared link, and keeps requests until they are answered
+    bint raw                # its client is pinned: replies pass without being matched
+    bint retired            # it is held up and was replaced: its last replies are awaited
+    bint cautious           # it replaces a held-up link: what the server may hold back, too, goes
+                            #   down dedicated links
+    bint partial            # the reply to the head entry has come, and been given out, in part;
+    size_t came             #   so many bytes of it
+    bint in_piece           # the head entry is in a piece of which some entries are answered
+    bint tainted            # it has state of its client: it is closed after use
+    uint8_t transaction     # TransactionState: what is open, as the replies tell
     uint32_t undecided      # dedicated: entries with ENTRY_STATE whose reply has not come
-    bint blind              # raw, and not framed any more (replication streams)
-    bint saw_reset          # the reply to RESET has passed (raw links)
-    char beginning[16]      # first bytes of a reply: raw, to see +RESET; demoted, to judge it
-    int begun
+    bint blind              # raw: what comes is not framed any more (replication streams)
+    bint saw_reset          # raw: the reply to RESET has passed
+    char beginning[16]      # the first bytes of a reply that comes in parts,
+    int begun               #   and how many
     uint64_t received       # bytes, to notice silence (silence.pyx):
     uint64_t heard          #   so many when it was last looked at,
     uint64_t quiet_since    #   since then (microseconds) it owes something and nothing has come
     uint32_t owed           # raw: requests that have passed, without those that seem answered
-    Buffer line             # an error line that has come in part (a link that follows a master)
-    bint line_used
-    bint demoted             # the server has stopped being the master: nothing more is sent to it
-    bint in_pieces          # demoted: the reply being read has come in more than one piece
-    uint32_t seen           # demoted, or with acks: one past the last entry whose reply has come
-    size_t judged           # demoted: request bytes of the entries before `seen`
-    Buffer held             # with acks: replies withheld
-    size_t held_whole       # of those, bytes of replies that are whole
-    Buffer local            # replies made here that wait for their turn, one after the other
-    Buffer barrier_buckets           # buckets of entries with more than one barrier, in the ring's order
-    Buffer deferred         # buckets of a transaction that is not over
-    bint unsealed           # with acks: writes have been queued since the last WAIT
-    bint tracing            # a command with a record has been queued since all was sent
-    bint piece_tells        # of a MULTI ... EXEC piece: the reply to its end tells of changes
-    uint32_t server         # the shell's number of the server, to tell in records
-    size_t came             # of the partial reply at the head: bytes delivered
+    Buffer line             # with Core.follows: an error line that has come in part;
+    bint line_used          #   it has been taken up, and the bytes read lie in it
+    bint demoted            # the server is not the master any more: nothing more is sent to it
+    bint in_pieces          # demoted: the reply being read has come in more than one part
+    uint32_t seen           # demoted, or with acks: one past the last entry whose reply has come,
+    size_t judged           #   and the request bytes of the entries before it
+    Buffer held             # with acks: the replies withheld;
+    size_t held_whole       #   so many bytes of them are whole replies
+    Buffer local            # replies made here, which wait for their turn (ENTRY_LOCAL)
+    Buffer barrier_buckets  # of the entries with several barriers, in the order of the ring
+    Buffer deferred         # buckets whose barriers end with the transaction
+    bint unsealed           # with acks: writes have been queued behind the last WAIT
+    bint tracing            # a command with a record waits to be sent
+    bint piece_tells        # the reply to the end of the transaction tells of changes
+    uint32_t server         # the shell's number of the server, for records
 
 cdef inline bint entry_writes(const Entry* e) noexcept nogil:
     """Whether it may change keys."""
@@ -259,8 +259,7 @@ cdef inline bint is_ready(const Entry* e) noexcept nogil:
     return e.flags & (ENTRY_UNCERTAIN | ENTRY_LOCAL) != 0
 
 cdef inline Entry* link_unjudged(Link* l) noexcept nogil:
-    """Turned: the oldest entry whose reply has not come and whose request was sent whole, or NULL.
-    """
+    """On a demoted link: the oldest entry without a reply whose request was sent whole, or NULL."""
     cdef uint32_t i = l.seen
     while i != l.tail and is_ready(l.ring + (i & l.mask)):
         i += 1
@@ -270,7 +269,7 @@ cdef inline Entry* link_unjudged(Link* l) noexcept nogil:
     return l.ring + (i & l.mask)
 
 cdef inline bint link_demotion_over(Link* l) noexcept nogil:
-    """Whether everything that was sent before the link demoted has been judged.
+    """Whether everything that was sent before the link was demoted has been judged.
 
     Of a request that was sent in part the rest will not follow, so no reply to it will come.
     """

@@ -5,7 +5,8 @@ Valgrind counts nothing but these rounds (callgrind, --instr-atstart=no). That n
 when this is compiled; without it, COUNTABLE is False.
 """
 from libc.stdint cimport UINT32_MAX
-from sidecar.core.link.pending cimport link_receive, link_sent
+from sidecar.core.link.pending cimport link_sent
+from sidecar.core.link.receive cimport link_receive
 from sidecar.core.memory cimport buffer_release
 from sidecar.core.records cimport Link, Session, link_unsent
 from sidecar.core.session.feed cimport session_feed

@@ -10,8 +10,8 @@ from sidecar.core.cache.serve cimport NearCache
 from sidecar.core.cache.tracked cimport (tracked_ask_due, tracked_beat, tracked_begin, tracked_end,
     tracked_free, tracked_new)
 from sidecar.core.link.barrier cimport barriers_abandon
-from sidecar.core.link.pending cimport (link_free, link_new, session_drop, session_mark,
-    session_new, session_say)
+from sidecar.core.link.pending cimport link_free, link_new
+from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say
 from sidecar.core.link.recovery cimport link_fail
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)

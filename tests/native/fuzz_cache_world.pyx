@@ -17,7 +17,8 @@ from sidecar.core.cache.fill cimport cache_begin
 from sidecar.core.cache.store cimport Value, cache_drop_key
 from sidecar.core.cache.touch cimport cache_touch_used
 from sidecar.core.cache.tracked cimport (Tracked, tracked_ask, tracked_beat, tracked_receive)
-from sidecar.core.link.pending cimport link_receive, link_sent
+from sidecar.core.link.pending cimport link_sent
+from sidecar.core.link.receive cimport link_receive
 from sidecar.core.link.recovery cimport link_divert, link_lost, link_move
 from sidecar.core.link.silence cimport Silence, link_silence
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal

@@ -23,8 +23,9 @@ from tests.native.fuzz_client cimport (CACHED, DUE_MAX, Peer, check_replies, exp
     more_to_say)
 from tests.native.fuzz_decoders cimport below, seeded
 from tests.native.fuzz_server cimport (ROLES, Truth, Wire, serve, wire_closed, wire_connected)
-from sidecar.core.link.pending cimport (link_free, link_local, link_new, link_receive, link_sent,
-    session_drop, session_mark, session_new, session_say)
+from sidecar.core.link.pending cimport link_free, link_local, link_new, link_sent
+from sidecar.core.link.receive cimport link_receive
+from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say
 from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)

@@ -19,8 +19,9 @@ from libc.string cimport memcpy
 from sidecar.core.link.barrier cimport barriers_abandon
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.protocol.commands cimport CommandTable
-from sidecar.core.link.pending cimport (link_free, link_local, link_new, link_push, link_receive,
-    link_sent, session_drop, session_new, session_say)
+from sidecar.core.link.pending cimport link_free, link_local, link_new, link_push, link_sent
+from sidecar.core.link.receive cimport link_receive
+from sidecar.core.link.receiver cimport session_drop, session_new, session_say
 from sidecar.core.records cimport (LARGEST_WINDOW, Core, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
     STALL_NONE, STALL_SHELL, link_outstanding, link_demotion_over, link_unsent)
 from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
@@ -53,7 +54,7 @@ cdef class Loopback:
 
     Sizes have the plane's meaning: requests beyond `request_buffer` are streamed; a link with
     more than `link_pause` unsent, or a session with more than `output_pause` unread, takes no
-    more for now. With `follows`, links turn when the server says that it is not the master; with
+    more for now. With `follows`, a link is demoted when its server says that it is not the master; with
     `acks`, writes are answered once that many replicas have them.
     """
     def __cinit__(self, CommandTable table, *, size_t request_buffer=65536,
@@ -400,7 +401,7 @@ cdef class Loopback:
             raise MemoryError
 
     def turn_over(self, Py_ssize_t link):
-        """Whether the link has demoted, and all that was sent on it is judged."""
+        """Whether the link is demoted, and all that was sent on it is judged."""
         return link_demotion_over(self.link(link))
 
     def demoted(self, Py_ssize_t link):

@@ -17,7 +17,7 @@ from sidecar.core.link.barrier cimport bucket_of
 from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE, Command
 from sidecar.core.protocol.keys cimport KeySpan, first_key
 from sidecar.core.cache.proof cimport stop_waiting
-from sidecar.core.link.pending cimport session_mark
+from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release
 from sidecar.core.records cimport Barrier, Barriers, Session
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next

@@ -16,7 +16,7 @@ loop, and by themselves (without a read that waits) only one at a time.
 """
 from libc.stdint cimport uint64_t
 from sidecar.core.cache.store cimport Cache, Space
-from sidecar.core.link.pending cimport session_mark
+from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.records cimport Session
 
 

@@ -28,7 +28,8 @@ from sidecar.core.cache.proof cimport is_proved, space_lost, space_used, wait_fo
 from sidecar.core.cache.fill cimport (begin_fill, being_written, draw_check, has_time,
     put_off, wait_for)
 from sidecar.core.protocol.keys cimport KeySpan, first_key
-from sidecar.core.link.pending cimport link_local, session_say
+from sidecar.core.link.pending cimport link_local
+from sidecar.core.link.receiver cimport session_say
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size
 from sidecar.core.records cimport Barriers, Core, Session
 from sidecar.core.protocol.request cimport Scanner, arguments_of

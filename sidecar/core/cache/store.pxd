@@ -241,7 +241,7 @@ cdef inline bint is_of(Cache* k, const KeyRecord* r, const char* key, size_t n) 
 
 cdef inline bint settled(Cache* k, const KeyRecord* r) noexcept nogil:
     """Whether all commands on the key from before its record was made are over. With rules there
-    are none: the keys they name are barrier_buckets whether there are records of them or not."""
+    are none: there are barriers on the keys they name, whether these have records or not."""
     return k.mode == CACHE_RULES or loose_commands_over(k.core.barriers, (<NamedKey*>r).since)
 
 

@@ -47,7 +47,8 @@ is then off by sqrt(c * (N - 1)), which at a million commands a second costs a p
 end of the twenty. Rejected: geometric gaps (a logarithm each, for nothing measurable), and
 counting the table's keys in every command (the hash alone would double the cost).
 
-HOSTILE KEYS. Without the seed nobody can choose keys whose hashes collide. The hash stands for the key; two keys of the
+HOSTILE KEYS. Without the seed nobody can choose keys whose hashes collide. The hash stands for the
+key; two keys of the
 table are confused with probability 2**-64. Keys that are all different fill the cells evenly, and
 the few that rise above the table's least push out only the least. Memory is taken once, in
 sketch_new. Keys longer than `key_max` are ranked like others; only their beginning is kept.

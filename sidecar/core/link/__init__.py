@@ -1,1 +1,1 @@
-"""Links: pending queues, splitting of replies, and what becomes of requests when one is lost."""
+"""Links: queues of requests, splitting of replies, and what a lost link means for them."""

@@ -6,7 +6,7 @@ value read there may be older than what a client has already been told by a repl
 connection. What rules that out:
 
 1. A command that goes past the cache drops the values of its keys when it is dispatched, and
-   barriers the keys until it is answered (or will not be any more).
+   sets a barrier on each until it is answered (or will not be any more).
 2. A value is stored only if, since its reading was asked for, no command on its key has been
    begun, and none was under way then.
 
@@ -14,23 +14,24 @@ So of any two, a command on a key and the reading of a value that is stored, one
 before the other was sent. If the command came first, the value is at least as new as its reply;
 if the reading came first, the value was dropped when the command was dispatched.
 
-Keys of which the cache has no record need no barrier, only proof that no command on them is under way
-when one is made: their commands are *loose*, and counted by epochs. A record made in an epoch may
-be filled once no loose command of that epoch or before is left (`loose_commands_over`, which begins a new
-epoch whenever the one before the present is empty: so two counts suffice). Where only the hottest
+Keys of which the cache has no record need no barrier, only proof that no command on them is under
+way when one is made: their commands are *loose*, and counted by epochs. A record made in an epoch may
+be filled once no loose command of that epoch or before is left (`loose_commands_over`; it begins a
+new epoch whenever the one before the present is empty, so two counts suffice). Where only the hottest
 keys have records, a command costs one byte looked up instead of a line of the table, twice.
 Only commands on shared links may be loose: one that blocks on a dedicated link would hold an epoch
 for as long as it blocks.
 
-Keys are told apart by a hash only, in BUCKETS_OF_KEYS buckets: two keys in one bucket barrier each
-other, which costs a reading and is never wrong. A command that means all keys (FLUSHALL, SWAPDB) bars all.
+Keys are told apart by a hash only, in BUCKETS_OF_KEYS buckets: a barrier on one key
+is one on all of its bucket, which costs a reading and is never wrong. A command that means all keys
+(FLUSHALL, SWAPDB) sets one barrier on all.
 One whose keys cannot be known is not this file's business, but the fence's (fence.pyx).
 
 FLUSHALL, SWAPDB and changes of ACLs drop everything, once the server has not refused them: until then
 nothing is answered from the cache. So a client that may not flush cannot empty it.
 
-A command inside MULTI takes effect when EXEC does: what it barrier_buckets stays barrier_buckets until the reply
-to EXEC or DISCARD (`Link.deferred`). The buckets of entries with several barriers lie in
+A command inside MULTI takes effect when EXEC does: its barriers stay until the reply to EXEC or
+DISCARD (`Link.deferred`). The buckets of entries with several barriers lie in
 `Link.barrier_buckets` in the order of the ring.
 """
 from libc.string cimport memcpy
@@ -66,7 +67,7 @@ cdef inline void end(Barriers* b, uint16_t bucket, bint writes) noexcept nogil:
 
 
 cdef int barriers_raise(Link* l, Entry* e, uint64_t hash) noexcept nogil:
-    """Barrier one more key for the newest entry. Without memory for that, all are barrier_buckets."""
+    """Set a barrier on one more key for the newest entry; without memory, one on all keys."""
     cdef uint16_t bucket = bucket_of(hash)
     if e.barriers == BARRIERS_ALL:
         return 0
@@ -90,8 +91,8 @@ cdef int barriers_raise(Link* l, Entry* e, uint64_t hash) noexcept nogil:
 
 
 cdef void barriers_raise_all(Link* l, Entry* e, bint drops) noexcept nogil:
-    """Bar all keys for the newest entry, in the place of those it bars. `drops`: when it is over, and
-    was not refused, every value goes."""
+    """Set a barrier on all keys for the newest entry, in place of those it has. `drops`: when it is
+    over, and was not refused, every value goes."""
     cdef Barriers* b = l.core.barriers
     if e.barriers == BARRIERS_ALL:
         return

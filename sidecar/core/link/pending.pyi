@@ -1,1 +1,1 @@
-"""Pending queues and the splitting of replies; nothing for Python."""
+"""Pending queues: for other Cython modules only."""

@@ -11,7 +11,8 @@ to another link moves with all of them.
 """
 from libc.stdint cimport uint32_t
 from sidecar.core.link.barrier cimport barriers_abandon, barriers_raise_all, entry_finished
-from sidecar.core.link.pending cimport answer, answer_ready, grow_ring, session_mark_live, settle_ready
+from sidecar.core.link.pending cimport answer_ready, grow_ring, settle_ready
+from sidecar.core.link.receiver cimport answer, session_mark_live
 from sidecar.core.records cimport (BARRIERS_ALL, ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
     ENTRY_LOCAL, ENTRY_NEEDS_ACK, ENTRY_OPAQUE, ENTRY_READ, ENTRY_UNCERTAIN, Entry, Link, Session,
     TELLS_NOTHING, is_ready)

@@ -17,8 +17,10 @@ the commands of other clients wait with it, for about one round trip to a replic
 """
 from libc.stdint cimport UINT32_MAX, int64_t, uint32_t
 from libc.string cimport strlen
-from sidecar.core.link.pending cimport (answer, answer_ready, link_count, link_push, link_receive,
-    link_demote, not_executed)
+from sidecar.core.link.demotion cimport link_count, link_demote, not_executed
+from sidecar.core.link.pending cimport answer_ready, link_push
+from sidecar.core.link.receive cimport link_receive
+from sidecar.core.link.receiver cimport answer
 from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_NEEDS_ACK,
     ENTRY_OPAQUE, ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
 from sidecar.core.link.barrier cimport entry_finished, is_refusal

@@ -364,7 +364,7 @@ cdef void trace_moved(Link* l, const Entry* e) noexcept nogil:
 
 
 cdef void trace_waits(Session* s, bint fill) noexcept nogil:
-    """The command at the head can't go on now; it will be looked at afresh."""
+    """The command at the head can't go on now; it will be decided on again."""
     if s.core.tracer == NULL:
         return
     if not s.traced & TRACED_WAITED:

@@ -22,7 +22,8 @@ from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command, ROUTE_BLOCKING, ROUTE_DISCARD,
     ROUTE_MAYBE_BLOCKING, ROUTE_PIN, ROUTE_SESSION)
-from sidecar.core.link.pending cimport link_bytes, link_entry, link_push, session_say
+from sidecar.core.link.pending cimport link_bytes, link_entry, link_push
+from sidecar.core.link.receiver cimport session_say
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, MODE_DEDICATED, MODE_PINNED,
     STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
     STALL_PIN, STALL_PROTOCOL_ERROR, STALL_REPLIES, STALL_SESSION_COMMAND, STALL_SHELL,

@@ -11,7 +11,8 @@ request it stands for. A request larger than `request_buffer` is not collected: 
 pinned link its pieces are passed on as they arrive (`streaming`). Its entry is queued with the
 first piece.
 """
-from sidecar.core.link.pending cimport link_bytes, session_mark
+from sidecar.core.link.pending cimport link_bytes
+from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.link.weight cimport window_full, window_has_room, window_widen
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_release, buffer_size)
 from sidecar.core.observe.trace_records cimport trace_waits

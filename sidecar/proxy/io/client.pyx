@@ -13,8 +13,8 @@ from time import monotonic
 from sidecar.core.link.barrier cimport barriers_abandon
 from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT
 from sidecar.core.cache.fill cimport cache_leave
-from sidecar.core.link.pending cimport (link_bytes, link_push, session_drop, session_mark, session_new,
-    session_say)
+from sidecar.core.link.pending cimport link_bytes, link_push
+from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_size,
     buffer_truncate)
 from sidecar.core.records cimport (DEDICATED_PAUSE, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,

@@ -21,7 +21,7 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from sidecar.core.observe.audit_notes cimport NOTE_COMMAND, NOTE_NOPERM, Note
-from sidecar.core.link.pending cimport session_drop, session_mark
+from sidecar.core.link.receiver cimport session_drop, session_mark
 from sidecar.core.memory cimport buffers_taken
 from sidecar.core.records cimport FIRST_WINDOW
 from sidecar.core.stats cimport BUCKETS
@@ -117,7 +117,7 @@ cdef class Plane(Reactor):
         self.handler = handler
 
     def follow_master(self):
-        """READONLY, LOADING and MASTERDOWN mean that the server is not the master: see pending.pyx."""
+        """READONLY, LOADING and MASTERDOWN mean that the server is not the master: see demotion.pyx."""
         self.core.follows = True
 
     def require_acks(self, int replicas, bytes wait):

@@ -7,7 +7,8 @@ means is recovery.pyx's business; sidecar.proxy.links.shared connects it again.
 from libc.stdint cimport uint32_t
 
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
-from sidecar.core.link.pending cimport link_free, link_new, link_push, link_receive, link_sent
+from sidecar.core.link.pending cimport link_free, link_new, link_push, link_sent
+from sidecar.core.link.receive cimport link_receive
 from sidecar.core.link.silence cimport Silence, link_silence
 from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport buffer_append, buffer_head, buffer_size

@@ -1,0 +1,1 @@
+"""Demoted links: for other Cython modules only."""

@@ -1,0 +1,1 @@
+"""Splitting of replies: for other Cython modules only."""

@@ -1,0 +1,258 @@
+# cython: language_level=3
+"""Splitting what comes from upstream into replies, and giving each session its part.
+
+The framer finds where a reply ends; the entry at the head of the queue says whose it is (pending.pyx
+has the argument why that is always the right one). What lies side by side for the same session is
+given out as one run. Counters and latencies are kept here, for all replies that come at one time; so
+is what a reply tells beside its bytes: an open transaction, a fence, a refusal, its size.
+
+A reply may come in any number of parts. Only its first bytes are kept (`Link.beginning`); an error
+line on a link that follows a master is put by until it is known whether it means "not executed".
+"""
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp, memcpy
+from sidecar.core.link.barrier cimport entry_finished, is_refusal
+from sidecar.core.link.demotion cimport (link_demote, may_be_not_executed, not_executed,
+    receive_demoted)
+from sidecar.core.link.fence cimport entry_took_back, fence_raise, is_null
+from sidecar.core.link.pending cimport settle_ready
+from sidecar.core.link.receiver cimport deliver
+from sidecar.core.link.transaction_state cimport keep_beginning, tells_state, transaction_follows
+from sidecar.core.link.weight cimport is_weighty, session_weigh
+from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
+    buffer_size)
+from sidecar.core.observe.audit_notes cimport audit_raw_reply, audit_reply
+from sidecar.core.observe.trace_records cimport trace_answered
+from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY,
+    frame_reply, framer_reset)
+from sidecar.core.records cimport (Entry, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_OPAQUE, is_ready,
+    link_took, Session, TELLS_NOTHING, TELLS_UNLESS_NULL)
+from sidecar.core.stats cimport latency_bucket
+
+
+cdef inline bint run_ends(Link* l, Session* s) noexcept nogil:
+    """Whether the next reply bytes are not simply more for the same living session."""
+    cdef Entry* e
+    if l.head == l.tail or (s != NULL and s.owner == NULL):
+        return True
+    e = l.ring + (l.head & l.mask)
+    return e.session != s or is_ready(e)
+
+
+cdef inline Session* receiver(Link* l) noexcept nogil:
+    """Whose the bytes at hand are: the head entry's session, or the link's only client."""
+    return l.ring[l.head & l.mask].session if l.head != l.tail else l.client
+
+
+cdef inline bint receiver_may_learn(Link* l) noexcept nogil:
+    """Whether a part of the reply at hand may tell of changes."""
+    return l.head == l.tail or l.ring[l.head & l.mask].tells != TELLS_NOTHING
+
+
+cdef inline bint nothing_due(Link* l, size_t answered) noexcept nogil:
+    """Whether no request that has been sent still waits for its reply."""
+    return l.head == l.tail or (l.shared and answered >= l.sent)
+
+
+cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
+    """Take bytes from upstream and give each session its part.
+
+    Returns 0, or -1 when the bytes are not replies to what was asked: the link must be closed.
+    """
+    cdef size_t i = 0
+    cdef size_t begin = 0
+    cdef size_t frame_at = 0
+    cdef size_t answered = 0
+    cdef uint32_t now = l.core.now
+    cdef uint32_t last_at = now - 1
+    cdef size_t came
+    cdef int bucket = 0
+    cdef bint slow = False
+    cdef int result = 0
+    cdef int r
+    cdef Entry* e
+    cdef Session* s
+    l.received += n
+    if l.raw:
+        return receive_raw(l, p, n)
+    if l.demoted:
+        return receive_demoted(l, p, n)
+    if l.core.follows and l.line.end != l.line.start:
+        if take_up_line(l, p, n) < 0:
+            return -1
+        if l.line_used:
+            p = buffer_head(&l.line)
+            n = buffer_size(&l.line)
+    while i < n:
+        r = frame_reply(&l.framer, p, n, &i)
+        if r == FRAME_MORE:
+            break
+        if r == FRAME_ERROR or (r == FRAME_REPLY and l.head == l.tail):
+            result = -1
+            break
+        if r == FRAME_PUSH:
+            l.framer.first = 0
+            # On a shared link nobody has asked for it; a link's only client may have.
+            if not l.shared:
+                fence_raise(l.core)
+            deliver(receiver(l), p + begin, (frame_at if l.shared else i) - begin)
+            begin = frame_at = i
+            continue
+        e = l.ring + (l.head & l.mask)
+        if l.shared and answered + e.size > l.sent:
+            result = -1             # an answer to what has not been asked yet
+            break
+        if l.framer.first == c'-' and l.core.follows and l.shared \
+                and not e.flags & (ENTRY_IN_MULTI | ENTRY_OPAQUE) \
+                and not_executed(p + frame_at, i - frame_at):
+            if begin < frame_at:
+                deliver(e.session, p + begin, frame_at - begin)
+            buffer_drop(&l.out, answered)
+            l.sent -= answered
+            e.flags |= ENTRY_AGAIN
+            l.seen = l.head + 1
+            return link_demote(l, p + i, n - i)
+        if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
+            result = -1             # once this reply is given out
+        link_took(l, e)
+        if e.tells == TELLS_UNLESS_NULL and is_null(p + frame_at, i - frame_at) and not l.partial:
+            entry_took_back(e)
+        entry_finished(l, e, is_refusal(e, l.framer.first))
+        s = e.session
+        answered += e.size
+        l.core.stats.calls[e.command] += 1
+        if e.at != last_at:
+            last_at = e.at
+            bucket = latency_bucket(now - e.at)
+            slow = now - e.at >= l.core.slow
+        l.core.stats.latency[e.family].counts[bucket] += 1
+        l.core.stats.latency[e.family].sum_us += now - last_at
+        if l.framer.first == c'-':
+            l.core.stats.errors[e.family] += 1
+            if l.core.audit != NULL and not l.partial:
+                audit_reply(e, p + frame_at, i - frame_at)
+            record(l, e, s, answered, p + frame_at, i - frame_at, True)
+        elif slow or e.trace:
+            record(l, e, s, answered, p + frame_at, i - frame_at, False)
+        l.framer.first = 0
+        came = l.came if l.partial else 0
+        l.partial = False
+        if s != NULL:
+            s.outstanding -= 1
+            if is_weighty(s, i - frame_at + came):
+                session_weigh(s, i - frame_at + came)
+        frame_at = i
+        if run_ends(l, s):
+            deliver(s, p + begin, i - begin)
+            begin = i
+        if result < 0:
+            break
+        if l.head != l.tail and is_ready(l.ring + (l.head & l.mask)):
+            settle_ready(l)
+    # The last reply may be there in part, and nothing has to be wrong with that.
+    if result == 0 and frame_at < n and not (l.shared and l.framer.first == c'>'):
+        if l.framer.first != c'>' and nothing_due(l, answered):
+            result = -1
+        elif l.framer.first == c'-' and l.core.follows and l.shared and not l.partial \
+                and may_be_not_executed(p + frame_at, n - frame_at):
+            result = put_line_by(l, p + frame_at, n - frame_at)
+        else:
+            if receiver_may_learn(l):
+                fence_raise(l.core)
+            if not l.partial:
+                l.came = 0
+                l.begun = 0
+            l.came += n - frame_at
+            l.partial = True
+            keep_beginning(l, p + frame_at, n - frame_at)
+            frame_at = n
+    if begin < frame_at:
+        deliver(receiver(l), p + begin, frame_at - begin)
+    if l.shared and answered:
+        buffer_drop(&l.out, answered)
+        l.sent -= answered
+    return result
+
+
+cdef bint follows(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
+    """What this reply, whose last bytes are p[0:n], tells of transactions (see there)."""
+    if not l.partial:
+        return transaction_follows(l, e, p, n)
+    keep_beginning(l, p, n)
+    return transaction_follows(l, e, l.beginning, l.begun)
+
+
+cdef void record(Link* l, const Entry* e, Session* s, size_t answered, const char* p, size_t n,
+                 bint error) noexcept nogil:
+    """A command worth a record was answered; its request ends at `answered`, its reply at p[n]."""
+    if l.partial:
+        keep_beginning(l, p, n)
+        trace_answered(l, e, s, answered - e.size, l.beginning, l.begun, n + l.came, error)
+    else:
+        trace_answered(l, e, s, answered - e.size, p, n, n, error)
+
+
+cdef int put_line_by(Link* l, const char* p, size_t n) noexcept nogil:
+    """Keep the part of an error line that has come: whether it means "not executed" is not known.
+
+    It may lie in `line` itself, behind the one that was taken up. That one may be some session's
+    run until the caller has settled: it stays where it is.
+    """
+    framer_reset(&l.framer)
+    if l.line_used:
+        l.line.start = l.line.end - n
+        l.line_used = False
+        return 0
+    return buffer_append(&l.line, p, n)
+
+
+cdef int take_up_line(Link* l, const char* p, size_t n) noexcept nogil:
+    """More bytes: they belong behind the line kept, unless that was taken up before."""
+    if l.line_used:
+        buffer_release(&l.line)
+        l.line_used = False
+        return 0
+    l.line_used = True
+    return buffer_append(&l.line, p, n)
+
+
+cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
+    """Pass bytes on as they are; look for the reply to RESET when one is under way."""
+    cdef size_t i = 0
+    cdef size_t at = 0
+    cdef size_t begin = 0
+    cdef size_t k
+    cdef int r
+    cdef Session* s = l.client
+    while not l.blind and i < n:
+        at = i
+        r = frame_reply(&l.framer, p, n, &i)
+        if l.head != l.tail:
+            # Replies to the sidecar's own requests, made before the client got the link.
+            begin = i
+            if r == FRAME_REPLY:
+                l.head += 1
+                l.framer.first = 0
+            continue
+        if l.begun < 8:
+            k = i - at
+            if k > <size_t>(8 - l.begun):
+                k = 8 - l.begun
+            memcpy(l.beginning + l.begun, p + at, k)
+            l.begun += <int>k
+        if r == FRAME_ERROR:
+            l.blind = True
+        elif r != FRAME_MORE:
+            l.framer.first = 0
+            if r == FRAME_REPLY:
+                l.owed -= l.owed != 0
+                if l.beginning[0] == c'-':
+                    audit_raw_reply(s, l.beginning, l.begun)
+            if s != NULL and s.reset_due and l.begun == 8 \
+                    and memcmp(l.beginning, b"+RESET\r\n", 8) == 0:
+                l.saw_reset = True
+            l.begun = 0
+    if begin < n:
+        fence_raise(l.core)
+    deliver(s, p + begin, n - begin)
+    return 0

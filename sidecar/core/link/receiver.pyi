@@ -1,0 +1,1 @@
+"""A session as the receiver of replies: for other Cython modules only."""
