@@ -212,6 +212,7 @@ class Proxy:
             observers.usage.begin()
         ticker = Ticker()
         ticker.add(self._overdue.tick)
+        ticker.add(self.plane.send_gathered)
         ticker.add(self._sessions.maintenance.tick)
         ticker.add(self._sessions.learning.tick)
         ticker.add(self._sessions.admission.tick)

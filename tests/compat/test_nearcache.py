@@ -550,3 +550,17 @@ def test_settings_of_these_tests_are_the_programs(cached: Cached) -> None:
     assert RULES["cache.mode"] == "rules"
     with Wire(cached.sidecar.port) as wire:
         assert wire.cmd("PING") == b"+PONG\r\n"
+
+
+def test_a_hit_does_not_wait_for_a_command_that_is_held(server: Server) -> None:
+    """Replies of a batch are sent together, but not while the server holds back one of them."""
+    with Cached(server) as cached:
+        cached.near.cmd("SET", "k", "old")
+        cached.warm("GET", "k")
+        assert cached.direct.cmd("CLIENT", "PAUSE", 60_000, "WRITE") == b"+OK\r\n"
+        cached.near.send(pack("GET", "k") + pack("SET", "other", "v") + pack("GET", "k"))
+        assert cached.near.read_reply(2) == OLD
+        with pytest.raises(DeadlineError):
+            cached.near.read_reply(0.2)
+        assert cached.direct.cmd("CLIENT", "UNPAUSE") == b"+OK\r\n"
+        assert cached.near.read_replies(2) == [b"+OK\r\n", OLD]

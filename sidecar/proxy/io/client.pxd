@@ -25,6 +25,7 @@ cdef class Client(PlaneConnection):
     cdef int take_answer(self) except -1
     cdef bint more_to_come(self, bint parsed) noexcept
     cdef int keep(self) except -1
+    cdef int gather(self) except -1
     cdef int sent_to_link(self) except -1
     cdef int give_back(self) except -1
     cdef int next_reading(self) except -1

@@ -186,6 +186,7 @@ cdef class Client(PlaneConnection):
         self.parsed = False
         if self.answered is not None and not s.must_close and not self.finishing:
             self.keep()
+            self.gather()
             if not self.closed and s.outstanding == 0:
                 self.take_answer()
             return 0
@@ -198,6 +199,7 @@ cdef class Client(PlaneConnection):
         if s.run_len or s.out.end > s.out.start:
             if self.more_to_come(parsed):
                 self.keep()
+                self.gather()
             else:
                 self.flush()
         if self.closed:
@@ -263,6 +265,14 @@ cdef class Client(PlaneConnection):
             return False
         return (s.value != NULL or (parsed and s.outstanding > 0)) \
             and buffer_size(&s.out) + s.run_len < GATHERED_MOST
+
+    cdef int gather(self) except -1:
+        """What it waits for may not come for long, since the server may hold it back: the plane's
+        next tick sends what is there."""
+        if not self.gathering:
+            self.gathering = True
+            self.plane.gathering.append(self)
+        return 0
 
     cdef int keep(self) except -1:
         """Replies go behind those that wait to be sent."""

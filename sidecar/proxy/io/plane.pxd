@@ -20,6 +20,7 @@ cdef class Plane(Reactor):
     cdef readonly set upstreams
     cdef list unflushed
     cdef set waiting_for_room
+    cdef list gathering         # clients whose replies wait for others of the same batch
     cdef set held               # clients whose next command waits for release_writes
     cdef bytes ack_request
     cdef readonly NearCache near_cache
@@ -48,6 +49,7 @@ cdef class Plane(Reactor):
     cdef int tell_failed(self, error) noexcept
 
 cdef class PlaneConnection(Connection):
+    cdef bint gathering         # a client's: replies wait for others of the same batch
     cdef public object lines    # of a client: None, or what its own link receives goes through it
     cdef readonly Plane plane
     cdef Session* s             # a client's; NULL: a server's

@@ -62,6 +62,7 @@ cdef class Plane(Reactor):
         self.table = table
         self.clients, self.upstreams = set(), set()
         self.unflushed, self.waiting_for_room, self.held = [], set(), set()
+        self.gathering = []
         self.flush_callback = self.flush_links
         self.closed_for = {}
         self.tracked = []
@@ -310,6 +311,20 @@ cdef class Plane(Reactor):
         except Exception as error:
             self.failed(c, error)
         return 0
+
+    def send_gathered(self, now):
+        """Send the replies that wait for others of their batch. To be called at each tick: what they
+        wait for may be held back by the server."""
+        cdef list waiting = self.gathering
+        cdef PlaneConnection c
+        self.gathering = []
+        for c in waiting:
+            c.gathering = False
+            if not c.closed and not c.writing:
+                try:
+                    c.flush()
+                except Exception as error:
+                    self.failed(c, error)
 
     cdef int room(self) except -1:
         """A link or a client has sent something: those who wait for that look again."""
