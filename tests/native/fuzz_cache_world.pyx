@@ -31,8 +31,8 @@ from sidecar.core.records cimport (Link, MODE_DEDICATED, STALL_LINK, Session, li
 from tests.native.fuzz_cache_checks cimport check_barriers, check_store
 from tests.native.fuzz_cache_client cimport elsewhere, say
 from tests.native.fuzz_cache_judge cimport check_replies
-from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, OP_SUBSCRIBE,
-    PUSHES_MAX, USERS, Wire, connected, publish, put_ask, serve)
+from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, OP_SET_PX,
+    OP_SUBSCRIBE, PUSHES_MAX, Server, USERS, Wire, change, connected, publish, put_ask, serve, some_key)
 from tests.native.fuzz_decoders cimport Text, below
 
 from tests.native.fuzz_cache_shell cimport (CacheShell, OWN, PEERS, RETIRED, SPACES, TRACKED, WHOS,
@@ -322,16 +322,21 @@ cdef class CacheWorld(CacheShell):
     cdef int torn_reading(self) except -1:
         """A key changes between the two halves of a reading."""
         cdef uint64_t* r = &self.server.chance
-        cdef int k
-        cdef int w = TRACKED + <int>below(r, SPACES)
-        self.send(<int>below(r, PEERS))
+        cdef Ask ask
+        cdef Text t
+        cdef int i = <int>below(r, PEERS)
+        cdef int w = TRACKED + self.peers[i].user * 2 + self.peers[i].db
+        self.rush(True)
+        self.send(i)
         self.flush(w, True)
-        for k in range(1 + <int>below(r, 4)):
-            if self.wires[w].number:
-                serve(&self.server, w, &self.core.limits, 1)
-            elsewhere(&self.server)
+        if self.wires[w].number:
+            serve(&self.server, w, &self.core.limits, 1)
+        t.n = 0
+        ask.op, ask.key, ask.key2 = OP_SET_PX, some_key(&self.server), self.peers[i].db
+        ask.arg = 1 + <int>below(r, 60)
+        change(&self.server, NULL, &ask, &t)
         self.rush(False)
-        return self.calm_time() if below(r, 2) else 0
+        return self.calm_time()
 
     cdef int news(self) except -1:
         """A message tells of a change before its invalidation arrives; then everybody reads."""
@@ -354,6 +359,20 @@ cdef class CacheWorld(CacheShell):
         return 0
 
     cdef int scene(self, uint32_t kind) except -1:
+        """A scene, mostly about one key, which is mostly read."""
+        cdef Server* sv = &self.server
+        cdef int first = sv.first_key
+        cdef int keys = sv.keys
+        cdef int writes = sv.writes
+        if below(&sv.chance, 4):
+            sv.first_key, sv.keys = some_key(sv), 1
+        if below(&sv.chance, 4):
+            sv.writes = 0
+        self.play(kind)
+        sv.first_key, sv.keys, sv.writes = first, keys, writes
+        return 0
+
+    cdef int play(self, uint32_t kind) except -1:
         if kind == 0:
             return self.silence()
         if kind == 1:

@@ -206,7 +206,8 @@ cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* s
     cdef int r
     if scan.argc < -c.arity or (c.arity > 0 and scan.argc != c.arity):
         return NOT_SERVED           # the server refuses it: wrong number of arguments
-    drop_what_is_due(k)
+    if k.core.barriers.drop_all:
+        drop_what_is_due(k)
     if k.core.barriers.drops_pending:
         k.counts.miss_barred += 1
         return NOT_SERVED           # what is here may be about to go
