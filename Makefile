@@ -132,6 +132,10 @@ fuzz: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## random input for the core: A
 mixer: $(BUILT) $(VENV)/.installed-test ## random programs beside a direct server: ARGS="--commands 1000000"
 	$(BIN)/python -m tests.mixer $(ARGS)
 
+suite: $(BUILT) $(VENV)/.installed-test ## a server's own tests through the sidecar: ARGS="--source DIR --server redis7"
+	@tests/harness/install_peers.sh test
+	$(BIN)/python -m tests.harness.server_suite $(ARGS)
+
 docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python -m sidecar.settings.docs toml > build/full.toml
 	$(BIN)/python -m sidecar.settings.docs markdown > build/configuration.md

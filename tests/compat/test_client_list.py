@@ -128,8 +128,13 @@ FILTERS = (
     "DB x", "FLAGS N", "FLAGS P", "FLAGS ?", "NOT-FLAGS N", "LIB-NAME lib", "NOT-LIB-NAME lib",
     "IDLE 0", "IDLE 1000", "MAXAGE 0", "MAXAGE 1000", "MAXAGE x", "SKIPME yes", "SKIPME no",
     "SKIPME x", "IP 127.0.0.1", "NOT-IP 127.0.0.1", "CAPA r", "TYPE normal NAME a DB 9",
-    "NAME b TYPE", "ADDR 1.2.3.4:5", "LADDR 1.2.3.4:5",
+    "NAME b TYPE", "ADDR 1.2.3.4:5", "LADDR 1.2.3.4:5", "NAME a NAME b", "NAME b NAME nosuch",
+    "TYPE pubsub TYPE normal USER bob", "FLAGS ? FLAGS P", "DB 0 DB 9", "LIB-NAME x LIB-NAME lib",
+    "NAME a NOT-NAME a", "NOT-NAME a NOT-NAME b NAME a", "ID 1 ID 2", "ID 1 2 ID 3", "NOT-ID 1 2",
 )  # fmt: skip
+
+
+EVERYBODY = ("SKIPME no", "IDLE 0", "MAXAGE 0", "IP 127.0.0.1", "USER default", "NOT-ID 1 2")
 
 
 def _clients(session: Session) -> list[Client]:
@@ -160,7 +165,7 @@ def test_filters_that_kill(pair: Pair) -> None:
 
     def script(session: Session) -> None:
         for line in FILTERS:
-            if line in ("SKIPME no", "IDLE 0", "MAXAGE 0", "IP 127.0.0.1", "USER default"):
+            if line in EVERYBODY:
                 continue  # the observers of this test are among them
             operator, *_ = _clients(session)
             said = operator.cmd("CLIENT", "KILL", *line.split())

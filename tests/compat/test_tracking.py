@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.harness.pair import Pair, Session, masked, pipeline, unordered
+from tests.harness.wire import Wire
 
 _NUMBER = masked(rb":\d+")
 
@@ -110,3 +111,24 @@ def test_reset_ends_tracking(pair: Pair) -> None:
         assert re.search(rb"invalidate", b"".join(keeper.drain()))
 
     pair.same(script)
+
+
+@pytest.mark.parametrize("before", [("WATCH", "k"), ("CLIENT", "NO-EVICT", "ON")])
+@pytest.mark.parametrize("how", ["subscribes", "sends a large request"])
+def test_redirection_by_a_client_that_is_pinned_later(
+    pair: Pair, before: tuple[str, ...], how: str
+) -> None:
+    """It names the other client by the number that one was told, however it got its own link."""
+    prefixes = [word for n in range(10_000) for word in ("PREFIX", f"{n:05}-{'x' * 30}")]
+    for port in (pair.direct.port, pair.sidecar.port):
+        with Wire(port) as target, Wire(port) as client:
+            number = int(target.call("CLIENT", "ID"))
+            target.cmd("SUBSCRIBE", "__redis__:invalidate")
+            client.cmd("HELLO", 3)
+            assert client.cmd(*before) == b"+OK\r\n"
+            if how == "subscribes":
+                assert client.cmd("SUBSCRIBE", "news")[:1] == b">"
+            else:
+                assert client.cmd("CLIENT", "TRACKING", "ON", "BCAST", *prefixes) == b"+OK\r\n"
+                assert client.cmd("CLIENT", "TRACKING", "OFF") == b"+OK\r\n"
+            assert client.cmd("CLIENT", "TRACKING", "ON", "REDIRECT", number) == b"+OK\r\n"

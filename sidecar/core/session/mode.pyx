@@ -33,6 +33,7 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
     else:
         if mode == MODE_PINNED and s.mode == MODE_DEDICATED:
             forget_entries(s, l)
+            s.translating = True        # it may know the sidecar's ids
         s.kept = False
         l.client = s
         l.raw = mode == MODE_PINNED

@@ -186,7 +186,6 @@ cdef class Client(PlaneConnection):
         self.parsed = False
         if self.answered is not None and not s.must_close and not self.finishing:
             self.keep()
-            self.gather()
             if not self.closed and s.outstanding == 0:
                 self.take_answer()
             return 0
@@ -272,6 +271,13 @@ cdef class Client(PlaneConnection):
         if not self.gathering:
             self.gathering = True
             self.plane.gathering.append(self)
+        return 0
+
+    cdef int send_gathered(self) except -1:
+        self.gathering = False
+        # With `answered` the end of `out` is a reply to the sidecar, which is not to be sent.
+        if not self.closed and not self.writing and self.answered is None:
+            self.flush()
         return 0
 
     cdef int keep(self) except -1:

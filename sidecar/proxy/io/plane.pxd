@@ -56,5 +56,6 @@ cdef class PlaneConnection(Connection):
     cdef bint queued            # a server's: its link is flushed at the end of this iteration
 
     cdef int attend(self) except -1
+    cdef int send_gathered(self) except -1
     cdef int flush(self) except -1
     cdef void look(self, Silence* found) noexcept

@@ -37,6 +37,10 @@ cdef class PlaneConnection(Connection):
         """Its session was marked: see to it."""
         return 0
 
+    cdef int send_gathered(self) except -1:
+        """A client's replies have waited for others of their batch: send them now."""
+        return 0
+
     cdef int flush(self) except -1:
         """Send what lies ready for it."""
         return 0
@@ -319,12 +323,10 @@ cdef class Plane(Reactor):
         cdef PlaneConnection c
         self.gathering = []
         for c in waiting:
-            c.gathering = False
-            if not c.closed and not c.writing:
-                try:
-                    c.flush()
-                except Exception as error:
-                    self.failed(c, error)
+            try:
+                c.send_gathered()
+            except Exception as error:
+                self.failed(c, error)
 
     cdef int room(self) except -1:
         """A link or a client has sent something: those who wait for that look again."""

@@ -45,9 +45,13 @@ class Filters:
         return next((each.values for each in named), ())
 
 
-def parse(words: Sequence[bytes]) -> Filters:
-    """The filters among the words after CLIENT LIST or CLIENT KILL."""
-    found, skip_me, i = [], None, 0
+def parse(words: Sequence[bytes], *, ids_add_up: bool = True) -> Filters:
+    """The filters among the words after CLIENT LIST or CLIENT KILL.
+
+    Of filters of the same name the last counts. Those by id add up, but not in Redis's CLIENT KILL.
+    """
+    found: dict[bytes, Filter] = {}
+    skip_me, i = None, 0
     while i < len(words):
         name = words[i].upper()
         end = i + 2
@@ -59,9 +63,11 @@ def parse(words: Sequence[bytes]) -> Filters:
             skip_me = b"YES" in map(bytes.upper, values)
         else:
             plain = name.removeprefix(b"NOT-")
-            found.append(Filter(plain, values, negated=plain != name))
+            if plain == b"ID" and ids_add_up and name in found:
+                values = found[name].values + values
+            found[name] = Filter(plain, values, negated=plain != name)
         i = end
-    return Filters(tuple(found), skip_me)
+    return Filters(tuple(found.values()), skip_me)
 
 
 def _number(text: bytes) -> int:

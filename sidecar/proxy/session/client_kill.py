@@ -14,7 +14,9 @@ from hiredis import pack_command
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.greeting import ServerConnection, is_error
+from sidecar.proxy.links.hello_reply import software
 from sidecar.proxy.session import client_filters, client_list
+from sidecar.proxy.session.client_filters import Filters
 from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.session.client_list import Line, printable_address
 from sidecar.proxy.session.passthrough import PassThrough
@@ -65,10 +67,9 @@ class ClientKill:
         self._pass_through.talk(client, talk, end)
 
     def _by_filters(self, client: Client, args: Sequence[bytes]) -> None:
-        filters = client_filters.parse(args[2:])
         ours: list[Client] = []
 
-        def meant(line: Line) -> bool:
+        def meant(line: Line, filters: Filters) -> bool:
             if filters.skip_me is not False and line[b"id"] == b"%d" % client.id:
                 return False
             return filters.match(line)
@@ -77,11 +78,15 @@ class ClientKill:
             said, listed = await connection.ask(pack_command(_of_nobody(args)), LIST)
             if is_error(said):
                 return said
+            hello = connection.greeted.hello if connection.greeted is not None else None
+            filters = client_filters.parse(args[2:], ids_add_up=software(hello)[0] == b"valkey")
             lines = client_list.lines_of(listed)
             numbers = {int(line[b"id"]) for line in self._listing(lines, connection.server_id)
-                       if meant(line)}  # fmt: skip
+                       if meant(line, filters)}  # fmt: skip
             # Who knows the id of a link of ours has it from the server itself.
-            numbers |= {int(i) for i in filters.ids if int(i) in lines and meant(lines[int(i)])}
+            numbers |= {
+                int(i) for i in filters.ids if int(i) in lines and meant(lines[int(i)], filters)
+            }
             ours.extend(c for number in numbers if (c := self._ids.get(number)) is not None)
             others = sorted(numbers - {c.id for c in ours})
             return b":%d\r\n" % (len(ours) + await _killed(connection, others))

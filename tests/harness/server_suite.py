@@ -1,0 +1,184 @@
+"""make suite: a server's own test suite, through the sidecar.
+
+    make suite ARGS="--source ~/src/redis-7.0.15 --server redis7"
+    make suite ARGS="--source ~/src/valkey-9.1.2 --server valkey --units unit/expire,unit/type/list"
+
+`--source` is an unpacked source of Redis or Valkey: its `runtest` has a mode for servers that it
+has not started. Each unit gets a new server and a new sidecar. KNOWN says which tests fail and
+why. A unit with another failure is run once more at the server itself. The exit code is 1 if
+anything fails only through the sidecar and is not known. Tests of DERAILING are left out: what
+they leave unread would fail the ones behind them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.harness.farm import BINARIES
+from tests.harness.process import free_port
+from tests.harness.servers import Server, Sidecar
+
+# Units that need a server they have started themselves, or one that is no single server.
+LEFT_OUT = (
+    "aofrw",
+    "oom-score",
+    "shutdown",
+    "printver",
+    "moduleapi",
+    "cluster",
+    "tls",
+    "list-common",
+)
+OPTIONS = {"enable-debug-command": "yes", "enable-protected-configs": "yes", "databases": 16}
+TAGS = "-needs:repl -needs:config-maxmemory"
+SECONDS = 300
+
+LINKS = "INFO, logs and CLIENT LIST of the server count and name links, not clients"
+OWN = "statistics of the server count the sidecar's own commands"
+BUFFERS = "buffers of a line of CLIENT LIST are those of the link"
+HELLO = "the server's fields in the reply to HELLO are those of when the link was made"
+UNMATCHED = "a client whose replies pass unmatched is told the server's numbers"
+COUNTS = "bytes and commands of a client are counted as the sidecar gets and sends them"
+KNOWN = {
+    r"CLIENT GETREDIR provides correct client id": UNMATCHED,
+    r"CLIENT TRACKINGINFO provides reasonable results when tracking on with options": UNMATCHED,
+    r"client input output and command process statistics": COUNTS,
+    r"CLIENT KILL SKIPME YES/NO will kill all clients": LINKS,
+    r"Tracking info is correct": LINKS,
+    r"Test special commands are paused by RO": LINKS,
+    r"Test multiple clients can be queued up and unblocked": LINKS,
+    r"(SLOWLOG|COMMANDLOG).*": LINKS,
+    r"CLIENT TRACKINGINFO provides reasonable results when tracking redir broken": LINKS,
+    r"LATENCY HISTOGRAM .*": OWN,
+    r"query buffer resized .*": BUFFERS,
+    r"verify reply buffer limits": BUFFERS,
+    r"HELLO and availability-zone": HELLO,
+    r"Extended Redis Compatibility config": HELLO,
+}
+"""Why a test fails through the sidecar, by its name: docs/compatibility.md tells of each."""
+
+DERAILING = (
+    "RESP3 Client gets tracking-redir-broken push message after cached key changed when "
+    "rediretion client is terminated",
+)
+"""Known as well (LINKS): the number in the message is the server's."""
+
+
+@dataclass
+class Outcome:
+    """What a unit's tests came to: how many passed, and which failed, by name with the reason."""
+
+    passed: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def unknown(self) -> dict[str, str]:
+        """Those failures that KNOWN has no reason for."""
+        return {name: why for name, why in self.failed.items() if not reason(name)}
+
+
+def reason(name: str) -> str:
+    """Why this test is known to fail; "" if it is not."""
+    return next((why for test, why in KNOWN.items() if re.fullmatch(test, name)), "")
+
+
+def parse(output: str) -> Outcome:
+    """Read what `runtest` has printed. An exception ends a unit; it names the test it was in."""
+    found = Outcome()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()
+    for at, line in enumerate(lines):
+        if line.startswith("[ok]: "):
+            found.passed += 1
+        elif failed := re.match(r"\[err\]: (.*) in tests/", line):
+            found.failed[failed[1]] = lines[at + 1] if at + 1 < len(lines) else ""
+        elif line.startswith("[exception]: "):
+            rest = "\n".join(lines[at:])
+            inside = re.search(r'^"test [{"](.*?)[}"] \{', rest, re.MULTILINE)
+            found.failed[inside[1] if inside else line] = line
+    if not lines or (not any("All tests passed" in line for line in lines) and not found.failed):
+        found.failed["the unit"] = lines[-1] if lines else "it printed nothing"
+    return found
+
+
+class Suite:
+    """One server's suite. `source` is its unpacked source."""
+
+    def __init__(self, source: Path, kind: str) -> None:
+        self.source, self.kind = source, kind
+
+    def units(self) -> list[str]:
+        """All units but those LEFT_OUT."""
+        folder = self.source / "tests"
+        found = sorted([*folder.glob("unit/*.tcl"), *folder.glob("unit/type/*.tcl")])
+        names = [str(one.relative_to(folder).with_suffix("")) for one in found]
+        return [name for name in names if not any(word in name for word in LEFT_OUT)]
+
+    def run(self, unit: str, *, direct: bool = False) -> Outcome:
+        """Run one unit, at a server or through a sidecar in front of it."""
+        with BINARIES[self.kind](OPTIONS) as server:
+            if direct:
+                return self._play(unit, server, server.port)
+            port = free_port()
+            with Sidecar(server.url, listen=f"redis://localhost:{port}", port=port):
+                return self._play(unit, server, port)
+
+    def _play(self, unit: str, server: Server, port: int) -> Outcome:
+        with tempfile.TemporaryDirectory() as binaries:
+            for name in ("server", "cli", "benchmark", "check-aof", "check-rdb", "sentinel"):
+                Path(binaries, f"valkey-{name}").symlink_to(server.binary)
+            argv = ["./runtest", "--host", "127.0.0.1", "--port", str(port), "--clients", "1"]
+            argv += ["--baseport", str(free_port()), "--single", unit, "--tags", TAGS]
+            argv += [word for name in DERAILING for word in ("--skiptest", name)]
+            try:
+                done = subprocess.run(
+                    argv,
+                    cwd=self.source,
+                    env=os.environ | {"VALKEY_BIN_DIR": binaries},
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=SECONDS,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return Outcome(failed={"the unit": f"it did not end within {SECONDS} s"})
+        return parse(done.stdout)
+
+
+def main() -> int:
+    """Run, and say what fails only through the sidecar."""
+    parser = argparse.ArgumentParser(prog="suite", description="a server's own tests")
+    parser.add_argument("--source", type=Path, required=True)
+    parser.add_argument("--server", choices=tuple(BINARIES), required=True)
+    parser.add_argument("--units", default="", help="unit/expire,unit/type/list (all)")
+    options = parser.parse_args()
+    suite = Suite(options.source.resolve(), options.server)
+    passed, known, bad = 0, Counter[str](), 0
+    for unit in options.units.split(",") if options.units else suite.units():
+        outcome = suite.run(unit)
+        passed += outcome.passed
+        print(f"{unit}: {outcome.passed} passed, {len(outcome.failed)} failed", flush=True)
+        known.update(why for name in outcome.failed if (why := reason(name)))
+        if not outcome.unknown:
+            continue
+        alike = suite.run(unit, direct=True).failed
+        for name, why in outcome.unknown.items():
+            at_server = name in alike
+            bad += not at_server
+            print(f"    {'also at the server' if at_server else 'ONLY HERE'}: {name}: {why}")
+    print(f"{passed} passed, {bad} failed only through the sidecar; known failures:")
+    for why, count in known.most_common():
+        print(f"    {count:3} {why}")
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
