@@ -257,7 +257,7 @@ BUGS = (
     Bug(
         "old servers are used",
         GREETING,
-        "return major.isdigit() and int(major) >= OLDEST_TO_TRACK",
+        "return _major(version) >= OLDEST_TO_TRACK",
         "return True",
         tests="test_servers_that_are_too_old",
     ),
