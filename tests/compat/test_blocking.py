@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.pair import Pair, Session, masked, pipeline, words
+from tests.harness.process import wait_until
+from tests.harness.wire import Wire
 
 _NUMBER = masked(rb":\d+")
 
@@ -212,3 +214,29 @@ def test_many_blocked_clients(pair: Pair) -> None:
             client.read()
 
     pair.same(script)
+
+
+@pytest.mark.parametrize("name", ["", "worker"])
+@pytest.mark.parametrize(
+    "command", [("BLPOP", "jobs", 0), ("XREAD", "BLOCK", 0, "STREAMS", "s", "$")]
+)
+def test_who_hangs_up_at_once_pops_nothing(
+    pair: Pair, name: str, command: tuple[str | int, ...]
+) -> None:
+    """The sidecar's own requests may stand before the blocking one on the link."""
+    with Wire(pair.behind.port) as server:
+
+        def blocked() -> str:
+            return str(server.ask("INFO", "clients")).split("blocked_clients:")[1].split()[0]
+
+        for _ in range(20):
+            with Wire(pair.sidecar.port) as wire:
+                if name:
+                    wire.cmd("CLIENT", "SETNAME", name)
+                wire.send_command(*command)
+        with Wire(pair.sidecar.port) as own:
+            here = f" laddr=127.0.0.1:{pair.sidecar.port} "
+            wait_until(lambda: str(own.ask("CLIENT", "LIST")).count(here) == 1, "they are gone")
+        wait_until(lambda: blocked() == "0", "nobody waits any more")
+        server.cmd("RPUSH", "jobs", "a")
+        assert server.cmd("LRANGE", "jobs", 0, -1) == b"*1\r\n$1\r\na\r\n"

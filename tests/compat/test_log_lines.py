@@ -27,8 +27,11 @@ class Web(Accepting):
     """Answers everything as a web server does."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await reader.read()
+        try:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            await reader.read()
+        finally:
+            writer.close()
 
 
 def lines(sidecar: Sidecar, event: str = "") -> list[dict[str, Any]]:

@@ -128,12 +128,18 @@ cdef class Client(PlaneConnection):
         """Whether what it last asked for may stay without an answer for ever: a blocking command,
         or a large request whose rest will not come."""
         cdef Link* l = self.s.link
+        cdef uint32_t at
         cdef int route
         if self.s.streaming:
             return True
-        if self.s.mode != MODE_DEDICATED or l.head == l.tail:
+        if self.s.mode != MODE_DEDICATED:
             return False
-        route = l.ring[l.head & l.mask].route
+        at = l.head
+        while at != l.tail and l.ring[at & l.mask].session == NULL:
+            at += 1                 # the sidecar's own requests, before the client's
+        if at == l.tail:
+            return False
+        route = l.ring[at & l.mask].route
         return route == ROUTE_BLOCKING or route == ROUTE_MAYBE_BLOCKING or route == ROUTE_WAIT
 
     cdef bint gave_up(self) noexcept:
