@@ -29,6 +29,7 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
 from sidecar.proxy.links.greeting import is_error
 from sidecar.proxy.links.identity import NodeLinks
+from sidecar.proxy.links.info_reply import fields_of
 from sidecar.proxy.links.outcomes import BROKEN
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.tasks import Tasks
@@ -181,17 +182,18 @@ class Learning:
 
 def _joins_quotes(info: bytes) -> bool:
     """Whether the server reads quotes in inline requests as Valkey does since version 9."""
-    lines = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
-    major = lines.get(b"valkey_version", b"").split(b".")[0]
+    major = _fields(info).get("valkey_version", "").split(".")[0]
     return major.isdigit() and int(major) >= 9
 
 
 def _eviction(raw: bytes) -> str:
     """The policy of eviction in a reply to INFO memory; "" without a limit of memory."""
-    lines = dict(line.split(b":", 1) for line in raw.splitlines() if b":" in line)
-    if lines.get(b"maxmemory", b"0") == b"0":
-        return ""
-    return lines.get(b"maxmemory_policy", b"").decode()
+    fields = _fields(raw)
+    return "" if fields.get("maxmemory", "0") == "0" else fields.get("maxmemory_policy", "")
+
+
+def _fields(raw: bytes) -> dict[str, str]:
+    return fields_of(raw.decode("utf-8", "replace"))
 
 
 def _parsed(raw: bytes) -> Any:

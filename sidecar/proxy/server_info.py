@@ -14,6 +14,7 @@ from hiredis import pack_command
 
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import is_error
+from sidecar.proxy.links.info_reply import fields_of
 from sidecar.proxy.side_connection import SideConnection
 from sidecar.settings.addresses import join_host_port
 from sidecar.telemetry.facts import Replica, Server
@@ -62,9 +63,7 @@ def _text(reply: bytes) -> str:
 
 def facts_of(info: str, seconds: float | None = None) -> Server:
     """Parse the text of INFO, which took so many seconds to get."""
-    fields = dict(
-        line.split(":", 1) for line in info.splitlines() if ":" in line and line[:1] != "#"
-    )
+    fields = fields_of(info)
     role = {"slave": "replica"}.get(fields.get("role", ""), fields.get("role"))
     offset = _number(fields.get("master_repl_offset"))
     connected = _number(fields.get("connected_slaves"))

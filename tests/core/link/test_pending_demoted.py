@@ -14,19 +14,17 @@ from tests.native.shell import request, table
 from .transcript import (
     ABORT,
     GET,
-    LOADING,
     LOST,
     LOTS,
-    MASTERDOWN,
     PUBLISH,
+    PUSH,
     READONLY,
+    REFUSALS,
     SET,
     again,
+    cuts,
     send,
 )
-
-PUSH = b">2\r\n+message\r\n$9\r\n-READONLY\r\n"
-REFUSALS = [READONLY, LOADING, MASTERDOWN]
 
 
 @pytest.fixture
@@ -37,11 +35,6 @@ def core() -> Loopback:
 @pytest.fixture
 def link(core: Loopback) -> int:
     return core.add_link()
-
-
-def cuts(data: bytes) -> range:
-    """Every place where these bytes can be split."""
-    return range(1, len(data))
 
 
 class TestTurning:

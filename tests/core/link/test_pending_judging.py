@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness.refdecoder import requests
 from tests.harness.refreplies import reply_end
 from tests.native.loopback import LinkError, Loopback
 from tests.native.shell import request, table
@@ -15,23 +14,24 @@ from .transcript import (
     ABORT,
     EXEC,
     GET,
-    LOADING,
     LOST,
     LOTS,
     MASTERDOWN,
     MULTI,
     PUBLISH,
+    PUSH,
     READONLY,
+    REFUSALS,
     SET,
     Step,
     again,
+    answered,
+    count,
+    cuts,
     receive_in_pieces,
     send,
     taken,
 )
-
-PUSH = b">2\r\n+message\r\n$9\r\n-READONLY\r\n"
-REFUSALS = [READONLY, LOADING, MASTERDOWN]
 
 
 @pytest.fixture
@@ -42,23 +42,6 @@ def core() -> Loopback:
 @pytest.fixture
 def link(core: Loopback) -> int:
     return core.add_link()
-
-
-def cuts(data: bytes) -> range:
-    """Every place where these bytes can be split."""
-    return range(1, len(data))
-
-
-def answered(core: Loopback, link: int, expected: bytes) -> bool:
-    """Whether this is all that the next connection is given. It is answered."""
-    left = again(core, link)
-    core.link_receive(link, b"".join(b"+%d\r\n" % (i + 1) for i in range(count(left))))
-    return left == expected
-
-
-def count(data: bytes) -> int:
-    """How many requests these are."""
-    return sum(event[0] == "args" for event in requests(data))
 
 
 class TestJudging:

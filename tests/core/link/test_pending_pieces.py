@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.refdecoder import requests
 from tests.native.loopback import Loopback
 from tests.native.shell import table
 
@@ -15,16 +14,14 @@ from .transcript import (
     GET,
     LOADING,
     LOST,
-    MASTERDOWN,
     MULTI,
     READONLY,
     SET,
     again,
+    answered,
+    cuts,
     send,
 )
-
-PUSH = b">2\r\n+message\r\n$9\r\n-READONLY\r\n"
-REFUSALS = [READONLY, LOADING, MASTERDOWN]
 
 
 @pytest.fixture
@@ -35,23 +32,6 @@ def core() -> Loopback:
 @pytest.fixture
 def link(core: Loopback) -> int:
     return core.add_link()
-
-
-def cuts(data: bytes) -> range:
-    """Every place where these bytes can be split."""
-    return range(1, len(data))
-
-
-def answered(core: Loopback, link: int, expected: bytes) -> bool:
-    """Whether this is all that the next connection is given. It is answered."""
-    left = again(core, link)
-    core.link_receive(link, b"".join(b"+%d\r\n" % (i + 1) for i in range(count(left))))
-    return left == expected
-
-
-def count(data: bytes) -> int:
-    """How many requests these are."""
-    return sum(event[0] == "args" for event in requests(data))
 
 
 class TestTransactions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.harness.refdecoder import requests
 from tests.native.loopback import Loopback
 from tests.native.shell import request
 
@@ -58,3 +59,24 @@ def receive_in_pieces(
 def taken(core: Loopback, clients: list[int], got: list[bytes]) -> list[bytes]:
     """What each client has got, with what there is for it now."""
     return [old + core.take(client) for old, client in zip(got, clients, strict=True)]
+
+
+PUSH = b">2\r\n+message\r\n$9\r\n-READONLY\r\n"
+REFUSALS = [READONLY, LOADING, MASTERDOWN]
+
+
+def cuts(data: bytes) -> range:
+    """Every place where these bytes can be split."""
+    return range(1, len(data))
+
+
+def answered(core: Loopback, link: int, expected: bytes) -> bool:
+    """Whether this is all that the next connection is given. It is answered."""
+    left = again(core, link)
+    core.link_receive(link, b"".join(b"+%d\r\n" % (i + 1) for i in range(count(left))))
+    return left == expected
+
+
+def count(data: bytes) -> int:
+    """How many requests these are."""
+    return sum(event[0] == "args" for event in requests(data))
