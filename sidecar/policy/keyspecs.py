@@ -73,13 +73,14 @@ KEYLESS = ("function", "script")
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What a server says of a command's keys; `specs` is None when it is too old to."""
+    """What a server says of a command; `specs` is None when it is too old to tell its keys."""
 
     name: str
     flags: frozenset[str]
     legacy: tuple[int, int, int]
     specs: Sequence[ServerSpec] | None
     subcommands: Sequence[Described] = ()
+    arity: int = 0  # 0: not known
 
 
 def rule_of(command: Described) -> Rule | None:
@@ -230,8 +231,9 @@ def describe(entry: Sequence[Any]) -> Described:
     name = _text(entry[0]).lower()
     flags = frozenset(_text(flag).lower() for flag in entry[2])
     legacy = (int(entry[3]), int(entry[4]), int(entry[5]))
+    arity = max(-LARGEST - 1, min(LARGEST, int(entry[1])))
     if len(entry) < 10:
-        return Described(name, flags, legacy, None)
+        return Described(name, flags, legacy, None, (), arity)
     specs = [server_spec(spec) for spec in entry[8]]
     subcommands = [describe(sub) for sub in entry[9]]
-    return Described(name.rpartition("|")[2], flags, legacy, specs, subcommands)
+    return Described(name.rpartition("|")[2], flags, legacy, specs, subcommands, arity)

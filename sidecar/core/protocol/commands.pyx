@@ -2,8 +2,8 @@
 """The command table: what the data path must know of a command, by name.
 
 Rows come from the server's own COMMAND reply by way of `sidecar.policy.routing`, and the rules
-for their keys by way of `sidecar.policy.keyspecs`; this file only stores and finds them, and
-`keys.pyx` follows the rules. Names are found whatever their case. The hash is seeded, since the
+for their keys by way of `sidecar.policy.keyspecs`; this file only stores and finds them. `keys.pyx`
+follows the rules, and `dispatch.pyx` the routes. Names are found whatever their case. The hash is seeded, since the
 names looked up are a client's bytes. Rows are changed in place and never removed, so that ids
 (indices of the counters) and pointers stay good when the table is refreshed from a server.
 """
@@ -18,7 +18,7 @@ cdef enum:
 UNKNOWN = 0
 
 
-cdef void free_rules(KeyRules* rules) noexcept:
+cdef void free_rules(Rules* rules) noexcept:
     if rules != NULL:
         free(rules.subs)        # these have none of their own
         free(rules)
@@ -35,7 +35,7 @@ cdef int fill_spec(KeySpec* to, tuple spec) except -1:
     return 0
 
 
-cdef int fill_rules(KeyRules* to, tuple rule) except -1:
+cdef int fill_rules(Rules* to, tuple rule) except -1:
     """Fill zeroed memory, which is good for free_rules at any time."""
     cdef tuple specs = rule[1], subs = rule[2]
     cdef bytes name
@@ -47,7 +47,7 @@ cdef int fill_rules(KeyRules* to, tuple rule) except -1:
         fill_spec(&to.specs[i], spec)
     to.specs_len = <uint8_t>len(specs)
     if subs:
-        to.subs = <KeyRules*>calloc(len(subs), sizeof(KeyRules))
+        to.subs = <Rules*>calloc(len(subs), sizeof(Rules))
         if to.subs == NULL:
             raise MemoryError
     for i, (name, inner) in enumerate(subs):
@@ -60,15 +60,32 @@ cdef int fill_rules(KeyRules* to, tuple rule) except -1:
     return 0
 
 
-cdef int set_keys(Command* c, tuple rule) except -1:
-    """Give a row these rules for its keys."""
-    cdef KeyRules* rules = NULL
-    if rule[1] or rule[2]:
-        rules = <KeyRules*>calloc(1, sizeof(KeyRules))
+cdef int fill_routes(Rules* to, tuple routes) except -1:
+    cdef bytes name
+    cdef int i
+    if len(routes) > MAX_ROUTES:
+        raise ValueError("too many routes of subcommands")
+    for i, (name, route, arity) in enumerate(routes):
+        if len(name) > SUBCOMMAND_MAX:
+            raise ValueError("bad subcommand")
+        memcpy(to.routes[i].name, <const char*>name, len(name))
+        to.routes[i].name_len = <uint8_t>len(name)
+        to.routes[i].route = route
+        to.routes[i].arity = arity
+    to.routes_len = <uint8_t>len(routes)
+    return 0
+
+
+cdef int set_rules(Command* c, tuple rule, tuple routes) except -1:
+    """Give a row these rules for its keys, and its subcommands these routes."""
+    cdef Rules* rules = NULL
+    if rule[1] or rule[2] or routes:
+        rules = <Rules*>calloc(1, sizeof(Rules))
         if rules == NULL:
             raise MemoryError
         try:
             fill_rules(rules, rule)
+            fill_routes(rules, routes)
         except BaseException:
             free_rules(rules)
             raise
@@ -148,14 +165,15 @@ cdef class CommandTable:
             c.name_len = <uint8_t>n
         c.route, c.flags, c.family, c.arity = row[:4]
         if row[4] is not None:
-            set_keys(c, row[4])
+            set_rules(c, row[4], row[5])
         return 1
 
     def update(self, rows):
-        """Add or change rows: name -> (route, flags, family, arity, keys).
+        """Add or change rows: name -> (route, flags, family, arity, keys, subcommands).
 
-        `keys` is a rule of `sidecar.policy.keyspecs`; None keeps what the row has, and is
-        "unknown" for a new one.
+        `keys` is a rule of `sidecar.policy.keyspecs`; None keeps what the row has of keys and
+        subcommands, and is "unknown" for a new one. `subcommands` are (name, route, arity) of those
+        that have a route of their own.
 
         Names of 47 bytes and more, and rows beyond the table's size, are left out: such
         commands count as unknown, which is slower but safe.
@@ -170,7 +188,14 @@ cdef class CommandTable:
             return None
         return {"name": c.name[:c.name_len], "route": c.route, "flags": c.flags,
                 "family": self.families[c.family], "arity": c.arity,
-                "keys": c.keys & FORM_MASK}
+                "keys": c.keys & FORM_MASK, "subcommands": self.routes_of(c)}
+
+    cdef tuple routes_of(self, const Command* c):
+        cdef const Rules* rules = c.rules
+        if rules == NULL:
+            return ()
+        return tuple([(rules.routes[i].name[:rules.routes[i].name_len], rules.routes[i].route,
+                       rules.routes[i].arity) for i in range(rules.routes_len)])
 
     def name(self, int command_id):
         """The name of the row with this id; "unknown" for row 0."""
@@ -183,8 +208,10 @@ cdef class CommandTable:
 
 ROUTES = {
     "shared": ROUTE_SHARED, "blocking": ROUTE_BLOCKING, "maybe_blocking": ROUTE_MAYBE_BLOCKING,
+    "scripts": ROUTE_SCRIPTS,
     "multi": ROUTE_MULTI, "exec": ROUTE_EXEC, "discard": ROUTE_DISCARD, "watch": ROUTE_WATCH,
     "unwatch": ROUTE_UNWATCH, "pin": ROUTE_PIN, "once": ROUTE_ONCE, "session": ROUTE_SESSION,
+    "auth": ROUTE_AUTH, "hello": ROUTE_HELLO, "client": ROUTE_CLIENT,
     "reset": ROUTE_RESET, "quit": ROUTE_QUIT, "wait": ROUTE_WAIT, "hang_up": ROUTE_HANG_UP,
 }
 READ = COMMAND_READ

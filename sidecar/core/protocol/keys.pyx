@@ -25,7 +25,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from sidecar.core.protocol.commands cimport (CommandTable, FIND_GEO_STORE, FIND_KEYNUM, FIND_MIGRATE,
     FIND_SORT_STORE, FORM_ANY, FORM_CONTAINER, FORM_NONE, FORM_SPECS, KEY_OPTIONAL,
-    KEY_WRITES, KeyRules, KeySpec, is_name)
+    KEY_WRITES, KeySpec, Rules, is_name)
 from sidecar.core.protocol.cursor cimport (Cursor, cursor_begin, cursor_next, is_word, read_number)
 from sidecar.core.protocol.request cimport (Limits, SCAN_DONE, Scanner, scan_request, scanner_reset)
 
@@ -204,7 +204,7 @@ cdef int by_spec(Args* a, const KeySpec* spec, Found* f) noexcept nogil:
     return by_range(a, spec, first, f)
 
 
-cdef int by_rules(Args* a, uint8_t keys, const KeyRules* rules, Found* f) noexcept nogil:
+cdef int by_rules(Args* a, uint8_t keys, const Rules* rules, Found* f) noexcept nogil:
     """0, or a negative code, for the FORM_ in `keys`. A container's subcommands contain none."""
     cdef int form = keys & FORM_MASK
     cdef int i
@@ -226,7 +226,7 @@ cdef int by_rules(Args* a, uint8_t keys, const KeyRules* rules, Found* f) noexce
     return 0
 
 
-cdef const KeyRules* subcommand(Args* a, const KeyRules* rules) noexcept nogil:
+cdef const Rules* subcommand(Args* a, const Rules* rules) noexcept nogil:
     """The rules of the subcommand that the request names; NULL when it is unknown."""
     cdef int i
     if rules == NULL or not args_read(a, 1):
@@ -247,7 +247,7 @@ cdef int find_keys(const Command* c, const char* request, size_t n, KeySpan* out
     """
     cdef Args a
     cdef Found f
-    cdef const KeyRules* rules = c.rules
+    cdef const Rules* rules = c.rules
     cdef uint8_t keys = c.keys
     cdef int r
     if keys == FORM_NONE:

@@ -8,8 +8,9 @@ by piece, in PARTIAL. Nothing decides beside the table, but for what it cannot k
 
 * a write while writes are held back, and a shared link that is down, make any request wait;
 * XREAD and XREADGROUP with BLOCK are rows like BLPOP (`has_block`), PARTIAL ones always;
-* CLIENT REPLY is a row like SUBSCRIBE: replies will match requests no more;
-* SCRIPT KILL and FUNCTION KILL are served: what they are to end may hold up the session's link;
+* some subcommands have a route, and so a row, of their own (`SUBCOMMAND_ROUTES`, policy/routing.py):
+  CLIENT REPLY, SCRIPT DEBUG, SCRIPT KILL. It counts when the whole request is there, and its number
+  of arguments is one that the server accepts: otherwise the server refuses it;
 * EXEC, and MULTI, DISCARD, RESET, with arguments are errors, and have rows of their own (`row_of`).
 
 What is open on a link is expected, not known, as long as replies are due. Where an expectation too
@@ -20,7 +21,7 @@ queued), the replies are waited for: REPLIES.
 A command that the sidecar itself serves goes to the server as well, when the session has a link of
 its own: in a transaction on its own (KEEP), else as the sidecar decides (proxy/session/commands.py).
 That link is kept for good then: so what the sidecar knows of that session and what the server knows
-never differ.
+never differ. After AUTH and HELLO the sidecar does not know the user any more: the link is pinned.
 """
 from sidecar.core.protocol.commands cimport (ROUTE_DISCARD, ROUTE_EXEC, ROUTE_MULTI, ROUTE_RESET)
 
@@ -29,6 +30,7 @@ WHOLE[:] = [
     [ORDINARY,   QUEUE,       QUEUE,       QUEUE,       QUEUE,       PASS],         # ordinary
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # blocking
     [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # XREAD, no BLOCK
+    [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # SCRIPT, FUNCTION
     [OPEN_PIECE, WANT_OWN,    BEGIN_MULTI, BEGIN_MULTI, QUEUE,       PASS],         # MULTI
     [QUEUE,      CLOSE_PIECE, QUEUE,       QUEUE,       END_MULTI,   PASS],         # EXEC
     [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       END_MULTI,   PASS],         # DISCARD
@@ -36,7 +38,10 @@ WHOLE[:] = [
     [QUEUE,      WANT_OWN,    QUEUE,       END_WATCH,   QUEUE,       PASS],         # UNWATCH
     [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # SUBSCRIBE ...
     [WANT_ONCE,  WANT_OWN,    TAINT,       TAINT,       TAINT,       PASS],         # unknown, DEBUG
-    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       KEEP,        PASS_CLIENT],  # AUTH, SELECT ...
+    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       KEEP,        PASS],         # SELECT ...
+    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       PIN,         PASS],         # AUTH
+    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       PIN,         PASS],         # HELLO
+    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       KEEP,        PASS_CLIENT],  # CLIENT
     [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS_RESET],   # RESET
     [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS],         # QUIT
     [SERVE_WAIT, WANT_OWN,    IN_TURN,     QUEUE,       QUEUE,       PASS],         # WAIT, WAITAOF
@@ -50,6 +55,7 @@ PARTIAL[:] = [
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # ordinary
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # blocking
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # XREAD
+    [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # SCRIPT, FUNCTION
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # MULTI
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # EXEC
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # DISCARD
@@ -57,7 +63,10 @@ PARTIAL[:] = [
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # UNWATCH
     [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # SUBSCRIBE ...
     [WANT_ONCE,  WANT_OWN,    TAINT,       TAINT,       TAINT,       PASS],         # unknown, DEBUG
-    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # AUTH, SELECT ...
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # SELECT ...
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # AUTH
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # HELLO
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # CLIENT
     [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # RESET
     [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # QUIT
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # WAIT, WAITAOF

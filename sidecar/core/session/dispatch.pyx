@@ -21,7 +21,7 @@ from sidecar.core.cache.tracked cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command, ROUTE_BLOCKING, ROUTE_DISCARD,
-    ROUTE_MAYBE_BLOCKING, ROUTE_PIN, ROUTE_SESSION)
+    ROUTE_MAYBE_BLOCKING, SubcommandRoute)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push
 from sidecar.core.link.receiver cimport session_say
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, MODE_DEDICATED, MODE_PINNED,
@@ -65,12 +65,21 @@ cdef bint has_block(const char* p, size_t n) noexcept nogil:
     return False
 
 
-cdef bint second_is(const Session* s, const char* p, size_t n, const char* word,
-                    size_t length) noexcept nogil:
-    """Whether the second argument of a whole request is this word."""
-    cdef Cursor c
-    arguments_of(&c, p, n, &s.scan)
-    return cursor_next(&c) and is_word(&c, word, length)
+cdef int route_of_subcommand(const Session* s, const Command* c, const char* p,
+                             size_t n) noexcept nogil:
+    """The route of a whole request's subcommand, if it has one of its own, or the command's."""
+    cdef const SubcommandRoute* sub
+    cdef Cursor word
+    cdef int i
+    arguments_of(&word, p, n, &s.scan)
+    if not cursor_next(&word):
+        return c.route
+    for i in range(c.rules.routes_len):
+        sub = &c.rules.routes[i]
+        if is_word(&word, sub.name, sub.name_len) and (
+                s.scan.argc == sub.arity or s.scan.argc >= -sub.arity > 0):
+            return sub.route
+    return c.route
 
 
 cdef int refuse(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
@@ -202,7 +211,7 @@ cdef int act(Session* s, Command* c, int action, const char* p, size_t n,
         if action == BEGIN_MULTI and link_seal(s.link) < 0:
             return out_of_memory(s)     # nothing of the sidecar's own may follow until EXEC
         return push(s, c, p, n, expect(s, c, action))
-    if action == PASS_CLIENT and s.translating and s.scan.argc > 2 and s.scan.name_len == 6:
+    if action == PASS_CLIENT and s.translating and s.scan.argc > 2:
         return STALL_SESSION_COMMAND    # CLIENT ... may name clients by the sidecar's ids
     if action == PIN:
         session_use(s, s.link, MODE_PINNED)
@@ -308,20 +317,13 @@ cdef int dispatch_traced(Session* s, Command* c, const char* p, size_t n,
     return r
 
 
-cdef int special_row(Session* s, const Command* c, const char* p, size_t n) noexcept nogil:
+cdef int row_by_arguments(const Session* s, const Command* c, const char* p,
+                          size_t n) noexcept nogil:
+    """The row of a whole request that the name alone does not tell."""
     if c.route == ROUTE_MAYBE_BLOCKING:
-        if c.name[0] == c'x':           # XREAD, XREADGROUP
-            return ROUTE_BLOCKING if has_block(p, n) else ROUTE_MAYBE_BLOCKING
-        # SCRIPT KILL, FUNCTION KILL and STATS: a server that is busy with a script takes them.
-        if second_is(s, p, n, b"kill", 4) or (
-                c.name[0] == c'f' and second_is(s, p, n, b"stats", 5)):
-            return ROUTE_SESSION
-        # From then on its connection is a debugger's, and nobody else's.
-        if c.name[0] == c's' and second_is(s, p, n, b"debug", 5):
-            return ROUTE_PIN
-        return ROUTE_MAYBE_BLOCKING
-    if c.route == ROUTE_SESSION and c.name[0] == c'c' and second_is(s, p, n, b"reply", 5):
-        return ROUTE_PIN                # CLIENT REPLY
+        return ROUTE_BLOCKING if has_block(p, n) else ROUTE_MAYBE_BLOCKING
+    if c.rules != NULL and c.rules.routes_len:
+        return route_of_subcommand(s, c, p, n)
     return row_of(c.route, s.scan.argc)
 
 
@@ -345,13 +347,11 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
     if s.core.hold_writes and c.flags & COMMAND_WRITES:
         return STALL_HELD
     if row >= ROUTE_MAYBE_BLOCKING:
-        row = special_row(s, c, p, n)
+        row = row_by_arguments(s, c, p, n)
         blocks = row == ROUTE_BLOCKING
     action = WHOLE[row][situation]
-    if action == KEEP and (s.core.acks or c.name[0] == c'a' or c.name[0] == c'h'):
-        # With acks replies are withheld, and nothing may overtake them. After AUTH and HELLO the
-        # sidecar knows the user no more.
-        action = PIN
+    if action == KEEP and s.core.acks:
+        action = PIN                    # replies are withheld, and nothing may overtake them
     if action == ORDINARY and s.space and not s.fresh \
             and c.flags & (COMMAND_CACHEABLE | COMMAND_CACHEABLE_EACH):
         r = from_cache(s, c, p, n)

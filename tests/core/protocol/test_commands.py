@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +18,7 @@ from sidecar.core.protocol.commands import (
 )
 from tests.native.shell import table
 
-ROW = (ROUTES["shared"], READ, 1, 2, (FORMS["one"], (), ()))
+ROW = (ROUTES["shared"], READ, 1, 2, (FORMS["one"], (), ()), ())
 NAMES = st.binary(min_size=1, max_size=60)
 
 
@@ -33,6 +36,7 @@ def test_a_row_comes_back() -> None:
         "family": "string",
         "arity": 2,
         "keys": FORMS["one"],
+        "subcommands": (),
     }
     assert commands.name(1) == "get"
     assert commands.count == 2
@@ -49,13 +53,30 @@ def test_unknown_names() -> None:
 def test_an_update_keeps_the_row() -> None:
     commands = small()
     commands.update({b"get": ROW, b"set": ROW})
-    commands.update({b"GET": (ROUTES["blocking"], 0, 0, 3, None)})
+    commands.update({b"GET": (ROUTES["blocking"], 0, 0, 3, None, ())})
     assert commands.count == 3
     assert commands.name(1) == "get"
     assert commands.lookup(b"get")["route"] == ROUTES["blocking"]
     assert commands.lookup(b"get")["keys"] == FORMS["one"]
-    commands.update({b"new": (ROUTES["blocking"], 0, 0, 3, None)})
+    commands.update({b"new": (ROUTES["blocking"], 0, 0, 3, None, ())})
     assert commands.lookup(b"new")["keys"] == FORMS["unknown"]
+
+
+def test_routes_of_subcommands_come_back_until_they_are_changed() -> None:
+    commands = small()
+    routes = ((b"kill", ROUTES["session"], 2), (b"debug", ROUTES["pin"], 3))
+    commands.update({b"script": (*ROW[:5], routes)})
+    assert commands.lookup(b"script")["subcommands"] == routes
+    commands.update({b"script": (*ROW[:4], None, ())})
+    assert commands.lookup(b"script")["subcommands"] == routes
+    commands.update({b"script": ROW})
+    assert commands.lookup(b"script")["subcommands"] == ()
+
+
+@pytest.mark.parametrize("routes", [((b"x", 0, 2),) * 5, ((b"x" * 29, 0, 2),)])
+def test_too_many_or_too_long_subcommands_are_an_error(routes: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="subcommand"):
+        small().update({b"script": (*ROW[:5], routes)})
 
 
 def test_names_too_long_and_rows_too_many_are_left_out() -> None:
@@ -72,7 +93,7 @@ def test_names_too_long_and_rows_too_many_are_left_out() -> None:
 def test_every_bit_of_the_flags_is_kept() -> None:
     commands = small()
     for bit in range(16):
-        commands.update({b"get": (ROUTES["shared"], 1 << bit, 1, 2, None)})
+        commands.update({b"get": (ROUTES["shared"], 1 << bit, 1, 2, None, ())})
         assert commands.lookup(b"get")["flags"] == 1 << bit
 
 
@@ -92,7 +113,18 @@ def test_what_ships() -> None:
     routes = {number: name for name, number in ROUTES.items()}
     found = {
         name: routes[shipped.lookup(name)["route"]]
-        for name in (b"get", b"multi", b"blpop", b"subscribe", b"xread", b"auth", b"debug", b"wait")
+        for name in (
+            b"get",
+            b"multi",
+            b"blpop",
+            b"subscribe",
+            b"xread",
+            b"auth",
+            b"select",
+            b"script",
+            b"debug",
+            b"wait",
+        )
     }
     assert found == {
         b"get": "shared",
@@ -100,7 +132,9 @@ def test_what_ships() -> None:
         b"blpop": "blocking",
         b"subscribe": "pin",
         b"xread": "maybe_blocking",
-        b"auth": "session",
+        b"auth": "auth",
+        b"select": "session",
+        b"script": "scripts",
         b"debug": "once",
         b"wait": "wait",
     }

@@ -69,8 +69,8 @@ def oracle(specs: tuple[Any, ...], args: list[bytes]) -> list[tuple[bytes, bool]
 def test_any_rule(specs: tuple[Any, ...], args: list[bytes]) -> None:
     commands = CommandTable(1, ["other"])
     rule = (FORMS["specs"], specs, ())
-    plain = (ROUTES["shared"], READ, 0, -1, rule)
-    box = (ROUTES["shared"], READ, 0, -1, (FORMS["container"], (), ((b"sub", rule),)))
+    plain = (ROUTES["shared"], READ, 0, -1, rule, ())
+    box = (ROUTES["shared"], READ, 0, -1, (FORMS["container"], (), ((b"sub", rule),)), ())
     commands.update({b"do": plain, b"box": box})
     assert found_keys(commands, request("DO", *args)) == oracle(specs, [b"DO", *args])
     whole = [b"box", b"SUB", *args]

@@ -54,9 +54,23 @@ SELECT 1            serve    own        replies    serve     keep      pass
 CLIENT ID           serve    own        replies    serve     keep      pass
 AUTH p              serve    own        replies    serve     pin       pass
 HELLO 3             serve    own        replies    serve     pin       pass
+HELLO               serve    own        replies    serve     pin       pass
+CLIENT              serve    own        replies    serve     keep      pass
 CLIENT REPLY OFF    pinned   own        replies    pin       pin       pass
+CLIENT REPLY        serve    own        replies    serve     keep      pass
+CLIENT REPLY OFF x  serve    own        replies    serve     keep      pass
+CLIENT REPLYX OFF   serve    own        replies    serve     keep      pass
+SCRIPT DEBUG YES    pinned   own        replies    pin       pin       pass
+script Debug yes    pinned   own        replies    pin       pin       pass
+SCRIPT DEBUG        queue    own        queue      queue     queue     pass
+SCRIPT DEBUG YES x  pinned   own        replies    pin       pin       pass
 SCRIPT KILL         serve    own        replies    serve     keep      pass
+SCRIPT KILL x       queue    own        queue      queue     queue     pass
+SCRIPT STATS        queue    own        queue      queue     queue     pass
+SCRIPT              queue    own        queue      queue     queue     pass
 FUNCTION KILL       serve    own        replies    serve     keep      pass
+FUNCTION STATS      serve    own        replies    serve     keep      pass
+FUNCTION DEBUG YES  queue    own        queue      queue     queue     pass
 FUNCTION LIST       queue    own        queue      queue     queue     pass
 RESET               serve    own        serve      serve     serve     reset
 RESET x             queue    own        queue      queue     queue     pass
@@ -82,8 +96,13 @@ SUBSCRIBE #         pinned   own        replies    pin       pin       pass
 DEBUG #             once     own        tainted    tainted   tainted   pass
 NOSUCHCOMMAND #     once     own        tainted    tainted   tainted   pass
 #                   once     own        tainted    tainted   tainted   pass
+SCRIPT LOAD #       own      own        queue      queue     queue     pass
+SCRIPT DEBUG #      own      own        queue      queue     queue     pass
+SELECT #            pinned   own        replies    pin       pin       pass
 CLIENT SETNAME #    pinned   own        replies    pin       pin       pass
+CLIENT REPLY #      pinned   own        replies    pin       pin       pass
 AUTH #              pinned   own        replies    pin       pin       pass
+HELLO #             pinned   own        replies    pin       pin       pass
 RESET #             own      own        queue      queue     queue     pass
 QUIT #              pinned   own        replies    pin       pin       pass
 WAIT 1 #            own      own        queue      queue     queue     pass
