@@ -1,24 +1,22 @@
-"""Lost links that have been replaced: what is left on one moves to the other (see test_link.py for
-losses of a link that stays)."""
+"""Links that are lost, held up or given up: what becomes of each request."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import pytest
 
 from tests.native.loopback import Loopback
-from tests.native.shell import table
+from tests.native.shell import request
 
 from .transcript import EXEC, GET, LOST, LOTS, MULTI, PUBLISH, READONLY, SET
 
-
-@pytest.fixture
-def core() -> Loopback:
-    return Loopback(table(), follows=True)
+CORE = {"follows": True}
 
 
 @pytest.fixture
-def old(core: Loopback) -> int:
-    return core.add_link()
+def old(link: int) -> int:
+    return link
 
 
 def replace(core: Loopback, old: int, up: bool = True) -> int:
@@ -224,3 +222,153 @@ class TestMove:
         core.use_shared(ann, new)
         core.feed(ann, GET)
         assert core.link_output(new, LOTS) == GET
+
+
+class TestLoss:
+    """What was never sent, and reads, are sent again; a sent write is not."""
+
+    CORE: ClassVar[dict[str, bool]] = {}
+
+    def lose(self, core: Loopback, link: int, sent: int) -> bytes:
+        """Send so many bytes, lose the connection, and give what is sent on the next."""
+        core.link_output(link, sent)
+        core.link_lost(link)
+        core.link_up(link)
+        return core.link_output(link, LOTS)
+
+    def test_a_sent_read_is_sent_again(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, GET)
+        assert self.lose(core, link, LOTS) == GET
+        core.link_receive(link, b"+a\r\n")
+        assert core.take(ann) == b"+a\r\n"
+
+    def test_a_sent_write_is_uncertain(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, SET)
+        assert self.lose(core, link, LOTS) == b""
+        assert core.take(ann) == LOST
+        assert core.counters()["uncertain"] == 1
+
+    @pytest.mark.parametrize("sent", [0, 1])
+    def test_one_byte_is_enough_to_be_sent(self, core: Loopback, link: int, sent: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, SET)
+        assert self.lose(core, link, sent) == (b"" if sent else SET)
+        assert core.take(ann) == (LOST if sent else b"")
+
+    @pytest.mark.parametrize("name", ["PUBLISH", "EVAL", "INCR"])
+    def test_what_is_not_flagged_readonly_is_a_write(
+        self, core: Loopback, link: int, name: str
+    ) -> None:
+        core.feed(core.add_session(link), request(name, "a", "0"))
+        assert self.lose(core, link, LOTS) == b""
+
+    def test_the_error_waits_for_its_turn(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, GET + SET + GET)
+        assert self.lose(core, link, LOTS) == GET + GET
+        assert core.take(ann) == b""
+        core.link_receive(link, b"+1\r\n")
+        assert core.take(ann) == b"+1\r\n" + LOST
+        core.link_receive(link, b"+2\r\n")
+        assert core.take(ann) == b"+2\r\n"
+
+    def test_two_losses_count_a_write_once(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, GET + SET + GET)
+        assert self.lose(core, link, LOTS) == GET + GET
+        assert self.lose(core, link, LOTS) == GET + GET
+        core.link_receive(link, b"+1\r\n+2\r\n")
+        assert core.take(ann) == b"+1\r\n" + LOST + b"+2\r\n"
+        assert core.counters()["uncertain"] == 1
+
+    @pytest.mark.parametrize("write", [GET, SET])
+    def test_a_half_delivered_reply_is_not_mended(
+        self, core: Loopback, link: int, write: bytes
+    ) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, write + GET)
+        core.link_output(link, LOTS)
+        core.link_receive(link, b"$200\r\nabc")
+        core.link_lost(link)
+        assert core.must_close(ann)
+        assert core.take(ann) == b"$200\r\nabc"
+
+    def test_a_block_is_judged_as_one(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        block = request("MULTI") + GET + GET + request("EXEC")
+        core.feed(ann, block)
+        assert self.lose(core, link, len(request("MULTI"))) == b""
+        assert core.take(ann) == LOST * 4
+        core.feed(ann, GET + block)
+        assert self.lose(core, link, len(GET)) == GET + block
+
+    @pytest.mark.parametrize("sent", [0, 1, len(SET) - 1, len(SET), len(SET + EXEC)])
+    @pytest.mark.parametrize("replies", [[b"+OK\r\n"], [b"+OK\r\n", b"+QUEUED\r\n"]])
+    def test_a_block_whose_beginning_was_answered(
+        self, core: Loopback, link: int, sent: int, replies: list[bytes]
+    ) -> None:
+        """Its rest is worth nothing without it, whether it was sent or not."""
+        ann = core.add_session(link)
+        core.feed(ann, MULTI + SET + EXEC + SET)
+        core.link_output(link, len(MULTI) + max(sent, len(SET) * (len(replies) - 1)))
+        core.link_receive(link, b"".join(replies))
+        assert core.take(ann) == b"".join(replies)
+        assert self.lose(core, link, 0) == SET
+        assert core.take(ann) == LOST * (3 - len(replies))
+
+    def test_a_refusal_answers_all(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, GET + SET + GET)
+        core.link_output(link, LOTS)
+        core.link_lost(link)
+        core.refuse(link, b"-ERR down\r\n")
+        assert core.take(ann) == b"-ERR down\r\n" + LOST + b"-ERR down\r\n"
+        core.feed(ann, SET)
+        assert core.take(ann) == b"-ERR down\r\n"
+        assert core.link_outstanding(link) == 0
+
+    def test_without_resending_all_is_uncertain(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, GET + SET)
+        core.link_lost(link, False)
+        assert core.take(ann) == LOST * 2
+
+    def test_a_dead_client_s_reads_go_again_without_harm(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        core.feed(ann, SET + GET)
+        core.feed(bob, GET)
+        core.link_output(link, LOTS)
+        core.drop(ann)
+        core.link_lost(link)
+        core.link_up(link)
+        assert core.link_output(link, LOTS) == GET + GET
+        core.link_receive(link, b"+ann\r\n+bob\r\n")
+        assert core.take(bob) == b"+bob\r\n"
+
+
+class TestDivert:
+    """A link that is held up: who waits for reads only goes on elsewhere."""
+
+    CORE: ClassVar[dict[str, bool]] = {}
+
+    def test_readers_move_and_writers_stay(self, core: Loopback, link: int) -> None:
+        ann, bob = core.add_session(link), core.add_session(link)
+        core.feed(ann, SET + GET)
+        core.feed(bob, GET)
+        core.link_output(link, LOTS)
+        other = core.add_link()
+        core.divert(link, other)
+        assert core.link_output(other, LOTS) == GET
+        core.link_receive(other, b"+new\r\n")
+        core.link_receive(link, b"+1\r\n+2\r\n+old\r\n")
+        assert core.take(ann) == b"+1\r\n+2\r\n"
+        assert core.take(bob) == b"+new\r\n"
+        assert core.outstanding(bob) == 0
+
+    def test_who_has_nothing_under_way_asks_for_a_link(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.divert(link, core.add_link())
+        core.feed(ann, GET)
+        assert core.stall(ann) == "link"

@@ -11,14 +11,18 @@ from tests.native.shell import request, table
 
 from .transcript import (
     ABORT,
+    BLPOP,
     EXEC,
     GET,
     LOST,
     LOTS,
     MULTI,
+    NO_WAIT,
     PUBLISH,
     READONLY,
     SET,
+    SHORT,
+    WATCH,
     Step,
     again,
     flush,
@@ -27,23 +31,10 @@ from .transcript import (
     taken,
 )
 
-SHORT = (
-    b"-UNREPLICATED the command was executed, but too few replicas acknowledged it in time; "
-    b"its effect may be lost in a failover\r\n"
-)
-BLPOP, WATCH = request("BLPOP", "k", "0"), request("WATCH", "k")
-NO_WAIT = b"-ERR WAIT cannot be used with replica instances.\r\n"
 PUSH = b">2\r\n+message\r\n$3\r\n:1\r\r\n"
 
 
-@pytest.fixture
-def core() -> Loopback:
-    return Loopback(table(), acks=1)
-
-
-@pytest.fixture
-def link(core: Loopback) -> int:
-    return core.add_link()
+CORE = {"acks": 1}
 
 
 class TestSealing:

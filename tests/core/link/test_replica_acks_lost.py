@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from tests.native.loopback import WAIT, Loopback
-from tests.native.shell import request, table
+from tests.native.shell import request
 
 from .transcript import (
     ABORT,
@@ -14,30 +16,16 @@ from .transcript import (
     LOST,
     LOTS,
     MULTI,
+    NO_WAIT,
     READONLY,
     SET,
+    SHORT,
     again,
     flush,
     send,
 )
 
-SHORT = (
-    b"-UNREPLICATED the command was executed, but too few replicas acknowledged it in time; "
-    b"its effect may be lost in a failover\r\n"
-)
-BLPOP, WATCH = request("BLPOP", "k", "0"), request("WATCH", "k")
-NO_WAIT = b"-ERR WAIT cannot be used with replica instances.\r\n"
-PUSH = b">2\r\n+message\r\n$3\r\n:1\r\r\n"
-
-
-@pytest.fixture
-def core() -> Loopback:
-    return Loopback(table(), acks=1)
-
-
-@pytest.fixture
-def link(core: Loopback) -> int:
-    return core.add_link()
+CORE = {"acks": 1}
 
 
 class TestLoss:
@@ -142,9 +130,7 @@ class TestLoss:
 class TestFollowing:
     """Together with a master that changes."""
 
-    @pytest.fixture
-    def core(self) -> Loopback:
-        return Loopback(table(), acks=1, follows=True)
+    CORE: ClassVar[dict[str, int]] = {"acks": 1, "follows": True}
 
     @pytest.mark.parametrize("cut", range(1, len(READONLY)))
     def test_a_refused_write_is_sent_again_with_a_wait(

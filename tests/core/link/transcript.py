@@ -17,6 +17,12 @@ READONLY = b"-READONLY You can't write against a read only replica.\r\n"
 LOADING = b"-LOADING the server is loading the dataset in memory\r\n"
 MASTERDOWN = b"-MASTERDOWN Link with MASTER is down\r\n"
 ABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+SHORT = (
+    b"-UNREPLICATED the command was executed, but too few replicas acknowledged it in time; "
+    b"its effect may be lost in a failover\r\n"
+)
+BLPOP, WATCH = request("BLPOP", "k", "0"), request("WATCH", "k")
+NO_WAIT = b"-ERR WAIT cannot be used with replica instances.\r\n"
 Step = tuple[int, str, int, bool]
 """Of a random history: who sends what, which of its replies comes, whether behind a push."""
 

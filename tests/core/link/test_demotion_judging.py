@@ -33,15 +33,7 @@ from .transcript import (
     taken,
 )
 
-
-@pytest.fixture
-def core() -> Loopback:
-    return Loopback(table(), follows=True)
-
-
-@pytest.fixture
-def link(core: Loopback) -> int:
-    return core.add_link()
+CORE = {"follows": True}
 
 
 class TestJudging:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from tests.native.loopback import Loopback
-from tests.native.shell import table
 
 from .transcript import (
     ABORT,
@@ -23,15 +22,7 @@ from .transcript import (
     send,
 )
 
-
-@pytest.fixture
-def core() -> Loopback:
-    return Loopback(table(), follows=True)
-
-
-@pytest.fixture
-def link(core: Loopback) -> int:
-    return core.add_link()
+CORE = {"follows": True}
 
 
 class TestTransactions:
