@@ -19,7 +19,7 @@ LOOSE = "sidecar/core/link/barrier.pxd"
 TRACKED = "sidecar/core/cache/tracked.pyx"
 SESSION = "sidecar/core/session/dispatch.pyx"
 KEEPER = "sidecar/proxy/nearcache/keeper.py"
-GREETING = "sidecar/proxy/links/hello_reply.py"
+VERSION = "sidecar/policy/server_version.py"
 
 CROSSED = ("requests delayed, and values on their way back",)
 SLOW = ("tracked delayed", "tracked delayed more than shared", "shared delayed")
@@ -78,7 +78,7 @@ BUGS = (
     Bug(
         "no lease",
         CACHE,
-        "return k.core.clock < k.spaces[space].proved + bound",
+        "return k.core.clock < k.spaces[space].proved_at + bound",
         "return True",
         load=HELD,
         tests="test_a_shorter_staleness_for_some",
@@ -157,7 +157,7 @@ BUGS = (
     Bug(
         "no fence",
         FENCE,
-        "        b.fence = b.asked\n",
+        "        b.fence = b.tracked_requests\n",
         "        pass\n",
         tests="test_nearcache_news",
     ),
@@ -165,13 +165,14 @@ BUGS = (
         "a fence lasts until anything is answered",
         TRACKED,
         "space_proved(&t.cache.spaces[t.space], asked.at, asked.number)\n        if asked.check",
-        "space_proved(&t.cache.spaces[t.space], asked.at, t.newest)\n        if asked.check",
+        "space_proved(&t.cache.spaces[t.space], asked.at, t.newest_request)\n"
+        "        if asked.check",
         tests="test_nearcache_news",
     ),
     Bug(
         "reads behind a script are answered at once",
         CACHE,
-        "    if s.telling:\n",
+        "    if s.telling_replies:\n",
         "    if False:\n",
         tests="test_reads_behind_a_script",
     ),
@@ -215,7 +216,7 @@ BUGS = (
     Bug(
         "one form for both protocols",
         CACHE,
-        "if proto != 2 or v.reply2 == 0:",
+        "if proto != 2 or v.resp2_size == 0:",
         "if True:",
         tests="test_one_value_serves_both_protocols",
     ),
@@ -256,8 +257,8 @@ BUGS = (
     ),
     Bug(
         "old servers are used",
-        GREETING,
-        "return _major(version) >= OLDEST_TO_TRACK",
+        VERSION,
+        "return self._major >= OLDEST_TO_TRACK",
         "return True",
         tests="test_servers_that_are_too_old",
     ),

@@ -130,7 +130,7 @@ def make_observers(
     near = hot = tracing = usage = None
     if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
         near = NearCacheKeeper(plane, nodes, tasks, settings.cache, random.getrandbits(64))
-        usage = UsageReporter(near, tasks)
+        usage = UsageReporter(near)
     if settings.hotkeys.enabled:
         wants_hot = near is not None and settings.cache.mode in ("hot", "observe")
         hot = HotKeyDetector(

@@ -24,6 +24,7 @@ import structlog
 
 from sidecar.core.protocol.commands import CommandTable
 from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data
+from sidecar.policy.server_version import told_by_info
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
@@ -173,17 +174,11 @@ class Learning:
         if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
             self._plane.set_max_bulk(int(limit[1]))
         self._evicts(_eviction(memory))
-        self._plane.set_joined_quotes(_joins_quotes(seen[-1]))
+        self._plane.set_joined_quotes(told_by_info(_fields(seen[-1])).joins_quotes)
 
     def _learn_commands(self, reply: Any) -> None:
         if isinstance(reply, list):
             self._plane.table.update(rows_from_command(reply))
-
-
-def _joins_quotes(info: bytes) -> bool:
-    """Whether the server reads quotes in inline requests as Valkey does since version 9."""
-    major = _fields(info).get("valkey_version", "").split(".")[0]
-    return major.isdigit() and int(major) >= 9
 
 
 def _eviction(raw: bytes) -> str:

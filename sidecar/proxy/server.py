@@ -208,8 +208,6 @@ class Proxy:
         observers = self._observers
         if observers.near is not None:
             observers.near.begin()
-        if observers.usage is not None:
-            observers.usage.begin()
         ticker = Ticker()
         ticker.add(self._overdue.tick)
         ticker.add(self.plane.send_gathered)
@@ -218,6 +216,8 @@ class Proxy:
         ticker.add(self._sessions.admission.tick)
         ticker.add(self._memory_guard.tick)
         ticker.add(self._links.hold.count)
+        if observers.usage is not None:
+            ticker.add(observers.usage.tick)
         if observers.hot is not None:
             ticker.add(observers.hot.tick)
         if observers.tracing is not None:

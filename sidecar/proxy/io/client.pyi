@@ -4,12 +4,13 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from typing_extensions import disjoint_base
 
 from sidecar.proxy.io.plane import Plane, PlaneConnection
 from sidecar.proxy.io.upstream import Upstream
+from sidecar.proxy.links.identity import Identity
 
 NOTHING: Final[int]
 LINK: Final[int]
@@ -28,21 +29,21 @@ _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 
 @disjoint_base
 class Client(PlaneConnection):
-    identity: Any
+    identity: Identity
     name: bytes
     lib_name: bytes
     lib_version: bytes
     passed_login: bool
-    task: asyncio.Task[Any] | None
-    peer: Any
+    task: asyncio.Task[None] | None
+    peer: object
     def __init__(
         self,
         plane: Plane,
         sock: socket.socket,
         tls: _Tls | None,
         id: int,
-        identity: Any,
-        peer: Any,
+        identity: Identity | None,
+        peer: object,
     ) -> None: ...
     @property
     def id(self) -> int: ...
@@ -51,7 +52,7 @@ class Client(PlaneConnection):
     @property
     def since(self) -> float: ...
     @property
-    def local(self) -> Any: ...
+    def local(self) -> object: ...
     @property
     def mode(self) -> int: ...
     @property

@@ -2,12 +2,14 @@
 
 import socket
 import ssl
-from typing import Any, Final
+from typing import Final
 
 from typing_extensions import disjoint_base
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane, PlaneConnection
+from sidecar.proxy.links.identity import NodeLinks
+from sidecar.proxy.links.target import Target
 
 NOT_MASTER: Final[str]
 
@@ -15,16 +17,16 @@ _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 
 @disjoint_base
 class Upstream(PlaneConnection):
-    target: Any
-    hello: Any
+    target: Target | None
+    hello: bytes | None
     names: tuple[bytes, bytes, bytes] | None
     server_id: int
     idle_since: float
-    def __init__(self, plane: Plane, owner: Any, shared: bool) -> None: ...
+    def __init__(self, plane: Plane, owner: NodeLinks, shared: bool) -> None: ...
     @property
     def shared(self) -> bool: ...
     @property
-    def owner(self) -> Any: ...
+    def owner(self) -> NodeLinks: ...
     @property
     def client(self) -> Client | None: ...
     @property
@@ -45,7 +47,9 @@ class Upstream(PlaneConnection):
     def up(self) -> bool: ...
     @property
     def tainted(self) -> bool: ...
-    def attach(self, sock: socket.socket, tls: _Tls | None, hello: Any, server_id: int) -> None: ...
+    def attach(
+        self, sock: socket.socket, tls: _Tls | None, hello: bytes | None, server_id: int
+    ) -> None: ...
     def known_as(self, server: int) -> None: ...
     def refuse(self, error: bytes) -> bool: ...
     def end_of_requests(self) -> None: ...

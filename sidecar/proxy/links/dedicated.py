@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from enum import Enum
 
 from hiredis import pack_command
 
@@ -31,6 +32,15 @@ WAIT_CHANNEL = b"__redis-sidecar__:wait"
 IDLE_WHEN_SHORT = 1.0
 
 
+class Use(Enum):
+    """For how long a client has a dedicated link, and what becomes of it."""
+
+    WHILE_NEEDED = "while needed"  # then it goes back to the pool
+    ONCE = "once"  # then it is closed
+    KEPT = "kept"  # for good; replies are matched with requests
+    PINNED = "pinned"  # for good; bytes pass both ways
+
+
 class DedicatedLinks:
     """The dedicated links of all identities. `introduction` returns the requests that give a link
     the names of its client on the server, as far as it has others. `raw`: a link for good is
@@ -48,48 +58,43 @@ class DedicatedLinks:
         self._settings = settings
         self._introduction = introduction
         self._raw = raw
+        self._for_good = Use.PINNED if raw else Use.KEPT
 
     def give_one(
         self,
         client: Client,
         node: Node,
+        use: Use = Use.WHILE_NEEDED,
         *,
-        pinned: bool,
-        tainted: bool = False,
-        kept: bool = False,
         any_db: bool = False,
-        alone: bool = False,
     ) -> None:
-        """Give a client a dedicated link to a node: at once from the pool, or once one is open.
-
-        The client's names go before its command; if that must stand `alone`, their replies are
-        awaited first.
+        """Give a client a dedicated link to a node: at once from the pool, or once one is open. The
+        requests that name the client to the server go before its command.
 
         With `any_db` it may be in any database, and there is room for it even beyond
         `upstream.max_links`: a server that is busy with a script refuses SELECT.
         """
         links: NodeLinks = client.identity.to(node)
-
-        def give(up: Upstream) -> None:
-            self._give(client, up, pinned=pinned, tainted=tainted, kept=kept)
-
-        if alone:
-            client.task = self._tasks.spawn(self._open_named(client, links, give))
-            return
         up = links.take_idle()
         if up is not None:
-            give(up)
+            self._give(client, up, use)
         else:
             links.spare = min(2 * self._settings.pool_spare, links.spare + 1)
-            client.task = self._tasks.spawn(self._open_for(client, links, give, any_db))
+            client.task = self._tasks.spawn(self._open_for(client, links, use, any_db))
         self.refill(links)
+
+    def give_named(self, client: Client, node: Node, use: Use) -> None:
+        """Give a client a new dedicated link, once the server has answered the requests that name
+        the client: nothing may stand before the client's command."""
+        links: NodeLinks = client.identity.to(node)
+        client.task = self._tasks.spawn(self._open_named(client, links, use))
 
     def give_if_free(self, client: Client, node: Node) -> None:
         """Give a client with large replies a dedicated link, if links are not short: others need
         theirs more."""
         links: NodeLinks = client.identity.to(node)
         if links.idle or not links.node.room.short:
-            self.give_one(client, node, pinned=False)
+            self.give_one(client, node)
         else:
             client.stay_shared()
 
@@ -131,7 +136,7 @@ class DedicatedLinks:
         runs its command again then; False."""
         up = client.dedicated
         if up is None:
-            self.give_one(client, node, pinned=self._raw, kept=not self._raw)
+            self.give_one(client, node, self._for_good)
         elif self._raw:
             client.pin()
         else:
@@ -155,7 +160,7 @@ class DedicatedLinks:
             except (Refused, Unreachable):
                 return
         if client.movable:
-            self._give(client, up, pinned=self._raw, kept=not self._raw)
+            self._give(client, up, self._for_good)
         elif client.dedicated is not None:
             client.keep_link()
             up.close()
@@ -206,21 +211,13 @@ class DedicatedLinks:
         finally:
             links.filling = False
 
-    async def _open_for(
-        self,
-        client: Client,
-        links: NodeLinks,
-        give: Callable[[Upstream], None],
-        any_db: bool,
-    ) -> None:
+    async def _open_for(self, client: Client, links: NodeLinks, use: Use, any_db: bool) -> None:
         up = await self._new(client, links, any_db)
         if up is not None:
             client.task = None
-            give(up)
+            self._give(client, up, use)
 
-    async def _open_named(
-        self, client: Client, links: NodeLinks, give: Callable[[Upstream], None]
-    ) -> None:
+    async def _open_named(self, client: Client, links: NodeLinks, use: Use) -> None:
         """Open a link, on which the server has answered the client's names, and give it."""
         up = links.new_link(shared=False)
         try:
@@ -235,7 +232,7 @@ class DedicatedLinks:
             connection.close()
             return
         links.attach(up, connection)
-        give(up)
+        self._give(client, up, use)
 
     async def _new(self, client: Client, links: NodeLinks, any_db: bool = False) -> Upstream | None:
         """Open a link for this client; None if it got an error instead, or has gone."""
@@ -273,9 +270,9 @@ class DedicatedLinks:
         else:
             client.refuse(error)
 
-    def _give(
-        self, client: Client, up: Upstream, *, pinned: bool, tainted: bool = False, kept: bool
-    ) -> None:
+    def _give(self, client: Client, up: Upstream, use: Use) -> None:
         for request in self._introduction(client, up):
             up.ask_first(request)
-        client.use_dedicated(up, pinned, tainted, kept)
+        client.use_dedicated(
+            up, pinned=use is Use.PINNED, tainted=use is Use.ONCE, kept=use is Use.KEPT
+        )

@@ -18,7 +18,7 @@ from hiredis import pack_command
 
 from sidecar.core.protocol.reply import ReplyDecoder
 from sidecar.proxy.links.errors import Full, NotMaster, Refused, Unreachable
-from sidecar.proxy.links.hello_reply import server_id, software
+from sidecar.proxy.links.hello_reply import server_id, version_of
 from sidecar.proxy.links.target import Target, connect
 from sidecar.tls import Layer
 
@@ -187,10 +187,10 @@ class ServerConnection:
                 if login.proto != 2:
                     self._must(reply)
             elif word == b"CLIENT" and is_error(reply, b"ERR"):
-                refusals.setinfo_by = software(hello)
+                refusals.setinfo_by = version_of(hello)
             elif word == b"AUTH" or (word == b"SELECT" and not unauthenticated):
                 self._must(reply)
-        if not setinfo and refusals.setinfo_by != software(hello):
+        if not setinfo and refusals.setinfo_by != version_of(hello):
             refusals.setinfo_by = None  # another server by now: the next connection tries it
         self.greeted = Greeted(hello, unauthenticated)
         return self.greeted

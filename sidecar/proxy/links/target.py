@@ -12,6 +12,7 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 
+from sidecar.policy.server_version import ServerVersion
 from sidecar.proxy.links.errors import Full, Unreachable
 from sidecar.proxy.links.own_connections import OwnConnections
 from sidecar.proxy.links.racing import Resolve, first_to_connect, resolve
@@ -23,8 +24,8 @@ from sidecar.tls import Layer, Resumption, handshake
 class Refusals:
     """What the server of a target refused, as its connections found out."""
 
-    setinfo_by: tuple[bytes, bytes] | None = None
-    """Name and version of a server that has no CLIENT SETINFO."""
+    setinfo_by: ServerVersion | None = None
+    """A server that has no CLIENT SETINFO."""
 
 
 @dataclass(frozen=True)

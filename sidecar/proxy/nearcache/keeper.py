@@ -25,7 +25,7 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import TrackedLink
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
-from sidecar.proxy.links.hello_reply import can_track
+from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import Identity
 from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.nearcache.space import Space, SpaceKey
@@ -245,7 +245,7 @@ class NearCacheKeeper:
         dialer = self._nodes.home.dialer
         connection = await dialer.reach()
         greeted = await dialer.greet(connection, login)
-        if not can_track(greeted.hello):
+        if not version_of(greeted.hello).can_track:
             connection.close()
             if not self.usable:
                 return None

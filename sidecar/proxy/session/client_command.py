@@ -19,7 +19,7 @@ from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.greeting import NAME, is_error
-from sidecar.proxy.links.hello_reply import lists_ids_once
+from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.session import client_filters, client_list
@@ -206,7 +206,7 @@ class ClientCommands:
         """CLIENT LIST, with the clients of this sidecar in place of its links."""
         filters = client_filters.parse(args[2:])
         links = self._links_of(client)
-        once = links.greeted is None or lists_ids_once(links.greeted.hello)
+        once = links.greeted is None or version_of(links.greeted.hello).lists_ids_once
 
         def shown(lines: Mapping[int, Line]) -> Iterable[Line]:
             found = list(self._all_lines(lines, self._link_of(client).server_id))

@@ -14,7 +14,7 @@ from hiredis import pack_command
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.greeting import ServerConnection, is_error
-from sidecar.proxy.links.hello_reply import software
+from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.session import client_filters, client_list
 from sidecar.proxy.session.client_filters import Filters
 from sidecar.proxy.session.client_ids import ClientIds
@@ -79,7 +79,7 @@ class ClientKill:
             if is_error(said):
                 return said
             hello = connection.greeted.hello if connection.greeted is not None else None
-            filters = client_filters.parse(args[2:], ids_add_up=software(hello)[0] == b"valkey")
+            filters = client_filters.parse(args[2:], ids_add_up=version_of(hello).adds_ids_up)
             lines = client_list.lines_of(listed)
             numbers = {int(line[b"id"]) for line in self._listing(lines, connection.server_id)
                        if meant(line, filters)}  # fmt: skip

@@ -14,7 +14,7 @@ import structlog
 from sidecar.proxy.io import client as stalls
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
-from sidecar.proxy.links.dedicated import DedicatedLinks
+from sidecar.proxy.links.dedicated import DedicatedLinks, Use
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.session.clients import Clients
@@ -28,6 +28,9 @@ log = structlog.get_logger()
 
 # Servers refuse these behind other requests in the same write.
 ALONE = (b"SYNC", b"PSYNC", b"SCRIPT")
+
+# By what a session waits for. For anything else it has the link while it needs it.
+USES = {stalls.PIN: Use.PINNED, stalls.ONCE: Use.ONCE}
 
 Audited = Callable[[Client | None, str, str, bytes], None]
 
@@ -77,14 +80,11 @@ class Handler:
         target = node.dialer.target
         if name == b"MONITOR" and target is not None:
             client.lines = MonitorLines(target.own)
-        self._dedicated.give_one(
-            client,
-            node,
-            pinned=stall == stalls.PIN,
-            tainted=stall == stalls.ONCE,
-            any_db=name == b"SHUTDOWN",
-            alone=name in ALONE,
-        )
+        use = USES.get(stall, Use.WHILE_NEEDED)
+        if name in ALONE:
+            self._dedicated.give_named(client, node, use)
+        else:
+            self._dedicated.give_one(client, node, use, any_db=name == b"SHUTDOWN")
 
     def may_hold(self, client: Client) -> bool:
         """Whether this client's write may be held."""

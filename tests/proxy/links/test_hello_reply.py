@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.proxy.links.hello_reply import server_id, software, with_id
+from sidecar.policy.server_version import ServerVersion
+from sidecar.proxy.links.hello_reply import server_id, version_of, with_id
 
 RESP2 = b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$2\r\nid\r\n:42\r\n"
 RESP3 = b"%2\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n"
@@ -31,12 +32,12 @@ def test_a_reply_without_an_id_stays() -> None:
     [
         (
             b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$6\r\n7.0.15\r\n",
-            (b"redis", b"7.0.15"),
+            ("redis", "7.0.15"),
         ),
-        (b"%1\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n", (b"valkey", b"")),
-        (b"-NOPROTO no\r\n", (b"", b"")),
-        (None, (b"", b"")),
+        (b"%1\r\n$6\r\nserver\r\n$6\r\nvalkey\r\n", ("valkey", "")),
+        (b"-NOPROTO no\r\n", ("", "")),
+        (None, ("", "")),
     ],
 )
-def test_name_and_version(reply: bytes | None, expected: tuple[bytes, bytes]) -> None:
-    assert software(reply) == expected
+def test_name_and_version(reply: bytes | None, expected: tuple[str, str]) -> None:
+    assert version_of(reply) == ServerVersion(*expected)

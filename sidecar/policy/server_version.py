@@ -1,0 +1,60 @@
+"""What differs between servers, by their name and version. Nothing else compares versions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Before this, Redis may send pushes inside of other replies. Any Valkey is new enough.
+OLDEST_TO_TRACK = 7
+# This Valkey changed how it reads CLIENT LIST's filters and quotes in inline requests.
+FILTERS_AND_QUOTES = 9
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVersion:
+    """A server's name and version, such as "redis" and "7.0.15"; empty if it does not say."""
+
+    name: str = ""
+    version: str = ""
+
+    @property
+    def can_track(self) -> bool:
+        """Whether it is Redis 7 or Valkey, whose tracking the near cache can rely on."""
+        if self.name != "redis":
+            return self.name != ""
+        return self._major >= OLDEST_TO_TRACK
+
+    @property
+    def lists_ids_once(self) -> bool:
+        """Whether CLIENT LIST ID shows a client that is named twice only once, in the list's order.
+        Redis and the first Valkeys show what was named, in that order."""
+        return self._is_valkey_9
+
+    @property
+    def joins_quotes(self) -> bool:
+        """Whether a word of an inline request may go on behind a closing quote."""
+        return self._is_valkey_9
+
+    @property
+    def adds_ids_up(self) -> bool:
+        """Whether each ID of CLIENT KILL names one more client; otherwise the last one counts."""
+        return self.name == "valkey"
+
+    @property
+    def _is_valkey_9(self) -> bool:
+        return self.name == "valkey" and self._major >= FILTERS_AND_QUOTES
+
+    @property
+    def _major(self) -> int:
+        major = self.version.split(".")[0]
+        return int(major) if major.isdecimal() else 0
+
+
+def told_by_info(fields: Mapping[str, str]) -> ServerVersion:
+    """The version in the fields of INFO. A Valkey tells a `redis_version` as well."""
+    if "valkey_version" in fields:
+        return ServerVersion("valkey", fields["valkey_version"])
+    if "redis_version" in fields:
+        return ServerVersion("redis", fields["redis_version"])
+    return ServerVersion()
