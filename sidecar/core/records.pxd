@@ -1,7 +1,7 @@
 """Sessions, links and what lies between them: the structures of the data path.
 
-    client bytes -> Session.in -> parse, route -> Link.out -> upstream
-    upstream bytes -> frame -> Entry at Link.head -> Session.run / Session.out -> client
+    client bytes -> Session.unread -> parse, route -> Link.out -> upstream
+    upstream bytes -> frame -> Entry at Link.head -> Session.borrowed / Session.out -> client
 
 A Session is one client connection, a Link one logical upstream connection. Both are plain C
 records: they are followed by pointer on the data path, and a session's record outlives its
@@ -40,7 +40,7 @@ cdef enum:
 
 cdef enum:
     # What a session may have in flight on a shared link (see weight.pyx).
-    FIRST_WINDOW = 16       # requests of a session whose replies are not known yet
+    NEW_SESSION_WINDOW = 16  # requests of a session whose replies are not known yet
     LARGEST_WINDOW = 1048576
     WINDOW_BYTES = 1048576  # of replies that are expected to be as large as the last large one
     LARGE_REPLY = 16384     # from here on a reply narrows the window,
@@ -63,7 +63,7 @@ cdef enum EntryFlag:
     ENTRY_SHORT = 128       # too few of them did, in time
     ENTRY_WRITES = 256      # it may change keys (it is no read)
     ENTRY_OPAQUE = 512      # its error replies may say anything
-    ENTRY_LOCAL = 1024      # its reply is ready and lies in Link.local: it only waits its turn
+    ENTRY_LOCAL = 1024      # its reply is ready and lies in Link.local_replies: it only waits its turn
     ENTRY_STATE = 2048      # its reply may begin or end WATCH or MULTI (see transaction_state.pyx)
     ENTRY_ACK_LATER = 4096  # in a transaction, and to be acknowledged by replicas with its EXEC
     ENTRY_MAY_BE_HELD = 8192  # a read that the server may hold back like a write: PFCOUNT
@@ -86,17 +86,17 @@ cdef enum:
 cdef struct Entry:
     Session* session        # NULL: nobody waits, the reply is dropped
     uint32_t size           # request bytes
-    uint32_t at             # when it was read, microseconds, wraps
-    uint32_t reply          # bytes of its withheld reply (see replica_acks.pyx)
+    uint32_t read_at        # when it was read, microseconds, wraps
+    uint32_t withheld_size  # bytes of its withheld reply (see replica_acks.pyx)
     uint16_t command
     uint16_t flags
     uint16_t bucket         # with one barrier: which; with several: how many
     uint8_t family
     uint8_t route
     uint8_t barriers        # barriers held until it is answered: 0, 1, several, BARRIERS_ALL
-    uint8_t loose           # 1 or 2: it is counted in Barriers.loose[loose - 1]
+    uint8_t loose_epoch     # 1 or 2: it is counted in Barriers.loose[loose_epoch - 1]
     uint8_t tells           # Tells
-    uint8_t trace           # number of its record, plus one (see trace_records.pyx); 0: none
+    uint8_t record          # number of its record, plus one (see trace_records.pyx); 0: none
 
 # What is under way past the near cache, by sets of keys (see barrier.pyx).
 cdef struct Barrier:
@@ -113,9 +113,9 @@ cdef struct Barriers:
     bint drop_all           # one of them has been answered: every value is to go, before any is served
     uint32_t loose[2]       # loose commands under way: of even epochs, of odd ones
     uint32_t epoch          # the present one; loose commands under way are of it or the one before
-    uint64_t asked          # requests queued on tracked links since the start (see fence.pyx)
-    uint64_t fence          # `asked` when a reply or message last told of changes
-    bint raised             # the fence has been raised since the cache last looked
+    uint64_t tracked_requests  # requests queued on tracked links since the start (see fence.pyx)
+    uint64_t fence          # `tracked_requests` when a reply or message last told of changes
+    bint fence_raised       # the fence has been raised since the cache last looked
 
 cdef struct Core:
     Limits limits
@@ -123,25 +123,25 @@ cdef struct Core:
     Session* dirty          # sessions that have something to send or to decide
     size_t request_buffer   # larger requests are streamed
     size_t link_pause       # a link with more than this unsent takes no more for now
-    uint32_t first_window   # requests a new session may have in flight on a shared link (weight.pyx)
+    uint32_t new_session_window  # requests a new session may have in flight on a shared link (weight.pyx)
     size_t output_pause     # a session with more than this unread takes no more for now
     uint32_t now            # microseconds, wraps
     uint32_t seconds
-    bint follows            # the upstream's master may change: see link_demote
+    bint master_may_change  # the upstream's master may change: see link_demote
     bint hold_writes        # the master is about to change: writes wait
     uint64_t clock          # microseconds, does not wrap
     Barriers* barriers      # NULL: there is no near cache
     void* cache             # the Cache of store.pxd; NULL: there is none
     void* sketch            # the Sketch of sketch.pyx; NULL: hot keys are not looked for
     void* audit             # the Notes of audit_notes.pyx; NULL: nothing is recorded
-    uint64_t hash           # of the command being dispatched: the hash of its only key,
-    bint hashed             #   whether that is known yet,
-    bint more               #   and whether more requests of the client have come behind it
+    uint64_t key_hash       # of the command being dispatched: the hash of its only key,
+    bint key_hashed         #   whether that is known yet,
+    bint more_requests      #   and whether more requests of the client have come behind it
     uint32_t trace_skip     # commands up to and with the next one that is sampled
-    uint32_t slow           # microseconds from which a command is slow
+    uint32_t slow_from      # microseconds from which a command is slow
     void* tracer            # the Tracer of trace_records.pyx; NULL: nothing is recorded
     int acks                # replicas that must have a write before it is answered; 0: none
-    const char* ack_request # the WAIT that asks for it; borrowed from the shell
+    const char* ack_request  # the WAIT that asks for it; borrowed from the shell
     size_t ack_request_len
     Command* ack_command
 
@@ -150,18 +150,18 @@ cdef struct Session:
     void* owner             # the shell's connection; NULL once the client has gone
     Link* link
     Session* next_dirty     # of Core.dirty
-    Scanner scan            # of the request at the head of `in_`
-    Buffer in_              # bytes from the client that are not dealt with yet
+    Scanner scan            # of the request at the head of `unread`
+    Buffer unread           # bytes from the client that are not dealt with yet
     Buffer out              # replies that are not sent yet
-    const char* run         # reply bytes still in the receive buffer
-    size_t run_len
-    size_t multi_at         # of a piece being queued: where MULTI begins in the bytes read,
-    size_t multi_out        #   the size of link.out before it,
-    uint32_t multi_tail     #   and the number of its entry
+    const char* borrowed    # reply bytes still in the receive buffer
+    size_t borrowed_len
+    size_t piece_at         # of a piece being queued: where MULTI begins in the bytes read,
+    size_t piece_out        #   the size of link.out before it,
+    uint32_t piece_first    #   and the number of its entry
     uint32_t outstanding    # replies due
     uint32_t window         # requests it may have in flight on a shared link
     uint32_t heavy          # small replies until it may leave its own link; 0: it is not heavy
-    uint32_t heard          # core.seconds when the client last sent or got something
+    uint32_t active_at      # core.seconds when the client last sent or got something
     uint8_t mode
     uint8_t stall
     uint8_t traced          # Traced (trace_records.pxd): what its commands are recorded for
@@ -169,35 +169,35 @@ cdef struct Session:
     uint16_t space          # of the near cache; 0: none
     uint16_t tenant         # number of its (user, database)
     bint fresh              # it is never answered from the near cache: it asked for that
-    bint bypass             # its next command goes past the near cache
-    void* value             # a Value that is being read, or a Space (`proving`): it waits for that
+    bint bypass_next        # its next command goes past the near cache
+    void* awaited           # a Value that is being read, or a Space: the session waits for it
     Session* next_waiting   # for the same
-    uint32_t waits          # times that its present read has waited for a value,
-    uint8_t asks            # and had values asked for
-    uint64_t fence          # Barriers.fence when it last sent something
-    uint64_t proof          # proving: the fence whose proof it waits for
-    uint32_t telling        # replies due that may tell of changes
-    bint proving            # `value` is a Space
-    bint proved             # the proof has come that its next command waited for
+    uint32_t fill_waits     # times that its present read has waited for a value,
+    uint8_t fill_asks       # and had values asked for
+    uint64_t fence_seen     # Barriers.fence when it last sent something
+    uint64_t fence_awaited  # awaits_proof: the fence whose proof it waits for
+    uint32_t telling_replies  # replies due that may tell of changes
+    bint awaits_proof       # `awaited` is a Space
+    bint proof_came         # the proof has come that its next command waited for
     bint dirty
     bint authenticated      # False: the server's limits before authentication hold
     bint in_multi           # these two: what is open on the server once it has accepted all that
     bint watching           # was queued. What is so in fact is told by Link.transaction
-    bint unsure             # with acks: DISCARD has been queued, and nothing may be until its reply
+    bint discard_due        # with acks: DISCARD has been queued, and nothing may be until its reply
     bint kept               # dedicated: the link is its own for good, and replies are still matched
     bint streaming          # the head of a large request has been passed on, its rest has not
-    bint raw_in             # pinned and past a protocol error: nothing more is passed on
-    bint translating        # pinned: it may know ids that only the sidecar understands
+    bint input_broken       # pinned and past a protocol error: nothing more is passed on
+    bint translates_ids     # pinned: it may know ids that only the sidecar understands
     bint reset_due          # pinned: RESET is under way
     bint must_close         # a reply is lost or broken: the client is to be closed
-    bint stuck              # for link_divert: it waits for more than reads
-    uint32_t since          # when the command at the head began to wait, microseconds, wraps
+    bint cannot_leave       # for link_divert: it waits for replies to more than reads
+    uint32_t waiting_since  # when the command at the head began to wait, microseconds, wraps
     uint32_t db             # what records of its commands tell: the database,
-    uint64_t number         #   the client's number,
-    uint64_t received       # bytes and requests of the client, and its latest command: CLIENT LIST
-    uint64_t commands       # tells them
-    uint16_t command
-    uint8_t context[24]     #   trace id and span id of the application
+    uint64_t client_number  #   the client's number,
+    uint64_t received_bytes  # bytes and requests of the client, and its latest command: CLIENT LIST
+    uint64_t command_count  # tells them
+    uint16_t last_command
+    uint8_t trace_context[24]  #   trace id and span id of the application
 
 cdef struct Link:
     Core* core
@@ -209,8 +209,8 @@ cdef struct Link:
     uint32_t tail           # one past the newest
     Buffer out              # request bytes; those before `sent` wait for their replies
     size_t sent             # bytes of `out` that have been given to the socket
-    const char* run         # request bytes still in the receive buffer (streamed requests)
-    size_t run_len
+    const char* borrowed    # request bytes still in the receive buffer (streamed requests)
+    size_t borrowed_len
     Framer framer
     bint up                 # it has a connection that has been greeted
     const char* refusal     # while it is not up: the error that commands get. NULL: they wait.
@@ -221,32 +221,32 @@ cdef struct Link:
     bint cautious           # it replaces a held-up link: what the server may hold back, too, goes
                             #   down dedicated links
     bint partial            # the reply to the head entry has come, and been given out, in part;
-    size_t came             #   so many bytes of it
+    size_t partial_size     #   so many bytes of it
     bint in_piece           # the head entry is in a piece of which some entries are answered
     bint tainted            # it has state of its client: it is closed after use
     uint8_t transaction     # TransactionState: what is open, as the replies tell
     uint32_t undecided      # dedicated: entries with ENTRY_STATE whose reply has not come
-    bint blind              # raw: what comes is not framed any more (replication streams)
-    bint saw_reset          # raw: the reply to RESET has passed
-    char beginning[16]      # the first bytes of a reply that comes in parts,
-    int begun               #   and how many
-    uint64_t received       # bytes, to notice silence (silence.pyx):
-    uint64_t heard          #   so many when it was last looked at,
+    bint unframed           # raw: what comes is not framed any more (replication streams)
+    bint reset_passed       # raw: the reply to RESET has passed
+    char reply_start[16]    # the first bytes of a reply that comes in parts,
+    int reply_start_len     #   and how many
+    uint64_t received_bytes  # bytes, to notice silence (silence.pyx):
+    uint64_t received_before  #   so many when it was last looked at,
     uint64_t quiet_since    #   since then (microseconds) it owes something and nothing has come
-    uint32_t owed           # raw: requests that have passed, without those that seem answered
-    Buffer line             # with Core.follows: an error line that has come in part;
-    bint line_used          #   it has been taken up, and the bytes read lie in it
+    uint32_t raw_requests_due  # raw: requests that have passed, without those that seem answered
+    Buffer error_line       # with Core.master_may_change: an error line that has come in part;
+    bint error_line_taken   #   it has been taken up, and the bytes read lie in it
     bint demoted            # the server is not the master any more: nothing more is sent to it
-    bint in_pieces          # demoted: the reply being read has come in more than one part
-    uint32_t seen           # demoted, or with acks: one past the last entry whose reply has come,
-    size_t judged           #   and the request bytes of the entries before it
-    Buffer held             # with acks: the replies withheld;
-    size_t held_whole       #   so many bytes of them are whole replies
-    Buffer local            # replies made here, which wait for their turn (ENTRY_LOCAL)
+    bint reply_split        # demoted: the reply being read has come in more than one part
+    uint32_t judged_to      # demoted, or with acks: one past the last entry whose reply has come,
+    size_t judged_size      #   and the request bytes of the entries before it
+    Buffer withheld         # with acks: the replies withheld;
+    size_t withheld_whole   #   so many bytes of them are whole replies
+    Buffer local_replies    # replies made here, which wait for their turn (ENTRY_LOCAL)
     Buffer barrier_buckets  # of the entries with several barriers, in the order of the ring
-    Buffer deferred         # buckets whose barriers end with the transaction
+    Buffer deferred_buckets  # buckets whose barriers end with the transaction
     bint unsealed           # with acks: writes have been queued behind the last WAIT
-    bint tracing            # a command with a record waits to be sent
+    bint records_unsent     # a command with a record waits to be sent
     bint piece_tells        # the reply to the end of the transaction tells of changes
     uint32_t server         # the shell's number of the server, for records
 
@@ -260,12 +260,12 @@ cdef inline bint is_ready(const Entry* e) noexcept nogil:
 
 cdef inline Entry* link_unjudged(Link* l) noexcept nogil:
     """On a demoted link: the oldest entry without a reply whose request was sent whole, or NULL."""
-    cdef uint32_t i = l.seen
+    cdef uint32_t i = l.judged_to
     while i != l.tail and is_ready(l.ring + (i & l.mask)):
         i += 1
-    if i == l.tail or l.judged + l.ring[i & l.mask].size > l.sent:
+    if i == l.tail or l.judged_size + l.ring[i & l.mask].size > l.sent:
         return NULL
-    l.seen = i
+    l.judged_to = i
     return l.ring + (i & l.mask)
 
 cdef inline bint link_demotion_over(Link* l) noexcept nogil:

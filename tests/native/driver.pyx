@@ -50,7 +50,7 @@ def drive(Loopback loopback, Py_ssize_t session, Py_ssize_t link, bytes requests
     cdef bytes got = b""
     cdef bint failed = False
     cdef int i
-    loopback.core.slow = UINT32_MAX
+    loopback.core.slow_from = UINT32_MAX
     for i in range(WARM_UP + rounds):
         if i == WARM_UP:
             count_from_here()
@@ -61,7 +61,7 @@ def drive(Loopback loopback, Py_ssize_t session, Py_ssize_t link, bytes requests
             count_to_here()
             loopback.settle()
             got = loopback.take(session)
-        s.dirty, s.run, s.run_len, loopback.core.dirty = False, NULL, 0, NULL
+        s.dirty, s.borrowed, s.borrowed_len, loopback.core.dirty = False, NULL, 0, NULL
         buffer_release(&s.out)
         if failed or s.outstanding or s.stall:
             raise RuntimeError("not all was answered")

@@ -62,14 +62,14 @@ cdef class CacheShell:
             self.server.pad[key] = 0 if below(r, 3) else <int>below(r, 500)
         self.core.stats = self.stats
         self.core.request_buffer = REQUEST_BUFFER
-        self.core.first_window = 4
+        self.core.new_session_window = 4
         self.core.link_pause = self.core.output_pause = 1 << 30
         self.core.limits.bulk = self.core.limits.count = 1 << 29
         self.core.limits.unauth_bulk = self.core.limits.unauth_count = 1 << 29
-        self.core.follows, self.core.acks = follows, acks
+        self.core.master_may_change, self.core.acks = follows, acks
         self.core.ack_request, self.core.ack_request_len = WAIT, strlen(WAIT)
         self.core.ack_command = table.find(b"wait", 4)
-        self.core.slow = <uint32_t>-1
+        self.core.slow_from = <uint32_t>-1
         self.pass_time(1000000)
         self.new_cache(mode, seed)
         self.begin_all()
@@ -90,7 +90,7 @@ cdef class CacheShell:
         j.server = &self.server
         j.staleness, j.ttl_max, j.ttl_missing = 400000, 2000000, 200000
         j.ttl_short = j.staleness_short = 100000
-        j.serves, j.errors = mode != "observe", self.losses or self.core.follows
+        j.serves, j.errors = mode != "observe", self.losses or self.core.master_may_change
         return 0
 
     cdef int begin_all(self) except -1:
@@ -272,10 +272,10 @@ cdef class CacheShell:
         self.wires[OWN + i].own = False
 
     cdef void copy_run(self, Link* l) noexcept:
-        if l != NULL and l.run_len:
-            buffer_append(&l.out, l.run, l.run_len)
-            l.run = NULL
-            l.run_len = 0
+        if l != NULL and l.borrowed_len:
+            buffer_append(&l.out, l.borrowed, l.borrowed_len)
+            l.borrowed = NULL
+            l.borrowed_len = 0
 
     cdef int settle(self) except -1:
         """Let each marked session have its replies and what it wants; ask for what was put off."""
@@ -296,10 +296,10 @@ cdef class CacheShell:
 
     cdef int attend(self, int i) except -1:
         cdef Session* s = self.peers[i].s
-        if s.run_len:
-            buffer_append(&s.out, s.run, s.run_len)
-            s.run = NULL
-            s.run_len = 0
+        if s.borrowed_len:
+            buffer_append(&s.out, s.borrowed, s.borrowed_len)
+            s.borrowed = NULL
+            s.borrowed_len = 0
         if s.mode == MODE_PINNED:
             self.become_pinned(i)
         check_replies(&self.judge, &self.peers[i], self.peers, PEERS)
@@ -325,8 +325,8 @@ cdef class CacheShell:
             return self.go_on(i)
         if stall == STALL_SESSION_COMMAND:
             scanner_reset(&scan)
-            scan_request(&scan, buffer_head(&s.in_), buffer_size(&s.in_), &self.core.limits, True)
-            buffer_drop(&s.in_, scan.pos)
+            scan_request(&scan, buffer_head(&s.unread), buffer_size(&s.unread), &self.core.limits, True)
+            buffer_drop(&s.unread, scan.pos)
             session_say(s, b"+C\r\n", 4)
             return self.go_on(i)
         if stall == STALL_DEDICATED or stall == STALL_ONCE or stall == STALL_PIN:

@@ -248,7 +248,7 @@ cdef class CacheWorld(CacheShell):
             self.track(<int>below(r, SPACES))
             return self.restore(who)
         if kind == 2:
-            if self.core.follows and below(r, self.calm) == 0:
+            if self.core.master_may_change and below(r, self.calm) == 0:
                 self.wires[who].replica = not self.wires[who].replica
             return 0
         if not self.losses or below(r, self.calm):

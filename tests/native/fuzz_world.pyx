@@ -73,18 +73,18 @@ cdef class World:
         self.truth.losses, self.truth.follows, self.truth.acks = losses, follows, acks
         self.core.stats = self.stats
         self.core.request_buffer = 512
-        self.core.first_window = 4
+        self.core.new_session_window = 4
         self.core.link_pause = 1 << 30
         self.core.output_pause = 1 << 30
         self.core.limits.bulk = self.core.limits.count = 1 << 29
         self.core.limits.unauth_bulk = self.core.limits.unauth_count = 1 << 29
-        self.core.follows, self.core.acks = follows, acks
+        self.core.master_may_change, self.core.acks = follows, acks
         self.core.ack_request = WAIT
         self.core.ack_request_len = len(WAIT)
         self.core.ack_command = table.find(b"wait", 4)
         self.traces = Traces(table, seed, share=0.3, keys=True)
         self.core.tracer = <void*>self.traces.tracer
-        self.core.slow = 3000
+        self.core.slow_from = 3000
         self.core.now = self.core.clock = 1
         trace_draw(&self.core)
         self.new_link(SHARED)
@@ -171,7 +171,7 @@ cdef class World:
         """A command of client i that is answered without the server, behind its other replies."""
         cdef Peer* p = &self.peers[i]
         cdef Session* s = p.s
-        if s.mode != MODE_SHARED or s.stall != STALL_NONE or buffer_size(&s.in_) \
+        if s.mode != MODE_SHARED or s.stall != STALL_NONE or buffer_size(&s.unread) \
                 or s.outstanding == 0 or p.tail - p.head > DUE_MAX - 80:
             return 0
         expect_cached(p)
@@ -196,10 +196,10 @@ cdef class World:
         return self.settle()
 
     cdef void copy_run(self, Link* l) noexcept:
-        if l != NULL and l.run_len:
-            buffer_append(&l.out, l.run, l.run_len)
-            l.run = NULL
-            l.run_len = 0
+        if l != NULL and l.borrowed_len:
+            buffer_append(&l.out, l.borrowed, l.borrowed_len)
+            l.borrowed = NULL
+            l.borrowed_len = 0
 
     cdef int check_held(self, Link* l, uint32_t queued) except -1:
         """What has been queued behind so many entries is no write, if those are held back."""
@@ -228,10 +228,10 @@ cdef class World:
 
     cdef int attend(self, int i) except -1:
         cdef Session* s = self.peers[i].s
-        if s.run_len:
-            buffer_append(&s.out, s.run, s.run_len)
-            s.run = NULL
-            s.run_len = 0
+        if s.borrowed_len:
+            buffer_append(&s.out, s.borrowed, s.borrowed_len)
+            s.borrowed = NULL
+            s.borrowed_len = 0
         check_replies(&self.peers[i], &self.truth, s.mode == MODE_SHARED)
         if s.must_close:
             self.leave(i)
@@ -256,8 +256,8 @@ cdef class World:
             return 0 if self.core.hold_writes else self.go_on(i)
         if stall == STALL_SESSION_COMMAND:
             scanner_reset(&scan)
-            scan_request(&scan, buffer_head(&s.in_), buffer_size(&s.in_), &self.core.limits, True)
-            buffer_drop(&s.in_, scan.pos)
+            scan_request(&scan, buffer_head(&s.unread), buffer_size(&s.unread), &self.core.limits, True)
+            buffer_drop(&s.unread, scan.pos)
             session_say(s, b"+C\r\n", 4)
             return self.go_on(i)
         if stall == STALL_DEDICATED or stall == STALL_ONCE or stall == STALL_WAIT_COMMAND:
@@ -305,7 +305,7 @@ cdef class World:
             n = self.cut(l, n)
         buffer_append(&wire.up, buffer_head(&l.out) + l.sent, n)
         link_sent(l, n)
-        if l.tracing and link_unsent(l) == 0:
+        if l.records_unsent and link_unsent(l) == 0:
             trace_sent(l)
         return serve(&self.truth, wire, self.table, &self.core.limits)
 
@@ -492,8 +492,8 @@ cdef class World:
             raise AssertionError(f"{l.tail - l.head} entries are left on the shared link")
         if buffer_size(&l.out) or l.sent or l.unsealed:
             raise AssertionError("requests are left on the shared link")
-        if buffer_size(&l.held) or l.held_whole or buffer_size(&l.local) \
-                or (l.core.acks and l.judged):
+        if buffer_size(&l.withheld) or l.withheld_whole or buffer_size(&l.local_replies) \
+                or (l.core.acks and l.judged_size):
             raise AssertionError("replies are left on the shared link")
         return 0
 

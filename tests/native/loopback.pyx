@@ -10,7 +10,7 @@ caller's: a Loopback never connects, closes or answers anything of its own accor
     link_receive(link, bytes) -> core -> take(session)
 
 The bytes given to a call are gone when it returns, as a receive buffer would be: what the core
-remembers by pointer (`run`) is copied before that.
+remembers by pointer (`borrowed`) is copied before that.
 """
 cimport cython
 from libc.stdint cimport uint32_t, uint8_t
@@ -68,14 +68,14 @@ cdef class Loopback:
         self.marked = []
         self.core.stats = self.stats
         self.core.request_buffer = request_buffer
-        self.core.first_window = LARGEST_WINDOW
+        self.core.new_session_window = LARGEST_WINDOW
         self.core.link_pause = link_pause
         self.core.output_pause = output_pause
         self.core.limits.bulk = max_bulk
         self.core.limits.count = 2147483647
         self.core.limits.unauth_bulk = 16384
         self.core.limits.unauth_count = 10
-        self.core.follows, self.core.acks = follows, acks
+        self.core.master_may_change, self.core.acks = follows, acks
         self.core.ack_request = WAIT
         self.core.ack_request_len = len(WAIT)
         self.core.ack_command = table.find(b"wait", 4)
@@ -111,21 +111,21 @@ cdef class Loopback:
                 if s.outstanding == 0:
                     session_drop(s)
                 continue
-            if s.run_len:
-                if buffer_append(&s.out, s.run, s.run_len) < 0:
+            if s.borrowed_len:
+                if buffer_append(&s.out, s.borrowed, s.borrowed_len) < 0:
                     s.must_close = True
-                s.run = NULL
-                s.run_len = 0
+                s.borrowed = NULL
+                s.borrowed_len = 0
             if <Py_ssize_t>s.owner not in self.marked:
                 self.marked.append(<Py_ssize_t>s.owner)
         return 0
 
     cdef int settle_link(self, Link* l) except -1:
-        if l != NULL and l.run_len:
-            if buffer_append(&l.out, l.run, l.run_len) < 0:
+        if l != NULL and l.borrowed_len:
+            if buffer_append(&l.out, l.borrowed, l.borrowed_len) < 0:
                 raise MemoryError
-            l.run = NULL
-            l.run_len = 0
+            l.borrowed = NULL
+            l.borrowed_len = 0
         return 0
 
     # Time and counters.
@@ -139,7 +139,7 @@ cdef class Loopback:
         """Record commands here; those that take `slow` microseconds or more are slow."""
         self.traces = traces
         self.core.tracer = <void*>traces.tracer
-        self.core.slow = slow
+        self.core.slow_from = slow
         trace_draw(&self.core)
 
     def join_trace(self, Py_ssize_t session, bytes context, bint sampled):
@@ -147,7 +147,7 @@ cdef class Loopback:
         cdef Session* s = self.session(session)
         if len(context) != TRACE_CONTEXT:
             raise ValueError("context")
-        memcpy(s.context, <const char*>context, TRACE_CONTEXT)
+        memcpy(s.trace_context, <const char*>context, TRACE_CONTEXT)
         s.traced |= TRACED_CONTEXT | (TRACED_FOLLOW if sampled else 0)
 
     def use_notes(self):
@@ -203,7 +203,7 @@ cdef class Loopback:
         if s == NULL:
             raise MemoryError
         s.authenticated = authenticated
-        s.number = self.last
+        s.client_number = self.last
         self.sessions[self.last] = <size_t>s
         if link is not None:
             s.link = self.link(link)
@@ -292,20 +292,20 @@ cdef class Loopback:
         cdef Session* s = self.session(session)
         cdef Scanner scan
         cdef int r
-        if buffer_size(&s.in_) == 0:
+        if buffer_size(&s.unread) == 0:
             return None
         scanner_reset(&scan)
-        r = scan_request(&scan, buffer_head(&s.in_), buffer_size(&s.in_), &self.core.limits, True)
+        r = scan_request(&scan, buffer_head(&s.unread), buffer_size(&s.unread), &self.core.limits, True)
         if r != SCAN_DONE and r != SCAN_INLINE:
             return None
-        raw = buffer_head(&s.in_)[:scan.pos]
+        raw = buffer_head(&s.unread)[:scan.pos]
         return split_arguments(normalise_inline(raw) if r == SCAN_INLINE else raw), scan.pos
 
     def skip(self, Py_ssize_t session, size_t size):
         """Drop this many bytes at the head: the caller has answered them."""
         cdef Session* s = self.session(session)
         s.traced &= TRACED_CONTEXT | TRACED_FOLLOW
-        buffer_drop(&s.in_, size)
+        buffer_drop(&s.unread, size)
 
     def stall(self, Py_ssize_t session):
         """What its parsing waits for, one of WANTS."""
@@ -325,7 +325,7 @@ cdef class Loopback:
 
     def unread(self, Py_ssize_t session):
         """Bytes from the client that lie here unparsed, or parsed in part."""
-        return buffer_size(&self.session(session).in_)
+        return buffer_size(&self.session(session).unread)
 
     def must_close(self, Py_ssize_t session):
         """Whether its replies can't be mended any more."""
@@ -334,7 +334,7 @@ cdef class Loopback:
     def was_reset(self, Py_ssize_t session):
         """Whether the reply to its RESET has passed (pinned)."""
         cdef Session* s = self.session(session)
-        return s.link != NULL and s.link.saw_reset
+        return s.link != NULL and s.link.reset_passed
 
     def set_authenticated(self, Py_ssize_t session, bint yes):
         """Whether the tighter limits before authentication are off."""
@@ -384,7 +384,7 @@ cdef class Loopback:
             return b""
         data = (buffer_head(&l.out) + l.sent)[:n]
         link_sent(l, n)
-        if l.tracing and link_unsent(l) == 0:
+        if l.records_unsent and link_unsent(l) == 0:
             trace_sent(l)
         return data
 

@@ -28,8 +28,8 @@ OWN = (
     Bug(
         "a value serves other spaces",
         "sidecar/core/cache/store.pxd",
-        "v.args == n and v.space == space",
-        "v.args == n",
+        "v.args_size == n and v.space == space",
+        "v.args_size == n",
     ),
 )
 """Bugs that only these tests are to notice. A value's hash counts its space as well, so that the

@@ -29,7 +29,7 @@ cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t comman
 cdef inline bint has_time(const Session* s) noexcept nogil:
     """Whether the session loses nothing by waiting: nothing of it is under way, and nothing lies
     behind. One in the middle of a pipeline would be cut in two."""
-    return s.outstanding == 0 and not s.core.more
+    return s.outstanding == 0 and not s.core.more_requests
 
 cdef inline bint being_written(Cache* k, uint64_t hash) noexcept nogil:
     cdef Barriers* b = k.core.barriers

@@ -1,8 +1,9 @@
 # cython: language_level=3, cdivision=True
 """What the near cache reads: values that are on their way into the store.
 
-A value that is being read is in the store already, with a `Fill` and no reply: who asks for the same waits for it (single flight). It is kept if no command on its key was under way
-meanwhile (barrier.pyx); otherwise it is read again, or given up and those who wait go past the cache.
+A value that is being read is in the store already, with a `Fill` and no reply: sessions that ask for
+the same value wait for it (single flight). It is kept if no command on its key was under way meanwhile
+(barrier.pyx). Otherwise it is read again, or given up, and the sessions that wait go past the cache.
 
 In the middle of a pipeline nobody waits: the command passes, and the value is put off until no
 command on its key is under way, or for a few rounds.
@@ -39,7 +40,7 @@ cdef void wait_for(Session* s, Value* v) noexcept nogil:
     cdef Cache* k = <Cache*>s.core.cache
     cdef Fill* f = fill_of(v)
     k.due = k.due or f.waiting_for_quiet
-    s.value = v
+    s.awaited = v
     s.next_waiting = f.waiting
     f.waiting = s
 
@@ -48,7 +49,7 @@ cdef void put_off(Cache* k, Value* v) noexcept nogil:
     """Have a value asked for when no command on its key is under way, or soon at any rate."""
     cdef Fill* f = fill_of(v)
     f.waiting_for_quiet = True
-    f.after = k.put_off
+    f.next = k.put_off
     k.put_off = v
     k.due = True
 
@@ -82,7 +83,7 @@ cdef void begin_reading(Cache* k, Value* v) noexcept nogil:
     cdef Barriers* b = k.core.barriers
     cdef Barrier* barrier = &b.sets[bucket_of(v.key.hash)]
     cdef Fill* f = fill_of(v)
-    f.asked = k.core.clock
+    f.asked_at = k.core.clock
     # Commands under way now must not be, later: `begun` is made to differ if there are any.
     f.begun = barrier.begun - (barrier.pending != 0 or not settled(k, v.key))
     f.begun_all = b.begun_all - (b.pending_all != 0)
@@ -109,7 +110,7 @@ cdef Value* begin_fill(Cache* k, uint64_t hash, uint64_t key_hash, uint16_t spac
         return NULL
     v = <Value*>(f + 1)
     v.reading = True
-    v.key, v.hash, v.args = r, <uint32_t>hash, <uint32_t>n
+    v.key, v.hash, v.args_size = r, <uint32_t>hash, <uint32_t>n
     v.space, v.command = space, command
     memcpy(value_bytes(v), args, n)
     begin_reading(k, v)
@@ -151,18 +152,18 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
 
 cdef void cache_leave(Session* s) noexcept nogil:
     """The session waits for its value no more: it is closed."""
-    cdef Value* v = <Value*>s.value
+    cdef Value* v = <Value*>s.awaited
     cdef Session** slot
     if v == NULL:
         return
-    if s.proving:
+    if s.awaits_proof:
         stop_waiting(s)
         return
     slot = &fill_of(v).waiting
     while slot[0] != s:
         slot = &slot[0].next_waiting
     slot[0] = s.next_waiting
-    s.value = NULL
+    s.awaited = NULL
 
 
 cdef void wake(Fill* f, bint bypass) noexcept nogil:
@@ -172,8 +173,8 @@ cdef void wake(Fill* f, bint bypass) noexcept nogil:
     f.waiting = NULL
     while s != NULL:
         after = s.next_waiting
-        s.value = NULL
-        s.bypass = bypass
+        s.awaited = NULL
+        s.bypass_next = bypass
         session_mark(s)
         s = after
 
@@ -226,7 +227,7 @@ cdef void cache_too_large(Cache* k, Value* v, int64_t ttl) noexcept nogil:
     cdef uint64_t life = life_of(k, v, ttl)
     k.counts.miss_size += 1
     if life != 0 and not f.doomed:
-        known = make_room(k, sizeof(Value) + v.args)
+        known = make_room(k, sizeof(Value) + v.args_size)
     if known == NULL:
         cache_not_filled(k, v)
         return
@@ -281,13 +282,13 @@ cdef uint64_t life_of(Cache* k, const Value* v, int64_t ttl) noexcept nogil:
 
 cdef void put_in_place(Cache* k, Value* v, Value* kept, uint64_t life) noexcept nogil:
     """What has been read takes the place of the value that was being read."""
-    kept.key, kept.hash, kept.args = v.key, v.hash, v.args
+    kept.key, kept.hash, kept.args_size = v.key, v.hash, v.args_size
     kept.space, kept.command = v.space, v.command
     kept.used = 1
     kept.forced = fill_of(v).forced
     # From the moment it was asked for: it cannot have been read earlier, nor be older.
-    kept.until = <uint32_t>((fill_of(v).asked + life - k.start) // 1000)
-    memcpy(value_bytes(kept), value_bytes(v), v.args)
+    kept.expires = <uint32_t>((fill_of(v).asked_at + life - k.start) // 1000)
+    memcpy(value_bytes(kept), value_bytes(v), v.args_size)
     unlink_value(k, v)
     link_value(k, kept)
 
@@ -317,15 +318,15 @@ cdef bint cache_filled(Cache* k, Value* v, int64_t ttl, const char* p, size_t n)
     form2.start = form2.end = form2.cap = 0
     form = to_resp2(&form2, p, n, null_is_array(k, v))
     size2 = form if form != NO_FORM else 0
-    kept = NULL if life == 0 else make_room(k, sizeof(Value) + v.args + n + size2)
+    kept = NULL if life == 0 else make_room(k, sizeof(Value) + v.args_size + n + size2)
     if kept == NULL:
         buffer_release(&form2)
         cache_not_filled(k, v)
         return False
-    kept.reply, kept.reply2 = <uint32_t>n, form
-    memcpy(value_bytes(kept) + v.args, p, n)
+    kept.reply_size, kept.resp2_size = <uint32_t>n, form
+    memcpy(value_bytes(kept) + v.args_size, p, n)
     if size2:
-        memcpy(value_bytes(kept) + v.args + n, buffer_head(&form2), size2)
+        memcpy(value_bytes(kept) + v.args_size + n, buffer_head(&form2), size2)
     buffer_release(&form2)
     put_in_place(k, v, kept, life)
     k.counts.stored += 1
@@ -365,11 +366,11 @@ cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t comman
     cdef Value* v
     drop_what_is_due(k)
     v = find_value(k, hash, space, command, args, n)
-    if v == NULL or v.reading or v.large or <int32_t>(v.until - now_ms(k)) <= 0:
+    if v == NULL or v.reading or v.large or <int32_t>(v.expires - now_ms(k)) <= 0:
         return
     k.counts.checked += 1
-    if v.reply == size and (memcmp(value_bytes(v) + v.args, reply, size) == 0
-                            or shuffled(k, value_bytes(v) + v.args, size)
+    if v.reply_size == size and (memcmp(value_bytes(v) + v.args_size, reply, size) == 0
+                            or shuffled(k, value_bytes(v) + v.args_size, size)
                             == shuffled(k, reply, size)):
         return
     k.counts.mismatched += 1

@@ -117,9 +117,9 @@ cdef void cache_touch(Core* core, Link* l, Entry* e, Command* c, const char* p, 
     if e != NULL:
         note_news(l, e, c)
     if first_key(c, p, n, scan, spans):
-        if not core.hashed:
-            core.hash = sidecar_hash(k.seed, spans[0].p, spans[0].n)
-        pass_key(k, l, e, core.hash, spans[0].p, spans[0].n)
+        if not core.key_hashed:
+            core.key_hash = sidecar_hash(k.seed, spans[0].p, spans[0].n)
+        pass_key(k, l, e, core.key_hash, spans[0].p, spans[0].n)
         return
     count = pass_keys(k, l, e, c, p, n, spans, KEYS_FEW)
     if count == KEYS_TOO_MANY:

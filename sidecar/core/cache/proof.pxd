@@ -11,7 +11,7 @@ cdef void space_pass_by(Space* space) noexcept nogil
 
 cdef inline bint is_proved(const Cache* k, const Session* s) noexcept nogil:
     """Whether its space has all that was told before the session's request came."""
-    return k.spaces[s.space].answered > s.fence or s.proved
+    return k.spaces[s.space].answered_request > s.fence_seen or s.proof_came
 
 cdef inline void space_used(Cache* k, Space* space) noexcept nogil:
     """Something is served from the space, or waits to be: the next fence is to be proved at once."""

@@ -24,9 +24,9 @@ cdef void wait_for_proof(Session* s) noexcept nogil:
     """The session waits until its space has proved the fence of its request."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Space* space = &k.spaces[s.space]
-    s.value = space
-    s.proving = True
-    s.proof = s.fence
+    s.awaited = space
+    s.awaits_proof = True
+    s.fence_awaited = s.fence_seen
     s.next_waiting = space.waiting
     space.waiting = s
     space_used(k, space)
@@ -35,19 +35,19 @@ cdef void wait_for_proof(Session* s) noexcept nogil:
 
 cdef void stop_waiting(Session* s) noexcept nogil:
     """The session waits for a proof no more: it is closed."""
-    cdef Session** slot = &(<Space*>s.value).waiting
+    cdef Session** slot = &(<Space*>s.awaited).waiting
     while slot[0] != s:
         slot = &slot[0].next_waiting
     slot[0] = s.next_waiting
-    s.value = NULL
-    s.proving = False
+    s.awaited = NULL
+    s.awaits_proof = False
 
 
 cdef inline void go_on(Session* s, bint proved) noexcept nogil:
-    s.value = NULL
-    s.proving = False
-    s.proved = proved
-    s.bypass = not proved
+    s.awaited = NULL
+    s.awaits_proof = False
+    s.proof_came = proved
+    s.bypass_next = not proved
     session_mark(s)
 
 
@@ -55,12 +55,12 @@ cdef void space_proved(Space* space, uint64_t at, uint64_t number) noexcept nogi
     """The request `number`, queued at this moment, has been answered on the space's tracked link."""
     cdef Session* s = space.waiting
     cdef Session* after
-    space.proved = at
-    space.answered = number
+    space.proved_at = at
+    space.answered_request = number
     space.waiting = NULL
     while s != NULL:
         after = s.next_waiting
-        if s.proof < number:
+        if s.fence_awaited < number:
             go_on(s, True)
         else:
             s.next_waiting = space.waiting
@@ -81,5 +81,5 @@ cdef void space_pass_by(Space* space) noexcept nogil:
 
 cdef void space_lost(Space* space) noexcept nogil:
     """Nothing is proved of the space any more."""
-    space.proved = space.answered = 0
+    space.proved_at = space.answered_request = 0
     space_pass_by(space)

@@ -11,7 +11,7 @@ A *space* is one (user, database): nobody is served what another user's connecti
 tracked link (tracked.pyx) reads values, and gets the server's invalidations in the same stream
 of bytes. A value may be served until its own deadline (the key's TTL when it was read, or less),
 and for `staleness` microseconds from the sending of the newest request that the tracked link has
-answered (`proved`). All invalidations from before that moment have been received then, so a value
+answered (`proved_at`). All invalidations from before that moment have been received then, so a value
 is never older than that: the bound is proved by each answer, and ends by itself without any.
 
 Commands that are not answered from here: past.pyx. What a client was told meanwhile: proof.pyx.
@@ -51,7 +51,7 @@ cdef enum:
 
 cdef bint fresh(Cache* k, Value* v) noexcept nogil:
     """Whether a value that is here may be served; one that is too old goes."""
-    if <int32_t>(v.until - now_ms(k)) <= 0:
+    if <int32_t>(v.expires - now_ms(k)) <= 0:
         k.counts.expired += 1
         drop_value(k, v)
         return False
@@ -70,14 +70,14 @@ cdef int give(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
 
 cdef inline const char* form(Value* v, uint8_t proto, size_t* n) noexcept nogil:
     """The reply in the form of this protocol; NULL when there is none."""
-    cdef const char* p = value_bytes(v) + v.args
-    if proto != 2 or v.reply2 == 0:
-        n[0] = v.reply
+    cdef const char* p = value_bytes(v) + v.args_size
+    if proto != 2 or v.resp2_size == 0:
+        n[0] = v.reply_size
         return p
-    if v.reply2 == NO_FORM:
+    if v.resp2_size == NO_FORM:
         return NULL
-    n[0] = v.reply2
-    return p + v.reply
+    n[0] = v.resp2_size
+    return p + v.reply_size
 
 
 cdef inline bint lease_runs(Cache* k, uint16_t space, const char* key, size_t n) noexcept nogil:
@@ -88,7 +88,7 @@ cdef inline bint lease_runs(Cache* k, uint16_t space, const char* key, size_t n)
         rule = rule_for(k, key, n)
         if rule != NULL and rule.staleness and rule.staleness < bound:
             bound = rule.staleness
-    return k.core.clock < k.spaces[space].proved + bound
+    return k.core.clock < k.spaces[space].proved_at + bound
 
 
 cdef int look(Session* s, Command* c, const char* args, size_t n, const char* key,
@@ -150,7 +150,7 @@ cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* k
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
     cdef Value* v = NULL
-    if s.asks < ASKS_MOST:
+    if s.fill_asks < ASKS_MOST:
         v = begin_fill(k, hash_for(s, id, args, n, key, key_size, key_hash), key_hash,
                        s.space, id, args, n, key, key_size)
     if v == NULL:
@@ -159,7 +159,7 @@ cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* k
     if not has_time(s):
         put_off(k, v)
         return PUT_OFF
-    fill_of(v).after = chain[0]
+    fill_of(v).next = chain[0]
     chain[0] = v
     return ASK
 
@@ -167,10 +167,10 @@ cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* k
 cdef int await_value(Session* s, Value* v, int r, size_t keys) noexcept nogil:
     """The session waits for a value of its read of so many keys; r, ASK or FILLING, says how.
     NOT_SERVED: it has waited often enough, and what came was gone again."""
-    if s.waits >= WAITS_MOST * keys:
+    if s.fill_waits >= WAITS_MOST * keys:
         return NOT_SERVED
-    s.waits += 1
-    s.asks += r == ASK
+    s.fill_waits += 1
+    s.fill_asks += r == ASK
     wait_for(s, v)
     return r
 
@@ -191,12 +191,12 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
                      Value** ask) noexcept nogil:
     """Answer a cacheable read from here, or say what it has to wait for.
 
-    `ask`: with SERVED the value, if it is one; otherwise the first of those (by `fill.after`) that
+    `ask`: with SERVED the value, if it is one; otherwise the first of those (by `fill.next`) that
     are to be asked for now. With ASK the session waits for one of them.
     """
     cdef int r = serve(s, c, p, n, scan, ask)
     if r != FILLING and r != ASK:
-        s.waits = s.asks = 0
+        s.fill_waits = s.fill_asks = 0
     return r
 
 
@@ -211,18 +211,18 @@ cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* s
     if k.core.barriers.drops_pending:
         k.counts.miss_barred += 1
         return NOT_SERVED           # what is here may be about to go
-    if s.bypass:
-        s.bypass = False
+    if s.bypass_next:
+        s.bypass_next = False
         k.counts.bypassed += 1
         return NOT_SERVED
-    if s.telling:
+    if s.telling_replies:
         k.counts.miss_told += k.mode != CACHE_OBSERVE
         return NOT_SERVED
     if c.flags & COMMAND_CACHEABLE_EACH:
         r = serve_many(s, c, p, n, scan, ask)
     else:
         r = serve_one(s, c, p, n, scan, ask)
-    s.proved = False
+    s.proof_came = False
     if r != UNPROVED:
         return r
     if s.outstanding or k.spaces[s.space].busy:
@@ -245,16 +245,16 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
     cdef const char* reply
     if not first_key(c, p, n, scan, &key):
         return NOT_SERVED             # EXISTS and the like, of several keys
-    s.core.hash = sidecar_hash(k.seed, key.p, key.n)
-    s.core.hashed = True
+    s.core.key_hash = sidecar_hash(k.seed, key.p, key.n)
+    s.core.key_hashed = True
     if k.mode == CACHE_OBSERVE:
-        return observe(k, s.core.hash, key.p, key.n)
-    if k.mode == CACHE_HOT and not knows(k, s.core.hash):
+        return observe(k, s.core.key_hash, key.p, key.n)
+    if k.mode == CACHE_HOT and not knows(k, s.core.key_hash):
         return NOT_SERVED             # most reads
     at = <size_t>scan.name_at + scan.name_len + 2       # behind the command's name
-    r = look(s, c, p + at, n - at, key.p, key.n, s.core.hash, &v)
+    r = look(s, c, p + at, n - at, key.p, key.n, s.core.key_hash, &v)
     if r == ASK:
-        r = begin(s, c, p + at, n - at, key.p, key.n, s.core.hash, ask)
+        r = begin(s, c, p + at, n - at, key.p, key.n, s.core.key_hash, ask)
         v = ask[0]
     if r == SERVED:
         reply = form(v, s.proto, &size)
@@ -488,7 +488,7 @@ cdef class NearCache:
             while v != NULL:
                 if not v.reading and not v.large:
                     found.append((v.used, v.served, v.space, table.name(v.command),
-                                  value_bytes(v)[:v.args]))
+                                  value_bytes(v)[:v.args_size]))
                 v = v.next
         found.sort(key=by_use, reverse=True)
         return [(space, name, args) for _, _, space, name, args in found[:most]]
@@ -512,7 +512,7 @@ cdef class NearCache:
         for i in range(1, SPACES):
             if not self.cache.spaces[i].used:
                 self.cache.spaces[i].used = True
-                self.cache.spaces[i].proved = self.cache.spaces[i].answered = 0
+                self.cache.spaces[i].proved_at = self.cache.spaces[i].answered_request = 0
                 self.cache.spaces[i].link = NULL
                 return i
         return 0
@@ -537,7 +537,7 @@ cdef class NearCache:
 
     def proof_age(self, uint16_t space, double now):
         """Seconds since the newest proof that the space has all invalidations; None without one."""
-        cdef uint64_t proved = self.cache.spaces[space].proved
+        cdef uint64_t proved = self.cache.spaces[space].proved_at
         return None if proved == 0 else now - <double>proved / 1e6
 
     @property

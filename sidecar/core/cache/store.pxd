@@ -28,7 +28,7 @@ cdef enum:
     SPACES = 1024
     RULES_MAX = 64
     USED_MOST = 16384       # values in the list of those served (touch.pyx): a power of two
-    NO_FORM = 0xffffffff    # Value.reply2: the reply cannot be put into RESP2's form
+    NO_FORM = 0xffffffff    # Value.resp2_size: the reply cannot be put into RESP2's form
     ASKING = 128            # what a request takes beside the value's arguments, twice (tracked.pyx)
 
 # What the tables hold: the beginning of a KeyRecord and of a Value.
@@ -51,12 +51,12 @@ cdef struct NamedKey:
 
 cdef struct Fill:
     Session* waiting
-    Value* after            # the next one put off, or of those that a request has begun
+    Value* next             # the next one put off, or of those that a request has begun
     int tries
     bint waiting_for_quiet  # put off: not asked for yet
     bint forced             # asked for while commands were under way: those who come wait
     bint wished             # nobody asked: it was to be here (warm start)
-    uint64_t asked
+    uint64_t asked_at
     uint32_t begun
     uint32_t begun_all
     bint doomed             # what is being read must not be stored
@@ -65,12 +65,12 @@ cdef struct Fill:
 cdef struct Value:
     Value* next
     uint32_t hash
-    uint32_t args           # bytes of the request after the command's name,
+    uint32_t args_size      # bytes of the request after the command's name,
     Value* sibling          # other values of the same key
     KeyRecord* key
-    uint32_t reply          # of the reply in RESP3,
-    uint32_t reply2         # and in RESP2 where that differs; they follow the record
-    uint32_t until          # milliseconds of the cache's own clock
+    uint32_t reply_size     # of the reply in RESP3,
+    uint32_t resp2_size     # and in RESP2 where that differs; they follow the record
+    uint32_t expires        # milliseconds of the cache's own clock
     uint16_t space
     uint16_t command
     uint16_t served
@@ -82,8 +82,8 @@ cdef struct Value:
 
 cdef struct Space:
     bint used
-    uint64_t proved         # all invalidations from before this moment (Core.clock) are here; 0: no
-    uint64_t answered       # and from before this request on its link was queued (Barriers.asked)
+    uint64_t proved_at      # all invalidations from before this moment (Core.clock) are here; 0: no
+    uint64_t answered_request  # and from before this request on its link was queued (Barriers.tracked_requests)
     void* link              # the Tracked that reads for it; NULL: none
     Session* waiting        # for a proof
     uint32_t values         # here, or being read
@@ -107,7 +107,7 @@ cdef struct Counts:
     uint64_t expired
     uint64_t flushed        # times that everything was dropped
     uint64_t dropped_here   # values dropped for a command of our own
-    uint64_t dropped_pushed # for a push of the server
+    uint64_t dropped_pushed  # for a push of the server
     uint64_t miss_cold
     uint64_t miss_lease
     uint64_t miss_barred    # a value read was not stored: something was under way
@@ -141,7 +141,7 @@ cdef struct Cache:
     uint64_t ttl_missing
     int mode
     bint due                # something was queued on a tracked link since the shell last looked
-    const Command* commands # the command table's rows, by id
+    const Command* commands  # the command table's rows, by id
     uint32_t check_every    # one answer in so many is compared with the server's; 0: none
     uint32_t check_in       # answers until the next
     bint tells_use          # the server is told which keys are in use: see touch.pyx
@@ -182,7 +182,7 @@ cdef inline char* value_bytes(Value* v) noexcept nogil:
 
 cdef inline void value_cursor(Cursor* c, Value* v) noexcept nogil:
     """Read a value's arguments. They are whole, and the key is the first of them."""
-    cursor_on(c, value_bytes(v), v.args)
+    cursor_on(c, value_bytes(v), v.args_size)
 
 
 cdef inline uint32_t now_ms(Cache* k) noexcept nogil:
@@ -200,11 +200,11 @@ cdef inline size_t block(size_t n) noexcept nogil:
 
 
 cdef inline size_t value_size(const Value* v) noexcept nogil:
-    cdef size_t n = sizeof(Value) + v.args + v.reply
-    if v.reply2 != NO_FORM:
-        n += v.reply2
+    cdef size_t n = sizeof(Value) + v.args_size + v.reply_size
+    if v.resp2_size != NO_FORM:
+        n += v.resp2_size
     if v.reading:
-        n += sizeof(Fill) + ASKING + 2 * v.args
+        n += sizeof(Fill) + ASKING + 2 * v.args_size
     return block(n) + sizeof(KeyRecord*) + sizeof(Value*)
 
 
@@ -269,7 +269,7 @@ cdef inline Value* find_value(Cache* k, uint64_t hash, uint16_t space, uint16_t 
                        const char* args, size_t n) noexcept nogil:
     cdef Value* v = k.values[slot_of(k, <uint32_t>hash)]
     while v != NULL:
-        if v.hash == <uint32_t>hash and v.args == n and v.space == space \
+        if v.hash == <uint32_t>hash and v.args_size == n and v.space == space \
                 and v.command == command and memcmp(value_bytes(v), args, n) == 0:
             return v
         v = v.next

@@ -240,7 +240,7 @@ cdef void evict(Cache* k, size_t room) noexcept nogil:
             while v != NULL:
                 if not v.reading:
                     looked += 1
-                    if <int32_t>(v.until - now) <= 0:
+                    if <int32_t>(v.expires - now) <= 0:
                         v.used = 0
                     if victim == NULL or v.used < victim.used:
                         victim = v

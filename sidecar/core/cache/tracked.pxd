@@ -15,7 +15,7 @@ cdef struct Check:
 cdef struct Asked:
     Value* value            # NULL: a heartbeat
     uint64_t at             # when it was queued, microseconds of Core.clock
-    uint64_t number         # and as which of all (Barriers.asked)
+    uint64_t number         # and as which of all (Barriers.tracked_requests)
     Check* check            # or a value that is here and is read again, to compare; TOUCH: a TOUCH
 
 cdef enum:
@@ -31,16 +31,16 @@ cdef struct Tracked:
     uint16_t space
     bint no_ttl             # the server refused to tell the TTL; and why:
     bint not_allowed
-    bint told_ttl           # of the two replies to the oldest piece, the first has come:
-    int64_t ttl            # this was it
-    uint64_t newest         # number of what was queued last
+    bint ttl_came           # of the two replies to the oldest piece, the first has come:
+    int64_t ttl             # this was it
+    uint64_t newest_request  # number of what was queued last
     bint passing            # the reply being read is too large: its bytes are passed over
     bint due                # something was queued since the shell last looked
     Framer framer
     Buffer out              # not sent yet
-    Buffer got              # of the reply being read, what came in earlier pieces
+    Buffer partial_reply    # what has come of the reply being read
     Buffer touching         # keys that the next TOUCH will name,
-    uint32_t touching_count # how many
+    uint32_t touching_count  # how many
     bint no_touch           # its user may not use TOUCH
     uint64_t received
     uint64_t pushes

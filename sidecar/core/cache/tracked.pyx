@@ -71,7 +71,7 @@ cdef Tracked* tracked_new(Cache* cache, void* owner, uint16_t space) noexcept no
 cdef void tracked_free(Tracked* t) noexcept nogil:
     """Free it; tracked_end first."""
     buffer_release(&t.out)
-    buffer_release(&t.got)
+    buffer_release(&t.partial_reply)
     buffer_release(&t.touching)
     free(t.ring)
     free(t)
@@ -104,8 +104,8 @@ cdef Asked* queued(Tracked* t, Value* v) noexcept nogil:
     asked.value = v
     asked.check = NULL
     asked.at = t.cache.core.clock
-    t.cache.core.barriers.asked += 1
-    asked.number = t.newest = t.cache.core.barriers.asked
+    t.cache.core.barriers.tracked_requests += 1
+    asked.number = t.newest_request = t.cache.core.barriers.tracked_requests
     t.tail += 1
     t.due = t.cache.due = True
     return asked
@@ -155,7 +155,7 @@ cdef int ask(Tracked* t, Value* v) noexcept nogil:
     key = <size_t>(a.at - args)
     while cursor_next(&a):
         count += 1
-    if room_for(t, ASKING + key + v.args) < 0:
+    if room_for(t, ASKING + key + v.args_size) < 0:
         return -1
     buffer_append(&t.out, BEFORE, BEFORE_LEN)
     buffer_append(&t.out, args, key)
@@ -165,7 +165,7 @@ cdef int ask(Tracked* t, Value* v) noexcept nogil:
         name[k] = c.name[k] - 32 if c'a' <= c.name[k] <= c'z' else c.name[k]
     buffer_append(&t.out, name, c.name_len)
     buffer_append(&t.out, b"\r\n", 2)
-    buffer_append(&t.out, args, v.args)
+    buffer_append(&t.out, args, v.args_size)
     queued(t, v)
     return 0
 
@@ -183,11 +183,11 @@ cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept no
     cdef Check* check
     if t == NULL:
         return
-    check = <Check*>malloc(sizeof(Check) + v.args)
+    check = <Check*>malloc(sizeof(Check) + v.args_size)
     if check == NULL:
         return
-    check.hash, check.args, check.command = hash_of(k, v), v.args, v.command
-    memcpy(<char*>check + sizeof(Check), value_bytes(v), v.args)
+    check.hash, check.args, check.command = hash_of(k, v), v.args_size, v.command
+    memcpy(<char*>check + sizeof(Check), value_bytes(v), v.args_size)
     if room_for(t, n) < 0:
         free(check)
         return
@@ -209,14 +209,14 @@ cdef void beat_due(Cache* k) noexcept nogil:
     cdef Space* space = k.awake
     cdef Space* after
     cdef Tracked* t
-    cdef bint raised = b.raised
+    cdef bint raised = b.fence_raised
     k.awake = NULL
-    b.raised = False
+    b.fence_raised = False
     while space != NULL:
         after = space.next_awake
         space.awake = False
         t = <Tracked*>space.link
-        if t != NULL and t.newest > b.fence:
+        if t != NULL and t.newest_request > b.fence:
             space_used(k, space)            # what is on its way will prove it
         elif t != NULL and (space.waiting != NULL or (raised and t.head == t.tail)):
             tracked_beat(t)
@@ -230,7 +230,7 @@ cdef void tracked_ask_due(Cache* k) noexcept nogil:
     k.put_off = NULL
     beat_due(k)
     while v != NULL:
-        after = fill_of(v).after
+        after = fill_of(v).next
         if cache_may_ask(k, v):
             tracked_ask(v, k)
         v = after
@@ -262,24 +262,24 @@ cdef int take_whole(Tracked* t, int kind, const char* p, size_t n) noexcept nogi
     cdef int r
     if t.passing:
         return take_passed(t, t.framer.first)
-    if buffer_size(&t.got) == 0:
+    if buffer_size(&t.partial_reply) == 0:
         return take(t, kind, p, n)
-    if buffer_append(&t.got, p, n) < 0:
+    if buffer_append(&t.partial_reply, p, n) < 0:
         return -1
-    r = take(t, kind, buffer_head(&t.got), buffer_size(&t.got))
-    buffer_release(&t.got)
+    r = take(t, kind, buffer_head(&t.partial_reply), buffer_size(&t.partial_reply))
+    buffer_release(&t.partial_reply)
     return r
 
 
 cdef int keep_part(Tracked* t, const char* p, size_t n) noexcept nogil:
     """p[0:n] is part of a push or a reply: keep it, unless the whole is too large for that."""
-    cdef size_t size = buffer_size(&t.got) + n + <size_t>t.framer.bulk  # the rest of a string
+    cdef size_t size = buffer_size(&t.partial_reply) + n + <size_t>t.framer.bulk  # the rest of a string
     if t.passing:
         return 0
     if t.framer.first == c'>' or size <= t.cache.value_max or not is_value(t):
-        return -1 if size > PART_MOST else buffer_append(&t.got, p, n)
+        return -1 if size > PART_MOST else buffer_append(&t.partial_reply, p, n)
     t.passing = True
-    buffer_release(&t.got)
+    buffer_release(&t.partial_reply)
     link_busy(t)
     return 0
 
@@ -287,7 +287,7 @@ cdef int keep_part(Tracked* t, const char* p, size_t n) noexcept nogil:
 cdef bint is_value(const Tracked* t) noexcept nogil:
     """Whether the reply being read is one to a read, and not to PTTL or PING."""
     cdef const Asked* asked = t.ring + (t.head & t.mask)
-    return t.head != t.tail and (asked.check != NULL or (asked.value != NULL and t.told_ttl))
+    return t.head != t.tail and (asked.check != NULL or (asked.value != NULL and t.ttl_came))
 
 
 cdef void link_busy(Tracked* t) noexcept nogil:
@@ -308,7 +308,7 @@ cdef void link_busy(Tracked* t) noexcept nogil:
 cdef int take_passed(Tracked* t, char first) noexcept nogil:
     """The reply that was passed over has come to its end; `first` is its first byte."""
     cdef Asked* asked = t.ring + (t.head & t.mask)
-    t.passing = t.told_ttl = False
+    t.passing = t.ttl_came = False
     t.cache.spaces[t.space].busy = False
     t.head += 1
     space_proved(&t.cache.spaces[t.space], asked.at, asked.number)
@@ -340,14 +340,14 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
             compare(t, asked, p, n)
             return 0
         return 0 if p[0] == c'+' else -1
-    if not t.told_ttl:
+    if not t.ttl_came:
         t.no_ttl = p[0] == c'-'
         t.not_allowed = n > 7 and memcmp(p, b"-NOPERM", 7) == 0
         if not t.no_ttl and (p[0] != c':' or not read_line_number(p + 1, n - 1, &t.ttl)):
             return -1
-        t.told_ttl = True
+        t.ttl_came = True
         return 0
-    t.told_ttl = False
+    t.ttl_came = False
     t.head += 1
     space_proved(&t.cache.spaces[t.space], asked.at, asked.number)
     if t.no_ttl:
@@ -387,10 +387,10 @@ cdef void tracked_end(Tracked* t) noexcept nogil:
             free(asked.check)
         if asked.value != NULL:
             cache_not_filled(t.cache, asked.value)
-    t.told_ttl = t.due = t.passing = False
+    t.ttl_came = t.due = t.passing = False
     t.cache.spaces[t.space].busy = False
     buffer_release(&t.out)
-    buffer_release(&t.got)
+    buffer_release(&t.partial_reply)
     buffer_release(&t.touching)
     t.touching_count = 0
     space_lost(&t.cache.spaces[t.space])

@@ -15,12 +15,12 @@ cdef struct Ranked:
     uint64_t hash           # stands for (space, key): the key itself is only kept to be shown
     double reads            # of its present stay in the table
     double writes
-    double before           # count in the closed generation of the fast window
+    double closed_count     # count in the closed generation of the fast window
     float share             # at the last tick, the larger of the two windows'
     uint32_t space
     uint32_t size           # of the key; beyond key_max only its beginning is kept
     uint8_t hot
-    uint8_t told            # what the last take_events said
+    uint8_t event_told      # what the last take_events said
 
 cdef struct Cells:
     uint32_t* data          # depth rows of 2**bits counters
@@ -37,12 +37,12 @@ cdef struct Sketch:
     uint16_t* index         # hash -> place in the table, plus one
     Ranked* table
     double* counts          # slow window, one for each row of the table; apart for the scan
-    double* fasts           # open generation of the fast window
+    double* fast_counts     # open generation of the fast window
     double floor            # no row that may go has a smaller count
     double fast_floor       # a count in the open generation that is worth a look
     double total            # slow window
     double fast_total       # open generation
-    double before_total     # closed generation
+    double closed_total     # closed generation
     Cells slow
     Cells fast
     char* keys              # top * key_max bytes

@@ -149,13 +149,13 @@ cdef int find_least(Sketch* s) noexcept nogil:
     Rows that are hot stay, and so do those that the shell thinks are (it would never hear that
     they cooled) and those that are on the way there. So the floor is that of the rest.
     """
-    cdef double few = noticed(s, max(s.fast_total, s.before_total))
+    cdef double few = noticed(s, max(s.fast_total, s.closed_total))
     cdef double least = FULL
     cdef int row = -1
     cdef uint32_t i
     for i in range(s.used):
-        if s.counts[i] < least and s.fasts[i] < few:
-            if not (s.table[i].hot or s.table[i].told or s.table[i].before >= few):
+        if s.counts[i] < least and s.fast_counts[i] < few:
+            if not (s.table[i].hot or s.table[i].event_told or s.table[i].closed_count >= few):
                 least = s.counts[i]
                 row = i
     s.floor = least
@@ -172,7 +172,7 @@ cdef int admit(Sketch* s, uint64_t hash, uint32_t space, const char* key, size_t
         row = s.used
         s.used += 1
     else:
-        risen = fast >= noticed(s, max(s.fast_total, s.before_total))
+        risen = fast >= noticed(s, max(s.fast_total, s.closed_total))
         if count <= s.floor and not risen:
             return -1
         row = find_least(s)
@@ -183,13 +183,13 @@ cdef int admit(Sketch* s, uint64_t hash, uint32_t space, const char* key, size_t
         s.floor = min(s.floor, <double>count)
         e = s.table + row
         cells_raise(&s.slow, e.hash, <uint32_t>ceil(s.counts[row]))
-        cells_raise(&s.fast, e.hash, <uint32_t>s.fasts[row])
+        cells_raise(&s.fast, e.hash, <uint32_t>s.fast_counts[row])
         index_remove(s, e.hash)
     e = s.table + row
     memset(e, 0, sizeof(Ranked))
     e.hash, e.space = hash, space
     e.size = <uint32_t>min(n, <size_t>UINT32_MAX)
-    s.counts[row], s.fasts[row] = count, fast
+    s.counts[row], s.fast_counts[row] = count, fast
     if n:
         memcpy(s.keys + <size_t>row * s.key_max, key, min(n, <size_t>s.key_max))
     index_put(s, hash, row)
@@ -209,7 +209,7 @@ cdef void sketch_add(Sketch* s, uint64_t hash, uint32_t space, const char* key, 
     s.sampled += 1
     if row >= 0:
         s.counts[row] += weight
-        s.fasts[row] += weight
+        s.fast_counts[row] += weight
     else:
         count = cells_add(&s.slow, hash, weight)
         fast = cells_add(&s.fast, hash, weight)
@@ -259,9 +259,9 @@ cdef void close_generation(Sketch* s, double seconds) noexcept nogil:
     if s.skip >= 2 * s.interval:
         sketch_draw(s)
     for i in range(s.used):
-        s.table[i].before = s.fasts[i]
-        s.fasts[i] = 0
-    s.before_total = s.fast_total
+        s.table[i].closed_count = s.fast_counts[i]
+        s.fast_counts[i] = 0
+    s.closed_total = s.fast_total
     s.fast_total = 0
     memset(s.fast.data, 0, (<size_t>s.fast.depth << s.fast.bits) * sizeof(uint32_t))
 
@@ -291,8 +291,8 @@ cdef void judge(Sketch* s, uint32_t row) noexcept nogil:
     """Name a key hot, or take it back."""
     cdef Ranked* e = s.table + row
     cdef double count = s.counts[row]
-    cdef double fast = s.fasts[row] + e.before
-    cdef double fast_total = s.fast_total + s.before_total
+    cdef double fast = s.fast_counts[row] + e.closed_count
+    cdef double fast_total = s.fast_total + s.closed_total
     if count < 1:
         e.hot = False               # all traffic has ceased: shares say nothing any more
     elif e.hot:
@@ -301,7 +301,7 @@ cdef void judge(Sketch* s, uint32_t row) noexcept nogil:
     else:
         e.hot = ((count >= s.hot_share * s.total
                   and above(count, s.cool_share * s.total, s.coarse))
-                 or jumped(s, row, s.fasts[row], s.fast_total)
+                 or jumped(s, row, s.fast_counts[row], s.fast_total)
                  or jumped(s, row, fast, fast_total))
     e.share = <float>(max(count / s.total, fast / max(fast_total, 1.0)) if s.total > 0 else 0)
 
@@ -330,7 +330,7 @@ cdef void sketch_tick(Sketch* s, uint64_t now_us) noexcept nogil:
         halve(s)
     if s.used == s.top:
         find_least(s)
-    s.fast_floor = noticed(s, max(s.fast_total, s.before_total))
+    s.fast_floor = noticed(s, max(s.fast_total, s.closed_total))
 
 
 # Life.
@@ -363,10 +363,10 @@ cdef Sketch* sketch_new(uint64_t seed, uint32_t width, uint32_t depth, uint32_t 
     s.index = <uint16_t*>calloc(<size_t>1 << s.index_bits, sizeof(uint16_t))
     s.table = <Ranked*>calloc(top, sizeof(Ranked))
     s.counts = <double*>calloc(top, sizeof(double))
-    s.fasts = <double*>calloc(top, sizeof(double))
+    s.fast_counts = <double*>calloc(top, sizeof(double))
     s.keys = <char*>calloc(top, key_max)
     i = make_cells(&s.slow, width, depth) + make_cells(&s.fast, width >> FAST_SHIFT, FAST_DEPTH)
-    if (i < 0 or s.index == NULL or s.table == NULL or s.counts == NULL or s.fasts == NULL
+    if (i < 0 or s.index == NULL or s.table == NULL or s.counts == NULL or s.fast_counts == NULL
             or s.keys == NULL):
         sketch_free(s)
         return NULL
@@ -396,7 +396,7 @@ cdef void sketch_free(Sketch* s) noexcept nogil:
         free(s.index)
         free(s.table)
         free(s.counts)
-        free(s.fasts)
+        free(s.fast_counts)
         free(s.keys)
         free(s.slow.data)
         free(s.fast.data)
@@ -539,8 +539,8 @@ cdef class HotKeys:
         events = []
         for row in range(self.sketch.used):
             e = self.sketch.table + <uint32_t>row
-            if e.hot != e.told:
-                e.told = e.hot
+            if e.hot != e.event_told:
+                e.event_told = e.hot
                 events.append(("hot" if e.hot else "cool", e.space, self.key(row), e.share))
         return events
 

@@ -19,19 +19,19 @@ cdef inline bint is_refusal(const Entry* e, char first) noexcept nogil:
 cdef inline void entry_finished(Link* l, Entry* e, bint refused) noexcept nogil:
     """This entry leaves the ring's head: what it barred may be cached again. `refused`: the server
     said that it did nothing."""
-    if e.loose:
-        l.core.barriers.loose[e.loose - 1] -= 1
-        e.loose = 0
+    if e.loose_epoch:
+        l.core.barriers.loose[e.loose_epoch - 1] -= 1
+        e.loose_epoch = 0
     if e.tells:
         entry_told(l, e, refused)
-    if e.barriers or (e.flags & ENTRY_LAST and l.deferred.end != l.deferred.start):
+    if e.barriers or (e.flags & ENTRY_LAST and l.deferred_buckets.end != l.deferred_buckets.start):
         barriers_lower(l, e, refused)
 
 cdef inline void barriers_count_loose(Barriers* b, Entry* e) noexcept nogil:
     """The newest entry's key is one the cache does not know."""
-    if e.loose == 0:
-        e.loose = 1 + (b.epoch & 1)
-        b.loose[e.loose - 1] += 1
+    if e.loose_epoch == 0:
+        e.loose_epoch = 1 + (b.epoch & 1)
+        b.loose[e.loose_epoch - 1] += 1
 
 cdef inline bint loose_commands_over(Barriers* b, uint32_t since) noexcept nogil:
     """Whether no loose command of the epoch `since`, or an earlier one, is under way."""

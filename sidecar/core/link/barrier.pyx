@@ -31,7 +31,7 @@ FLUSHALL, SWAPDB and changes of ACLs drop everything, once the server has not re
 nothing is answered from the cache. So a client that may not flush cannot empty it.
 
 A command inside MULTI takes effect when EXEC does: its barriers stay until the reply to EXEC or
-DISCARD (`Link.deferred`). The buckets of entries with several barriers lie in
+DISCARD (`Link.deferred_buckets`). The buckets of entries with several barriers lie in
 `Link.barrier_buckets` in the order of the ring.
 """
 from libc.string cimport memcpy
@@ -47,7 +47,7 @@ cdef enum:
     SEVERAL_MAX = 0xffff
     ALL = 0x7fff            # in the place of a bucket: all keys are barred,
     ALL_DROP = 0x7ffe       # and all values go if it was not refused
-    WRITES = 0x8000         # in `deferred`: the command may write
+    WRITES = 0x8000         # in `deferred_buckets`: the command may write
 
 
 cdef inline void begin(Barriers* b, uint16_t bucket, bint writes) noexcept nogil:
@@ -110,9 +110,9 @@ cdef void lower_newest(Link* l, Entry* e) noexcept nogil:
     cdef uint16_t bucket
     cdef size_t size
     cdef int i
-    if e.loose:
-        b.loose[e.loose - 1] -= 1
-        e.loose = 0
+    if e.loose_epoch:
+        b.loose[e.loose_epoch - 1] -= 1
+        e.loose_epoch = 0
     if e.barriers == BARRIERS_ALL or e.barriers == 1:
         end(b, e.bucket, entry_writes(e))
     elif e.barriers:
@@ -147,7 +147,7 @@ cdef void settle(Link* l, uint16_t bucket, bint writes, bint later, bint refused
     that bucket are not cached any more, which is slow and right."""
     cdef uint16_t mark = bucket | (WRITES if writes else 0)
     if later:
-        buffer_append(&l.deferred, <char*>&mark, sizeof(uint16_t))
+        buffer_append(&l.deferred_buckets, <char*>&mark, sizeof(uint16_t))
     else:
         lower(l.core.barriers, bucket, writes, refused)
 
@@ -161,9 +161,9 @@ cdef inline void lower(Barriers* b, uint16_t bucket, bint writes, bint refused) 
 
 cdef void end_deferred(Link* l, bint refused) noexcept nogil:
     cdef uint16_t mark
-    while buffer_size(&l.deferred):
-        memcpy(&mark, buffer_head(&l.deferred), sizeof(uint16_t))
-        buffer_drop(&l.deferred, sizeof(uint16_t))
+    while buffer_size(&l.deferred_buckets):
+        memcpy(&mark, buffer_head(&l.deferred_buckets), sizeof(uint16_t))
+        buffer_drop(&l.deferred_buckets, sizeof(uint16_t))
         lower(l.core.barriers, mark & ALL, mark & WRITES != 0, refused)
 
 

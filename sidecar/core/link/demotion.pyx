@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Demotion: the server at the other end has stopped being the master.
 
-A link that follows a master (`core.follows`) may find that its server has stopped being one: it
+A link that follows a master (`core.master_may_change`) may find that its server has stopped being one: it
 answers READONLY, LOADING or MASTERDOWN, which mean "not executed" (but not from a script, whose
 errors may say anything). Such a reply is nobody's answer: the link is *demoted*. Nothing more is sent
 on it, the replies to what had been sent are judged one by one (not executed, a read: will be sent
@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcmp
 from sidecar.core.link.fence cimport entry_told
 from sidecar.core.link.receiver cimport session_say
-from sidecar.core.link.transaction_state cimport keep_beginning
+from sidecar.core.link.transaction_state cimport keep_reply_start
 from sidecar.core.observe.audit_notes cimport audit_reply
 from sidecar.core.observe.trace_records cimport trace_answered
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply,
@@ -41,15 +41,15 @@ cdef bint may_be_not_executed(const char* p, size_t n) noexcept nogil:
 
 
 cdef int link_demote(Link* l, const char* p, size_t n) noexcept nogil:
-    """The entry before `seen` was not executed: judge those after it by the bytes at hand."""
+    """The entry before `judged_to` was not executed: judge those after it by the bytes at hand."""
     cdef uint32_t i = l.head
     l.demoted = True
-    l.judged = 0
-    l.begun = 0
-    l.in_pieces = False
+    l.judged_size = 0
+    l.reply_start_len = 0
+    l.reply_split = False
     framer_reset(&l.framer)
-    while i != l.seen:
-        l.judged += l.ring[i & l.mask].size
+    while i != l.judged_to:
+        l.judged_size += l.ring[i & l.mask].size
         i += 1
     return receive_demoted(l, p, n)
 
@@ -64,25 +64,25 @@ cdef int receive_demoted(Link* l, const char* p, size_t n) noexcept nogil:
     while i < n:
         at = i
         r = frame_reply(&l.framer, p, n, &i)
-        keep_beginning(l, p + at, i - at)
+        keep_reply_start(l, p + at, i - at)
         if r == FRAME_MORE:
-            l.in_pieces = True
+            l.reply_split = True
             return 0
         if r == FRAME_ERROR:
             return -1
         if r == FRAME_PUSH:
             l.framer.first = 0
-            l.begun = 0
+            l.reply_start_len = 0
             continue
         e = link_unjudged(l)
         if e == NULL:
             return -1
-        l.seen += 1
-        l.judged += e.size
+        l.judged_to += 1
+        l.judged_size += e.size
         judge(l, e, p + at, i - at)
         l.framer.first = 0
-        l.begun = 0
-        l.in_pieces = False
+        l.reply_start_len = 0
+        l.reply_split = False
     return 0
 
 
@@ -94,21 +94,21 @@ cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
         e.flags |= ENTRY_AGAIN
         if e.flags & ENTRY_LAST:
             # Nothing of the piece was executed.
-            i = l.seen - 1
+            i = l.judged_to - 1
             while i != l.head and l.ring[(i - 1) & l.mask].flags & ENTRY_IN_MULTI \
                     and not l.ring[(i - 1) & l.mask].flags & ENTRY_LAST:
                 i -= 1
                 l.ring[i & l.mask].flags |= ENTRY_AGAIN
         return
-    if s == NULL or s.owner == NULL or l.in_pieces \
+    if s == NULL or s.owner == NULL or l.reply_split \
             or e.flags & (ENTRY_READ | ENTRY_IN_MULTI | ENTRY_NEEDS_ACK):
         return                  # sent again, or uncertain: its reply is not all here, or not final
     i = l.head
-    while i != l.seen - 1:
+    while i != l.judged_to - 1:
         if l.ring[i & l.mask].session == s:
             return
         i += 1
-    link_count(l, e, l.beginning, l.begun, n)
+    link_count(l, e, l.reply_start, l.reply_start_len, n)
     if e.tells:
         entry_told(l, e, False)
     s.outstanding -= 1
@@ -120,9 +120,9 @@ cdef void link_count(Link* l, const Entry* e, const char* p, size_t n,
                      size_t size) noexcept nogil:
     """Count a command that has been answered, where this is not done for many at once.
 
-    p[0:n] is the beginning of its reply, of `size` bytes. `judged` counts its request already.
+    p[0:n] is the beginning of its reply, of `size` bytes. `judged_size` counts its request already.
     """
-    cdef uint32_t took = l.core.now - e.at
+    cdef uint32_t took = l.core.now - e.read_at
     cdef bint error = n > 0 and p[0] == c'-'
     l.core.stats.calls[e.command] += 1
     l.core.stats.latency[e.family].counts[latency_bucket(took)] += 1
@@ -131,13 +131,13 @@ cdef void link_count(Link* l, const Entry* e, const char* p, size_t n,
         l.core.stats.errors[e.family] += 1
         if l.core.audit != NULL:
             audit_reply(e, p, n)
-    if error or e.trace or took >= l.core.slow:
-        trace_answered(l, e, e.session, l.judged - e.size if l.shared else 0, p, n, size, error)
+    if error or e.record or took >= l.core.slow_from:
+        trace_answered(l, e, e.session, l.judged_size - e.size if l.shared else 0, p, n, size, error)
 
 
 cdef bint is_refused(const Link* l, const Entry* e) noexcept nogil:
     """Whether the reply at hand says "not executed". Of a piece only the end can say so."""
-    if e.flags & ENTRY_LAST and l.begun > 10 and memcmp(l.beginning, b"-EXECABORT", 10) == 0:
+    if e.flags & ENTRY_LAST and l.reply_start_len > 10 and memcmp(l.reply_start, b"-EXECABORT", 10) == 0:
         return True
     return not e.flags & ENTRY_OPAQUE and (e.flags & ENTRY_LAST or not e.flags & ENTRY_IN_MULTI) \
-        and not_executed(l.beginning, l.begun)
+        and not_executed(l.reply_start, l.reply_start_len)

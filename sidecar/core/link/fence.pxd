@@ -9,8 +9,8 @@ cdef inline void fence_raise(Core* core) noexcept nogil:
     """A client is about to be told of something that may be news of any key."""
     cdef Barriers* b = core.barriers
     if b != NULL:
-        b.fence = b.asked
-        b.raised = True
+        b.fence = b.tracked_requests
+        b.fence_raised = True
 
 cdef inline void entry_told(Link* l, Entry* e, bint refused) noexcept nogil:
     """The reply to an entry that tells is about to be given out, or will not be. One that was refused

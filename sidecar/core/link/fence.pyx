@@ -27,12 +27,12 @@ after T. Why that is enough:
 
 What is served before the proof is not wrong either, if the request for it came before T: who sent
 it cannot have been told. So a read needs the proof of the fence as it was when it came
-(`Session.fence`), and no stream of news, however dense, starves it.
+(`Session.fence_seen`), and no stream of news, however dense, starves it.
 
 Therefore a command whose effects are not declared neither drops anything nor bars anything.
 Reading that overlap it are stored, and may be older than its effects: they are served to those
 only who came before its reply. Its own client is the exception: what it sends behind the command,
-before the reply is here, must see the effects. `Session.telling` counts its replies due of that
+before the reply is here, must see the effects. `Session.telling_replies` counts its replies due of that
 kind; while there are any, its reads go past the cache. That keeps the order of whatever a client
 sends in one go: a pop, and then a read of what was announced by what was popped.
 
@@ -40,7 +40,7 @@ FLUSHALL and FLUSHDB are pushed as "everything", SWAPDB and changes of ACLs are 
 all: these still drop everything and bar everything (barrier.pyx).
 
 Requests on tracked links have numbers, in the order in which they are queued, whatever the link:
-`Barriers.asked` is the newest. So a fence is one number, that of the newest request that proves
+`Barriers.tracked_requests` is the newest. So a fence is one number, that of the newest request that proves
 nothing about the news, and raising it costs an assignment. The half that waits for proofs is
 sidecar/core/cache/proof.pyx.
 """
@@ -61,7 +61,7 @@ cdef void entry_tells(Link* l, Entry* e, bint always) noexcept nogil:
         l.piece_tells = True
         return
     if not e.tells and e.session != NULL:
-        e.session.telling += 1
+        e.session.telling_replies += 1
     if e.tells != TELLS_ALWAYS:
         e.tells = TELLS_ALWAYS if always else TELLS_UNLESS_NULL
 
@@ -69,5 +69,5 @@ cdef void entry_tells(Link* l, Entry* e, bint always) noexcept nogil:
 cdef void entry_took_back(Entry* e) noexcept nogil:
     """Its reply is not due any more."""
     if e.tells and e.session != NULL:
-        e.session.telling -= 1
+        e.session.telling_replies -= 1
     e.tells = TELLS_NOTHING

@@ -70,11 +70,11 @@ cdef Link* link_new(Core* core, void* owner, bint shared) noexcept nogil:
 cdef void link_free(Link* l) noexcept nogil:
     """Free a link. No entry of a live session may be left (link_fail first)."""
     buffer_release(&l.out)
-    buffer_release(&l.line)
-    buffer_release(&l.held)
-    buffer_release(&l.local)
+    buffer_release(&l.error_line)
+    buffer_release(&l.withheld)
+    buffer_release(&l.local_replies)
     buffer_release(&l.barrier_buckets)
-    buffer_release(&l.deferred)
+    buffer_release(&l.deferred_buckets)
     free(l.ring)
     free(l)
 
@@ -104,11 +104,11 @@ cdef int link_entry(Link* l, Session* s, Command* c, uint16_t flags) noexcept no
 
 cdef inline void describe(Link* l, Entry* e, Command* c, uint16_t flags) noexcept nogil:
     """Fill in what the command and its place in a transaction mean for an entry."""
-    e.at = l.core.now
+    e.read_at = l.core.now
     e.command = c.id
     e.family = c.family
     e.route = c.route
-    e.barriers = e.loose = e.trace = 0
+    e.barriers = e.loose_epoch = e.record = 0
     e.tells = TELLS_NOTHING
     if c.flags & COMMAND_OPAQUE:
         flags |= ENTRY_OPAQUE
@@ -138,7 +138,7 @@ cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
     if not l.shared and n >= DIRECT_MIN:
         if link_bytes(l, p, n) < 0:
             return -1
-    elif (l.run_len and link_settle_run(l) < 0) or buffer_append(&l.out, p, n) < 0:
+    elif (l.borrowed_len and link_settle_borrowed(l) < 0) or buffer_append(&l.out, p, n) < 0:
         return -1
     e = l.ring + (l.tail & l.mask)
     l.tail += 1
@@ -150,29 +150,29 @@ cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
     return 0
 
 
-cdef int link_settle_run(Link* l) noexcept nogil:
+cdef int link_settle_borrowed(Link* l) noexcept nogil:
     """Copy the run. Without memory it stays where it lies: it is of a request that is queued."""
-    if l.run_len and buffer_append(&l.out, l.run, l.run_len) < 0:
+    if l.borrowed_len and buffer_append(&l.out, l.borrowed, l.borrowed_len) < 0:
         return -1
-    l.run = NULL
-    l.run_len = 0
+    l.borrowed = NULL
+    l.borrowed_len = 0
     return 0
 
 
 cdef int link_bytes(Link* l, const char* p, size_t n) noexcept nogil:
     """Request bytes without an entry of their own: parts of a large request, or raw bytes.
 
-    They may be remembered where they lie: the shell sends or settles `run` before the receive
+    They may be remembered where they lie: the shell sends or settles `borrowed` before the receive
     buffer is used again.
     """
-    if l.run_len and l.run + l.run_len == p:
-        l.run_len += n
+    if l.borrowed_len and l.borrowed + l.borrowed_len == p:
+        l.borrowed_len += n
         return 0
-    if n >= DIRECT_MIN and l.run_len == 0 and l.out.end == l.out.start:
-        l.run = p
-        l.run_len = n
+    if n >= DIRECT_MIN and l.borrowed_len == 0 and l.out.end == l.out.start:
+        l.borrowed = p
+        l.borrowed_len = n
         return 0
-    if l.run_len and link_settle_run(l) < 0:
+    if l.borrowed_len and link_settle_borrowed(l) < 0:
         return -1
     return buffer_append(&l.out, p, n)
 
@@ -190,14 +190,14 @@ cdef int link_local(Link* l, Session* s, const char* p, size_t n) noexcept nogil
     cdef Entry* e
     if l.tail - l.head > l.mask and grow_ring(l) < 0:
         return -1
-    if n > UINT32_MAX or buffer_append(&l.local, p, n) < 0:
+    if n > UINT32_MAX or buffer_append(&l.local_replies, p, n) < 0:
         return -1
     e = l.ring + (l.tail & l.mask)
     l.tail += 1
     memset(e, 0, sizeof(Entry))
     e.session = s
-    e.at = l.core.now
-    e.reply = <uint32_t>n
+    e.read_at = l.core.now
+    e.withheld_size = <uint32_t>n
     e.flags = ENTRY_LOCAL
     s.outstanding += 1
     if is_weighty(s, n):
@@ -208,16 +208,16 @@ cdef int link_local(Link* l, Session* s, const char* p, size_t n) noexcept nogil
 cdef void answer_ready(Link* l, Entry* e) noexcept nogil:
     """Answer an entry that waits for no server. It has left the ring."""
     cdef Session* s = e.session
-    if e.trace or not e.flags & ENTRY_LOCAL:
+    if e.record or not e.flags & ENTRY_LOCAL:
         trace_ready(l, e)
     if s != NULL:
         s.outstanding -= 1
         if e.flags & ENTRY_LOCAL:
-            answer(s, buffer_head(&l.local), e.reply)
+            answer(s, buffer_head(&l.local_replies), e.withheld_size)
         else:
             answer(s, UNCERTAIN, UNCERTAIN_LEN)
     if e.flags & ENTRY_LOCAL:
-        buffer_drop(&l.local, e.reply)
+        buffer_drop(&l.local_replies, e.withheld_size)
 
 
 cdef void settle_ready(Link* l) noexcept nogil:

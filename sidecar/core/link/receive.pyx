@@ -6,7 +6,7 @@ has the argument why that is always the right one). What lies side by side for t
 given out as one run. Counters and latencies are kept here, for all replies that come at one time; so
 is what a reply tells beside its bytes: an open transaction, a fence, a refusal, its size.
 
-A reply may come in any number of parts. Only its first bytes are kept (`Link.beginning`); an error
+A reply may come in any number of parts. Only its first bytes are kept (`Link.reply_start`); an error
 line on a link that follows a master is put by until it is known whether it means "not executed".
 """
 from libc.stdint cimport uint32_t
@@ -17,7 +17,7 @@ from sidecar.core.link.demotion cimport (link_demote, may_be_not_executed, not_e
 from sidecar.core.link.fence cimport entry_took_back, fence_raise, is_null
 from sidecar.core.link.pending cimport settle_ready
 from sidecar.core.link.receiver cimport deliver
-from sidecar.core.link.transaction_state cimport keep_beginning, tells_state, transaction_follows
+from sidecar.core.link.transaction_state cimport keep_reply_start, tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
@@ -72,17 +72,17 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     cdef int r
     cdef Entry* e
     cdef Session* s
-    l.received += n
+    l.received_bytes += n
     if l.raw:
         return receive_raw(l, p, n)
     if l.demoted:
         return receive_demoted(l, p, n)
-    if l.core.follows and l.line.end != l.line.start:
+    if l.core.master_may_change and l.error_line.end != l.error_line.start:
         if take_up_line(l, p, n) < 0:
             return -1
-        if l.line_used:
-            p = buffer_head(&l.line)
-            n = buffer_size(&l.line)
+        if l.error_line_taken:
+            p = buffer_head(&l.error_line)
+            n = buffer_size(&l.error_line)
     while i < n:
         r = frame_reply(&l.framer, p, n, &i)
         if r == FRAME_MORE:
@@ -102,7 +102,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if l.shared and answered + e.size > l.sent:
             result = -1             # an answer to what has not been asked yet
             break
-        if l.framer.first == c'-' and l.core.follows and l.shared \
+        if l.framer.first == c'-' and l.core.master_may_change and l.shared \
                 and not e.flags & (ENTRY_IN_MULTI | ENTRY_OPAQUE) \
                 and not_executed(p + frame_at, i - frame_at):
             if begin < frame_at:
@@ -110,7 +110,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             buffer_drop(&l.out, answered)
             l.sent -= answered
             e.flags |= ENTRY_AGAIN
-            l.seen = l.head + 1
+            l.judged_to = l.head + 1
             return link_demote(l, p + i, n - i)
         if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
             result = -1             # once this reply is given out
@@ -121,10 +121,10 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         s = e.session
         answered += e.size
         l.core.stats.calls[e.command] += 1
-        if e.at != last_at:
-            last_at = e.at
-            bucket = latency_bucket(now - e.at)
-            slow = now - e.at >= l.core.slow
+        if e.read_at != last_at:
+            last_at = e.read_at
+            bucket = latency_bucket(now - e.read_at)
+            slow = now - e.read_at >= l.core.slow_from
         l.core.stats.latency[e.family].counts[bucket] += 1
         l.core.stats.latency[e.family].sum_us += now - last_at
         if l.framer.first == c'-':
@@ -132,10 +132,10 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             if l.core.audit != NULL and not l.partial:
                 audit_reply(e, p + frame_at, i - frame_at)
             record(l, e, s, answered, p + frame_at, i - frame_at, True)
-        elif slow or e.trace:
+        elif slow or e.record:
             record(l, e, s, answered, p + frame_at, i - frame_at, False)
         l.framer.first = 0
-        came = l.came if l.partial else 0
+        came = l.partial_size if l.partial else 0
         l.partial = False
         if s != NULL:
             s.outstanding -= 1
@@ -153,18 +153,18 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     if result == 0 and frame_at < n and not (l.shared and l.framer.first == c'>'):
         if l.framer.first != c'>' and nothing_due(l, answered):
             result = -1
-        elif l.framer.first == c'-' and l.core.follows and l.shared and not l.partial \
+        elif l.framer.first == c'-' and l.core.master_may_change and l.shared and not l.partial \
                 and may_be_not_executed(p + frame_at, n - frame_at):
             result = put_line_by(l, p + frame_at, n - frame_at)
         else:
             if receiver_may_learn(l):
                 fence_raise(l.core)
             if not l.partial:
-                l.came = 0
-                l.begun = 0
-            l.came += n - frame_at
+                l.partial_size = 0
+                l.reply_start_len = 0
+            l.partial_size += n - frame_at
             l.partial = True
-            keep_beginning(l, p + frame_at, n - frame_at)
+            keep_reply_start(l, p + frame_at, n - frame_at)
             frame_at = n
     if begin < frame_at:
         deliver(receiver(l), p + begin, frame_at - begin)
@@ -178,16 +178,16 @@ cdef bint follows(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
     """What this reply, whose last bytes are p[0:n], tells of transactions (see there)."""
     if not l.partial:
         return transaction_follows(l, e, p, n)
-    keep_beginning(l, p, n)
-    return transaction_follows(l, e, l.beginning, l.begun)
+    keep_reply_start(l, p, n)
+    return transaction_follows(l, e, l.reply_start, l.reply_start_len)
 
 
 cdef void record(Link* l, const Entry* e, Session* s, size_t answered, const char* p, size_t n,
                  bint error) noexcept nogil:
     """A command worth a record was answered; its request ends at `answered`, its reply at p[n]."""
     if l.partial:
-        keep_beginning(l, p, n)
-        trace_answered(l, e, s, answered - e.size, l.beginning, l.begun, n + l.came, error)
+        keep_reply_start(l, p, n)
+        trace_answered(l, e, s, answered - e.size, l.reply_start, l.reply_start_len, n + l.partial_size, error)
     else:
         trace_answered(l, e, s, answered - e.size, p, n, n, error)
 
@@ -195,25 +195,25 @@ cdef void record(Link* l, const Entry* e, Session* s, size_t answered, const cha
 cdef int put_line_by(Link* l, const char* p, size_t n) noexcept nogil:
     """Keep the part of an error line that has come: whether it means "not executed" is not known.
 
-    It may lie in `line` itself, behind the one that was taken up. That one may be some session's
+    It may lie in `error_line` itself, behind the one that was taken up. That one may be some session's
     run until the caller has settled: it stays where it is.
     """
     framer_reset(&l.framer)
-    if l.line_used:
-        l.line.start = l.line.end - n
-        l.line_used = False
+    if l.error_line_taken:
+        l.error_line.start = l.error_line.end - n
+        l.error_line_taken = False
         return 0
-    return buffer_append(&l.line, p, n)
+    return buffer_append(&l.error_line, p, n)
 
 
 cdef int take_up_line(Link* l, const char* p, size_t n) noexcept nogil:
     """More bytes: they belong behind the line kept, unless that was taken up before."""
-    if l.line_used:
-        buffer_release(&l.line)
-        l.line_used = False
+    if l.error_line_taken:
+        buffer_release(&l.error_line)
+        l.error_line_taken = False
         return 0
-    l.line_used = True
-    return buffer_append(&l.line, p, n)
+    l.error_line_taken = True
+    return buffer_append(&l.error_line, p, n)
 
 
 cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
@@ -224,7 +224,7 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
     cdef size_t k
     cdef int r
     cdef Session* s = l.client
-    while not l.blind and i < n:
+    while not l.unframed and i < n:
         at = i
         r = frame_reply(&l.framer, p, n, &i)
         if l.head != l.tail:
@@ -234,24 +234,24 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
                 l.head += 1
                 l.framer.first = 0
             continue
-        if l.begun < 8:
+        if l.reply_start_len < 8:
             k = i - at
-            if k > <size_t>(8 - l.begun):
-                k = 8 - l.begun
-            memcpy(l.beginning + l.begun, p + at, k)
-            l.begun += <int>k
+            if k > <size_t>(8 - l.reply_start_len):
+                k = 8 - l.reply_start_len
+            memcpy(l.reply_start + l.reply_start_len, p + at, k)
+            l.reply_start_len += <int>k
         if r == FRAME_ERROR:
-            l.blind = True
+            l.unframed = True
         elif r != FRAME_MORE:
             l.framer.first = 0
             if r == FRAME_REPLY:
-                l.owed -= l.owed != 0
-                if l.beginning[0] == c'-':
-                    audit_raw_reply(s, l.beginning, l.begun)
-            if s != NULL and s.reset_due and l.begun == 8 \
-                    and memcmp(l.beginning, b"+RESET\r\n", 8) == 0:
-                l.saw_reset = True
-            l.begun = 0
+                l.raw_requests_due -= l.raw_requests_due != 0
+                if l.reply_start[0] == c'-':
+                    audit_raw_reply(s, l.reply_start, l.reply_start_len)
+            if s != NULL and s.reset_due and l.reply_start_len == 8 \
+                    and memcmp(l.reply_start, b"+RESET\r\n", 8) == 0:
+                l.reset_passed = True
+            l.reply_start_len = 0
     if begin < n:
         fence_raise(l.core)
     deliver(s, p + begin, n - begin)

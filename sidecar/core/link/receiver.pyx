@@ -5,7 +5,7 @@ A record outlives its client until the last reply that is due to it has passed: 
 off a queue comes here with it, also when nobody is there to get it any more. The last of them frees
 the record.
 
-Reply bytes are not copied if they can be sent from the receive buffer: `run` remembers where they
+Reply bytes are not copied if they can be sent from the receive buffer: `borrowed` remembers where they
 lie, as long as they lie side by side. The shell sends or settles a run before that buffer is used
 again.
 """
@@ -22,14 +22,14 @@ cdef Session* session_new(Core* core, void* owner) noexcept nogil:
     s.core = core
     s.owner = owner
     s.authenticated = True
-    s.window = core.first_window
-    s.heard = core.seconds
+    s.window = core.new_session_window
+    s.active_at = core.seconds
     scanner_reset(&s.scan)
     return s
 
 
 cdef void session_free(Session* s) noexcept nogil:
-    buffer_release(&s.in_)
+    buffer_release(&s.unread)
     buffer_release(&s.out)
     free(s)
 
@@ -38,11 +38,11 @@ cdef void session_drop(Session* s) noexcept nogil:
     """The client has gone. The record goes too, now or with its last reply."""
     s.owner = NULL
     s.link = NULL
-    s.value = NULL
-    buffer_release(&s.in_)
+    s.awaited = NULL
+    buffer_release(&s.unread)
     buffer_release(&s.out)
-    s.run = NULL
-    s.run_len = 0
+    s.borrowed = NULL
+    s.borrowed_len = 0
     if s.outstanding == 0 and not s.dirty:
         session_free(s)
 
@@ -55,13 +55,13 @@ cdef void session_mark(Session* s) noexcept nogil:
         s.core.dirty = s
 
 
-cdef int session_settle_run(Session* s) noexcept nogil:
-    if s.run_len:
-        if buffer_append(&s.out, s.run, s.run_len) < 0:
+cdef int session_settle_borrowed(Session* s) noexcept nogil:
+    if s.borrowed_len:
+        if buffer_append(&s.out, s.borrowed, s.borrowed_len) < 0:
             s.must_close = True
             return -1
-        s.run = NULL
-        s.run_len = 0
+        s.borrowed = NULL
+        s.borrowed_len = 0
     return 0
 
 
@@ -70,7 +70,7 @@ cdef int session_say(Session* s, const char* p, size_t n) noexcept nogil:
     if s.owner == NULL or s.must_close:
         return 0
     session_mark(s)
-    if session_settle_run(s) < 0 or buffer_append(&s.out, p, n) < 0:
+    if session_settle_borrowed(s) < 0 or buffer_append(&s.out, p, n) < 0:
         s.must_close = True
         return -1
     return 0
@@ -87,11 +87,11 @@ cdef void deliver(Session* s, const char* p, size_t n) noexcept nogil:
     if s.must_close:
         return
     session_mark(s)
-    if s.run_len == 0 and s.out.end == s.out.start:
-        s.run = p
-        s.run_len = n
-    elif s.run_len and s.run + s.run_len == p:
-        s.run_len += n
+    if s.borrowed_len == 0 and s.out.end == s.out.start:
+        s.borrowed = p
+        s.borrowed_len = n
+    elif s.borrowed_len and s.borrowed + s.borrowed_len == p:
+        s.borrowed_len += n
     else:
         session_say(s, p, n)
 

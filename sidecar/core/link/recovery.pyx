@@ -30,12 +30,12 @@ cdef void forget_connection(Link* l) noexcept nogil:
     l.transaction = 0
     l.undecided = 0
     l.demoted = False
-    l.seen = l.head
-    l.judged = 0
-    buffer_release(&l.held)
-    buffer_release(&l.line)
-    l.line_used = False
-    l.held_whole = 0
+    l.judged_to = l.head
+    l.judged_size = 0
+    buffer_release(&l.withheld)
+    buffer_release(&l.error_line)
+    l.error_line_taken = False
+    l.withheld_whole = 0
     framer_reset(&l.framer)
 
 
@@ -49,7 +49,7 @@ cdef bint may_resend(Link* l, Entry* e, size_t at, bint* piece_kept) noexcept no
 cdef inline void keep(Link* l, Entry* e) noexcept nogil:
     """An entry is queued (again): whether a WAIT must still follow (see replica_acks.pyx)."""
     e.flags &= ~ENTRY_AGAIN       # it holds for the connection that is lost
-    if e.trace:
+    if e.record:
         trace_moved(l, e)
     if e.flags & ENTRY_NEEDS_ACK:
         l.unsealed = True               # the WAIT that stood behind it may be lost
@@ -122,23 +122,23 @@ cdef int link_divert(Link* old, Link* l) noexcept nogil:
     while i != old.tail:
         e = old.ring + (i & old.mask)
         if e.session != NULL:
-            e.session.stuck = False
+            e.session.cannot_leave = False
         i += 1
     i = old.head
     while i != old.tail:
         e = old.ring + (i & old.mask)
         if e.session != NULL and (e.flags & ~ENTRY_OPAQUE != ENTRY_READ or i == old.head):
-            e.session.stuck = True
+            e.session.cannot_leave = True
         i += 1
     i = old.head
     while i != old.tail:
         e = old.ring + (i & old.mask)
         s = e.session
-        if s != NULL and not s.stuck and s.owner != NULL:
+        if s != NULL and not s.cannot_leave and s.owner != NULL:
             if link_requeue(l, old, e, old.out.data + at) < 0:
                 return -1
             e.session = NULL
-            e.trace = 0
+            e.record = 0
             s.link = l
         at += e.size
         i += 1
@@ -154,16 +154,16 @@ cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogi
     if buffer_append(&l.out, p, size) < 0:
         return -1
     if e.flags & ENTRY_LOCAL:
-        if buffer_append(&l.local, buffer_head(&old.local), e.reply) < 0:
+        if buffer_append(&l.local_replies, buffer_head(&old.local_replies), e.withheld_size) < 0:
             return -1
-        buffer_drop(&old.local, e.reply)
+        buffer_drop(&old.local_replies, e.withheld_size)
     copy = l.ring + (l.tail & l.mask)
     copy[0] = e[0]
-    copy.barriers = copy.loose = 0
+    copy.barriers = copy.loose_epoch = 0
     e.tells = TELLS_NOTHING             # the copy does
     l.tail += 1
     keep(l, copy)
-    if e.barriers or e.loose:
+    if e.barriers or e.loose_epoch:
         # Which keys is known to the old entry only, until it is over.
         barriers_raise_all(l, copy, e.barriers == BARRIERS_ALL)
     return 0
@@ -199,8 +199,8 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
         answer(s, error, n)
     barriers_abandon(l, l.tail, l.tail)
     buffer_release(&l.out)
-    l.run = NULL
-    l.run_len = 0
+    l.borrowed = NULL
+    l.borrowed_len = 0
     l.unsealed = False
     forget_connection(l)
 

@@ -8,7 +8,7 @@ own (`link_seal`), so its cost is shared by all commands of that flush:
     replies  +OK    $1..   +OK    :1          |
     held     +OK withheld, and all behind it, until :1 has come; then all three are given out
 
-The ring's entries from `head` to `seen` have replies that lie in `held`, one behind the other,
+The ring's entries from `head` to `judged_to` have replies that lie in `withheld`, one behind the other,
 `reply` bytes each. An entry leaves the ring when its reply is given out, so a link that is lost
 before the WAIT was answered judges a withheld write as any other that was sent: uncertain.
 
@@ -57,7 +57,7 @@ cdef void settle_writes(Link* l, bint enough) noexcept nogil:
     """A WAIT is answered: what it says of the writes before it."""
     cdef uint32_t i = l.head
     cdef Entry* e
-    while i != l.seen:
+    while i != l.judged_to:
         e = l.ring + (i & l.mask)
         if e.flags & ENTRY_NEEDS_ACK:
             e.flags &= ~ENTRY_NEEDS_ACK
@@ -71,13 +71,13 @@ cdef void give_out(Link* l) noexcept nogil:
     cdef Entry* e
     cdef Session* s
     cdef size_t answered = 0
-    while l.head != l.seen:
+    while l.head != l.judged_to:
         e = l.ring + (l.head & l.mask)
         if e.flags & ENTRY_NEEDS_ACK and not is_ready(e):
             break
         link_took(l, e)
-        entry_finished(l, e, not is_ready(e) and e.reply != 0
-                       and is_refusal(e, buffer_head(&l.held)[0]))
+        entry_finished(l, e, not is_ready(e) and e.withheld_size != 0
+                       and is_refusal(e, buffer_head(&l.withheld)[0]))
         answered += e.size
         if is_ready(e):
             answer_ready(l, e)
@@ -85,24 +85,24 @@ cdef void give_out(Link* l) noexcept nogil:
         s = e.session
         if s != NULL:
             s.outstanding -= 1
-            if is_weighty(s, e.reply):
-                session_weigh(s, e.reply)
-            if e.flags & ENTRY_SHORT and buffer_head(&l.held)[0] != c'-':
+            if is_weighty(s, e.withheld_size):
+                session_weigh(s, e.withheld_size)
+            if e.flags & ENTRY_SHORT and buffer_head(&l.withheld)[0] != c'-':
                 answer(s, SHORT, SHORT_LEN)     # an error has promised nothing
             else:
-                answer(s, buffer_head(&l.held), e.reply)
-        buffer_drop(&l.held, e.reply)
-        l.held_whole -= e.reply
+                answer(s, buffer_head(&l.withheld), e.withheld_size)
+        buffer_drop(&l.withheld, e.withheld_size)
+        l.withheld_whole -= e.withheld_size
     if l.shared and answered:
         buffer_drop(&l.out, answered)
         l.sent -= answered
-        l.judged -= answered
+        l.judged_size -= answered
 
 
 cdef void skip_ready(Link* l) noexcept nogil:
     """Entries that wait for their turn only: no reply will come for them."""
-    while l.seen != l.tail and is_ready(l.ring + (l.seen & l.mask)):
-        l.seen += 1
+    while l.judged_to != l.tail and is_ready(l.ring + (l.judged_to & l.mask)):
+        l.judged_to += 1
 
 
 cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
@@ -114,7 +114,7 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
     cdef Entry* e
     if l.raw or l.demoted:
         return link_receive(l, p, n)
-    l.received += n
+    l.received_bytes += n
     skip_ready(l)
     while i < n:
         r = frame_reply(&l.framer, p, n, &i)
@@ -124,41 +124,41 @@ cdef int link_receive_acked(Link* l, const char* p, size_t n) noexcept nogil:
             break
         if r == FRAME_PUSH:
             # Nobody on a link with entries has asked for one; what came of it before is dropped.
-            l.held.end = l.held.start + l.held_whole
+            l.withheld.end = l.withheld.start + l.withheld_whole
             l.framer.first = 0
             at = i
             continue
-        if l.seen == l.tail:
+        if l.judged_to == l.tail:
             return -1
-        e = l.ring + (l.seen & l.mask)
-        if l.shared and l.judged + e.size > l.sent:
+        e = l.ring + (l.judged_to & l.mask)
+        if l.shared and l.judged_size + e.size > l.sent:
             return -1
-        if buffer_append(&l.held, p + at, i - at) < 0:
+        if buffer_append(&l.withheld, p + at, i - at) < 0:
             return -1
         at = i
-        size = buffer_size(&l.held) - l.held_whole
+        size = buffer_size(&l.withheld) - l.withheld_whole
         if size > UINT32_MAX:
             return -1
-        l.seen += 1
+        l.judged_to += 1
         if l.shared:
-            l.judged += e.size
-        e.reply = <uint32_t>size
-        if l.core.follows and l.shared and not e.flags & (ENTRY_ACK | ENTRY_IN_MULTI | ENTRY_OPAQUE) \
-                and not_executed(buffer_head(&l.held) + l.held_whole, size):
+            l.judged_size += e.size
+        e.withheld_size = <uint32_t>size
+        if l.core.master_may_change and l.shared and not e.flags & (ENTRY_ACK | ENTRY_IN_MULTI | ENTRY_OPAQUE) \
+                and not_executed(buffer_head(&l.withheld) + l.withheld_whole, size):
             e.flags |= ENTRY_AGAIN
             return link_demote(l, p + i, n - i)
         if tells_state(l, e) and not e.flags & ENTRY_ACK \
-                and not transaction_follows(l, e, buffer_head(&l.held) + l.held_whole, size):
+                and not transaction_follows(l, e, buffer_head(&l.withheld) + l.withheld_whole, size):
             return -1
         if not e.flags & ENTRY_ACK:
-            link_count(l, e, buffer_head(&l.held) + l.held_whole, size, size)
+            link_count(l, e, buffer_head(&l.withheld) + l.withheld_whole, size, size)
         l.framer.first = 0
-        l.held_whole += size
+        l.withheld_whole += size
         if e.flags & ENTRY_ACK:
             settle_writes(l, acknowledged(
-                buffer_head(&l.held) + l.held_whole - size, size, l.core.acks))
+                buffer_head(&l.withheld) + l.withheld_whole - size, size, l.core.acks))
         skip_ready(l)
         give_out(l)
-    if at < n and buffer_append(&l.held, p + at, n - at) < 0:
+    if at < n and buffer_append(&l.withheld, p + at, n - at) < 0:
         return -1
     return 0

@@ -26,8 +26,8 @@ cdef inline bint may_be_long(const Entry* e) noexcept nogil:
 
 cdef inline uint32_t first_due(const Link* l) noexcept nogil:
     """The oldest entry that has no reply. Replies to writes may be here and withheld."""
-    if l.core.acks and not l.raw and l.seen - l.head <= link_outstanding(l):
-        return l.seen
+    if l.core.acks and not l.raw and l.judged_to - l.head <= link_outstanding(l):
+        return l.judged_to
     return l.head
 
 
@@ -41,12 +41,12 @@ cdef void link_silence(Link* l, bint read, Silence* found) noexcept nogil:
     if due:
         e = l.ring + (first & l.mask)
     elif l.raw:
-        due = l.owed
-    if not l.up or l.blind or not read or due == 0:
+        due = l.raw_requests_due
+    if not l.up or l.unframed or not read or due == 0:
         l.quiet_since = 0
         return
-    if l.quiet_since == 0 or l.received != l.heard:
-        l.heard = l.received
+    if l.quiet_since == 0 or l.received_bytes != l.received_before:
+        l.received_before = l.received_bytes
         l.quiet_since = l.core.clock
     silent = l.core.clock - l.quiet_since
     if e == NULL or may_be_long(e):
@@ -55,7 +55,7 @@ cdef void link_silence(Link* l, bint read, Silence* found) noexcept nogil:
         if silent >= SILENT_FROM:
             found.blocking += due
         return
-    age = l.core.now - e.at
+    age = l.core.now - e.read_at
     if age > found.oldest:
         found.oldest = age
     if silent > found.silent:

@@ -3,7 +3,7 @@ from libc.stddef cimport size_t
 from sidecar.core.records cimport ENTRY_IN_MULTI, ENTRY_STATE, Entry, Link
 
 cdef bint transaction_follows(Link* l, Entry* e, const char* p, size_t n) noexcept nogil
-cdef void keep_beginning(Link* l, const char* p, size_t n) noexcept nogil
+cdef void keep_reply_start(Link* l, const char* p, size_t n) noexcept nogil
 
 cdef inline bint tells_state(const Link* l, const Entry* e) noexcept nogil:
     """Whether the reply to `e` may change what is open, or shows that other things are open than

@@ -97,14 +97,14 @@ cdef bint transaction_follows(Link* l, Entry* e, const char* p, size_t n) noexce
         if l.undecided == 0 and l.client != NULL:
             l.client.in_multi = now
             l.client.watching = l.transaction & STATE_WATCHING != 0
-            l.client.unsure = False
+            l.client.discard_due = False
     return True
 
 
-cdef void keep_beginning(Link* l, const char* p, size_t n) noexcept nogil:
+cdef void keep_reply_start(Link* l, const char* p, size_t n) noexcept nogil:
     """More of a reply that comes in parts: its first bytes are kept."""
-    cdef size_t room = sizeof(l.beginning) - <size_t>l.begun
+    cdef size_t room = sizeof(l.reply_start) - <size_t>l.reply_start_len
     if n > room:
         n = room
-    memcpy(l.beginning + l.begun, p, n)
-    l.begun += <int>n
+    memcpy(l.reply_start + l.reply_start_len, p, n)
+    l.reply_start_len += <int>n

@@ -34,7 +34,7 @@ cdef enum TraceFlag:
 cdef enum Traced:           # Session.traced; 0: nothing but the sampler looks at its commands
     TRACED_CONTEXT = 1      # the application has named the trace that its commands belong to
     TRACED_FOLLOW = 2       # and wants them in it
-    TRACED_WAITED = 4       # the command at the head has waited since Session.since
+    TRACED_WAITED = 4       # the command at the head has waited since Session.waiting_since
     TRACED_PICKED = 8       # and was picked by the sampler
     TRACED_FILL = 16        # and waited for the near cache
 

@@ -117,11 +117,11 @@ cdef void describe(Trace* r, const Core* core, const Session* s, uint16_t comman
     r.start = full(core, since)
     r.command = command
     r.flags = flags
-    r.client = s.number
+    r.client = s.client_number
     r.db = s.db
     if s.traced & TRACED_CONTEXT:
         r.flags |= TRACE_HAS_CONTEXT
-        memcpy(r.context, s.context, TRACE_CONTEXT)
+        memcpy(r.context, s.trace_context, TRACE_CONTEXT)
 
 
 cdef int trace_begin(Core* core, Session* s, const Command* c, const char* p, size_t n,
@@ -158,8 +158,8 @@ cdef void trace_drop(Core* core, int slot) noexcept nogil:
 cdef void trace_queued(Core* core, int slot, Link* l, Entry* e) noexcept nogil:
     """The command of a record is this entry."""
     cdef Trace* r = (<Tracer*>core.tracer).open + slot
-    e.trace = <uint8_t>(slot + 1)
-    r.queued = full(core, e.at)
+    e.record = <uint8_t>(slot + 1)
+    r.queued = full(core, e.read_at)
     r.link = <void*>l
     r.server = l.server
     if l.shared:
@@ -167,7 +167,7 @@ cdef void trace_queued(Core* core, int slot, Link* l, Entry* e) noexcept nogil:
     if e.flags & ENTRY_LOCAL:
         r.flags |= TRACE_CACHED | TRACE_LOCAL
     else:
-        l.tracing = True
+        l.records_unsent = True
 
 
 cdef Trace* keep(Tracer* t) noexcept nogil:
@@ -182,7 +182,7 @@ cdef Trace* keep(Tracer* t) noexcept nogil:
 cdef void count(Tracer* t, Trace* r, const Core* core) noexcept nogil:
     """It is over: why it is worth keeping, beside having been picked."""
     r.end = core.clock
-    if r.end - r.start >= core.slow and not may_block(t, r):
+    if r.end - r.start >= core.slow_from and not may_block(t, r):
         r.why |= TRACE_SLOW
     if r.error[0]:
         r.why |= TRACE_FAILED
@@ -209,11 +209,11 @@ cdef void finish(Tracer* t, int slot, const Core* core) noexcept nogil:
 cdef Trace* opened(Tracer* t, Link* l, const Entry* e, const Session* s) noexcept nogil:
     """The record that an entry was given, if it is still its own."""
     cdef Trace* r
-    if not e.trace or not t.used[e.trace - 1]:
+    if not e.record or not t.used[e.record - 1]:
         return NULL
-    r = t.open + e.trace - 1
-    if r.command != e.command or r.link != <void*>l or r.queued != full(l.core, e.at) \
-            or (s != NULL and r.client != s.number):
+    r = t.open + e.record - 1
+    if r.command != e.command or r.link != <void*>l or r.queued != full(l.core, e.read_at) \
+            or (s != NULL and r.client != s.client_number):
         return NULL
     return r
 
@@ -229,7 +229,7 @@ cdef Trace* unforeseen(Link* l, const Entry* e, const Session* s) noexcept nogil
     if r == NULL:
         return NULL
     t.allowed -= 1
-    describe(r, l.core, s, e.command, e.at, 0)
+    describe(r, l.core, s, e.command, e.read_at, 0)
     r.queued = r.start
     r.server = l.server
     r.request = e.size
@@ -254,9 +254,9 @@ cdef void trace_answered(Link* l, const Entry* e, Session* s, size_t at, const c
         r.reply = <uint32_t>size if size < UINT32_MAX else UINT32_MAX
         if error:
             note_error(r, p, n)
-        finish(t, e.trace - 1, l.core)
+        finish(t, e.record - 1, l.core)
         return
-    if s == NULL or not ((error and t.failed) or l.core.now - e.at >= l.core.slow):
+    if s == NULL or not ((error and t.failed) or l.core.now - e.read_at >= l.core.slow_from):
         return
     if not error and not l.shared and t.commands[e.command].route in (
             ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT):
@@ -283,8 +283,8 @@ cdef void trace_ready(Link* l, const Entry* e) noexcept nogil:
         return
     r = opened(t, l, e, e.session)
     if r != NULL:
-        r.reply = e.reply
-        finish(t, e.trace - 1, l.core)
+        r.reply = e.withheld_size
+        finish(t, e.record - 1, l.core)
 
 
 cdef void trace_failed(Link* l, const Entry* e, const char* error, size_t n) noexcept nogil:
@@ -296,7 +296,7 @@ cdef void trace_failed(Link* l, const Entry* e, const char* error, size_t n) noe
     r = opened(t, l, e, e.session)
     if r != NULL:
         note_error(r, error, n)
-        finish(t, e.trace - 1, l.core)
+        finish(t, e.record - 1, l.core)
     elif e.session != NULL and t.failed:
         r = unforeseen(l, e, e.session)
         if r != NULL:
@@ -318,7 +318,7 @@ cdef void trace_refused(Core* core, Session* s, const Command* c, const char* p,
     if r == NULL:
         return
     t.allowed -= 1
-    describe(r, core, s, c.id, s.since if s.traced & TRACED_WAITED else core.now,
+    describe(r, core, s, c.id, s.waiting_since if s.traced & TRACED_WAITED else core.now,
              TRACE_LOCAL | (TRACE_WAITED if s.traced & TRACED_WAITED else 0))
     r.request = <uint32_t>n if n < UINT32_MAX else UINT32_MAX
     r.reply = <uint32_t>size
@@ -340,7 +340,7 @@ cdef void trace_sent(Link* l) noexcept nogil:
     """All that the link had to send has been given to the socket, just now."""
     cdef Tracer* t = <Tracer*>l.core.tracer
     cdef int i
-    l.tracing = False
+    l.records_unsent = False
     if t == NULL:
         return
     for i in range(TRACES_OPEN):
@@ -354,13 +354,13 @@ cdef void trace_moved(Link* l, const Entry* e) noexcept nogil:
     cdef Trace* r
     if t == NULL:
         return
-    r = t.open + e.trace - 1
-    if t.used[e.trace - 1] and r.command == e.command and r.queued == full(l.core, e.at):
+    r = t.open + e.record - 1
+    if t.used[e.record - 1] and r.command == e.command and r.queued == full(l.core, e.read_at):
         r.link = <void*>l
         r.server = l.server
         r.sent = 0
         r.flags |= TRACE_RESENT
-        l.tracing = True
+        l.records_unsent = True
 
 
 cdef void trace_waits(Session* s, bint fill) noexcept nogil:
@@ -368,7 +368,7 @@ cdef void trace_waits(Session* s, bint fill) noexcept nogil:
     if s.core.tracer == NULL:
         return
     if not s.traced & TRACED_WAITED:
-        s.since = s.core.now
+        s.waiting_since = s.core.now
         s.traced |= TRACED_WAITED
     if fill:
         s.traced |= TRACED_FILL

@@ -114,7 +114,7 @@ cdef int from_cache(Session* s, Command* c, const char* p, size_t n) noexcept no
             tracked_check(ask, <Cache*>s.core.cache, p, n)
         return r
     while ask != NULL:
-        after = fill_of(ask).after
+        after = fill_of(ask).next
         tracked_ask(ask, <Cache*>s.core.cache)
         ask = after
     if r == PUT_OFF:
@@ -124,9 +124,9 @@ cdef int from_cache(Session* s, Command* c, const char* p, size_t n) noexcept no
 
 cdef int open_piece(Session* s, Command* c, const char* p, size_t n, size_t at) noexcept nogil:
     """MULTI on a shared link: remember how to take it back."""
-    s.multi_at = at
-    s.multi_out = buffer_size(&s.link.out)
-    s.multi_tail = s.link.tail
+    s.piece_at = at
+    s.piece_out = buffer_size(&s.link.out)
+    s.piece_first = s.link.tail
     audit_begin(s)
     s.in_multi = True
     return push(s, c, p, n, ENTRY_IN_MULTI)
@@ -135,10 +135,10 @@ cdef int open_piece(Session* s, Command* c, const char* p, size_t n, size_t at) 
 cdef void take_back_piece(Session* s) noexcept nogil:
     """Undo everything since MULTI: nothing of it has left the link's buffer."""
     cdef Link* l = s.link
-    s.outstanding -= l.tail - s.multi_tail
-    barriers_undo(l, s.multi_tail)
-    l.tail = s.multi_tail
-    buffer_truncate(&l.out, s.multi_out)
+    s.outstanding -= l.tail - s.piece_first
+    barriers_undo(l, s.piece_first)
+    l.tail = s.piece_first
+    buffer_truncate(&l.out, s.piece_out)
     audit_take_back(s)
     s.in_multi = False
 
@@ -151,7 +151,7 @@ cdef uint16_t expect(Session* s, const Command* c, int action) noexcept nogil:
         flags = ENTRY_IN_MULTI
     elif action == END_MULTI:
         s.in_multi = s.watching = False
-        s.unsure = s.core.acks and c.route == ROUTE_DISCARD
+        s.discard_due = s.core.acks and c.route == ROUTE_DISCARD
         flags = ENTRY_IN_MULTI | ENTRY_LAST
     elif action == BEGIN_WATCH:
         s.watching = True
@@ -172,7 +172,7 @@ cdef int pass_bytes(Session* s, Command* c, const char* p, size_t n) noexcept no
         else:
             cache_touch(s.core, s.link, NULL, c, p, n, &s.scan)
     s.core.stats.calls[c.id] += 1
-    s.link.owed += 1
+    s.link.raw_requests_due += 1
     if c.flags & COMMAND_AUDITED:
         audit_command(s, c, p, n)
     return STALL_NONE if link_bytes(s.link, p, n) == 0 else out_of_memory(s)
@@ -211,7 +211,7 @@ cdef int act(Session* s, Command* c, int action, const char* p, size_t n,
         if action == BEGIN_MULTI and link_seal(s.link) < 0:
             return out_of_memory(s)     # nothing of the sidecar's own may follow until EXEC
         return push(s, c, p, n, expect(s, c, action))
-    if action == PASS_CLIENT and s.translating and s.scan.argc > 2:
+    if action == PASS_CLIENT and s.translates_ids and s.scan.argc > 2:
         return STALL_SESSION_COMMAND    # CLIENT ... may name clients by the sidecar's ids
     if action == PIN:
         session_use(s, s.link, MODE_PINNED)
@@ -243,7 +243,7 @@ cdef inline int not_yet(Session* s, const Command* c, int situation, int action)
                 return apart(s, c, action)
             return STALL_NONE
         return STALL_NONE if action == SERVE or action == HANG_UP else STALL_LINK
-    elif s.core.acks and s.outstanding and (s.unsure or action == PIN):
+    elif s.core.acks and s.outstanding and (s.discard_due or action == PIN):
         # Replies that are withheld are given out before the link is pinned, and no WAIT goes into
         # a transaction that DISCARD may not have ended.
         return STALL_REPLIES
@@ -278,14 +278,14 @@ cdef int dispatch_traced(Session* s, Command* c, const char* p, size_t n,
     """Decide on a request that may get a record (see trace_records.pyx)."""
     cdef Core* core = s.core
     cdef bint waited = s.traced & TRACED_WAITED
-    cdef uint32_t since = s.since if waited else core.now
+    cdef uint32_t since = s.waiting_since if waited else core.now
     cdef uint8_t flags = (TRACE_WAITED if waited else 0) | (
         TRACE_FILLED if s.traced & TRACED_FILL else 0)
     cdef bint picked = core.trace_skip == 0
     cdef Link* l = s.link
     cdef uint32_t tail = l.tail if l != NULL else 0
     cdef uint64_t errors = core.stats.errors_local
-    cdef size_t said = buffer_size(&s.out) + s.run_len
+    cdef size_t said = buffer_size(&s.out) + s.borrowed_len
     cdef int slot = -1
     cdef int r
     if picked:
@@ -295,7 +295,7 @@ cdef int dispatch_traced(Session* s, Command* c, const char* p, size_t n,
     if s.traced & TRACED_CONTEXT:
         picked = s.traced & TRACED_FOLLOW       # the application has decided
     picked |= s.traced & TRACED_PICKED
-    if picked or core.now - since >= core.slow:
+    if picked or core.now - since >= core.slow_from:
         slot = trace_begin(core, s, c, p, n, since, flags, picked)
     r = decide(s, c, p, n, at)
     if r != STALL_NONE:
@@ -310,8 +310,8 @@ cdef int dispatch_traced(Session* s, Command* c, const char* p, size_t n,
     l = s.link
     if s.mode != MODE_PINNED and l != NULL and l.tail != tail and core.stats.errors_local == errors:
         trace_queued(core, slot, l, l.ring + ((l.tail - 1) & l.mask))
-    elif core.stats.errors_local == errors and buffer_size(&s.out) + s.run_len > said:
-        trace_local(core, slot, buffer_size(&s.out) + s.run_len - said)
+    elif core.stats.errors_local == errors and buffer_size(&s.out) + s.borrowed_len > said:
+        trace_local(core, slot, buffer_size(&s.out) + s.borrowed_len - said)
     else:
         trace_drop(core, slot)
     return r
@@ -340,8 +340,8 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
     cdef int action
     cdef int r
     cdef bint blocks = False
-    s.core.hashed = False
-    s.command = c.id
+    s.core.key_hashed = False
+    s.last_command = c.id
     if s.core.sketch != NULL and sketch_due(<Sketch*>s.core.sketch):
         sample(s, c, p, n)
     if s.core.hold_writes and c.flags & COMMAND_WRITES:

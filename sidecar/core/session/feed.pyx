@@ -2,7 +2,7 @@
 """Reading a client's requests, one after the other.
 
 Requests are taken in order. One that can't go on now stops the parse: `stall` says what it
-waits for, and it stays at the head of `in_` with all that follows. The shell acts on it
+waits for, and it stays at the head of `unread` with all that follows. The shell acts on it
 only when no reply is outstanding (`session_ready`), so a session never has requests on two
 links, and its commands never overtake each other. Then the same request is decided on again.
 
@@ -35,7 +35,7 @@ cdef bint session_ready(const Session* s) noexcept nogil:
     if s.stall == STALL_ROOM:
         return window_has_room(s)
     if s.stall == STALL_FILL:
-        return s.value == NULL
+        return s.awaited == NULL
     if s.stall == STALL_PROTOCOL_ERROR and s.streaming:
         return s.outstanding == 1       # the request it is in the middle of: nothing will come
     return s.outstanding == 0
@@ -67,11 +67,11 @@ cdef int dispatch_inline(Session* s, CommandTable table, const char* p, size_t n
         scan_request(&s.scan, line.data + line.start, buffer_size(&line), &s.core.limits, True)
         # A run may not point into this buffer: small pieces are copied, and so are these.
         r = dispatch(s, table, line.data + line.start, buffer_size(&line), at)
-        if s.link != NULL and s.link.run_len:
-            if buffer_append(&s.link.out, s.link.run, s.link.run_len) < 0:
+        if s.link != NULL and s.link.borrowed_len:
+            if buffer_append(&s.link.out, s.link.borrowed, s.link.borrowed_len) < 0:
                 r = STALL_PROTOCOL_ERROR
-            s.link.run = NULL
-            s.link.run_len = 0
+            s.link.borrowed = NULL
+            s.link.borrowed_len = 0
     buffer_release(&line)
     s.scan.pos = length
     return r
@@ -136,7 +136,7 @@ cdef void pass_wrong(Session* s, CommandTable table, const char* p, size_t n) no
         if c.flags & COMMAND_AUDITED:
             audit_command(s, c, p, n)
     s.streaming = False
-    s.raw_in = True
+    s.input_broken = True
     pass_rest(s, p, n)
 
 
@@ -144,7 +144,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
     """Deal with requests until the bytes end or one has to wait: how many bytes are done."""
     cdef size_t at = 0
     cdef int r
-    if s.raw_in:
+    if s.input_broken:
         return n                        # nothing more of it goes anywhere
     while at < n:
         if must_pause(s):
@@ -159,7 +159,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
             pass_rest(s, p + at, s.scan.pos)
             s.streaming = False
         elif r == SCAN_DONE:
-            s.core.more = at + s.scan.pos < n
+            s.core.more_requests = at + s.scan.pos < n
             s.stall = dispatch(s, table, p + at, s.scan.pos, at)
         elif r == SCAN_INLINE:
             s.stall = dispatch_inline(s, table, p + at, s.scan.pos, at)
@@ -170,13 +170,13 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
                 trace_waits(s, s.stall == STALL_FILL)
             break
         at += s.scan.pos
-        s.commands += 1
+        s.command_count += 1
         scanner_reset(&s.scan)
         if s.stall == STALL_SHELL or s.must_close:
             break
     if s.mode == MODE_SHARED and s.in_multi:
         take_back_piece(s)
-        at = s.multi_at
+        at = s.piece_at
         if s.stall != STALL_LINK and s.stall != STALL_HANG_UP:
             s.stall = STALL_DEDICATED
     if s.stall == STALL_PROTOCOL_ERROR and s.mode == MODE_PINNED and s.scan.error != ERR_MEMORY:
@@ -214,17 +214,17 @@ cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) n
     """Bytes from the client: 0, or -1 when memory is out (close it)."""
     cdef size_t done
     s.core.stats.client_bytes_in += n
-    s.received += n
-    s.heard = s.core.seconds
+    s.received_bytes += n
+    s.active_at = s.core.seconds
     if s.core.barriers != NULL:
-        s.fence = s.core.barriers.fence
-        s.proved = False
-    if s.in_.end == s.in_.start and s.stall == STALL_NONE:
+        s.fence_seen = s.core.barriers.fence
+        s.proof_came = False
+    if s.unread.end == s.unread.start and s.stall == STALL_NONE:
         done = parse(s, table, p, n)
-        if done < n and buffer_append(&s.in_, p + done, n - done) < 0:
+        if done < n and buffer_append(&s.unread, p + done, n - done) < 0:
             return -1
         return after(s)
-    if buffer_append(&s.in_, p, n) < 0:
+    if buffer_append(&s.unread, p, n) < 0:
         return -1
     if s.stall != STALL_NONE:
         return 0
@@ -232,18 +232,18 @@ cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) n
 
 
 cdef int session_resume(Session* s, CommandTable table) noexcept nogil:
-    """Go on with what lies in `in_`; the shell has done what was wanted and reset `stall`."""
+    """Go on with what lies in `unread`; the shell has done what was wanted and reset `stall`."""
     cdef size_t done
-    cdef size_t n = buffer_size(&s.in_)
+    cdef size_t n = buffer_size(&s.unread)
     if n == 0:
         return 0
-    done = parse(s, table, s.in_.data + s.in_.start, n)
-    # The shell sends or settles a link's run before `in_` is touched; but `in_` is touched here.
-    if s.link != NULL and s.link.run_len:
-        if buffer_append(&s.link.out, s.link.run, s.link.run_len) < 0:
+    done = parse(s, table, s.unread.data + s.unread.start, n)
+    # The shell sends or settles a link's `borrowed` bytes before `unread` is touched; but `unread` is touched here.
+    if s.link != NULL and s.link.borrowed_len:
+        if buffer_append(&s.link.out, s.link.borrowed, s.link.borrowed_len) < 0:
             return -1
-        s.link.run = NULL
-        s.link.run_len = 0
+        s.link.borrowed = NULL
+        s.link.borrowed_len = 0
     if done:
-        buffer_drop(&s.in_, done)
+        buffer_drop(&s.unread, done)
     return after(s)

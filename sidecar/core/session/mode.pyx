@@ -28,17 +28,17 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
     if s.mode != MODE_SHARED and old != NULL and old != l:
         old.client = NULL
     if mode == MODE_SHARED:
-        s.in_multi = s.watching = s.unsure = s.streaming = s.reset_due = s.raw_in = False
-        s.translating = s.kept = False
+        s.in_multi = s.watching = s.discard_due = s.streaming = s.reset_due = s.input_broken = False
+        s.translates_ids = s.kept = False
     else:
         if mode == MODE_PINNED and s.mode == MODE_DEDICATED:
             forget_entries(s, l)
-            s.translating = True        # it may know the sidecar's ids
+            s.translates_ids = True        # it may know the sidecar's ids
         s.kept = False
         l.client = s
         l.raw = mode == MODE_PINNED
-        l.owed = 0
-        l.begun = 0
+        l.raw_requests_due = 0
+        l.reply_start_len = 0
     s.link = l
     s.mode = mode
 

@@ -14,11 +14,11 @@ cdef class Client(PlaneConnection):
     cdef public object task
     cdef public object peer
     cdef readonly double since
-    cdef bint exact             # session pooling: ids are the server's own
+    cdef bint server_ids        # session pooling: ids are the server's own
     cdef public bint passed_login   # pinned, and AUTH or HELLO has passed: who it is is not known
     cdef readonly object local
     cdef object answered        # called with the reply to what was asked for it; None: nothing was
-    cdef uint32_t owed          # replies that were due when it was closed
+    cdef uint32_t due_when_closed    # replies that were due when it was closed
     cdef size_t asked_at        # where that reply begins among the unsent ones
     cdef unsigned long long sent        # bytes, to the client
 

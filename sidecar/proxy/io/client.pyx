@@ -50,7 +50,7 @@ cdef class Client(PlaneConnection):
         if self.s == NULL:
             raise MemoryError
         self.id, self.identity, self.peer = id, identity, peer
-        self.s.number = id
+        self.s.client_number = id
         self.local = sock.getsockname()
         self.name = self.lib_name = self.lib_version = b""
         self.since = monotonic()
@@ -105,9 +105,9 @@ cdef class Client(PlaneConnection):
                 up = <Upstream>l.owner
                 if not up.queued:
                     self.plane.later(up)
-        elif l.run_len or l.out.end > l.out.start:
+        elif l.borrowed_len or l.out.end > l.out.start:
             (<Upstream>l.owner).flush()
-        if not self.closed and self.s.raw_in and not self.ended:
+        if not self.closed and self.s.input_broken and not self.ended:
             self.end_of_input()         # a server that does not mind the error gets no more, either
         return 0
 
@@ -149,26 +149,26 @@ cdef class Client(PlaneConnection):
         if s.outstanding:
             return False
         return s.stall == STALL_HELD or (
-            s.stall == STALL_SHELL and self.task is None and self.plane.core.follows
+            s.stall == STALL_SHELL and self.task is None and self.plane.core.master_may_change
             and s.mode == MODE_SHARED and s.link != NULL and not s.link.up)
 
     cdef int flush(self) except -1:
         """Send replies; what the socket does not take waits for it to be writable."""
         cdef Session* s = self.s
         cdef Py_ssize_t k
-        s.heard = self.plane.core.seconds
-        if s.run_len:
+        s.active_at = self.plane.core.seconds
+        if s.borrowed_len:
             if self.writing or buffer_size(&s.out):
                 k = 0
             else:
-                k = self.send_now(s.run, s.run_len)
+                k = self.send_now(s.borrowed, s.borrowed_len)
             if k >= 0:
                 self.plane.stats.client_bytes_out += k
                 self.sent += k
-                if <size_t>k < s.run_len and buffer_append(&s.out, s.run + k, s.run_len - k) < 0:
+                if <size_t>k < s.borrowed_len and buffer_append(&s.out, s.borrowed + k, s.borrowed_len - k) < 0:
                     k = -1
-            s.run = NULL
-            s.run_len = 0
+            s.borrowed = NULL
+            s.borrowed_len = 0
             if k < 0:
                 self.close("client")
                 return 0
@@ -195,13 +195,13 @@ cdef class Client(PlaneConnection):
             if not self.closed and s.outstanding == 0:
                 self.take_answer()
             return 0
-        if s.stall == STALL_FILL and s.value == NULL and s.mode == MODE_SHARED \
+        if s.stall == STALL_FILL and s.awaited == NULL and s.mode == MODE_SHARED \
                 and not s.must_close and not self.finishing:
             self.keep()
             if not self.closed:
                 self.go_on()        # and then we are here again
             return 0
-        if s.run_len or s.out.end > s.out.start:
+        if s.borrowed_len or s.out.end > s.out.start:
             if self.more_to_come(parsed):
                 self.keep()
                 self.gather()
@@ -247,7 +247,7 @@ cdef class Client(PlaneConnection):
             if self.closed:
                 return 0
         if self.retiring and s.stall == STALL_NONE and s.outstanding == 0 \
-                and s.in_.end == s.in_.start \
+                and s.unread.end == s.unread.start \
                 and (s.mode == MODE_SHARED or (s.kept and not session_in_transaction(s))):
             self.finish()
             return 0
@@ -268,8 +268,8 @@ cdef class Client(PlaneConnection):
         cdef Session* s = self.s
         if s.mode != MODE_SHARED or s.must_close or self.finishing or self.ended or self.writing:
             return False
-        return (s.value != NULL or (parsed and s.outstanding > 0)) \
-            and buffer_size(&s.out) + s.run_len < GATHERED_MOST
+        return (s.awaited != NULL or (parsed and s.outstanding > 0)) \
+            and buffer_size(&s.out) + s.borrowed_len < GATHERED_MOST
 
     cdef int gather(self) except -1:
         """What it waits for may not come for long, since the server may hold it back: the plane's
@@ -289,11 +289,11 @@ cdef class Client(PlaneConnection):
     cdef int keep(self) except -1:
         """Replies go behind those that wait to be sent."""
         cdef Session* s = self.s
-        if s.run_len and buffer_append(&s.out, s.run, s.run_len) < 0:
+        if s.borrowed_len and buffer_append(&s.out, s.borrowed, s.borrowed_len) < 0:
             self.close("memory")        # the session's record may be gone by now
             return 0
-        s.run = NULL
-        s.run_len = 0
+        s.borrowed = NULL
+        s.borrowed_len = 0
         return 0
 
     cdef int take_answer(self) except -1:
@@ -314,7 +314,7 @@ cdef class Client(PlaneConnection):
         # A slow reader slows its own link down, instead of filling this process.
         up.watch_reading(not up.closed and buffer_size(&s.out) < DEDICATED_PAUSE)
         if s.mode == MODE_PINNED:
-            if l.saw_reset:
+            if l.reset_passed:
                 self.drop_link()
                 self.plane.handler.was_reset(self)
             return 0
@@ -344,7 +344,7 @@ cdef class Client(PlaneConnection):
             self.watch_reading(False)
             return 0
         # What waits for room is read on: a client may send all before it reads a reply.
-        self.watch_reading(s.stall == STALL_NONE or buffer_size(&s.in_) < (
+        self.watch_reading(s.stall == STALL_NONE or buffer_size(&s.unread) < (
             self.plane.client_share if s.stall == STALL_ROOM and not self.plane.short_of_memory
             else self.plane.core.request_buffer))
         return 0
@@ -386,9 +386,9 @@ cdef class Client(PlaneConnection):
         cdef int r
         cdef bytes raw
         scanner_reset(&scan)
-        r = scan_request(&scan, buffer_head(&self.s.in_), buffer_size(&self.s.in_),
+        r = scan_request(&scan, buffer_head(&self.s.unread), buffer_size(&self.s.unread),
                          &self.plane.core.limits, True)
-        raw = buffer_head(&self.s.in_)[:scan.pos]
+        raw = buffer_head(&self.s.unread)[:scan.pos]
         if r == SCAN_INLINE:
             raw = normalise_inline(raw, self.plane.core.limits.joined_quotes)
         elif r != SCAN_DONE:
@@ -399,11 +399,11 @@ cdef class Client(PlaneConnection):
         """Drop the request at the head: it has been answered."""
         cdef Scanner scan
         self.s.traced &= TRACED_CONTEXT | TRACED_FOLLOW
-        self.s.commands += 1
+        self.s.command_count += 1
         scanner_reset(&scan)
-        scan_request(&scan, buffer_head(&self.s.in_), buffer_size(&self.s.in_),
+        scan_request(&scan, buffer_head(&self.s.unread), buffer_size(&self.s.unread),
                      &self.plane.core.limits, True)
-        buffer_drop(&self.s.in_, scan.pos)
+        buffer_drop(&self.s.unread, scan.pos)
 
     def say(self, bytes reply):
         """Append reply bytes. No reply may be outstanding."""
@@ -521,14 +521,14 @@ cdef class Client(PlaneConnection):
         """Close now. Replies still due are dropped when they come."""
         if self.closed:
             return
-        self.owed = 1 if self.s.mode == MODE_PINNED else self.s.outstanding
+        self.due_when_closed = 1 if self.s.mode == MODE_PINNED else self.s.outstanding
         if self.s.mode != MODE_SHARED:
             self.drop_link()
         self.answered = None
         self.plane.clients.discard(self)
         self.plane.closed_for[reason] = self.plane.closed_for.get(reason, 0) + 1
         self.detach()
-        if self.s.value != NULL:
+        if self.s.awaited != NULL:
             cache_leave(self.s)
         session_drop(self.s)
         self.s = NULL
@@ -572,7 +572,7 @@ cdef class Client(PlaneConnection):
             raise ValueError("context")
         self.s.traced &= 0xff ^ (TRACED_CONTEXT | TRACED_FOLLOW)
         if context:
-            memcpy(self.s.context, <const char*>context, TRACE_CONTEXT)
+            memcpy(self.s.trace_context, <const char*>context, TRACE_CONTEXT)
             self.s.traced |= TRACED_CONTEXT | (TRACED_FOLLOW if sampled else 0)
 
     def use_tenant(self, uint16_t number):
@@ -582,7 +582,7 @@ cdef class Client(PlaneConnection):
     def use_space(self, uint16_t space, int proto):
         """Answer its reads from this space of the near cache (0: from none), in RESP2 or 3."""
         self.s.space, self.s.proto = space, proto
-        self.s.proved = False
+        self.s.proof_came = False
 
     @property
     def fresh(self):
@@ -604,7 +604,7 @@ cdef class Client(PlaneConnection):
         up.client = self
         up.link.tainted = tainted or pinned or kept
         self.s.kept = kept
-        self.s.translating = pinned and not self.exact
+        self.s.translates_ids = pinned and not self.server_ids
         up.watch_reading(True)
         self.go_on()
         if pinned and self.ended and not self.closed:
@@ -619,12 +619,12 @@ cdef class Client(PlaneConnection):
         """From here on bytes pass both ways on the link it has to itself; go on."""
         session_use(self.s, self.s.link, MODE_PINNED)
         self.s.link.tainted = True
-        self.s.translating = not self.exact
+        self.s.translates_ids = not self.server_ids
         self.go_on()
 
     def pin_at_once(self):
         """Session pooling: a link of its own from the first command on, and nothing changed."""
-        self.exact = True
+        self.server_ids = True
         self.s.stall = STALL_PIN
         session_mark(self.s)
         self.plane.settle()
@@ -658,24 +658,24 @@ cdef class Client(PlaneConnection):
     def silent_for(self):
         """Whole seconds since it last sent or was sent something."""
         self.plane.stamp()
-        return self.plane.core.seconds - self.s.heard if self.s != NULL else 0
+        return self.plane.core.seconds - self.s.active_at if self.s != NULL else 0
 
     @property
     def buffered(self):
         """Bytes kept here for it: requests that wait, and replies that it has not read."""
-        return buffer_size(&self.s.in_) + buffer_size(&self.s.out) if self.s != NULL else 0
+        return buffer_size(&self.s.unread) + buffer_size(&self.s.out) if self.s != NULL else 0
 
     @property
     def unparsed(self):
         """Bytes it has sent that wait for something."""
-        return buffer_size(&self.s.in_) if self.s != NULL else 0
+        return buffer_size(&self.s.unread) if self.s != NULL else 0
 
     @property
     def pinned_bytes(self):
         """Bytes its own link has received, for one that has a link for good; else None."""
         if self.s == NULL or self.s.mode != MODE_PINNED:
             return None
-        return self.s.link.received
+        return self.s.link.received_bytes
 
     @property
     def kept(self):
@@ -687,7 +687,7 @@ cdef class Client(PlaneConnection):
         """Replies that are due to it, or were when it was closed. Those of a pinned one are not
         counted: one is."""
         if self.s == NULL:
-            return self.owed
+            return self.due_when_closed
         return 1 if self.s.mode == MODE_PINNED else self.s.outstanding
 
     @property
@@ -701,13 +701,13 @@ cdef class Client(PlaneConnection):
         """What CLIENT LIST tells of it: bytes received and sent, requests, the latest command."""
         if self.s == NULL:
             return 0, 0, 0, b""
-        name = self.plane.table.name(self.s.command).encode() if self.s.commands else b""
-        return self.s.received, self.sent, self.s.commands, name
+        name = self.plane.table.name(self.s.last_command).encode() if self.s.command_count else b""
+        return self.s.received_bytes, self.sent, self.s.command_count, name
 
     @property
     def idle(self):
         """Whether nothing of this client is under way here."""
         return (self.s == NULL or (self.s.outstanding == 0 and self.s.stall == STALL_NONE
-                and buffer_size(&self.s.in_) == 0 and buffer_size(&self.s.out) == 0
+                and buffer_size(&self.s.unread) == 0 and buffer_size(&self.s.out) == 0
                 and (self.s.mode == MODE_SHARED
                      or (self.s.kept and not session_in_transaction(self.s)))))

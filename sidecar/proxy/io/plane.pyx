@@ -7,7 +7,7 @@ the links:
     recv -> session_feed -> requests lie in Link.out -> one flush for all links at the end
     recv -> link_receive -> replies lie in the receive buffer -> settle: one send per client
 
-What the core remembers as a `run` points into the reactor's receive buffer, so it is sent or
+What the core remembers as `borrowed` points into the reactor's receive buffer, so it is sent or
 copied before anybody reads again: `settle` and Client.sent_to_link see to it. A send that the
 socket does not take whole is finished when the socket is writable.
 
@@ -23,7 +23,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from sidecar.core.observe.audit_notes cimport NOTE_COMMAND, NOTE_NOPERM, Note
 from sidecar.core.link.receiver cimport session_drop, session_mark
 from sidecar.core.memory cimport buffers_taken
-from sidecar.core.records cimport FIRST_WINDOW
+from sidecar.core.records cimport NEW_SESSION_WINDOW
 from sidecar.core.stats cimport BUCKETS
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.observe.trace_records cimport trace_draw
@@ -75,8 +75,8 @@ cdef class Plane(Reactor):
         self.core.request_buffer = request_buffer
         self.core.link_pause = link_pause
         self.core.output_pause = output_pause
-        self.core.first_window = FIRST_WINDOW
-        self.core.slow = UINT32_MAX
+        self.core.new_session_window = NEW_SESSION_WINDOW
+        self.core.slow_from = UINT32_MAX
         self.core.limits.bulk = 512 * 1024 * 1024
         self.core.limits.count = 2147483647
         self.core.limits.unauth_bulk = 16384
@@ -92,7 +92,7 @@ cdef class Plane(Reactor):
 
     cdef int after_events(self) except -1:
         if self.unflushed or (self.near_cache is not None
-                              and (self.near_cache.cache.due or self.barriers.raised)):
+                              and (self.near_cache.cache.due or self.barriers.fence_raised)):
             self.flush_links()
         return 0
 
@@ -123,7 +123,7 @@ cdef class Plane(Reactor):
 
     def follow_master(self):
         """READONLY, LOADING and MASTERDOWN mean that the server is not the master: see demotion.pyx."""
-        self.core.follows = True
+        self.core.master_may_change = True
 
     def require_acks(self, int replicas, bytes wait):
         """Answer writes once this many replicas have them; `wait` is the WAIT request for it."""
@@ -187,7 +187,7 @@ cdef class Plane(Reactor):
         """Record commands here; those that take `slow` microseconds or more are slow."""
         self.traces = traces
         self.core.tracer = <void*>traces.tracer
-        self.core.slow = slow
+        self.core.slow_from = slow
         trace_draw(&self.core)
 
     @property
@@ -259,7 +259,7 @@ cdef class Plane(Reactor):
         cdef PlaneConnection up
         self.unflushed = []
         self.flush_due = False
-        if self.near_cache is not None and (self.near_cache.cache.due or self.barriers.raised):
+        if self.near_cache is not None and (self.near_cache.cache.due or self.barriers.fence_raised):
             self.push_out()
         for up in links:
             up.queued = False

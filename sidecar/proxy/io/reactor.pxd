@@ -17,7 +17,7 @@ cdef class Reactor:
     cdef int poller             # -1: the loop watches each socket itself
     cdef bint polling
     cdef list closed_meanwhile  # closed while events for them may still be in hand
-    cdef list again             # read to the brim of the buffer: there may be more
+    cdef list read_again        # read to the brim of the buffer: there may be more
     cdef poller_event events[EVENTS]
 
     cdef int serve(self, Connection c, bint readable) noexcept

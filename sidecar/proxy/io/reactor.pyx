@@ -48,7 +48,7 @@ cdef class Reactor:
         self.received_view = PyMemoryView_FromMemory(self.received, RECEIVE, FOR_WRITING)
         self.sealed_view = PyMemoryView_FromMemory(self.sealed, RECEIVE, FOR_WRITING)
         self.loop = loop
-        self.closed_meanwhile, self.again = [], []
+        self.closed_meanwhile, self.read_again = [], []
         self.poller = poller_open() if own_poller else -1
         if self.poller >= 0:
             loop.add_reader(self.poller, self.poll)
@@ -69,9 +69,9 @@ cdef class Reactor:
         cdef int i
         cdef int n = poller_wait(self.poller, self.events, EVENTS)
         cdef Connection c
-        cdef list again = self.again
+        cdef list again = self.read_again
         if again:
-            self.again = []
+            self.read_again = []
         self.polling = True
         self.before_events()
         for i in range(n):
@@ -79,7 +79,7 @@ cdef class Reactor:
             if poller_readable(self.events[i]) and c.reading:
                 self.serve(c, True)
                 if poller_hung_up(self.events[i]) and c.reading:
-                    self.again.append(c)
+                    self.read_again.append(c)
             if poller_writable(self.events[i]) and c.writing:
                 self.serve(c, False)
         for c in again:
@@ -88,7 +88,7 @@ cdef class Reactor:
         self.polling = False
         if self.closed_meanwhile:
             self.closed_meanwhile.clear()
-        if self.again:
+        if self.read_again:
             self.loop.call_soon(self.poll)
         self.after_events()
 
@@ -227,7 +227,7 @@ cdef class Connection:
                 return ENDED
         if n == (RECEIVE if self.tls is None else RECEIVE // 2) and self.reactor.poller >= 0:
             # There may be more, and no event will tell.
-            self.reactor.again.append(self)
+            self.reactor.read_again.append(self)
         if self.tls is None or n == 0:
             return n
         if n > 0:

@@ -183,8 +183,8 @@ def in_use(NearCache near, table, uint32_t first, uint32_t slots, uint32_t least
     for i in range(first, min(first + slots, k.slots)):
         v = k.values[i]
         while v != NULL:
-            if not v.reading and not v.large and v.served >= least and <int32_t>(v.until - now) > 0:
+            if not v.reading and not v.large and v.served >= least and <int32_t>(v.expires - now) > 0:
                 found.append((v.served, v.space, table.name(v.command),
-                              value_bytes(v)[:v.args]))
+                              value_bytes(v)[:v.args_size]))
             v = v.next
     return found

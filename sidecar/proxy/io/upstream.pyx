@@ -124,16 +124,16 @@ cdef class Upstream(PlaneConnection):
         if l.unsealed and not self.in_the_middle() and link_seal(l) < 0:
             self.lost("memory is out")
             return 0
-        if l.run_len:
+        if l.borrowed_len:
             if not self.writing:
-                k = self.send_now(l.run, l.run_len)
+                k = self.send_now(l.borrowed, l.borrowed_len)
             if k >= 0:
                 self.plane.stats.upstream_bytes_out += k
-                if <size_t>k < l.run_len \
-                        and buffer_append(&l.out, l.run + k, l.run_len - k) < 0:
+                if <size_t>k < l.borrowed_len \
+                        and buffer_append(&l.out, l.borrowed + k, l.borrowed_len - k) < 0:
                     k = -1              # memory is out: what follows would be in its place
-            l.run = NULL
-            l.run_len = 0
+            l.borrowed = NULL
+            l.borrowed_len = 0
         n = link_unsent(l)
         if k >= 0 and n and not self.writing:
             k = self.send_now(buffer_head(&l.out) + l.sent, n)
@@ -144,7 +144,7 @@ cdef class Upstream(PlaneConnection):
         if k < 0:
             self.lost("the connection broke")
             return 0
-        if l.tracing and not n:
+        if l.records_unsent and not n:
             self.plane.stamp()
             trace_sent(l)
         if n:
@@ -278,7 +278,7 @@ cdef class Upstream(PlaneConnection):
     @property
     def received(self):
         """Bytes received since the start: whether it moves tells silence."""
-        return self.link.received
+        return self.link.received_bytes
 
     @property
     def up(self):
