@@ -89,6 +89,26 @@ def test_a_script_is_ended(sidecar: Sidecar, server: Server, who: str, kind: str
         assert operator.cmd("GET", "k") == (b"_\r\n" if "RESP3" in who else b"$-1\r\n")
 
 
+@pytest.mark.parametrize("db", [0, 9])
+def test_others_are_told(sidecar: Sidecar, server: Server, db: int) -> None:
+    """Clients that share a link with the script get BUSY while it runs, in every database."""
+    with (
+        Wire(sidecar.port, deadline=10) as busy,
+        Wire(sidecar.port, deadline=10) as other,
+        Wire(sidecar.port, deadline=10) as operator,
+    ):
+        for wire in (busy, other):
+            assert wire.cmd("SELECT", db) == b"+OK\r\n"
+            assert wire.cmd("GET", "k") == b"$-1\r\n"
+        busy.send_command("EVAL", LOOP, 0)
+        wait_until(lambda: _is_busy(server), "the server is busy")
+        for words in (("PING",), ("GET", "k"), ("SET", "k", 1), ("GET", "k")):
+            assert other.cmd(*words).startswith(b"-BUSY"), words
+        assert operator.cmd("SCRIPT", "KILL") == b"+OK\r\n"
+        assert ENDED["script"] in busy.read_reply()
+        assert other.cmd("GET", "k") == b"$-1\r\n"
+
+
 def test_nothing_to_end(sidecar: Sidecar, server: Server) -> None:
     """The server's own words, also to one who may not."""
     with Wire(server.port) as admin:

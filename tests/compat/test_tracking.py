@@ -79,6 +79,26 @@ def test_redirection_to_another_client(pair: Pair) -> None:
     pair.same(script)
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_whom_it_names_is_told_by_its_number(pair: Pair, protocol: int) -> None:
+    """In every reply that tells of it."""
+    for port in (pair.direct.port, pair.sidecar.port):
+        with Wire(port) as target, Wire(port) as client, Wire(port) as other:
+            number = target.cmd("CLIENT", "ID")[1:-2]
+            client.cmd("HELLO", protocol)
+            own = client.cmd("CLIENT", "ID")[1:-2]
+            assert client.cmd("CLIENT", "TRACKING", "ON", "REDIRECT", number) == b"+OK\r\n"
+            assert client.cmd("CLIENT", "GETREDIR") == b":%b\r\n" % number
+            assert b"redirect\r\n:%b\r\n" % number in client.cmd("CLIENT", "TRACKINGINFO")
+            for reply in (
+                client.cmd("CLIENT", "INFO"),
+                client.cmd("CLIENT", "LIST", "ID", own),
+                other.cmd("CLIENT", "LIST", "ID", own),
+            ):
+                assert b" redir=%b " % number in reply
+            assert b" redir=-1 " in other.cmd("CLIENT", "INFO")
+
+
 LINES = ["CLIENT TRACKING", "CLIENT TRACKING MAYBE", "CLIENT TRACKING ON", "CLIENT TRACKING OFF"]
 LINES += ["CLIENT TRACKING ON PREFIX a", "CLIENT TRACKING ON OPTIN OPTOUT"]
 LINES += ["CLIENT TRACKING ON REDIRECT 999999999", "CLIENT TRACKING ON REDIRECT x"]

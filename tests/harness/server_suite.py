@@ -2,6 +2,7 @@
 
     make suite ARGS="--source ~/src/redis-7.0.15 --server redis7"
     make suite ARGS="--source ~/src/valkey-9.1.2 --server valkey --units unit/expire,unit/type/list"
+    make suite ARGS="--source ~/src/redis-8.0.6 --server redis8 --set upstream.pooling=session"
 
 `--source` is an unpacked source of Redis or Valkey: its `runtest` has a mode for servers that it
 has not started. Each unit gets a new server and a new sidecar. KNOWN says which tests fail and
@@ -22,9 +23,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.harness.farm import BINARIES
 from tests.harness.process import free_port
-from tests.harness.servers import Server, Sidecar
+from tests.harness.servers import Server, Sidecar, redis7, redis8, valkey
 
 # Units that need a server they have started themselves, or one that is no single server.
 LEFT_OUT = (
@@ -38,6 +38,7 @@ LEFT_OUT = (
     "list-common",
 )
 OPTIONS = {"enable-debug-command": "yes", "enable-protected-configs": "yes", "databases": 16}
+BINARIES = {"valkey": valkey, "redis7": redis7, "redis8": redis8}
 TAGS = "-needs:repl -needs:config-maxmemory"
 SECONDS = 300
 
@@ -109,10 +110,10 @@ def parse(output: str) -> Outcome:
 
 
 class Suite:
-    """One server's suite. `source` is its unpacked source."""
+    """One server's suite. `source` is its unpacked source, `settings` are the sidecar's."""
 
-    def __init__(self, source: Path, kind: str) -> None:
-        self.source, self.kind = source, kind
+    def __init__(self, source: Path, kind: str, settings: dict[str, str]) -> None:
+        self.source, self.kind, self.settings = source, kind, settings
 
     def units(self) -> list[str]:
         """All units but those LEFT_OUT."""
@@ -127,7 +128,8 @@ class Suite:
             if direct:
                 return self._play(unit, server, server.port)
             port = free_port()
-            with Sidecar(server.url, listen=f"redis://localhost:{port}", port=port):
+            listen = f"redis://localhost:{port}"
+            with Sidecar(server.url, listen=listen, port=port, settings=self.settings):
                 return self._play(unit, server, port)
 
     def _play(self, unit: str, server: Server, port: int) -> Outcome:
@@ -159,8 +161,10 @@ def main() -> int:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--server", choices=tuple(BINARIES), required=True)
     parser.add_argument("--units", default="", help="unit/expire,unit/type/list (all)")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the sidecar")
     options = parser.parse_args()
-    suite = Suite(options.source.resolve(), options.server)
+    settings = dict(one.split("=", 1) for one in options.set)
+    suite = Suite(options.source.resolve(), options.server, settings)
     passed, known, bad = 0, Counter[str](), 0
     for unit in options.units.split(",") if options.units else suite.units():
         outcome = suite.run(unit)

@@ -47,7 +47,7 @@ _INVALIDATED = re.compile(
 _NONE = (b"_\r\n", b"*-1\r\n", b"$-1\r\n")
 _BULK = re.compile(rb"\$\d+\r\n(.*?)\r\n(?=\$|\Z)", re.DOTALL)
 _UNSUBSCRIBED = re.compile(rb"(?s).3\r\n(\$\d\d\r\n[ps]?unsubscribe\r\n.*):\d+\r\n\Z")
-_INTEGER = re.compile(rb"(?m)^:(\d+)(?=\r$)")
+_NUMBER = re.compile(rb"(?m)(^:|\bredir=)(\d+)(?=\r$| )")
 
 
 def pack(args: Sequence[bytes]) -> bytes:
@@ -472,11 +472,11 @@ class Duo:
 
     @staticmethod
     def _known_ids(side: Side, frames: list[bytes]) -> list[bytes]:
-        """The same with the names of clients in the place of integers that are their ids."""
+        """The same with the names of clients in the place of numbers that are their ids."""
         ids = {p.id: b"<id of %d>" % name for name, p in side.peers.items()}
         return [
-            _INTEGER.sub(lambda m: b"+" + ids[m[1]] if m[1] in ids else m[0], f)
-            if b":" in f and len(f) < LARGE else f
+            _NUMBER.sub(lambda m: b"+" + ids[m[2]] if m[2] in ids else m[0], f)
+            if (b":" in f or b"redir=" in f) and len(f) < LARGE else f
             for f in frames
         ]  # fmt: skip
 

@@ -214,6 +214,14 @@ cdef class Upstream(PlaneConnection):
         if self.shared:
             link_fail(self.link, error, len(error))
 
+    def become_shared(self):
+        """Make a shared link of this dedicated one, which is idle and carries no state."""
+        cdef Link* l = self.link
+        if not l.up or l.client != NULL or l.head != l.tail or l.tainted or link_unsent(l):
+            raise ValueError("the link is in use")
+        self.shared = l.shared = True
+        l.sent = 0
+
     def divert_to(self, Upstream other):
         """Retire this shared link, which is held up; who waits for reads only goes to `other`."""
         if link_divert(self.link, other.link) < 0:

@@ -103,6 +103,14 @@ class NodeLinks:
                 return up
         return None
 
+    def take_spare(self) -> Upstream | None:
+        """Take the link from the pool that is the least likely to have been used."""
+        while self.idle:
+            up = self.idle.popleft()
+            if up.up:
+                return up
+        return None
+
     def close_idle(self) -> None:
         """Close the links of the pool."""
         while self.idle:

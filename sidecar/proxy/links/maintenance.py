@@ -13,6 +13,7 @@ from hiredis import pack_command
 from sidecar.proxy.io.upstream import NOT_MASTER, Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.errors import Refused, Unreachable
+from sidecar.proxy.links.greeting import ServerConnection, is_error
 from sidecar.proxy.links.identity import Identities, Identity, NodeLinks
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.tasks import Tasks
@@ -95,26 +96,45 @@ class LinkMaintenance:
         the server is not busy: it holds back what that link owes, as CLIENT PAUSE does.
         """
         old, received = links.shared, links.shared.received
+        connection: ServerConnection | None = None
         try:
             connection = await links.open()
             # What a busy server had for the old link came with the answers to the greeting. It has
             # been read here once two more questions are answered.
             await connection.ask(PING)
             await connection.ask(PING)
-        except (Refused, Unreachable):
+        except Refused as error:
+            if connection is not None or not is_error(error.reply, b"BUSY"):
+                return
+        except Unreachable:
             return
         finally:
             links.diverting = False
         held_up = old is links.shared and old.up and old.outstanding and old.received == received
         if self._tasks.closing or not held_up or old.demoted:
-            connection.close()
+            if connection is not None:
+                connection.close()
             return
-        up = links.new_link(shared=True)
-        links.shared = up
+        up = self._successor(links, connection)
+        if up is None:
+            return
         links.retired.append(old)
-        self._shared.attach(links, up, connection)
         old.divert_to(up)
         log.info("held-up link replaced", outstanding=old.outstanding)
+
+    def _successor(self, links: NodeLinks, connection: ServerConnection | None) -> Upstream | None:
+        """Make this connection the shared link. Without one it is a spare link, if there is any: a
+        server that is busy with a script refuses SELECT, and spare links have done that."""
+        if connection is not None:
+            up = links.shared = links.new_link(shared=True)
+            self._shared.attach(links, up, connection)
+            return up
+        spare = links.take_spare()
+        if spare is not None:
+            spare.become_shared()
+            links.shared = spare
+            links.up_since = time.monotonic()
+        return spare
 
     def _trim(self, links: NodeLinks, now: float) -> None:
         for up in [up for up in links.retired if not up.outstanding]:

@@ -185,11 +185,14 @@ class ClientCommands:
         """The reply to GETREDIR or TRACKINGINFO, with the id that was given to REDIRECT."""
 
         def ours(found: re.Match[bytes]) -> bytes:
-            number = int(found[1])
-            named = (c.id for c in self._ids if (up := c.dedicated) and up.server_id == number)
-            return found[0].replace(found[1], b"%d" % next(named, number))
+            return found[0].replace(found[1], self._our_id(found[1]))
 
         return _REDIRECT.sub(ours, said)
+
+    def _our_id(self, number: bytes) -> bytes:
+        """The id of the client whose own link has this number on the server."""
+        ours = (c.id for c in self._ids if (up := c.dedicated) and b"%d" % up.server_id == number)
+        return b"%d" % next(ours, int(number))
 
     # The list of clients
 
@@ -236,7 +239,9 @@ class ClientCommands:
         def own(lines: Mapping[int, Line]) -> list[Line]:
             me = self._listed(client)
             return [
-                dict(client_list.own_line(line, me)) | {b"cmd": line.get(b"cmd", b"NULL")}
+                dict(client_list.own_line(line, me))
+                | {b"cmd": line.get(b"cmd", b"NULL")}
+                | ({b"redir": self._our_id(line[b"redir"])} if b"redir" in line else {})
                 for line in lines.values()
             ]
 
