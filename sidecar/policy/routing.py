@@ -83,10 +83,10 @@ SUBCOMMAND_ROUTES = {
 MAYBE_BLOCKING = ("xread", "xreadgroup")
 
 # Not flagged "readonly" by servers, since they read no key; doing them twice changes nothing. Of
-# CLIENT and SELECT, shared links get only what changes nothing.
+# CLIENT, HELLO and SELECT, shared links get only what changes nothing.
 EFFECTLESS = (
     "ping", "echo", "time", "info", "role", "lastsave", "lolwut", "command", "object", "xinfo",
-    "client", "select",
+    "client", "hello", "select",
 )  # fmt: skip
 
 # Reads that change what is stored beside the value: the server holds them back as it does writes.

@@ -10,6 +10,7 @@ import pytest
 from tests.harness.farm import Farm
 from tests.harness.pair import Pair, Session, masked, pipeline
 from tests.harness.process import wait_until
+from tests.harness.servers import Sidecar, valkey
 from tests.harness.wire import Wire, pack
 
 _ID = masked(rb"id\r\n:\d+")
@@ -305,3 +306,22 @@ def test_connections_leave_no_errors_at_the_server(farm: Farm) -> None:
                 assert wire.cmd("BLPOP", "nothing", "0.001") == b"*-1\r\n"
                 assert wire.cmd("WATCH", "k") == b"+OK\r\n"
         assert "errorstat_" not in str(direct.ask("INFO", "errorstats"))
+
+
+@pytest.mark.parametrize("protocol", ["2", "3"])
+def test_hello_tells_what_the_server_says_now(protocol: str) -> None:
+    """Not what it said when the client's link was made."""
+    with valkey() as server, Sidecar(server.url) as sidecar:
+        for setting, value in (
+            ("availability-zone", "here"),
+            ("availability-zone", "there"),
+            ("extended-redis-compatibility", "yes"),
+        ):
+            with Wire(server.port) as direct, Wire(sidecar.port) as client:
+                for hello in (("HELLO", protocol), ("HELLO",)):
+                    said = [re.sub(rb"\nid\r\n:\d+", b"", w.cmd(*hello)) for w in (direct, client)]
+                    assert said[0] == said[1]
+                assert client.cmd("CONFIG", "SET", setting, value) == b"+OK\r\n"
+                said = [re.sub(rb"\nid\r\n:\d+", b"", w.cmd("HELLO")) for w in (direct, client)]
+                assert said[0] == said[1]
+                assert (value.encode() if value != "yes" else b"redis") in said[0]

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,14 +39,13 @@ LEFT_OUT = (
     "list-common",
 )
 OPTIONS = {"enable-debug-command": "yes", "enable-protected-configs": "yes", "databases": 16}
-BINARIES = {"valkey": valkey, "redis7": redis7, "redis8": redis8}
+BINARIES: dict[str, Callable[..., Server]] = {"valkey": valkey, "redis7": redis7, "redis8": redis8}
 TAGS = "-needs:repl -needs:config-maxmemory"
 SECONDS = 300
 
 LINKS = "INFO, logs and CLIENT LIST of the server count and name links, not clients"
 OWN = "statistics of the server count the sidecar's own commands"
 BUFFERS = "buffers of a line of CLIENT LIST are those of the link"
-HELLO = "the server's fields in the reply to HELLO are those of when the link was made"
 UNMATCHED = "a client whose replies pass unmatched is told the server's numbers"
 COUNTS = "bytes and commands of a client are counted as the sidecar gets and sends them"
 KNOWN = {
@@ -61,8 +61,6 @@ KNOWN = {
     r"LATENCY HISTOGRAM .*": OWN,
     r"query buffer resized .*": BUFFERS,
     r"verify reply buffer limits": BUFFERS,
-    r"HELLO and availability-zone": HELLO,
-    r"Extended Redis Compatibility config": HELLO,
 }
 """Why a test fails through the sidecar, by its name: docs/compatibility.md tells of each."""
 

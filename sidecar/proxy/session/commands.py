@@ -110,7 +110,7 @@ class SessionCommands:
         if not other or int(db) == login.db or (greeted is not None and greeted.unauthenticated):
             client.forward()  # it changes nothing there, or is refused
         else:
-            self._change.select(client, int(db), raw)
+            self._change.move(client, replace(login, db=int(db), via=None), raw, lambda said: said)
 
     def _auth(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         if len(args) == 2:
@@ -138,15 +138,12 @@ class SessionCommands:
                 lambda reply, links: self._greet(client, name, reply) if links else reply,
             )
             return
-        greeted = self._links_of(client).greeted
-        if greeted is not None and greeted.unauthenticated and proto == login.proto:
-            request = pack_command((b"HELLO", b"%d" % proto) if len(args) > 1 else (b"HELLO",))
-            ask(client, request, lambda said: client.answer(self._greet(client, name, said)))
-            return
+        request = pack_command((b"HELLO", b"%d" % proto) if len(args) > 1 else (b"HELLO",))
         self._change.move(
             client,
             replace(login, proto=proto),
-            lambda links: self._greet(client, name, _hello_of(links)),
+            request,
+            lambda said: self._greet(client, name, said),
         )
 
     def _greet(self, client: Client, name: bytes | None, hello: bytes) -> bytes:
@@ -160,7 +157,3 @@ class SessionCommands:
     def _links_of(self, client: Client) -> NodeLinks:
         links: NodeLinks = client.identity.to(self._nodes.home)
         return links
-
-
-def _hello_of(links: NodeLinks) -> bytes:
-    return (links.greeted.hello if links.greeted is not None else None) or b""

@@ -10,7 +10,6 @@ Knows neither the command nor the form of its reply: commands.py does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.errors import Refused, Unreachable, reply_for
@@ -23,9 +22,9 @@ from sidecar.proxy.tasks import Tasks
 Join = Callable[[Client, Identity], None]
 First = Callable[[], Identity]
 Judged = Callable[[Client, bytes | None, bool], None]
-# Make the reply to the client: from the new identity's links; or from the server's reply to the
-# credentials and the new links (None: the server refused).
-Reply = Callable[[NodeLinks], bytes]
+# Make the reply to the client: from the server's; or from its reply to the credentials and the new
+# links (None: the server refused).
+Reply = Callable[[bytes], bytes]
 There = Callable[[NodeLinks], None]
 ProofReply = Callable[[bytes, NodeLinks | None], bytes]
 
@@ -56,30 +55,21 @@ class IdentityChange:
         """Move the client to the identity with which new clients begin."""
         self._join(client, self._first())
 
-    def move(self, client: Client, login: Login, reply: Reply) -> None:
-        """Move the client to a login that needs no proof, and answer; with the server's error if it
-        refuses."""
-        self._when_up(client, login, lambda links: self._arrive(client, links, reply))
-
-    def select(self, client: Client, db: int, raw: bytes) -> None:
-        """Move the client to another database, if the server accepts its own request `raw` on the
-        shared link of that database, where it changes nothing."""
+    def move(self, client: Client, login: Login, request: bytes, reply: Reply) -> None:
+        """Move the client to a login that needs no proof, if the server accepts `request` on the
+        shared link of that login, where it changes nothing; and answer."""
         before: Identity = client.identity
 
         def judged(said: bytes) -> None:
             if is_error(said):
                 self._join(client, before)
-            client.answer(said)
+            client.answer(reply(said))
 
         def there(links: NodeLinks) -> None:
             self._join(client, links.identity)
-            client.ask(raw, judged)
+            client.ask(request, judged)
 
-        self._when_up(client, replace(before.login, db=db, via=None), there)
-
-    def _arrive(self, client: Client, links: NodeLinks, reply: Reply) -> None:
-        self._join(client, links.identity)
-        client.answer(reply(links))
+        self._when_up(client, login, there)
 
     def _when_up(self, client: Client, login: Login, there: There) -> None:
         """Call `there` with the links of this login once its shared link is up; if it does not come
