@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hiredis import pack_command
@@ -41,7 +41,7 @@ from sidecar.proxy.session.client_command import ClientCommands
 from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.session.clients import Clients, Joined
 from sidecar.proxy.session.commands import SessionCommands
-from sidecar.proxy.session.handler import Handler
+from sidecar.proxy.session.handler import Audited, Handler
 from sidecar.proxy.session.held import HeldSessions
 from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
@@ -213,8 +213,11 @@ def make_sessions(
     audit: AuditTrail | None,
     link_ids: Callable[[], set[int]],
     settings: Settings,
+    *,
+    noted: Sequence[Audited],
 ) -> Sessions:
-    """Make the handler of the plane and everything it calls."""
+    """Make the handler of the plane and everything it calls. `noted` are told of audited
+    commands, beside the parts that are made here."""
     nodes, shared = links.nodes, links.shared
     learning = Learning(plane, links.own, shared, tasks, observers.evicts)
     names = ClientNames(observers.named)
@@ -240,10 +243,10 @@ def make_sessions(
     client_commands = ClientCommands(nodes, ids, names, dedicated, pass_through, tasks, link_ids)
     commands = SessionCommands(nodes, change, names, client_commands, dedicated, pass_through)
     held = HeldSessions(links.hold, shared)
-    noted = [learning.noted, admission.noted]
+    all_noted = [learning.noted, admission.noted, *noted]
     if audit is not None:
-        noted.append(audit.noted)
-    plane.use_handler(Handler(nodes, tasks, clients, commands, shared, dedicated, held, noted))
+        all_noted.append(audit.noted)
+    plane.use_handler(Handler(nodes, tasks, clients, commands, shared, dedicated, held, all_noted))
     silence = settings.upstream.silence_timeout
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)

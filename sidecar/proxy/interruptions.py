@@ -86,8 +86,8 @@ class LinkOutages:
         self._where = where
         self._clock = clock
 
-    def link_down(self) -> None:
-        """The link was lost."""
+    def link_down(self, demoted: bool) -> None:
+        """The link was lost, or its server is a replica now."""
         self._interruptions.began(self._clock(), self._where())
 
     def link_up(self) -> None:

@@ -28,7 +28,7 @@ from sidecar.policy.server_version import told_by_info
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
-from sidecar.proxy.links.greeting import is_error
+from sidecar.proxy.links.greeting import is_error, parsed
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.info_reply import fields_of
 from sidecar.proxy.links.outcomes import BROKEN
@@ -166,11 +166,11 @@ class Learning:
             seen[-1] = b"\n".join(line for line in seen[-1].split() if line.startswith(TELLING))
             if seen != self._seen:
                 commands = await connection.ask(hiredis.pack_command((b"COMMAND",)))
-                self._learn_commands(_parsed(commands[0]))
+                self._learn_commands(parsed(commands[0]))
                 self._seen = seen
         finally:
             connection.close()
-        limit = _parsed(max_bulk) if not is_error(max_bulk) else None
+        limit = parsed(max_bulk) if not is_error(max_bulk) else None
         if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
             self._plane.set_max_bulk(int(limit[1]))
         self._evicts(_eviction(memory))
@@ -189,10 +189,3 @@ def _eviction(raw: bytes) -> str:
 
 def _fields(raw: bytes) -> dict[str, str]:
     return fields_of(raw.decode("utf-8", "replace"))
-
-
-def _parsed(raw: bytes) -> Any:
-    """One raw reply as Python values."""
-    reader = hiredis.Reader()
-    reader.feed(raw)
-    return reader.gets()

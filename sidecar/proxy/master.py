@@ -3,7 +3,7 @@
 Joins the decisions (policy/failover.py) with the actions. A failover takes one path through here:
 
     SentinelWatcher  ->  on_event  ->  Failover.on  ->  SwitchTo  ->  Switch.to  ->  the links
-    (discovery/)         (here)       (policy/)        (here)        (links/switch.py)
+    (discovery/)         (here)       (policy/)     (changeover.py)   (links/switch.py)
 
 The answers of servers about their role (roles.py) and the state of links (links/node.py) come in
 through `on_event` too. The plane holds the writes and releases them.
@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
-
-import structlog
 
 from sidecar.policy.failover import Failover
 from sidecar.policy.failover_words import (
@@ -36,20 +34,14 @@ from sidecar.policy.failover_words import (
     WatchRole,
 )
 from sidecar.policy.topology import Address
-from sidecar.proxy.interruptions import Interruptions
-from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.changeover import Changeover
 from sidecar.proxy.links import errors
 from sidecar.proxy.links.greeting import Login
-from sidecar.proxy.links.identity import NodeLinks
-from sidecar.proxy.links.switch import Switch
+from sidecar.proxy.links.node import Node
 from sidecar.proxy.links.target import Target
 from sidecar.proxy.roles import WATCHING, RoleProbe
 from sidecar.proxy.tasks import Tasks, stop_task
 from sidecar.settings.sections.upstream import Failover as Settings
-
-log = structlog.get_logger()
-
-RecordWork = Callable[[str, float, Mapping[str, str | int | bool]], None]
 
 
 class Sentinels(Protocol):
@@ -60,14 +52,12 @@ class Sentinels(Protocol):
 
 
 class MasterFollower:
-    """Keeps one node on the master. `own` are the sidecar's own links to the node; `target_for`
-    makes a target from (host, port); `record_work` makes a span of each interruption."""
+    """Keeps one node on the master. `target_for` makes a target from (host, port)."""
 
     def __init__(
         self,
-        plane: Plane,
-        own: NodeLinks,
-        switch: Switch,
+        node: Node,
+        changeover: Changeover,
         tasks: Tasks,
         settings: Settings,
         *,
@@ -75,29 +65,23 @@ class MasterFollower:
         version: bytes,
         target_for: Callable[[Address], Target],
         sentinels: Sentinels | None,
-        interruptions: Interruptions,
-        record_work: RecordWork,
     ) -> None:
-        self._plane = plane
-        self._own = own
-        self._node = own.node
-        self._switch_links = switch
+        self._node = node
+        self.changeover = changeover
         self._tasks = tasks
         self._target_for = target_for
         self._sentinels = sentinels
-        self._interruptions = interruptions
-        self._record_work = record_work
         self._probe = RoleProbe(target_for, login, version, self)
         self.machine = Failover(settings.switch_on == "promotion", settings.hold)
-        self.switches = 0
-        self._traced_switches = 0
-        self.last_switch: float | None = None
-        self.last_pause = 0.0
-        self._down_at: float | None = None
         self._verifying: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._attending: asyncio.Task[None] | None = None
-        own.node.watch(up=self._link_up, down=self._link_down, not_master=self._dialled_no_master)
+        node.watch(up=self._link_up, down=self._link_down, not_master=self._dialled_no_master)
+
+    @property
+    def phase(self) -> str:
+        """The phase of the failover, for the page and the log."""
+        return self.machine.phase.value
 
     def tick(self, now: float) -> None:
         """Let the decisions see that time passes."""
@@ -111,14 +95,10 @@ class MasterFollower:
     def _do(self, command: Command) -> None:
         match command:
             case HoldWrites():
-                self._interrupted()
-                log.info("writes held", phase=self.machine.phase.value)
-                self._plane.hold_writes()
+                self.changeover.hold_writes(self.phase)
             case ReleaseWrites():
                 stop_task(self._watching)
-                self._plane.release_writes()
-                self._served()
-                log.info("writes released", phase=self.machine.phase.value)
+                self.changeover.release_writes(self.phase)
             case Verify(address, eager):
                 stop_task(self._verifying)
                 self._verifying = self._tasks.spawn(self._probe.verify(address, eager))
@@ -139,14 +119,8 @@ class MasterFollower:
                     self._sentinels.ask()
 
     def _switch(self, address: Address) -> None:
-        dialer, target = self._node.dialer, self._target_for(address)
-        first = dialer.target is None
-        log.info("master followed", address=str(target), before=dialer.where)
-        if not first:
-            self.switches += 1
-            self.last_switch = time.time()
-            self._interruptions.switched(self.last_switch, dialer.where, str(target))
-        self._switch_links.to(self._node, target)
+        first = self._node.dialer.target is None
+        self.changeover.switch(self._target_for(address), first=first)
         stop_task(self._attending)
         self._attending = self._tasks.spawn(self._probe.watch_always(address))
 
@@ -177,36 +151,12 @@ class MasterFollower:
 
     def _link_up(self) -> None:
         self.on_event(LinkUp())
-        self._served()
+        self.changeover.served()
 
-    def _link_down(self) -> None:
-        self._interrupted()
+    def _link_down(self, demoted: bool) -> None:
+        self.changeover.interrupted()
         self.on_event(LinkDown())
 
     def _dialled_no_master(self, target: Target, error: errors.NotMaster) -> None:
         address = (target.endpoint.host, target.endpoint.port)
         self.on_event(NotMaster(address, error.follows))
-
-    def _interrupted(self) -> None:
-        if self._down_at is None:
-            self._down_at = time.monotonic()
-            if self._node.dialer.target is not None:  # the first connection is no interruption
-                self._interruptions.began(time.time(), self._node.dialer.where)
-
-    def _served(self) -> None:
-        """Record the interruption if it is over."""
-        serving = self._own.shared.up and not self.machine.held
-        if self._down_at is not None and serving:
-            self.last_pause = time.monotonic() - self._down_at
-            self._trace(self._down_at)
-            self._down_at = None
-            self._interruptions.ended(time.time())
-            where = self._node.dialer.where
-            log.info("interruption ended", master=where, interrupted=round(self.last_pause, 3))
-
-    def _trace(self, began: float) -> None:
-        switched = self.switches != self._traced_switches
-        self._traced_switches = self.switches
-        where = self._node.dialer.where
-        name = "failover" if switched else "interruption"
-        self._record_work(name, began, {"sidecar.master": where, "sidecar.switches": self.switches})

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sidecar.proxy.certificates import Certificates
+from sidecar.proxy.changeover import Changeover
 from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.hold import Hold
 from sidecar.proxy.links.identity import Identities, NodeLinks
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.listener import Listener
-from sidecar.proxy.master import MasterFollower
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.warmup import Warmup
@@ -29,10 +29,20 @@ from sidecar.settings.urls import Endpoint
 from sidecar.telemetry import facts, snapshots
 
 
+class Follower(Protocol):
+    """What follows the master, of a Sentinel service or of a name."""
+
+    changeover: Changeover
+
+    @property
+    def phase(self) -> str:
+        """The phase of the failover."""
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a report is made from. `own` are the sidecar's own links; a part that is not configured
-    is None, `master` where no master is followed."""
+    is None, `follower` where no master is followed."""
 
     settings: Settings
     upstream: Endpoint
@@ -48,7 +58,7 @@ class Parts:
     near: NearCacheKeeper | None
     tracing: SpanRecorder | None
     warm: Warmup | None
-    master: MasterFollower | None
+    follower: Follower | None
     interruptions: Interruptions
     server_info: ServerInfo
     overdue: Overdue
@@ -91,7 +101,7 @@ class Report:
             hot_keys=parts.hot.snapshot() if parts.hot is not None else None,
             warm=parts.warm.snapshot() if parts.warm is not None else None,
             tracing=parts.tracing.snapshot() if parts.tracing is not None else None,
-            failover=_failover(parts.master) if parts.master is not None else None,
+            failover=_failover(parts.follower.changeover) if parts.follower is not None else None,
             certificates=parts.certificates.expiry,
         )
 
@@ -138,24 +148,24 @@ class Report:
 
     def topology(self) -> facts.Upstream:
         """Where the upstream is, and its interruptions and changes, the newest first."""
-        parts, master = self._parts, self._parts.master
+        parts, follower = self._parts, self._parts.follower
         dialer = parts.own.node.dialer
         return facts.Upstream(
             upstream=str(parts.upstream),
-            follows_sentinels=master is not None,
-            phase=master.machine.phase.value if master is not None else None,
-            master=dialer.where if dialer.target is not None else None,
+            follows_sentinels=parts.upstream.kind == "sentinel",
+            phase=follower.phase if follower is not None else None,
+            master=dialer.target.address if dialer.target is not None else None,
             up=self._up,
-            switches=master.switches if master is not None else 0,
+            switches=follower.changeover.switches if follower is not None else 0,
             history=parts.interruptions.snapshot(),
         )
 
 
-def _failover(master: MasterFollower) -> snapshots.Failover:
+def _failover(changeover: Changeover) -> snapshots.Failover:
     return snapshots.Failover(
-        switches=master.switches,
-        last_switch=master.last_switch,
-        last_interruption=master.last_pause,
+        switches=changeover.switches,
+        last_switch=changeover.last_switch,
+        last_interruption=changeover.last_pause,
     )
 
 

@@ -15,7 +15,9 @@ from sidecar import __version__
 from sidecar.policy.topology import Address, Event, MasterNamed
 from sidecar.proxy import assembly, descriptors
 from sidecar.proxy.certificates import Certificates
+from sidecar.proxy.changeover import Changeover
 from sidecar.proxy.drain import drain
+from sidecar.proxy.following import NameFollower
 from sidecar.proxy.interruptions import Interruptions, LinkOutages
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.dialer import Dialing
@@ -62,6 +64,7 @@ class Proxy:
         self._tasks = Tasks()
         self._interruptions = Interruptions()
         self._master: MasterFollower | None = None
+        self._name: NameFollower | None = None
         self._warm: Warmup | None = None
         self._certificates: Certificates
         self._sides: list[SideConnection] = []
@@ -97,6 +100,8 @@ class Proxy:
         self._begin(master)
         try:
             listener.open()
+            if self._name is not None:
+                await self._name.begin(deadline)
             await self._sessions.learning.begin(self.settings.upstream, self.upstream, deadline)
         except BaseException:
             await self.close()
@@ -130,10 +135,19 @@ class Proxy:
             SideConnection(nodes.home.dialer, self._login, __version__.encode()) for _ in range(2)
         ]
         self.facts = ServerInfo(self._sides[0])
-        self._overdue = Overdue(plane, links.identities, Pulse(self._sides[1], tasks))
-        self._watch_node(follows, sentinels)
+        pulse = Pulse(self._sides[1], tasks)
+        self._overdue = Overdue(plane, links.identities, pulse)
+        self._watch_node(follows, sentinels, pulse)
         self._sessions = assembly.make_sessions(
-            plane, links, tasks, observers, ids, self._audit, self._link_ids, settings
+            plane,
+            links,
+            tasks,
+            observers,
+            ids,
+            self._audit,
+            self._link_ids,
+            settings,
+            noted=[self._name.noted] if self._name is not None else [],
         )
         self._warm = assembly.make_warmup(
             plane, links, tasks, observers, settings, self._show_warming
@@ -148,26 +162,44 @@ class Proxy:
         self.report = Report(self._parts(listener))
         return listener
 
-    def _watch_node(self, follows: bool, sentinels: Sentinels | None) -> None:
-        """Follow the master of a Sentinel upstream; of a plain one, only record interruptions."""
-        links = self._links
-        dialer = links.own.node.dialer
-        if not follows:
+    def _watch_node(self, follows: bool, sentinels: Sentinels | None, pulse: Pulse) -> None:
+        """Follow the master, of a Sentinel service or of a name; of others, only record
+        interruptions."""
+        links, settings = self._links, self.settings
+        own, version = links.own, __version__.encode()
+        if not follows and not settings.follows_name:
+            dialer = own.node.dialer
             outages = LinkOutages(self._interruptions, lambda: dialer.where, time.time)
-            links.own.node.watch(up=outages.link_up, down=outages.link_down)
+            own.node.watch(up=outages.link_up, down=outages.link_down)
             return
-        self._master = MasterFollower(
+        changeover = Changeover(
+            self.plane, own, links.switch, self._interruptions, self._observers.record_work
+        )
+        if follows:
+            self._master = MasterFollower(
+                own.node,
+                changeover,
+                self._tasks,
+                settings.failover,
+                login=self._login,
+                version=version,
+                target_for=self._targets.of_address,
+                sentinels=sentinels,
+            )
+            return
+        self._name = NameFollower(
             self.plane,
-            links.own,
-            links.switch,
+            own,
+            changeover,
             self._tasks,
-            self.settings.failover,
+            pulse,
+            self.upstream,
+            wait=settings.upstream.wait,
+            hold=settings.failover.hold,
             login=self._login,
-            version=__version__.encode(),
-            target_for=self._targets.of_address,
-            sentinels=sentinels,
-            interruptions=self._interruptions,
-            record_work=self._observers.record_work,
+            version=version,
+            target_for=self._targets.of_number,
+            retry=lambda: links.switch.retry(own.node),
         )
 
     def _link_ids(self) -> set[int]:
@@ -175,8 +207,8 @@ class Proxy:
         ids = {up.server_id for up in self.plane.upstreams}
         for side in self._sides:
             ids |= side.server_ids()
-        if self._master is not None:
-            ids |= self._master.server_ids()
+        if (follower := self._master or self._name) is not None:
+            ids |= follower.server_ids()
         if self._observers.near is not None:
             ids |= self._observers.near.server_ids()
         return ids
@@ -197,7 +229,7 @@ class Proxy:
             near=self._observers.near,
             tracing=self._observers.tracing,
             warm=self._warm,
-            master=self._master,
+            follower=self._master or self._name,
             interruptions=self._interruptions,
             server_info=self.facts,
             overdue=self._overdue,
@@ -224,8 +256,8 @@ class Proxy:
             ticker.add(observers.tracing.tick)
         for side in self._sides:
             ticker.add(side.tick)
-        if self._master is not None:
-            ticker.add(self._master.tick)
+        if (follower := self._master or self._name) is not None:
+            ticker.add(follower.tick)
         self._tasks.spawn(ticker.run(self._tasks))
         if self._master is not None and master is not None:
             self._master.on_event(MasterNamed(master, switched=False))
@@ -261,7 +293,7 @@ class Proxy:
         self._certificates.use(fresh)
         node = self._links.own.node
         if node.dialer.target is not None and self._certificates.client is not None:
-            self._links.switch.renew(node, self._targets.of(node.dialer.target.endpoint))
+            self._links.switch.renew(node, self._targets.renewed(node.dialer.target))
 
     # Stopping
 

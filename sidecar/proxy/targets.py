@@ -6,10 +6,12 @@ certificates that are loaded at that moment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sidecar.policy.topology import Address
 from sidecar.proxy.certificates import Certificates
+from sidecar.proxy.links.racing import Address as ResolvedAddress
 from sidecar.proxy.links.target import Target
 from sidecar.settings.sections.upstream import Upstream
 from sidecar.settings.urls import Endpoint
@@ -31,6 +33,18 @@ class Targets:
         """The target of a server that a Sentinel named."""
         host, port = address
         return self.of(replace(self._upstream, kind="tcp", host=host, port=port))
+
+    def of_number(self, found: ResolvedAddress) -> Target:
+        """The target of one of the addresses of the URL's name, or of its path."""
+
+        async def resolved(host: str, port: int) -> Sequence[ResolvedAddress]:
+            return (found,)
+
+        return replace(self.of_url(), resolve=resolved, number=str(found[4][0]))
+
+    def renewed(self, target: Target) -> Target:
+        """A target of the same server, with the certificates of now."""
+        return replace(self.of(target.endpoint), resolve=target.resolve, number=target.number)
 
     def of(self, endpoint: Endpoint) -> Target:
         """The target of this endpoint."""

@@ -25,6 +25,17 @@ def is_loopback(host: str) -> bool:
         return host.lower().rstrip(".") == "localhost"
 
 
+def may_move(host: str) -> bool:
+    """Whether a name may lead to another host later: a name that a resolver is asked for."""
+    from ipaddress import ip_address  # here: see above
+
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return host.lower().rstrip(".") != "localhost"
+    return False
+
+
 def parse_host_port(
     text: str, default_port: int | None = None, *, lowest: int = 0
 ) -> tuple[str, int]:

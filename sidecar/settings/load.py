@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from sidecar.settings.addresses import may_move
 from sidecar.settings.fields import Row, check, from_text
 from sidecar.settings.rules import combinations
 from sidecar.settings.schema import Settings, describe
@@ -61,10 +62,24 @@ def load(
     if values is None:
         raise ConfigError(gathered.problems)
     settings: Settings = _build(Settings, "", values)
+    if "upstream.wait" not in values and _waits_for_master(settings, values):
+        settings = _build(Settings, "", values | {"upstream.wait": settings.failover.hold})
     problems = [*gathered.problems, *combinations(settings)]
     if problems:
         raise ConfigError(problems)
     return settings
+
+
+def _waits_for_master(settings: Settings, values: Mapping[str, object]) -> bool:
+    """Whether an upstream of one address may come back as another server, so that commands are to
+    wait for that as long as for a new master."""
+    try:
+        endpoint = settings.upstream_endpoint
+    except ValueError:
+        return False  # `combinations` says why
+    if not settings.follows_name:
+        return False
+    return (endpoint.kind == "tcp" and may_move(endpoint.host)) or "failover.hold" in values
 
 
 class _Gathered:

@@ -28,8 +28,10 @@ _WARM_NEEDS = {
     "interval": _WARM_KEPT,
     **dict.fromkeys(("keys", "concurrency", "rate", "deadline", "hold"), _WARM_SOURCES),
 }
-# These work with any upstream; the other settings of [failover] need Sentinels.
+# These work with any upstream, and these with any whose master is followed. The other settings of
+# [failover] need Sentinels.
 _WITHOUT_SENTINEL = ("failover.min_replicas_ack", "failover.ack_timeout")
+_FOLLOWED = ("failover.hold", "failover.hold_bytes")
 
 
 def combinations(settings: Settings) -> Iterator[str]:
@@ -173,13 +175,16 @@ def _warm(settings: Settings) -> Iterator[str]:
 
 def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
     if endpoint.kind != "sentinel":
+        usable = _WITHOUT_SENTINEL + (_FOLLOWED if settings.follows_name else ())
         for section in ("sentinel", "failover"):
             for name in _changed(getattr(settings, section)):
-                if f"{section}.{name}" not in _WITHOUT_SENTINEL:
+                if f"{section}.{name}" not in usable:
                     yield (
                         f"{section}.{name}: set, but upstream.url ({endpoint}) is not "
                         "redis+sentinel://; write the URL of the Sentinels or remove it"
                     )
+    if settings.upstream.follow == "off" and endpoint.kind not in ("tcp", "unix"):
+        yield (f"upstream.follow: set, but upstream.url ({endpoint}) is not one address; remove it")
     if settings.sentinel.username and not settings.sentinel.password:
         yield "sentinel.username: set, but sentinel.password is empty; set it too"
     if settings.breaker.open_for > settings.breaker.open_max:

@@ -47,6 +47,11 @@ class Settings(Section, frozen=True):
         """`upstream.url`, parsed."""
         return parse_upstream(self.upstream.url)
 
+    @property
+    def follows_name(self) -> bool:
+        """Whether the upstream is one address whose master is followed."""
+        return self.upstream.follow == "auto" and self.upstream_endpoint.kind in ("tcp", "unix")
+
 
 def describe() -> Iterator[Row]:
     """A row for every setting: path, type, default, unit, help, reloadable."""

@@ -106,12 +106,12 @@ class Load(LoopThread):
         self._stopping = True
         super().close()
 
-    def judge(self, port: int) -> Counter[str]:
-        """Everything that is wrong, given what the server on `port` holds; `stop` comes first."""
+    def judge(self, where: int | tuple[str, int]) -> Counter[str]:
+        """Everything that is wrong, given what the server there holds; `stop` comes first."""
         wrong: Counter[str] = Counter()
         if self.stale:
             wrong["stale reads"] = len(self.stale)
-        with Wire(port) as wire:
+        with Wire(where) as wire:
             for i, told in enumerate(self.lists):
                 reply = wire.cmd("LRANGE", f"{self.name}:list:{i}", 0, -1)
                 wrong += judge_list(told, [int(n) for n in reply.split(b"\r\n")[2::2]])

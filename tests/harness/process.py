@@ -237,7 +237,7 @@ class Process(Closing):
             return log.read().decode(errors="replace")
 
 
-def ping(where: int | str, tls: ssl.SSLContext | None = None) -> bytes:
+def ping(where: int | str | tuple[str, int], tls: ssl.SSLContext | None = None) -> bytes:
     """The first reply of whoever listens there to PING; empty when there is none yet."""
     try:
         with Wire(where, tls=tls, deadline=1.0) as wire:

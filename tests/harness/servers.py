@@ -50,13 +50,16 @@ class Server(Process):
         port: int | None = None,
         tls: TlsFiles | None = None,
         cpus: set[int] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         super().__init__(name, port)
         self.binary = binary
+        self.host = host
         self.cpus = cpus
         self.tls_port: int | None = None
         self.settings: dict[str, str | int | float] = {**_COMMON, "dir": str(self.folder)}
         self.settings["port"] = self.port
+        self.settings["bind"] = host
         if tls is not None:
             self.tls_port = self.settings["tls-port"] = free_port()
             self.settings |= tls.settings()
@@ -79,7 +82,12 @@ class Server(Process):
 
     def _ready(self, before: int) -> bool:
         """Its own log says so (another server on this port would answer, too), and PING works."""
-        return "Ready to accept connections" in self.log()[before:] and ping(self.port) != b""
+        return "Ready to accept connections" in self.log()[before:] and ping(self.address) != b""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return self.host, self.port
 
     @property
     def url(self) -> str:
@@ -108,9 +116,11 @@ class TlsFiles:
         }
 
 
-def valkey(settings: Settings | None = None, *, port: int | None = None) -> Server:
+def valkey(
+    settings: Settings | None = None, *, port: int | None = None, host: str = "127.0.0.1"
+) -> Server:
     """Start Valkey 9.1."""
-    return Server(valkey_binary(), "valkey", settings=settings, port=port)
+    return Server(valkey_binary(), "valkey", settings=settings, port=port, host=host)
 
 
 def redis7(

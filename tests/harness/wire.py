@@ -37,17 +37,18 @@ def call(port: int, *args: Arg, deadline: float = DEADLINE) -> Any:
 
 
 class Wire(Closing):
-    """One client connection to a TCP port of this host, or to a unix socket's path."""
+    """One client connection: to a TCP port of 127.0.0.1, to an address, or to a path."""
 
     def __init__(
         self,
-        where: int | str,
+        where: int | str | tuple[str, int],
         *,
         deadline: float = DEADLINE,
         tls: ssl.SSLContext | None = None,
         receive_buffer: int | None = None,
     ) -> None:
-        family = socket.AF_INET if isinstance(where, int) else socket.AF_UNIX
+        where = ("127.0.0.1", where) if isinstance(where, int) else where
+        family = socket.AF_UNIX if isinstance(where, str) else socket.AF_INET
         self.deadline = deadline
         self._sock = socket.socket(family, socket.SOCK_STREAM)
         self._buffer = bytearray()
@@ -56,8 +57,8 @@ class Wire(Closing):
             if receive_buffer is not None:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             self._sock.settimeout(deadline)
-            self._sock.connect(("127.0.0.1", where) if isinstance(where, int) else where)
-            if isinstance(where, int):
+            self._sock.connect(where)
+            if family == socket.AF_INET:
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
                 self._sock = tls.wrap_socket(self._sock, server_hostname="localhost")

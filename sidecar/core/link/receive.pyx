@@ -77,7 +77,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         return receive_raw(l, p, n)
     if l.demoted:
         return receive_demoted(l, p, n)
-    if l.core.master_may_change and l.error_line.end != l.error_line.start:
+    if l.error_line.end != l.error_line.start:
         if take_up_line(l, p, n) < 0:
             return -1
         if l.error_line_taken:

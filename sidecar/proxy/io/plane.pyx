@@ -121,9 +121,10 @@ cdef class Plane(Reactor):
         """Who is called from now on; to be set before the first connection is there."""
         self.handler = handler
 
-    def follow_master(self):
-        """READONLY, LOADING and MASTERDOWN mean that the server is not the master: see demotion.pyx."""
-        self.core.master_may_change = True
+    def follow_master(self, bint follows=True):
+        """Whether READONLY, LOADING and MASTERDOWN mean that the server is not the master: see
+        demotion.pyx."""
+        self.core.master_may_change = follows
 
     def require_acks(self, int replicas, bytes wait):
         """Answer writes once this many replicas have them; `wait` is the WAIT request for it."""

@@ -9,7 +9,7 @@ even while an attempt is under way.
 
 The target can change at any await (`switch`). A connection is opened to the target of that moment
 and is closed if the target has changed by the time the connection is ready. If the server must be a
-master (`Dialing.as_master`), then it said so on every greeted connection that leaves this file.
+master (`as_master`), then it said so on every greeted connection that leaves this file.
 
 Lies below the links: knows no clients, sessions or identities, and not who waits for a link.
 """
@@ -59,7 +59,7 @@ class Dialing:
 
     @classmethod
     def of(cls, settings: Settings, version: str, *, as_master: bool) -> Dialing:
-        """From the settings."""
+        """From the settings; `as_master` is how it begins."""
         upstream = settings.upstream
         patience = settings.failover.hold if as_master else upstream.wait
         backoff = Backoff(upstream.backoff_min, upstream.backoff_max)
@@ -85,7 +85,7 @@ class Dialer:
         self.backoff = dialing.backoff
         self.outcomes = Outcomes(dialing.breaker, dialing.patience, lambda: self.where, broken)
         self._version = dialing.version
-        self._as_master = dialing.as_master
+        self.as_master = dialing.as_master  # whether its server must say that it is a master
         self._room = room
         self._not_master = not_master
         self._opening = asyncio.Semaphore(OPENING)
@@ -169,7 +169,7 @@ class Dialer:
         """Greet on a connection from `connect` or `reach`. Raises Refused or Unreachable."""
         began = time.monotonic()
         try:
-            greeted = await connection.greet(login, self._version, as_master=self._as_master)
+            greeted = await connection.greet(login, self._version, as_master=self.as_master)
         except (Refused, Full):
             self.outcomes.success()
             raise
@@ -227,7 +227,12 @@ class Dialer:
 
     def wait(self, over: Callable[[], None]) -> Patience:
         """Call `over` once commands may wait no longer, unless the result is ended before."""
-        return Patience(self.patience, lambda: self.outcomes.succeeded, over)
+        return Patience(lambda: self.patience, lambda: self.outcomes.succeeded, over)
+
+    def wait_for(self, seconds: float) -> None:
+        """Commands wait for so long from now on, those that wait already included."""
+        self.patience = seconds
+        self.outcomes.wait_for(seconds)
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Retry `attempt` after Unreachable, for as long as commands may wait for the server.

@@ -30,12 +30,16 @@ class Full(Unreachable):
 class NotMaster(Unreachable):
     """The server answers, but is not (yet) a master that executes commands.
 
-    `follows` is the (host, port) of the master that it replicates, if it says so.
+    `follows` is the (host, port) of the master that it replicates, if it says so. `loading`: it may
+    be one once it has loaded its data, or has caught up.
     """
 
-    def __init__(self, message: str, follows: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, message: str, follows: tuple[str, int] | None = None, *, loading: bool = False
+    ) -> None:
         super().__init__(message)
         self.follows = follows
+        self.loading = loading
 
 
 def error_reply(code: str, text: str) -> bytes:

@@ -19,6 +19,7 @@ from hiredis import pack_command
 from sidecar.core.protocol.reply import ReplyDecoder
 from sidecar.proxy.links.errors import Full, NotMaster, Refused, Unreachable
 from sidecar.proxy.links.hello_reply import server_id, version_of
+from sidecar.proxy.links.info_reply import fields_of
 from sidecar.proxy.links.target import Target, connect
 from sidecar.tls import Layer
 
@@ -30,6 +31,8 @@ NO_ROOM = b"-ERR max number of clients"
 AT_LEAST = 0.05
 # PING, because a server may call itself master while it still loads its data.
 AM_I_MASTER = (pack_command((b"ROLE",)), pack_command((b"PING",)))
+# Where ROLE is refused: INFO is open to more users.
+REPLICATION = pack_command((b"INFO", b"replication"))
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,26 @@ class Greeted:
     unauthenticated: bool
 
 
+# Whether the server is a master, None if it does not tell; and whom it follows if it is none.
+Role = tuple[bool | None, tuple[str, int] | None]
+
+
+def parsed(reply: bytes) -> object:
+    """One raw reply as Python values."""
+    reader = hiredis.Reader()
+    reader.feed(reply)
+    return reader.gets()
+
+
+def role_in(reply: bytes) -> Role:
+    """What a reply to ROLE says."""
+    said = parsed(reply)
+    if not isinstance(said, list) or not said:
+        return None, None
+    follows = (said[1].decode(), int(said[2])) if said[0] == b"slave" and len(said) > 2 else None
+    return said[0] == b"master", follows
+
+
 def is_error(reply: bytes, code: bytes = b"") -> bool:
     """Whether a raw reply is an error (of this code)."""
     return reply.startswith(b"-" + code)
@@ -99,6 +122,7 @@ class ServerConnection:
         self.tls = tls
         self.target = target
         self.greeted: Greeted | None = None
+        self.told_master = False  # whether it has said, when asked, that it is a master
         self._decoder = ReplyDecoder()
         self._replies: list[bytes] = []
 
@@ -178,7 +202,7 @@ class ServerConnection:
         if as_master:
             role, ping = replies[-2:]
             del replies[-2:]
-            self._must_be_master(role, ping)
+            await self._must_be_master(role, ping)
         unauthenticated, hello = False, None
         for (word, *_), reply in zip(requests, replies, strict=True):
             if word == b"HELLO":
@@ -202,23 +226,36 @@ class ServerConnection:
 
     async def check_master(self) -> None:
         """Ask again. Raises NotMaster unless it is the master and executes commands."""
-        self._must_be_master(*await self.ask(*AM_I_MASTER))
+        await self._must_be_master(*await self.ask(*AM_I_MASTER))
 
-    def _must_be_master(self, role: bytes, ping: bytes) -> None:
+    async def _must_be_master(self, role: bytes, ping: bytes) -> None:
         for reply in (role, ping):
             if is_error(reply, b"LOADING") or is_error(reply, b"MASTERDOWN"):
                 self.close()
-                raise NotMaster(f"upstream {self.target}: {reply[1:].decode().strip()}")
-        reader = hiredis.Reader()
-        reader.feed(role)
-        said = reader.gets()
-        if not isinstance(said, list) or said[:1] == [b"master"]:
-            return  # NOAUTH or NOPERM: only the Sentinels can tell
-        follows = None
-        if said[:1] == [b"slave"] and len(said) > 2:
-            follows = (said[1].decode(), int(said[2]))
-        self.close()
-        raise NotMaster(f"upstream {self.target} is not a master", follows)
+                said = reply[1:].decode().strip()
+                raise NotMaster(f"upstream {self.target}: {said}", loading=True)
+        if is_error(role, b"NOAUTH"):
+            return  # who has not logged in is told nothing
+        master, follows = role_in(role) if not is_error(role) else await self._role_by_info()
+        if master is None:
+            return
+        if not master:
+            self.close()
+            raise NotMaster(f"upstream {self.target} is not a master", follows)
+        self.told_master = True
+
+    async def _role_by_info(self) -> Role:
+        """This user may not ask for ROLE, or the server has none."""
+        (reply,) = await self.ask(REPLICATION)
+        if is_error(reply):
+            return None, None
+        said = parsed(reply)
+        fields = fields_of(said.decode("utf-8", "replace") if isinstance(said, bytes) else "")
+        if fields.get("role") != "slave":
+            return (True if fields.get("role") == "master" else None), None
+        port = fields.get("master_port", "")
+        follows = (fields["master_host"], int(port)) if port.isdigit() else None
+        return False, follows
 
     def _take(self, data: bytes) -> None:
         for kind, raw in self._decoder.feed(data):

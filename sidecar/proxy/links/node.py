@@ -19,13 +19,14 @@ from sidecar.proxy.links.room import Room
 from sidecar.proxy.links.target import Target
 
 Told = Callable[[], None]
+Down = Callable[[bool], None]
 NotMasterSeen = Callable[[Target, NotMaster], None]
 
 
 @dataclass
 class _Watchers:
     up: list[Told] = field(default_factory=list)
-    down: list[Told] = field(default_factory=list)
+    down: list[Down] = field(default_factory=list)
     not_master: list[NotMasterSeen] = field(default_factory=list)
     broken: list[Told] = field(default_factory=list)
 
@@ -42,15 +43,15 @@ class Node:
         self,
         *,
         up: Told | None = None,
-        down: Told | None = None,
+        down: Down | None = None,
         not_master: NotMasterSeen | None = None,
         broken: Told | None = None,
     ) -> None:
         """Register functions to call, in the order of registration.
 
-        `up`: the sidecar's own link came up. `down`: it was lost, or the server said on any link
-        that it is not the master. `not_master`: the server said so in a greeting. `broken`: the
-        circuit breaker has opened.
+        `up`: the sidecar's own link came up. `down`: it was lost (False), or the server said on any
+        link that it is not the master (True). `not_master`: the server said so in a greeting.
+        `broken`: the circuit breaker has opened.
         """
         if up is not None:
             self._watchers.up.append(up)
@@ -66,10 +67,10 @@ class Node:
         for told in self._watchers.up:
             told()
 
-    def link_down(self) -> None:
-        """Tell the watchers that the server was lost, or is not the master any more."""
+    def link_down(self, demoted: bool) -> None:
+        """Tell the watchers that the server was lost, or (`demoted`) is not the master any more."""
         for told in self._watchers.down:
-            told()
+            told(demoted)
 
     def _tell_not_master(self, target: Target, error: NotMaster) -> None:
         for told in self._watchers.not_master:

@@ -42,6 +42,10 @@ class Outcomes:
         self._opened = opened
         self._last_failure = ""
 
+    def wait_for(self, seconds: float) -> None:
+        """Commands wait for so long from now on."""
+        self._patience = self.breaker.grace = seconds
+
     @property
     def given_up(self) -> bool:
         """Whether commands get an error at once, since the server keeps failing."""

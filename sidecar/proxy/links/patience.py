@@ -21,20 +21,22 @@ AT_LEAST = 0.25
 
 class Patience:
     """Calls `over` once, when nothing has come about for so many `seconds`, unless it is ended
-    before. `latest` gives the monotonic time of the latest connection."""
+    before. `latest` gives the monotonic time of the latest connection. Both are asked anew each
+    time that the wait may be over."""
 
     def __init__(
-        self, seconds: float, latest: Callable[[], float], over: Callable[[], None]
+        self, seconds: Callable[[], float], latest: Callable[[], float], over: Callable[[], None]
     ) -> None:
-        self._seconds = max(seconds, AT_LEAST)
+        self._seconds = seconds
         self._latest = latest
         self._over = over
         self._began = time.monotonic()
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(self._seconds, self._look)
+        self._timer = self._loop.call_later(max(seconds(), AT_LEAST), self._look)
 
     def _look(self) -> None:
-        left = max(self._began, self._latest()) + self._seconds - time.monotonic()
+        left = max(self._began, self._latest()) + max(self._seconds(), AT_LEAST)
+        left -= time.monotonic()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)
         else:

@@ -70,20 +70,20 @@ class SharedLinks:
 
     async def _connect(self, links: NodeLinks) -> None:
         identity, dialer = links.identity, links.node.dialer
-        deadline = time.monotonic() + dialer.patience
+        began = time.monotonic()
         patience = dialer.wait(lambda: self._out_of_patience(links))
         links.failure = ""
         attempt = 0
         try:
             if links.cut_short >= CUTS_AT_ONCE:
                 attempts = links.cut_short - CUTS_AT_ONCE
-                await self._pause(links, min(REST, dialer.pause(attempts, deadline)))
+                await self._pause(links, min(REST, dialer.pause(attempts, began + dialer.patience)))
             while not self._tasks.closing and identity in self._identities:
                 links.retry.clear()
                 try:
                     connection = await links.open(urgent=self._is_own(links))
                 except (Refused, Unreachable) as error:
-                    self._failed(links, error, deadline)
+                    self._failed(links, error, began + dialer.patience)
                 else:
                     self.attach(links, links.shared, connection)
                     self._wake(links)
@@ -91,7 +91,7 @@ class SharedLinks:
                 if not self._needed(links):
                     self._identities.forget(identity)
                     return
-                await self._pause(links, dialer.pause(attempt, deadline))
+                await self._pause(links, dialer.pause(attempt, began + dialer.patience))
                 attempt += 1
         finally:
             patience.end()
@@ -242,7 +242,7 @@ class SharedLinks:
             up.move_to(links.shared)
         self._distrust("a connection to the server was lost")
         if links.is_current(up) and (self._is_own(links) or reason == NOT_MASTER):
-            links.node.link_down()
+            links.node.link_down(reason == NOT_MASTER)
         if self._needed(links):
             self.connect(links)
         else:

@@ -44,6 +44,10 @@ class Switch:
         for_each(self._links_of(node), lambda up: up.break_off(CHANGED))
         self._shared.connect(self._identities.default.to(node))
 
+    def retry(self, node: Node) -> None:
+        """Have every link to the node connect at once that waits before its next attempt."""
+        for_each(self._identities.links_to(node), lambda links: links.retry.set())
+
     def renew(self, node: Node, target: Target) -> None:
         """Use other certificates for new connections to the same server; existing links stay."""
         for up in self._links_of(node):

@@ -31,7 +31,8 @@ class Refusals:
 @dataclass(frozen=True)
 class Target:
     """A server's address, and how to connect to it. Times in seconds. `resolve` returns the
-    addresses of the endpoint's name; it is asked for each connection."""
+    addresses of the endpoint's name; it is asked for each connection. `number` is the address that
+    was chosen among them, "" if any will do."""
 
     endpoint: Endpoint
     context: ssl.SSLContext | None
@@ -42,6 +43,13 @@ class Target:
     refusals: Refusals = field(default_factory=Refusals, compare=False)
     own: OwnConnections = field(default_factory=OwnConnections, compare=False)
     resolve: Resolve = field(default=resolve, compare=False)
+    number: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where exactly it leads, for messages about changes: several servers have one name."""
+        known = self.number in ("", self.endpoint.host)
+        return str(self) if known else f"{self} ({self.number})"
 
     def __str__(self) -> str:
         e = self.endpoint

@@ -48,6 +48,15 @@ class Upstream(Section, frozen=True):
             "session: every client has its own connection."
         ),
     ] = "shared"
+    follow: Annotated[
+        Literal["auto", "off"],
+        setting(
+            "For an upstream that is one address (redis://, rediss://, unix://). auto: if its "
+            "server is replaced as the master, follow the name to the new one, within "
+            "failover.hold; an upstream that was a replica from the start is served as it is. off: "
+            "pass READONLY and LOADING errors on."
+        ),
+    ] = "auto"
     connect_timeout: Annotated[
         float, seconds("Time to make one connection: TCP, TLS and authentication.", ge=0.001)
     ] = 5.0
@@ -55,7 +64,8 @@ class Upstream(Section, frozen=True):
         float,
         seconds(
             "While the upstream is down, a command waits this long and then gets an error; 0: it "
-            "gets the error at once."
+            "gets the error at once. Not set: as failover.hold where the upstream is a host name "
+            "whose master is followed, or where failover.hold is set."
         ),
     ] = 1.0
     start: Annotated[
@@ -137,14 +147,11 @@ class Sentinel(Section, frozen=True):
 
 
 class Failover(Section, frozen=True):
-    """What happens to requests while a `redis+sentinel://` upstream changes its master."""
+    """What happens to requests while the master changes."""
 
     hold: Annotated[
         float,
-        seconds(
-            "While there is no master, requests wait this long (instead of upstream.wait) and then "
-            "get an error."
-        ),
+        seconds("While there is no master, requests wait this long and then get an error."),
     ] = 10.0
     hold_bytes: Annotated[
         int,

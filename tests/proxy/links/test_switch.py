@@ -20,7 +20,7 @@ async def test_only_links_of_that_node(valkey_pair: Pair, plain_server: Server) 
     untouched = own.to(second).shared
     before = untouched.server_id
     seen: list[str] = []
-    home.watch(up=lambda: seen.append("up"), down=lambda: seen.append("down"))
+    home.watch(up=lambda: seen.append("up"), down=lambda demoted: seen.append("down"))
     parts.switch.to(home, target(new))
     assert not own.to(home).shared.up
     assert parts.told.distrusted[0] == "the master has changed"
@@ -38,7 +38,7 @@ async def test_a_link_that_is_lost_is_connected_again(plain_server: Server) -> N
     links = parts.identities.default.to(node)
     seen: list[str] = []
     node.watch(up=lambda: seen.append("up"))
-    node.watch(up=lambda: seen.append("up, the second"), down=lambda: seen.append("down"))
+    node.watch(up=lambda: seen.append("up, the second"), down=lambda demoted: seen.append("down"))
     assert await parts.shared.bring_up(links) is None
     links.shared.break_off("for the test")
     assert await asyncio.wait_for(parts.shared.bring_up(links), 5) is None
