@@ -66,7 +66,8 @@ lint: $(VENV)/.installed-lint ## ruff: rules and format
 types: $(BUILT) $(NATIVE) $(VENV)/.installed-lint ## mypy, strict; the stubs against the compiled modules
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml --allowlist tests/harness/stubtest.txt \
-	  sidecar.core sidecar.proxy.io.client sidecar.proxy.io.plane sidecar.proxy.io.reactor \
+	  sidecar.core sidecar.proxy.io.client sidecar.proxy.io.client_socket sidecar.proxy.io.plane \
+	  sidecar.proxy.io.reactor \
 	  sidecar.proxy.io.tracked_link sidecar.proxy.io.upstream
 
 structure: $(BUILT) $(VENV)/.installed-lint ## import-linter: which part may import which

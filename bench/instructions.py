@@ -23,7 +23,7 @@ from pathlib import Path
 
 from bench import command_line
 from bench.report import tables
-from sidecar.core.cache.serve import NearCache
+from sidecar.core.cache.near_cache import NearCache
 from tests.harness.errors import Unavailable
 from tests.native.cached_loopback import CachedLoopback
 from tests.native.driver import COUNTABLE, drive

@@ -18,7 +18,7 @@ from bench import command_line
 from bench.hotkeys.measure import Figures, accuracy, cost, detection
 from bench.hotkeys.report import accuracy_table, cost_table, detection_table, draw, verdicts
 from bench.report import pictures, tables
-from sidecar.core.hotkeys.sketch import HotKeys
+from sidecar.core.hotkeys.detector import HotKeys
 
 
 def main(argv: list[str] | None = None) -> int:

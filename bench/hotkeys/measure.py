@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from sidecar.core.hotkeys.sketch import HotKeys, name_of
+from sidecar.core.hotkeys.detector import HotKeys, name_of
 
 TICK = 0.05
 KEYS = 1_000_000

@@ -20,7 +20,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from sidecar.core.cache.serve import NearCache
+from sidecar.core.cache.near_cache import NearCache
 from tests.native.cached_clients import Client, Identity
 from tests.native.cached_loopback import SpareBlocks
 from tests.native.cached_shell import CachedShell

@@ -4,7 +4,7 @@ from typing import Self
 
 from typing_extensions import disjoint_base
 
-from sidecar.core.cache.serve import NearCache
+from sidecar.core.cache.near_cache import NearCache
 from tests.native.loopback import LinkError, Loopback
 
 def buffers_in_use() -> int: ...

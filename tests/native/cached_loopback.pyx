@@ -11,7 +11,7 @@ cimport cython
 from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
 from sidecar.core.cache.fill cimport cache_begin, cache_leave
-from sidecar.core.cache.serve cimport NearCache
+from sidecar.core.cache.near_cache cimport NearCache
 from sidecar.core.cache.store cimport Value
 from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_ask_due,
     tracked_beat, tracked_begin, tracked_end, tracked_free, tracked_new, tracked_receive)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from sidecar.core.cache.serve import NearCache
+from sidecar.core.cache.near_cache import NearCache
 from tests.harness.refreplies import reply_end
 from tests.native.cached_clients import Client, Identity, being_written
 from tests.native.cached_loopback import CachedLoopback, NotAllowed

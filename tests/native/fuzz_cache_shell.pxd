@@ -1,7 +1,7 @@
 """The sidecar of a fuzzed world with a near cache (see fuzz_cache_shell.pyx)."""
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from sidecar.core.cache.serve cimport NearCache
+from sidecar.core.cache.near_cache cimport NearCache
 from sidecar.core.cache.store cimport Cache
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Barriers, Core, Link

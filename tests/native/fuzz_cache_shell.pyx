@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 from sidecar.core.cache.fill cimport cache_leave
-from sidecar.core.cache.serve cimport NearCache
+from sidecar.core.cache.near_cache cimport NearCache
 from sidecar.core.cache.tracked cimport (tracked_ask_due, tracked_beat, tracked_begin, tracked_end,
     tracked_free, tracked_new)
 from sidecar.core.link.barrier cimport barriers_abandon

@@ -1,4 +1,4 @@
-"""The near cache's contract, case by case, for those who call it. How it is kept: serve.pyx.
+"""The near cache's contract, case by case, for its callers. How it is kept: serve.pyx.
 
 Through one sidecar every client sees its own writes, and nobody sees a key go back to an older state
 than any client has been told of. Against writers elsewhere a value is at most `staleness` old. In doubt
@@ -57,10 +57,10 @@ number (`Session.space`; 0: none). An invalidation, and an own command, means th
 more than it must, never less.
 """
 from libc.stddef cimport size_t
-from sidecar.core.protocol.commands cimport Command, CommandTable
+from sidecar.core.protocol.commands cimport Command
 from sidecar.core.protocol.request cimport Scanner
-from sidecar.core.records cimport Barriers, Core, Session
-from sidecar.core.cache.store cimport Cache, Value
+from sidecar.core.records cimport Session
+from sidecar.core.cache.store cimport Value
 
 cdef enum Served:
     SERVED = 0              # answered, now or in its turn
@@ -72,7 +72,3 @@ cdef enum Served:
 
 cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
                      Value** ask) noexcept nogil
-
-cdef class NearCache:
-    cdef Cache* cache
-    cdef void attach(self, Core* core, Barriers* barriers, CommandTable table) noexcept

@@ -76,6 +76,9 @@ cdef void sketch_draw(Sketch* s) noexcept nogil
 cdef void sketch_add(Sketch* s, uint64_t hash, uint32_t space, const char* key, size_t n,
                      bint write) noexcept nogil
 cdef void sketch_tick(Sketch* s, uint64_t now_us) noexcept nogil
+cdef size_t sketch_memory(const Sketch* s) noexcept nogil
+cdef bint sizes_fit(uint32_t width, uint32_t depth, uint32_t top, uint32_t key_max) noexcept nogil
+cdef void renew_budget(Sketch* s) noexcept nogil
 
 cdef inline bint sketch_due(Sketch* s) noexcept nogil:
     """Whether this command is to be sampled; asked once for each."""
@@ -133,7 +136,3 @@ cdef inline bint sketch_hot(const Sketch* s, uint64_t hash) noexcept nogil:
     """Whether the key was hot at the last tick."""
     cdef int row = find(s, hash)
     return row >= 0 and s.table[row].hot
-
-cdef class HotKeys:
-    cdef Sketch* sketch     # never NULL, and never another one
-    cdef bytes key(self, uint32_t row)

@@ -1,13 +1,13 @@
 # cython: language_level=3
-"""Splitting what comes from upstream into replies, and giving each session its part.
+"""Splits what comes from upstream into replies, and gives each session its part.
 
-The framer finds where a reply ends; the entry at the head of the queue says whose it is (pending.pyx
-has the argument why that is always the right one). What lies side by side for the same session is
-given out as one run. Counters and latencies are kept here, for all replies that come at one time; so
-is what a reply tells beside its bytes: an open transaction, a fence, a refusal, its size.
+The framer finds where a reply ends. The entry at the head of the queue says whose it is (pending.pyx
+explains why that is always the right one). Replies to one session that lie side by side are given out
+as one run. This file also counts commands, measures latencies, and takes from each reply what it tells
+beside its bytes: an open transaction, a fence, a refusal, its size.
 
-A reply may come in any number of parts. Only its first bytes are kept (`Link.reply_start`); an error
-line on a link that follows a master is put by until it is known whether it means "not executed".
+A reply may come in any number of parts. Only its first bytes are kept (`Link.reply_start`). On a link
+that follows a master, an error line is kept back until it is known whether it means "not executed".
 """
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp, memcpy
@@ -31,7 +31,7 @@ from sidecar.core.stats cimport latency_bucket
 
 
 cdef inline bint run_ends(Link* l, Session* s) noexcept nogil:
-    """Whether the next reply bytes are not simply more for the same living session."""
+    """Whether the next reply bytes go elsewhere, or nowhere: the run so far is to be given out."""
     cdef Entry* e
     if l.head == l.tail or (s != NULL and s.owner == NULL):
         return True
@@ -40,7 +40,7 @@ cdef inline bint run_ends(Link* l, Session* s) noexcept nogil:
 
 
 cdef inline Session* receiver(Link* l) noexcept nogil:
-    """Whose the bytes at hand are: the head entry's session, or the link's only client."""
+    """The session that the bytes at hand are for: the head entry's, or the link's only client."""
     return l.ring[l.head & l.mask].session if l.head != l.tail else l.client
 
 
@@ -54,24 +54,92 @@ cdef inline bint nothing_due(Link* l, size_t answered) noexcept nogil:
     return l.head == l.tail or (l.shared and answered >= l.sent)
 
 
+cdef struct Tally:              # of the replies that come at one time
+    uint32_t now
+    uint32_t read_at            # when the request was read that the next two are about
+    int bucket                  # of its latency
+    bint slow
+
+
+cdef inline void count_reply(Link* l, const Entry* e, Tally* t, size_t answered, const char* p,
+                             size_t n) noexcept nogil:
+    """Count a command, and record it if it is worth a record: p[0:n] is the last part of its reply,
+    its request is the last one of the `answered` bytes."""
+    l.core.stats.calls[e.command] += 1
+    if e.read_at != t.read_at:
+        t.read_at = e.read_at
+        t.bucket = latency_bucket(t.now - e.read_at)
+        t.slow = t.now - e.read_at >= l.core.slow_from
+    l.core.stats.latency[e.family].counts[t.bucket] += 1
+    l.core.stats.latency[e.family].sum_us += t.now - t.read_at
+    if l.framer.first == c'-':
+        l.core.stats.errors[e.family] += 1
+        if l.core.audit != NULL and not l.partial:
+            audit_reply(e, p, n)
+        record(l, e, answered, p, n, True)
+    elif t.slow or e.record:
+        record(l, e, answered, p, n, False)
+
+
+cdef inline bint ends_mastership(Link* l, const Entry* e, const char* p, size_t n) noexcept nogil:
+    """Whether the reply p[0:n] says that the server is no master (any more)."""
+    return l.framer.first == c'-' and l.core.master_may_change and l.shared \
+        and not e.flags & (ENTRY_IN_MULTI | ENTRY_OPAQUE) and not_executed(p, n)
+
+
+cdef int demote(Link* l, Entry* e, size_t answered, const char* p, size_t n) noexcept nogil:
+    """The head entry was not executed. The bytes p[0:n] behind its reply are judged one by one."""
+    buffer_drop(&l.out, answered)
+    l.sent -= answered
+    e.flags |= ENTRY_AGAIN
+    l.judged_to = l.head + 1
+    return link_demote(l, p, n)
+
+
+cdef inline void finish_entry(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
+    """The head entry has its reply, which ends with p[0:n]: it leaves the ring, and what it barred or
+    tells of is settled."""
+    link_took(l, e)
+    if e.tells == TELLS_UNLESS_NULL and is_null(p, n) and not l.partial:
+        entry_took_back(e)
+    entry_finished(l, e, is_refusal(e, l.framer.first))
+
+
+cdef inline void weigh_reply(Link* l, Session* s, size_t size) noexcept nogil:
+    """A reply has come to its end; `size` is that of its last part."""
+    if l.partial:
+        size += l.partial_size
+        l.partial = False
+    if s != NULL:
+        s.outstanding -= 1
+        if is_weighty(s, size):
+            session_weigh(s, size)
+
+
+cdef int take_part(Link* l, size_t answered, const char* p, size_t n) noexcept nogil:
+    """The last reply is there in part, p[0:n]: 1 to give that out, 0 to keep it for now, or -1: nobody
+    is due a reply."""
+    if l.framer.first != c'>' and nothing_due(l, answered):
+        return -1
+    if l.framer.first == c'-' and l.core.master_may_change and l.shared and not l.partial \
+            and may_be_not_executed(p, n):
+        return put_line_by(l, p, n)
+    if receiver_may_learn(l):
+        fence_raise(l.core)
+    if not l.partial:
+        l.partial_size = 0
+        l.reply_start_len = 0
+    l.partial_size += n
+    l.partial = True
+    keep_reply_start(l, p, n)
+    return 1
+
+
 cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     """Take bytes from upstream and give each session its part.
 
     Returns 0, or -1 when the bytes are not replies to what was asked: the link must be closed.
     """
-    cdef size_t i = 0
-    cdef size_t begin = 0
-    cdef size_t frame_at = 0
-    cdef size_t answered = 0
-    cdef uint32_t now = l.core.now
-    cdef uint32_t last_at = now - 1
-    cdef size_t came
-    cdef int bucket = 0
-    cdef bint slow = False
-    cdef int result = 0
-    cdef int r
-    cdef Entry* e
-    cdef Session* s
     l.received_bytes += n
     if l.raw:
         return receive_raw(l, p, n)
@@ -83,6 +151,26 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if l.error_line_taken:
             p = buffer_head(&l.error_line)
             n = buffer_size(&l.error_line)
+    return receive_replies(l, p, n)
+
+
+cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
+    """Split p[0:n] into replies and pushes.
+
+        p[begin:frame_at]   replies of one session, not given out yet
+        p[frame_at:i]       the reply or push that has just been framed
+    """
+    cdef size_t i = 0
+    cdef size_t begin = 0
+    cdef size_t frame_at = 0
+    cdef size_t answered = 0        # bytes of the requests answered here
+    cdef Tally tally
+    cdef int result = 0
+    cdef int r
+    cdef Entry* e
+    cdef Session* s
+    tally.now, tally.read_at = l.core.now, l.core.now - 1
+    tally.bucket, tally.slow = 0, False
     while i < n:
         r = frame_reply(&l.framer, p, n, &i)
         if r == FRAME_MORE:
@@ -102,45 +190,18 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if l.shared and answered + e.size > l.sent:
             result = -1             # an answer to what has not been asked yet
             break
-        if l.framer.first == c'-' and l.core.master_may_change and l.shared \
-                and not e.flags & (ENTRY_IN_MULTI | ENTRY_OPAQUE) \
-                and not_executed(p + frame_at, i - frame_at):
+        if ends_mastership(l, e, p + frame_at, i - frame_at):
             if begin < frame_at:
                 deliver(e.session, p + begin, frame_at - begin)
-            buffer_drop(&l.out, answered)
-            l.sent -= answered
-            e.flags |= ENTRY_AGAIN
-            l.judged_to = l.head + 1
-            return link_demote(l, p + i, n - i)
+            return demote(l, e, answered, p + i, n - i)
         if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
             result = -1             # once this reply is given out
-        link_took(l, e)
-        if e.tells == TELLS_UNLESS_NULL and is_null(p + frame_at, i - frame_at) and not l.partial:
-            entry_took_back(e)
-        entry_finished(l, e, is_refusal(e, l.framer.first))
+        finish_entry(l, e, p + frame_at, i - frame_at)
         s = e.session
         answered += e.size
-        l.core.stats.calls[e.command] += 1
-        if e.read_at != last_at:
-            last_at = e.read_at
-            bucket = latency_bucket(now - e.read_at)
-            slow = now - e.read_at >= l.core.slow_from
-        l.core.stats.latency[e.family].counts[bucket] += 1
-        l.core.stats.latency[e.family].sum_us += now - last_at
-        if l.framer.first == c'-':
-            l.core.stats.errors[e.family] += 1
-            if l.core.audit != NULL and not l.partial:
-                audit_reply(e, p + frame_at, i - frame_at)
-            record(l, e, s, answered, p + frame_at, i - frame_at, True)
-        elif slow or e.record:
-            record(l, e, s, answered, p + frame_at, i - frame_at, False)
+        count_reply(l, e, &tally, answered, p + frame_at, i - frame_at)
         l.framer.first = 0
-        came = l.partial_size if l.partial else 0
-        l.partial = False
-        if s != NULL:
-            s.outstanding -= 1
-            if is_weighty(s, i - frame_at + came):
-                session_weigh(s, i - frame_at + came)
+        weigh_reply(l, s, i - frame_at)
         frame_at = i
         if run_ends(l, s):
             deliver(s, p + begin, i - begin)
@@ -149,47 +210,35 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
             break
         if l.head != l.tail and is_ready(l.ring + (l.head & l.mask)):
             settle_ready(l)
-    # The last reply may be there in part, and nothing has to be wrong with that.
     if result == 0 and frame_at < n and not (l.shared and l.framer.first == c'>'):
-        if l.framer.first != c'>' and nothing_due(l, answered):
-            result = -1
-        elif l.framer.first == c'-' and l.core.master_may_change and l.shared and not l.partial \
-                and may_be_not_executed(p + frame_at, n - frame_at):
-            result = put_line_by(l, p + frame_at, n - frame_at)
-        else:
-            if receiver_may_learn(l):
-                fence_raise(l.core)
-            if not l.partial:
-                l.partial_size = 0
-                l.reply_start_len = 0
-            l.partial_size += n - frame_at
-            l.partial = True
-            keep_reply_start(l, p + frame_at, n - frame_at)
+        result = take_part(l, answered, p + frame_at, n - frame_at)
+        if result > 0:
             frame_at = n
     if begin < frame_at:
         deliver(receiver(l), p + begin, frame_at - begin)
     if l.shared and answered:
         buffer_drop(&l.out, answered)
         l.sent -= answered
-    return result
+    return -1 if result < 0 else 0
 
 
 cdef bint follows(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
-    """What this reply, whose last bytes are p[0:n], tells of transactions (see there)."""
+    """Note what this reply, which ends with p[0:n], tells of transactions; as
+    `transaction_follows`."""
     if not l.partial:
         return transaction_follows(l, e, p, n)
     keep_reply_start(l, p, n)
     return transaction_follows(l, e, l.reply_start, l.reply_start_len)
 
 
-cdef void record(Link* l, const Entry* e, Session* s, size_t answered, const char* p, size_t n,
+cdef void record(Link* l, const Entry* e, size_t answered, const char* p, size_t n,
                  bint error) noexcept nogil:
     """A command worth a record was answered; its request ends at `answered`, its reply at p[n]."""
     if l.partial:
         keep_reply_start(l, p, n)
-        trace_answered(l, e, s, answered - e.size, l.reply_start, l.reply_start_len, n + l.partial_size, error)
+        trace_answered(l, e, e.session, answered - e.size, l.reply_start, l.reply_start_len, n + l.partial_size, error)
     else:
-        trace_answered(l, e, s, answered - e.size, p, n, n, error)
+        trace_answered(l, e, e.session, answered - e.size, p, n, n, error)
 
 
 cdef int put_line_by(Link* l, const char* p, size_t n) noexcept nogil:

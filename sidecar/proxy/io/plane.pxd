@@ -2,11 +2,11 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from sidecar.core.observe.audit_notes cimport Notes
-from sidecar.core.cache.serve cimport NearCache
+from sidecar.core.cache.near_cache cimport NearCache
 from sidecar.core.link.silence cimport Silence
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Barriers, Core, Session
-from sidecar.core.hotkeys.sketch cimport HotKeys
+from sidecar.core.hotkeys.detector cimport HotKeys
 from sidecar.core.stats cimport Stats
 from sidecar.core.observe.trace_records cimport Traces
 from sidecar.proxy.io.reactor cimport Connection, Reactor

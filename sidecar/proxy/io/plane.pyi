@@ -6,8 +6,8 @@ from typing import Any, Protocol, Self
 
 from typing_extensions import disjoint_base
 
-from sidecar.core.cache.serve import NearCache
-from sidecar.core.hotkeys.sketch import HotKeys
+from sidecar.core.cache.near_cache import NearCache
+from sidecar.core.hotkeys.detector import HotKeys
 from sidecar.core.observe.trace_records import Traces
 from sidecar.core.protocol.commands import CommandTable
 from sidecar.proxy.io.client import Client

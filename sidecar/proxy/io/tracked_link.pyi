@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from typing_extensions import disjoint_base
 
-from sidecar.core.cache.serve import NearCache
+from sidecar.core.cache.near_cache import NearCache
 from sidecar.core.protocol.commands import CommandTable
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.reactor import Connection

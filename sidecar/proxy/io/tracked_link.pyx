@@ -7,7 +7,7 @@ lost, is sidecar.proxy.nearcache.keeper's, in Python: that is rare.
 from libc.stdint cimport int32_t, uint32_t
 
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
-from sidecar.core.cache.serve cimport NearCache
+from sidecar.core.cache.near_cache cimport NearCache
 from sidecar.core.cache.fill cimport cache_begin
 from sidecar.core.cache.touch cimport cache_touch_used
 from sidecar.core.cache.store cimport Cache, Value, value_bytes

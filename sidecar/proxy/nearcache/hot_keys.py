@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from sidecar.core.hotkeys.sketch import HotKeys
+from sidecar.core.hotkeys.detector import HotKeys
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.identity import Identity

@@ -19,7 +19,7 @@ from functools import partial
 import structlog
 from hiredis import pack_command
 
-from sidecar.core.cache.serve import NearCache
+from sidecar.core.cache.near_cache import NearCache
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import TrackedLink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.cache.serve import NearCache
+from sidecar.core.cache.near_cache import NearCache
 from tests.native.cached_clients import Client, Identity
 from tests.native.cached_loopback import buffers_in_use
 from tests.native.cached_shell import CachedShell

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
-from sidecar.core.hotkeys.sketch import HotKeys, name_of
+from sidecar.core.hotkeys.detector import HotKeys, name_of
 
 TICK = 0.05
 KEYS = 1_000_000

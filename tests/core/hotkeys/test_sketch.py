@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from sidecar.core.hotkeys.sketch import HotKeys, name_of
+from sidecar.core.hotkeys.detector import HotKeys, name_of
 
 from .stream import JUMPER, KEYS, TICK, Stream, precision_and_recall, uniform, zipf
 

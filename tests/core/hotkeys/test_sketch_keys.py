@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.core.hotkeys.sketch import HotKeys, name_of
+from sidecar.core.hotkeys.detector import HotKeys, name_of
 
 from .stream import KEYS, TICK, Stream, uniform
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sidecar.core.cache.serve import NearCache
+from sidecar.core.cache.near_cache import NearCache
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import TrackedLink
