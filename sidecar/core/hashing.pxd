@@ -1,8 +1,8 @@
 """Hashes and chance: one hash for keys, one generator of random numbers.
 
 Keys are a client's bytes, so every hash has a seed that nobody outside knows. The hash folds 128-bit
-products, as the wyhash family does. Nothing that can be chosen meets anything that is known: words of
-the key are XORed with the seed first, so nobody can choose keys that collide.
+products, as the wyhash family does. Words of the key are XORed with the seed first: so a chosen word
+never meets a known one, and nobody can choose keys that collide.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t

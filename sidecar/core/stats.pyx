@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Counters and latency histograms of the data path.
 
-Plain C numbers, written on the data path and read when somebody asks. Latencies are counted in
+They are plain C numbers, which the data path writes and the shell reads. Latencies are counted in
 buckets that end at 2**e and 1.5 * 2**e microseconds, up to 2**23 us (8.4 s), and one beyond.
 """
 

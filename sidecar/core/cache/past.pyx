@@ -1,11 +1,11 @@
 # cython: language_level=3
 """What goes past the near cache: commands that it does not answer.
 
-Each drops the values of its keys when it is queued, and bars the keys until it is answered
-(barrier.pyx): whoever reads behind it, or beside it, is not served what it may have changed, and
-never something older than what it was answered with. Where its keys cannot be known, or its reply
-tells of others, the fence does that (fence.pyx). FLUSHALL, SWAPDB and changes of ACLs mean all keys:
-while one is under way nothing is served, and if the server has not refused it everything goes.
+When a command is queued it drops the values of its keys, and bars the keys until it is answered
+(barrier.pyx). So no read behind it, or beside it, is served what it may have changed, or what is
+older than its reply. Where its keys cannot be known, or its reply tells of others, the fence does
+that (fence.pyx). FLUSHALL, SWAPDB and changes of ACLs mean all keys: while one is under way nothing
+is served, and if the server has not refused it everything goes.
 
 However many keys it names, each is dropped and barred by itself. What the server is sure to refuse
 (the wrong number of arguments, an unknown subcommand) touches nothing.

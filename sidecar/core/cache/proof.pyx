@@ -1,11 +1,11 @@
 # cython: language_level=3
 """Proofs that a space has all invalidations, and the reads that wait for one.
 
-What a proof is, when one is needed and why it is enough: sidecar/core/link/fence.pyx. Here is what
-it costs. A read that finds its value behind a fence waits for the proof, one round trip, like a
-miss but without work for the server; so a dense stream of news does not push out what is cached.
-It waits only if nothing of its client is under way. Otherwise it would hold up the rest of a
-pipeline, and goes past the cache.
+sidecar/core/link/fence.pyx explains what a proof is, when one is needed, and why it is enough. This
+is what it costs. A read that finds its value behind a fence waits for the proof, one round trip, like
+a miss but without work for the server; so a dense stream of news does not push out what is cached. It
+waits only if nothing of its client is under way. Otherwise it would hold up the rest of a pipeline,
+and goes past the cache.
 
     news --> fence raised --> spaces that served since their last heartbeat: a heartbeat at once
     read behind it --> waits --> its space: a heartbeat, unless one is on its way since the fence
@@ -69,7 +69,7 @@ cdef void space_proved(Space* space, uint64_t at, uint64_t number) noexcept nogi
 
 
 cdef void space_pass_by(Space* space) noexcept nogil:
-    """No proof will come soon: who waits for one goes past the cache."""
+    """No proof will come soon: sessions that wait for one go past the cache."""
     cdef Session* s = space.waiting
     cdef Session* after
     space.waiting = NULL

@@ -4,10 +4,10 @@ Through one sidecar every client sees its own writes, and nobody sees a key go b
 than any client has been told of. Against writers elsewhere a value is at most `staleness` old. In doubt
 a read goes to the server: `NOT_SERVED` is always right.
 
-**Hit.** SERVED: the reply is queued for the session, in its turn. The server would have answered the
-same request so, from this user and database, at some moment not longer ago than `staleness`. Only the
-commands of the list in policy/routing.py, in a form that the server accepts; not inside MULTI, not for
-a client named "fresh", not for one with a dedicated link. MGET: all keys from here, or none.
+**Hit.** SERVED: the reply is queued for the session, in its turn. At some moment within the last
+`staleness`, the server would have given this user, in this database, the same reply. Only commands of
+the list in policy/routing.py are answered, in a form that the server accepts; not inside MULTI, not
+for a client named "fresh", not for one with a dedicated link. MGET: all keys from here, or none.
 
 **Miss.** The key is not wanted (mode, rules), or something below stands in the way: NOT_SERVED, and the
 caller passes the request to the server and says so (`cache_pass`). Otherwise ASK: the session waits for
@@ -38,8 +38,9 @@ not served after that, whether or not the server says that the key has expired.
 **Lease.** A space's values are served for `staleness` (or the rule's) from the sending of the newest
 request that its tracked link has answered. After that they are kept, and not served, until a new proof.
 
-**Too large.** A reply above `value_max` is not kept; that it is too large is, like a value. Its readers
-pass. While it comes nobody waits for it or for what lies behind it on the tracked link.
+**Too large.** A reply above `value_max` is not kept. Instead the store remembers, like a value, that
+it is too large, and reads of it pass. While it comes nobody waits for it, or for what lies behind it
+on the tracked link.
 
 **Refused reading.** An error reply is never kept: those who waited pass, and get the server's own.
 
@@ -53,8 +54,8 @@ number (`Session.space`; 0: none). An invalidation, and an own command, means th
 
 **A client that goes** leaves what it waits for (`cache_leave`); the reading goes on.
 
-**Memory that is out.** Nothing is kept, and the read passes. A barrier that cannot be remembered bars
-more than it must, never less.
+**Memory that is out.** Nothing is kept, and the read passes. Where a barrier cannot be remembered,
+more is barred than must be, never less.
 """
 from libc.stddef cimport size_t
 from sidecar.core.protocol.commands cimport Command

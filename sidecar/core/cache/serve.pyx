@@ -87,8 +87,8 @@ cdef inline bint lease_runs(Cache* k, uint16_t space, const char* key, size_t n)
 
 cdef int look(Session* s, Command* c, const char* args, size_t n, const char* key,
               size_t key_size, uint64_t key_hash, Value** found) noexcept nogil:
-    """Find the value that answers: SERVED, or UNPROVED; FILLING: it is being read; ASK: it may be
-    (`begin`)."""
+    """Find the value that answers: SERVED, or UNPROVED. FILLING: it is being read. ASK: it is not
+    here, and may be read (`begin`)."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
     cdef Value* v = NULL

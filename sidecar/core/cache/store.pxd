@@ -4,11 +4,11 @@
     Cache.values -> Value (hash, arguments, reply in RESP3 and, where it differs, in RESP2)
 
 Memory counts. With rules a record lives as long as its values, and its key's bytes are theirs;
-otherwise it is a NamedKey, which may be without. A value that is being read has a Fill before it, and
-counts for what its request takes on the way to the server too.
+otherwise it is a NamedKey, which may have no values. A value that is being read has a Fill before it,
+and counts for what its request takes on the way to the server too.
 
-Structures, and what is looked up for every command; the rest is in store.pyx. What is served is
-serve.pyx's business, what is read fill.pyx's.
+This file has the structures, and what is looked up for every command; store.pyx has the rest.
+serve.pyx decides what is served, fill.pyx what is read.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t

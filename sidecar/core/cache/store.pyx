@@ -4,9 +4,9 @@
 Invalidations name keys without their database, so a key's record holds its values in all spaces,
 and dropping a key drops them all.
 
-Memory is bounded by `budget`: beyond it, of a few values looked at by chance the one that was
-used least goes; each look halves what is known of a value's use, so old fame fades. Hashes are
-seeded, since keys are a client's bytes.
+`budget` bounds the memory. Beyond it, a few values are picked at random, and the one that was used
+least goes. Each look halves a value's count of uses, so old fame fades. Hashes are seeded, since keys
+are a client's bytes.
 """
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free

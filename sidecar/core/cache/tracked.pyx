@@ -18,13 +18,13 @@ are of one moment without a transaction (which would be five commands instead of
 Each reply proves that the space is up to date as of the moment its request was queued: whatever
 the server had to say before that has been received.
 
-A value larger than `cache.max_value` is passed over as it comes, and nobody waits for it, nor for what
-is asked for behind it. That it is too large is kept in its place.
+The bytes of a value larger than `cache.max_value` are passed over as they come. Nobody waits for it,
+or for what was asked for behind it. The store remembers that it is too large.
 
-A piece that is refused (the user may not read that key) is nothing to keep, and no more. Anything
-unexpected ends the connection, and with it every value of the space: a value without a TTL, since
-the user may read but not use PTTL, a reply that nobody asked for, a push that tells of lost
-tracking.
+If the server refuses a read (the user may not read that key), nothing is kept, and nothing else
+happens. Anything unexpected ends the connection, and with it every value of the space: a value
+without a TTL, since the user may read but not use PTTL, a reply that nobody asked for, a push that
+tells of lost tracking.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -377,7 +377,7 @@ cdef int take_push(Tracked* t, const char* p, size_t n) noexcept nogil:
 
 
 cdef void tracked_end(Tracked* t) noexcept nogil:
-    """Its connection is gone: who waits goes past the cache, and the space's values go."""
+    """Its connection is gone: sessions that wait go past the cache, and the space's values go."""
     cdef Asked* asked
     t.cache.spaces[t.space].link = NULL
     while t.head != t.tail:

@@ -48,10 +48,9 @@ end of the twenty. Rejected: geometric gaps (a logarithm each, for nothing measu
 counting the table's keys in every command (the hash alone would double the cost).
 
 HOSTILE KEYS. Without the seed nobody can choose keys whose hashes collide. The hash stands for the
-key; two keys of the
-table are confused with probability 2**-64. Keys that are all different fill the cells evenly, and
-the few that rise above the table's least push out only the least. Memory is taken once, in
-sketch_new. Keys longer than `key_max` are ranked like others; only their beginning is kept.
+key: two keys of the table are confused with probability 2**-64. Keys that are all different fill the
+cells evenly, and the few that rise above the table's least push out only the least. Memory is taken
+once, in sketch_new. Keys longer than `key_max` are ranked like others; only their beginning is kept.
 
 Cost (python -m bench.hotkeys): a command that is not due is one decrement, a sample 20 to 30 ns, 2
 to 5 of them the hash. A tick takes some 5 us for the table, and 15 more when it halves the cells.

@@ -1,9 +1,9 @@
 # cython: language_level=3
 """Barriers: while a command on a key is under way past the near cache, no value of it is stored.
 
-The near cache reads on a connection of its own, and the server does not order connections. So a
-value read there may be older than what a client has already been told by a reply on another
-connection. What rules that out:
+The near cache reads on a connection of its own, and the server does not order connections. So a value
+read there may be older than what a client has already been told by a reply on another connection. Two
+rules prevent that:
 
 1. A command that goes past the cache drops the values of its keys when it is dispatched, and
    sets a barrier on each until it is answered (or will not be any more).
@@ -14,21 +14,21 @@ So of any two, a command on a key and the reading of a value that is stored, one
 before the other was sent. If the command came first, the value is at least as new as its reply;
 if the reading came first, the value was dropped when the command was dispatched.
 
-Keys of which the cache has no record need no barrier, only proof that no command on them is under
-way when one is made: their commands are *loose*, and counted by epochs. A record made in an epoch may
-be filled once no loose command of that epoch or before is left (`loose_commands_over`; it begins a
-new epoch whenever the one before the present is empty, so two counts suffice). Where only the hottest
-keys have records, a command costs one byte looked up instead of a line of the table, twice.
-Only commands on shared links may be loose: one that blocks on a dedicated link would hold an epoch
-for as long as it blocks.
+A key without a record needs no barrier: it is enough to know, when a record is made, that no command
+on the key is under way. Commands on such keys are *loose*: they are only counted, by epochs. A record
+made in an epoch may be filled once no loose command of that epoch or an earlier one is left
+(`loose_commands_over`; it begins a new epoch whenever the one before the present is empty, so two
+counts suffice). Where only the hottest keys have records, a command looks up one byte, instead of a
+line of the table twice. Only commands on shared links may be loose: one that blocks on a dedicated
+link would hold an epoch for as long as it blocks.
 
-Keys are told apart by a hash only, in BUCKETS_OF_KEYS buckets: a barrier on one key
-is one on all of its bucket, which costs a reading and is never wrong. A command that means all keys
-(FLUSHALL, SWAPDB) sets one barrier on all.
-One whose keys cannot be known is not this file's business, but the fence's (fence.pyx).
+Keys are told apart only by a hash, in BUCKETS_OF_KEYS buckets. So a barrier on one key also bars the
+other keys of its bucket: that may cost a reading, and is never wrong. A command that means all keys
+(FLUSHALL, SWAPDB) sets one barrier on all. Commands whose keys cannot be known are left to the fence
+(fence.pyx).
 
-FLUSHALL, SWAPDB and changes of ACLs drop everything, once the server has not refused them: until then
-nothing is answered from the cache. So a client that may not flush cannot empty it.
+FLUSHALL, SWAPDB and changes of ACLs drop everything when the server has executed them. Until they are
+answered, nothing is answered from the cache. So a client that may not flush cannot empty it.
 
 A command inside MULTI takes effect when EXEC does: its barriers stay until the reply to EXEC or
 DISCARD (`Link.deferred_buckets`). The buckets of entries with several barriers lie in
@@ -125,8 +125,8 @@ cdef void lower_newest(Link* l, Entry* e) noexcept nogil:
 
 
 cdef void barriers_lower(Link* l, Entry* e, bint refused) noexcept nogil:
-    """The entry, the oldest of its link, is answered, or will not be. What was loose is known to be
-    over before (`entry_finished`)."""
+    """End the barriers of the oldest entry of a link: it is answered, or never will be.
+    `entry_finished` has ended its loose command."""
     cdef bint later = e.flags & ENTRY_IN_MULTI and not e.flags & ENTRY_LAST
     cdef uint16_t bucket = ALL
     cdef int i
@@ -143,8 +143,8 @@ cdef void barriers_lower(Link* l, Entry* e, bint refused) noexcept nogil:
 
 
 cdef void settle(Link* l, uint16_t bucket, bint writes, bint later, bint refused) noexcept nogil:
-    """End one barrier, now or with the transaction. Without memory to remember it, it stays: keys of
-    that bucket are not cached any more, which is slow and right."""
+    """End one barrier, now or with the transaction. If memory is out, the barrier stays: keys of that
+    bucket are not cached any more, which is slow but right."""
     cdef uint16_t mark = bucket | (WRITES if writes else 0)
     if later:
         buffer_append(&l.deferred_buckets, <char*>&mark, sizeof(uint16_t))

@@ -1,12 +1,12 @@
 # cython: language_level=3
 """Demotion: the server at the other end has stopped being the master.
 
-A link that follows a master (`core.master_may_change`) may find that its server has stopped being one: it
-answers READONLY, LOADING or MASTERDOWN, which mean "not executed" (but not from a script, whose
-errors may say anything). Such a reply is nobody's answer: the link is *demoted*. Nothing more is sent
-on it, the replies to what had been sent are judged one by one (not executed, a read: will be sent
-again elsewhere; anything else: answered, or uncertain if an earlier request of the same client
-has to wait), and when all are judged the link is treated as lost.
+The server of a link that follows a master (`core.master_may_change`) may stop being the master: it
+answers READONLY, LOADING or MASTERDOWN, which mean "not executed" (except in a script's error, which
+may say anything). Such a reply is given to nobody, and the link is *demoted*: nothing more is sent on
+it. The replies to what had been sent are judged one by one. What was not executed, and reads, will be
+sent again elsewhere. Anything else is answered, or uncertain if an earlier request of the same client
+has to wait. When all are judged, the link is treated as lost.
 """
 from libc.stdint cimport uint32_t
 from libc.string cimport memcmp
@@ -55,8 +55,8 @@ cdef int link_demote(Link* l, const char* p, size_t n) noexcept nogil:
 
 
 cdef int receive_demoted(Link* l, const char* p, size_t n) noexcept nogil:
-    """Replies on a demoted link: find out what was not executed. Nothing is given out
-    but what has no earlier request of its client to wait for."""
+    """Replies on a demoted link: find out what was not executed. A reply is given out only if no
+    earlier request of its client still waits."""
     cdef size_t i = 0
     cdef size_t at
     cdef int r
@@ -118,7 +118,7 @@ cdef void judge(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:
 
 cdef void link_count(Link* l, const Entry* e, const char* p, size_t n,
                      size_t size) noexcept nogil:
-    """Count a command that has been answered, where this is not done for many at once.
+    """Count one command that has been answered (receive.pyx counts many at once).
 
     p[0:n] is the beginning of its reply, of `size` bytes. `judged_size` counts its request already.
     """
@@ -136,7 +136,8 @@ cdef void link_count(Link* l, const Entry* e, const char* p, size_t n,
 
 
 cdef bint is_refused(const Link* l, const Entry* e) noexcept nogil:
-    """Whether the reply at hand says "not executed". Of a piece only the end can say so."""
+    """Whether the reply at hand says "not executed". Of a MULTI ... EXEC piece only the last reply
+    can say so."""
     if e.flags & ENTRY_LAST and l.reply_start_len > 10 and memcmp(l.reply_start, b"-EXECABORT", 10) == 0:
         return True
     return not e.flags & ENTRY_OPAQUE and (e.flags & ENTRY_LAST or not e.flags & ENTRY_IN_MULTI) \

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The fence: what a client was told, the near cache shows.
+"""The fence: the near cache shows what a client was told.
 
 Barriers (barrier.pyx) are about commands whose keys are known. There is news that names no keys:
 
@@ -25,24 +25,24 @@ after T. Why that is enough:
    tracked from then on. So an invalidation of its key stands in that stream behind its reply, and
    before the proof: the value is dropped, or not stored, before anything is served behind the fence.
 
-What is served before the proof is not wrong either, if the request for it came before T: who sent
-it cannot have been told. So a read needs the proof of the fence as it was when it came
+A read whose request came before T may be served without the proof: its client could not have been
+told before it asked. So a read needs the proof of the fence as it was when it came
 (`Session.fence_seen`), and no stream of news, however dense, starves it.
 
-Therefore a command whose effects are not declared neither drops anything nor bars anything.
-Reading that overlap it are stored, and may be older than its effects: they are served to those
-only who came before its reply. Its own client is the exception: what it sends behind the command,
-before the reply is here, must see the effects. `Session.telling_replies` counts its replies due of that
-kind; while there are any, its reads go past the cache. That keeps the order of whatever a client
-sends in one go: a pop, and then a read of what was announced by what was popped.
+Therefore a command whose effects are not declared drops nothing and bars nothing. A value that is
+read while it is under way is stored, and may be older than its effects: only reads that came before
+its reply get it. Its own client is the exception: reads that it sends behind the command, before the
+reply is here, must see the effects. `Session.telling_replies` counts the replies of that kind that
+are due to a session; while there are any, its reads go past the cache. So a client may send, in one
+go, a pop and a read of the key that the popped item announces.
 
 FLUSHALL and FLUSHDB are pushed as "everything", SWAPDB and changes of ACLs are not announced at
 all: these still drop everything and bar everything (barrier.pyx).
 
 Requests on tracked links have numbers, in the order in which they are queued, whatever the link:
-`Barriers.tracked_requests` is the newest. So a fence is one number, that of the newest request that proves
-nothing about the news, and raising it costs an assignment. The half that waits for proofs is
-sidecar/core/cache/proof.pyx.
+`Barriers.tracked_requests` is the newest. So a fence is one number, that of the newest request that
+proves nothing about the news, and raising it costs an assignment. The other half, which waits for
+proofs, is sidecar/core/cache/proof.pyx.
 """
 from libc.string cimport memcmp
 from sidecar.core.records cimport (ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, TELLS_ALWAYS,
@@ -55,8 +55,8 @@ cdef bint is_null(const char* p, size_t n) noexcept nogil:
 
 
 cdef void entry_tells(Link* l, Entry* e, bint always) noexcept nogil:
-    """The reply to the entry, the newest of its link, will raise a fence; unless it is null, with
-    `always` not. In a transaction the reply to its end will."""
+    """The reply to the newest entry of a link will raise a fence: `always`, or unless it is null. In
+    a transaction the reply to EXEC will."""
     if e.flags & ENTRY_IN_MULTI and not e.flags & ENTRY_LAST:
         l.piece_tells = True
         return

@@ -23,7 +23,7 @@ socket; head's request begins at start:
     out   |<- sent, unanswered ->|<- not sent yet ->|
           start                  start + sent        end
 
-What becomes of them then is recovery.pyx's business; replies are split in receive.pyx.
+recovery.pyx decides what becomes of them then; receive.pyx splits the replies.
 """
 from libc.stdint cimport uint16_t, UINT32_MAX, uint32_t
 from libc.stdlib cimport calloc, free
@@ -151,7 +151,7 @@ cdef int link_push(Link* l, Session* s, Command* c, const char* p, size_t n,
 
 
 cdef int link_settle_borrowed(Link* l) noexcept nogil:
-    """Copy the run. Without memory it stays where it lies: it is of a request that is queued."""
+    """Copy the borrowed bytes. Without memory they stay borrowed: their request is queued already."""
     if l.borrowed_len and buffer_append(&l.out, l.borrowed, l.borrowed_len) < 0:
         return -1
     l.borrowed = NULL

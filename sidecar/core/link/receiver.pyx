@@ -1,9 +1,8 @@
 # cython: language_level=3
 """A session as the receiver of replies: its record, and the bytes on their way to its client.
 
-A record outlives its client until the last reply that is due to it has passed: whoever takes a reply
-off a queue comes here with it, also when nobody is there to get it any more. The last of them frees
-the record.
+A record outlives its client until the last reply due to it has passed. So every reply that is taken
+off a queue comes here, even when its client has gone; the last one frees the record.
 
 Reply bytes are not copied if they can be sent from the receive buffer: `borrowed` remembers where they
 lie, as long as they lie side by side. The shell sends or settles a run before that buffer is used

@@ -106,7 +106,7 @@ cdef int link_lost(Link* l, bint resend) noexcept nogil:
 
 
 cdef int link_divert(Link* old, Link* l) noexcept nogil:
-    """Move to another link whoever waits on `old` for nothing but reads.
+    """Move the sessions that wait on `old` for reads only to another link.
 
     The server holds back the oldest request of `old`, so that one is never sent on another link,
     nor is any other that it may hold back. Reads may be sent twice: those of sessions that wait for

@@ -1,9 +1,9 @@
 # cython: language_level=3
-"""How long links have owed replies: whether the server still answers is told by that alone.
+"""How long links have owed replies: nothing else tells whether the server still answers.
 
-Looked at a few times a second, for all links, so that commands pay nothing for it. A link is silent
-from when it was first seen to owe a reply, or from the last bytes that came. A long queue that moves
-is not silent. The age of its oldest request is told apart from that.
+All links are looked at a few times a second, so commands pay nothing for it. A link is silent from
+when it was first seen to owe a reply, or from the last bytes that came. A long queue that moves is
+not silent. The age of its oldest request is told apart from that.
 
 Some replies are due only when something else happens: those to blocking commands, to WAIT, and to
 what the sidecar does not know (modules). A pinned link has no entries: requests that pass are

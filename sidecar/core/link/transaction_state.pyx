@@ -14,7 +14,7 @@ without MULTI ends no WATCH. What the replies say is so:
                                                anything else: not known
     DISCARD      neither of both               nothing changes
 
-Two uses are made of it.
+It is used in two ways.
 
 A DEDICATED link goes back to the pool only when nothing is open on it. Requests are queued before
 the replies to those before them have come, so `Session.in_multi` and `Session.watching` say what

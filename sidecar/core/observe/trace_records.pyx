@@ -1,7 +1,7 @@
 # cython: language_level=3, cdivision=True
 """Records of single commands, from which the shell makes spans afterwards.
 
-A command gets a record for one of three reasons, and costs next to nothing without one:
+A command gets a record for one of three reasons. Without a record it costs next to nothing.
 
 sampled     a countdown in the core has come to 0, or the application wants its commands in a
             trace of its own. The record is begun with the request at hand, and lies in `open`
@@ -13,16 +13,16 @@ failed      its reply is an error, made by the server or here.
 
     open[number] --reply--> kept (a ring) --take(), every 50 ms--> spans
 
-All in all the shell allows so many records in each of its ticks (`allow`); what is beyond that is
-counted and costs a comparison, so a server that answers every command with an error does no harm.
-The sampler leaves a quarter of that to slow and failed commands.
+The shell allows a number of records in each of its ticks (`allow`). Those beyond it are only counted,
+which costs a comparison: so a server that answers every command with an error does no harm. The
+sampler leaves a quarter of that to slow and failed commands.
 
-An entry may be dropped without an answer (its client has gone, a transaction was taken back),
-and its record stays `open`, until no other is free. So what an entry's number leads to is believed
-only when command, client and time are the entry's own.
+An entry may be dropped without an answer (its client has gone, a transaction was taken back), and its
+record stays `open`, until no other is free. So the record that an entry's number leads to counts as
+the entry's own only if command, client and time agree.
 
 Time spent waiting before a command could be put on a link (no master, no free connection, a value
-being read for the near cache) is the session's: `since`, from trace_waits on.
+being read for the near cache) is the session's: `waiting_since`, from trace_waits on.
 """
 from libc.math cimport log
 from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t

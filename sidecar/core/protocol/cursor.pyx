@@ -3,8 +3,8 @@
 
 A request is a header `*<count>` and as many arguments, `$<length>`, each line and each argument with
 CR LF behind it. A Cursor walks through that. What is read for every command is inline in cursor.pxd;
-scan_request (request.pyx) finds requests with it, and whoever looks for a key, an option or a
-subcommand in one uses it.
+scan_request (request.pyx) finds requests with it; code that looks for a key, an option or a
+subcommand uses it too.
 
 There are two more places that read lengths, since theirs may arrive in pieces: the scanner, where an
 argument is not there as a whole, and the reply framer.

@@ -4,7 +4,7 @@
 The row is what the command's route says (commands.pxd), the column what the session's mode is and
 what is to be expected to be open on its link (mode.pyx), the cell an Action. Requests that arrive
 whole or inline are looked up in WHOLE; those that are too large to be kept, and are passed on piece
-by piece, in PARTIAL. Nothing decides beside the table, but for what it cannot know:
+by piece, in PARTIAL. The table decides everything but what it cannot know:
 
 * a write while writes are held back, and a shared link that is down, make any request wait;
 * XREAD and XREADGROUP with BLOCK are rows like BLPOP (`has_block`), PARTIAL ones always;
@@ -13,15 +13,15 @@ by piece, in PARTIAL. Nothing decides beside the table, but for what it cannot k
   of arguments is one that the server accepts: otherwise the server refuses it;
 * EXEC, and MULTI, DISCARD, RESET, with arguments are errors, and have rows of their own (`row_of`).
 
-What is open on a link is expected, not known, as long as replies are due. Where an expectation too
-many does no harm (PIN, KEEP: a link for good is right for everything), it is acted upon at once; where one
-too few would (the link goes back to the pool, or the sidecar serves what the server would have
-queued), the replies are waited for: REPLIES.
+As long as replies are due, what is open on a link is only expected. PIN and KEEP act on the
+expectation at once: a link for good is right whatever the replies say. Where a wrong expectation
+would do harm (the link goes back to the pool, or the sidecar serves what the server would have
+queued), the session waits for the replies first: REPLIES.
 
-A command that the sidecar itself serves goes to the server as well, when the session has a link of
-its own: in a transaction on its own (KEEP), else as the sidecar decides (proxy/session/commands.py).
-That link is kept for good then: so what the sidecar knows of that session and what the server knows
-never differ. After AUTH and HELLO the sidecar does not know the user any more: the link is pinned.
+A command that the sidecar serves goes to the server as well when the session has a link of its own:
+in a transaction at once (KEEP), otherwise as the sidecar decides (proxy/session/commands.py). That
+link is then kept for good, so that the sidecar and the server never differ in what they know of the
+session. After AUTH and HELLO the sidecar does not know the user any more: the link is pinned.
 """
 from sidecar.core.protocol.commands cimport (ROUTE_DISCARD, ROUTE_EXEC, ROUTE_MULTI, ROUTE_RESET)
 

@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Deciding on one request: where it goes, or what its session waits for.
 
-What a session may do is told by the table in actions.pyx. This file does what the table says; whole
-and inline requests come here through `dispatch`, and those too large to be kept through `stream`.
+The table in actions.pyx says what a session may do; this file does it. Whole and inline requests come
+here through `dispatch`, requests too large to be kept through `begin_stream`.
 
 MULTI on the shared link is a bet that EXEC is already in the buffer: the commands are queued as
 they come, and if the block turns out not to be whole, or to contain anything that is not

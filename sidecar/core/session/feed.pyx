@@ -125,9 +125,9 @@ cdef inline bint must_pause(Session* s) noexcept nogil:
 
 
 cdef void pass_wrong(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
-    """A pinned client's request breaks the protocol: the server says what it thinks of it, in its
-    turn. Some servers think nothing of it and execute it, so it is noted, and nothing that follows
-    it is passed on: here nobody would know what it is."""
+    """A pinned client's request breaks the protocol: pass it on, so that the server answers it in its
+    turn. Some servers accept it and execute it, so it is noted for the audit stream. Nothing behind
+    it is passed on: nobody here knows where the next request begins."""
     cdef Command* c
     if s.scan.error == ERR_CRLF or s.scan.error == ERR_BULK:
         n = min(n, s.scan.pos)
@@ -193,7 +193,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
 cdef bint session_has_room(const Session* s, size_t share) noexcept nogil:
     """Whether the session may go on: neither its link nor itself has too much waiting to be sent.
 
-    `share` divides the limits: who has been stopped goes on only at half of them.
+    `share` divides the limits: a session that was stopped goes on only below half of them.
     """
     cdef size_t limit = s.core.link_pause
     if s.link != NULL:
@@ -238,7 +238,7 @@ cdef int session_resume(Session* s, CommandTable table) noexcept nogil:
     if n == 0:
         return 0
     done = parse(s, table, s.unread.data + s.unread.start, n)
-    # The shell sends or settles a link's `borrowed` bytes before `unread` is touched; but `unread` is touched here.
+    # A link may have borrowed bytes of `unread`, which is changed below: copy them first.
     if s.link != NULL and s.link.borrowed_len:
         if buffer_append(&s.link.out, s.link.borrowed, s.link.borrowed_len) < 0:
             return -1

@@ -35,7 +35,8 @@ cdef class Client(ClientSocket):
         self.go_on()
 
     def stay_shared(self):
-        """There is no link for it alone, though its replies are large: go on without one."""
+        """Go on on the shared link, though its replies are large: there is no other link to be
+        had."""
         if self.s != NULL:
             self.s.heavy = 0
             self.go_on()

@@ -20,7 +20,7 @@ from sidecar.core.protocol.request cimport error_text
 from sidecar.core.session.feed cimport session_feed, session_has_room, session_ready, session_resume
 from sidecar.core.session.mode cimport session_in_transaction, session_may_give_back, session_use
 from sidecar.proxy.io.plane cimport Plane
-from sidecar.proxy.io.reactor cimport ENDED, PURSUE
+from sidecar.proxy.io.reactor cimport ENDED, NOTHING_YET
 from sidecar.proxy.io.upstream cimport Upstream
 
 cdef enum:
@@ -52,7 +52,7 @@ cdef class ClientSocket(PlaneConnection):
 
     cdef int readable(self) except -1:
         cdef Py_ssize_t n = self.fill()
-        if n == PURSUE:
+        if n == NOTHING_YET:
             return 0
         if n == ENDED:
             self.end_of_input()
@@ -130,8 +130,8 @@ cdef class ClientSocket(PlaneConnection):
         return route == ROUTE_BLOCKING or route == ROUTE_MAYBE_BLOCKING or route == ROUTE_WAIT
 
     cdef bint gave_up(self) noexcept:
-        """Whether its next request is held for want of a master. It has hung up meanwhile: who
-        sent the request may have sent it again on another connection."""
+        """Whether its next request is held for want of a master. The client has hung up meanwhile,
+        and may have sent the request again on another connection."""
         cdef Session* s = self.s
         if s.outstanding:
             return False
@@ -250,9 +250,9 @@ cdef class ClientSocket(PlaneConnection):
         return False
 
     cdef bint more_to_come(self, bint parsed) noexcept:
-        """Whether what has been answered at once, from the near cache, had better be sent with what
-        is surely to follow: replies of the server to the same batch, or a value being read. One
-        system call for a batch instead of two or three is worth more than the round trip."""
+        """Whether replies from the near cache should wait for those that will follow: the server's,
+        to the same batch, or a value that is being read. One system call for a batch instead of two
+        or three is worth more than the round trip."""
         cdef Session* s = self.s
         if s.mode != MODE_SHARED or s.must_close or self.finishing or self.ended or self.writing:
             return False
@@ -260,8 +260,8 @@ cdef class ClientSocket(PlaneConnection):
             and buffer_size(&s.out) + s.borrowed_len < GATHERED_MOST
 
     cdef int gather(self) except -1:
-        """What it waits for may not come for long, since the server may hold it back: the plane's
-        next tick sends what is there."""
+        """Let the replies wait for those of the same batch. The server may hold these back: then the
+        plane's next tick sends what is there."""
         if not self.gathering:
             self.gathering = True
             self.plane.gathering.append(self)
@@ -295,7 +295,7 @@ cdef class ClientSocket(PlaneConnection):
         return 0
 
     cdef int give_back(self) except -1:
-        """A session with a link of its own: has the need for it passed?"""
+        """Give back the link that the session has to itself, if it needs it no more."""
         cdef Session* s = self.s
         cdef Link* l = s.link
         cdef Upstream up = <Upstream>l.owner
@@ -338,7 +338,7 @@ cdef class ClientSocket(PlaneConnection):
         return 0
 
     cdef int go_on(self) except -1:
-        """Parse what has been read; what was wanted has been done."""
+        """Parse what has been read: what the session waited for has been done."""
         if self.closed:
             return 0
         self.s.stall = STALL_NONE

@@ -1,8 +1,8 @@
 # cython: language_level=3, cdivision=True
-"""The connections of one event loop: what they share, and in which order they are seen to.
+"""The connections of one event loop: what they share, and the order in which they are served.
 
-Everything that follows from one event is done before the next is looked at, but for the flush of
-the links:
+Everything that follows from one event is done before the next event, except that links are flushed at
+the end:
 
     recv -> session_feed -> requests lie in Link.out -> one flush for all links at the end
     recv -> link_receive -> replies lie in the receive buffer -> settle: one send per client
@@ -11,9 +11,9 @@ What the core remembers as `borrowed` points into the reactor's receive buffer, 
 copied before anybody reads again: `settle` and Client.sent_to_link see to it. A send that the
 socket does not take whole is finished when the socket is writable.
 
-What is rare (sessions that want something, links that are lost) goes to the handler, in Python;
-see sidecar.proxy.session.handler. The handler may call back at once: `settle` is not entered
-twice, the outer call takes up what the inner one has marked.
+Rare events (a session waits for something, a link is lost) go to the handler, in Python
+(sidecar.proxy.session.handler). The handler may call back at once: `settle` is not entered twice; the
+outer call serves what the inner one has marked.
 """
 from libc.stdint cimport UINT32_MAX, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -97,8 +97,8 @@ cdef class Plane(Reactor):
         return 0
 
     cdef int failed(self, Connection c, error) except -1:
-        """Serving a connection has raised an error: it ends, and the others do not notice. What raises
-        an error in the course of that ends here as well."""
+        """Serving a connection has raised an error: end that connection. An error on the way is told,
+        too, and does not reach the other connections."""
         self.tell_failed(error)
         try:
             c.give_up()
@@ -118,7 +118,7 @@ cdef class Plane(Reactor):
         return 0
 
     def use_handler(self, handler):
-        """Who is called from now on; to be set before the first connection is there."""
+        """Call this handler from now on. It must be set before the first connection is there."""
         self.handler = handler
 
     def follow_master(self, bint follows=True):
@@ -330,7 +330,7 @@ cdef class Plane(Reactor):
                 self.failed(c, error)
 
     cdef int room(self) except -1:
-        """A link or a client has sent something: those who wait for that look again."""
+        """A link or a client has sent something: clients that wait for room look again."""
         cdef set waiting = self.waiting_for_room
         cdef PlaneConnection c
         self.waiting_for_room = set()

@@ -1,11 +1,11 @@
 """Readiness of many sockets in one call, where the system has epoll.
 
-The event loop watches one descriptor: this set's. When it turns readable, one `poller_wait`
-tells all the sockets that are ready, and they are served by C calls. Without it the loop would
-enter Python once per socket. Events are edge-triggered: what has been read dry is not looked at
-again by the kernel until something new comes, so a reader goes on until a read comes back short,
-and once more when the event tells of a hang-up. On systems without epoll `poller_open` gives -1 and the plane asks
-the loop to watch each socket, which is slower and otherwise the same.
+The event loop watches one descriptor: this set's. When it turns readable, one `poller_wait` tells all
+the sockets that are ready, and they are served by C calls. Without it the loop would enter Python
+once per socket. Events are edge-triggered: the kernel tells of a socket again only when something new
+has come. So a reader goes on until a read comes back short, and once more when the event tells of a
+hang-up. On systems without epoll `poller_open` gives -1, and the reactor has the loop watch each
+socket: that is slower and otherwise the same.
 """
 from libc.stdint cimport uint32_t
 

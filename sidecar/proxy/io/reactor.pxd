@@ -5,7 +5,7 @@ from sidecar.proxy.io.poller cimport poller_event
 
 cdef enum:
     EVENTS = 256            # sockets told of by one call
-    PURSUE = -1             # Connection.fill: nothing there now
+    NOTHING_YET = -1        # Connection.fill: nothing there now
     ENDED = 0               # Connection.fill: nothing more will come
 
 cdef class Reactor:

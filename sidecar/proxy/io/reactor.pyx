@@ -209,7 +209,7 @@ cdef class Connection:
             self.reactor.serve(self, False)
 
     cdef Py_ssize_t fill(self) except -2:
-        """Read into the reactor's buffer: bytes read, ENDED, or PURSUE when there is nothing now."""
+        """Read into the reactor's buffer: the number of bytes, ENDED, or NOTHING_YET."""
         cdef Py_ssize_t n
         cdef Py_ssize_t got = 0
         cdef Py_ssize_t k
@@ -220,7 +220,7 @@ cdef class Connection:
                 break
             if errno == EAGAIN:
                 if self.tls is None:
-                    return PURSUE
+                    return NOTHING_YET
                 n = -1
                 break
             if errno != EINTR:
@@ -247,7 +247,7 @@ cdef class Connection:
             return got
         if self.tls_out.pending:
             self.flush_sealed()
-        return got if got else PURSUE
+        return got if got else NOTHING_YET
 
     cdef Py_ssize_t send_now(self, const char* p, size_t n) except -2:
         """Give bytes to the socket: how many it took, or -1 when it is broken."""

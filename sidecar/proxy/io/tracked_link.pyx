@@ -1,8 +1,8 @@
 # cython: language_level=3, cdivision=True
 """The near cache's own connections: a socket for each tracked link of the core.
 
-What is sent and received is core/cache/tracked.pyx's business; opening one, and what to do when it is
-lost, is sidecar.proxy.nearcache.keeper's, in Python: that is rare.
+core/cache/tracked.pyx knows what is sent and received. sidecar.proxy.nearcache.keeper, in Python,
+opens the connections and sees to lost ones, which is rare.
 """
 from libc.stdint cimport int32_t, uint32_t
 
@@ -16,7 +16,7 @@ from sidecar.core.protocol.request cimport SCAN_DONE, Scanner, scan_request, sca
 from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
     tracked_new, tracked_receive)
 from sidecar.proxy.io.plane cimport Plane
-from sidecar.proxy.io.reactor cimport Connection, ENDED, PURSUE
+from sidecar.proxy.io.reactor cimport Connection, ENDED, NOTHING_YET
 
 
 cdef class TrackedLink(Connection):
@@ -47,7 +47,7 @@ cdef class TrackedLink(Connection):
     cdef int readable(self) except -1:
         cdef Py_ssize_t n = self.fill()
         cdef int r
-        if n == PURSUE:
+        if n == NOTHING_YET:
             return 0
         if n == ENDED:
             self.lose("the server closed the connection")

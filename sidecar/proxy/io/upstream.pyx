@@ -1,8 +1,8 @@
 # cython: language_level=3
 """A link on its socket: sends what sessions have queued, and hands replies to the core.
 
-A shared link outlives its sockets; one that a client has to itself ends with it. What a lost link
-means is recovery.pyx's business; sidecar.proxy.links.shared connects it again.
+A shared link outlives its sockets; a dedicated link ends with its socket. recovery.pyx decides what
+the loss of a link means for each request; sidecar.proxy.links.shared connects it again.
 """
 from libc.stdint cimport uint32_t
 
@@ -17,7 +17,7 @@ from sidecar.core.records cimport (Link, MODE_PINNED, Session, link_outstanding,
 from sidecar.core.protocol.reply cimport framer_reset
 from sidecar.core.observe.trace_records cimport trace_sent
 from sidecar.proxy.io.plane cimport PlaneConnection, Plane
-from sidecar.proxy.io.reactor cimport ENDED, PURSUE
+from sidecar.proxy.io.reactor cimport ENDED, NOTHING_YET
 
 cdef extern from "sys/socket.h" nogil:
     int shutdown(int fd, int how)
@@ -56,11 +56,11 @@ cdef class Upstream(PlaneConnection):
             self.flush()
 
     def known_as(self, uint32_t server):
-        """The number that records are to say for the server this link leads to."""
+        """Records of commands name the server of this link by this number."""
         self.link.server = server
 
     def refuse(self, bytes error):
-        """The connection will not be there in time: what waits, and what comes, gets this error.
+        """The connection will not be there in time: requests that wait, and new ones, get this error.
 
         True when it was not refusing before.
         """
@@ -75,7 +75,7 @@ cdef class Upstream(PlaneConnection):
 
     cdef int readable(self) except -1:
         cdef Py_ssize_t n = self.fill()
-        if n == PURSUE:
+        if n == NOTHING_YET:
             return 0
         if n == ENDED:
             self.lost("the server closed the connection")
@@ -223,7 +223,8 @@ cdef class Upstream(PlaneConnection):
         l.sent = 0
 
     def divert_to(self, Upstream other):
-        """Retire this shared link, which is held up; who waits for reads only goes to `other`."""
+        """Retire this shared link, which is held up: clients that wait for reads only go to
+        `other`."""
         if link_divert(self.link, other.link) < 0:
             raise MemoryError
         other.flush()
