@@ -228,6 +228,13 @@ BUGS = (
         tests="test_nearcache_access",
     ),
     Bug(
+        "everybody is answered from the first space",
+        CACHE,
+        "    if s.bypass:\n        s.bypass = False\n",
+        "    s.space = 1\n    if s.bypass:\n        s.bypass = False\n",
+        tests="test_databases_are_kept_apart",
+    ),
+    Bug(
         "databases share their values",
         KEEPER,
         "(login.user, login.db)",

@@ -1,4 +1,4 @@
-"""Run a Python module on the packages of $SIDECAR_SITE: `asan_run.py MODULE ARGUMENTS...`.
+"""Run a Python module on the packages of $TESTED_SITE: `asan_run.py MODULE ARGUMENTS...`.
 
 An editable install puts a finder of its own before the path, so PYTHONPATH alone would not do.
 """
@@ -7,7 +7,7 @@ import os
 import runpy
 import sys
 
-site = os.environ["SIDECAR_SITE"]
+site = os.environ["TESTED_SITE"]
 sys.meta_path[:] = [
     f for f in sys.meta_path if type(f).__module__ != "_editable_skbc_redis_sidecar"
 ]

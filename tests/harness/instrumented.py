@@ -41,6 +41,6 @@ class Build:
     def environment(self) -> dict[str, str]:
         """What a Python needs that is to run its modules."""
         return {
-            "SIDECAR_SITE": str(self.site),
-            "SIDECAR_NATIVE": str(self.folder / "native" / "modules"),
+            "TESTED_SITE": str(self.site),
+            "TESTED_NATIVE": str(self.folder / "native" / "modules"),
         }

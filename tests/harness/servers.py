@@ -135,7 +135,7 @@ def redis8(settings: Settings | None = None, *, port: int | None = None) -> Serv
     return Server(redis8_binary(), "redis8", settings=settings, port=port)
 
 
-PROGRAM = os.environ.get("SIDECAR_PROGRAM", f"{sys.executable} -m sidecar").split()
+PROGRAM = os.environ.get("TESTED_PROGRAM", f"{sys.executable} -m sidecar").split()
 """What starts the sidecar: a build with sanitizers (asan.py), if that is named."""
 
 # What is logged is there when whatever comes after it is seen; and no read of the server is made by

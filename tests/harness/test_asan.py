@@ -51,6 +51,8 @@ def test_a_build_is_used_instead_of_what_is_installed() -> None:
     build = instrumented.Build(ROOT / "build" / "nothing", "SIDECAR_NOTHING")
     environment = build.environment()
     assert all(Path(path).is_relative_to(build.folder) for path in environment.values())
+    # A sidecar that inherits them would take them for settings, and not start.
+    assert not [name for name in environment if name.startswith("SIDECAR_")]
     run = subprocess.run(
         [*instrumented.RUN, "sidecar"],
         env={**os.environ, **environment},

@@ -1,10 +1,10 @@
 """Native test harnesses of the core: built for tests only, never part of the wheel.
 
-`make native` compiles them; SIDECAR_NATIVE names another folder of built modules (sanitizers).
+`make native` compiles them; TESTED_NATIVE names another folder of built modules (sanitizers).
 """
 
 import os
 from pathlib import Path
 
 _BUILT = Path(__file__).resolve().parents[2] / "build" / "native" / "modules"
-__path__.append(os.environ.get("SIDECAR_NATIVE", str(_BUILT)))
+__path__.append(os.environ.get("TESTED_NATIVE", str(_BUILT)))

@@ -68,7 +68,7 @@ cdef int more_to_say(Judge* j, Peer* p) except -1:
     if p.tail - p.head > 30:
         return 0
     for k in range(1 + <int>below(r, 4)):
-        kind = <int>below(r, 80)
+        kind = 79 if j.server.plain else <int>below(r, 80)
         if kind == 0 and not p.pinned:
             say(j, p, OP_MULTI)
         elif kind == 1:

@@ -263,7 +263,7 @@ cdef const char* fault(Judge* j, const Peer* p, const Due* due, const Event* e, 
             return b"is older than a command of our own"
         if end == NULL and w.place >= 0:
             end = w
-    if end != NULL and end - sv.events < max(floor, p.told[e.place]):
+    if end != NULL and end - sv.events <= max(floor, p.told[e.place]):
         return b"is older than what was told"
     if e.tracked and end != NULL and at - end.at >= bound(j, key):
         return b"is too old"

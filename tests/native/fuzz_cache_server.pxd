@@ -119,6 +119,7 @@ cdef struct Server:
     int writes              # of 16 commands, so many write
     int reads               # the first so many of the commands that read are sent
     bint rare               # commands that may touch any key are sent, too
+    bint plain              # only reads and writes of named keys are sent, for now
     int first_key           # the keys that this world is about,
     int keys                # and how many
     int connections         # ever

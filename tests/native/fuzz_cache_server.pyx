@@ -58,9 +58,10 @@ cdef void parted(Server* sv, int w, bint executed, const Limits* limits) except 
     executed or lost."""
     cdef Wire* wire = &sv.wires[w]
     cdef int key
-    wire.own = wire.subscribed = False
+    wire.own = False
     if executed and wire.number:
         serve(sv, w, limits, ALL)
+    wire.subscribed = False
     for key in range(KEYS):
         sv.tracked[key] &= ~(<uint32_t>1 << w)
     buffer_release(&wire.up)

@@ -31,7 +31,7 @@ from sidecar.core.records cimport (Link, MODE_DEDICATED, STALL_LINK, Session, li
 from tests.native.fuzz_cache_checks cimport check_barriers, check_store
 from tests.native.fuzz_cache_client cimport elsewhere, say
 from tests.native.fuzz_cache_judge cimport check_replies
-from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, OP_SET_PX,
+from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, OP_SET, OP_SET_PX,
     OP_SUBSCRIBE, PUSHES_MAX, Server, USERS, Wire, change, connected, publish, put_ask, serve, some_key)
 from tests.native.fuzz_decoders cimport Text, below
 
@@ -251,6 +251,9 @@ cdef class CacheWorld(CacheShell):
             if self.core.master_may_change and below(r, self.calm) == 0:
                 self.wires[who].replica = not self.wires[who].replica
             return 0
+        if kind == 6 and below(r, 2):
+            self.leave(i)
+            return self.enter(i)
         if not self.losses or below(r, self.calm):
             return 0
         if kind == 3:
@@ -261,23 +264,58 @@ cdef class CacheWorld(CacheShell):
             self.begin()
             self.untrack(<int>below(r, SPACES))
             return self.settle()
-        if kind == 6 and below(r, 2):
-            return self.lose_own(i)
-        self.leave(i)
-        return self.enter(i)
+        return self.lose_own(i)
 
     # Scenes: what takes several steps in the right order, which chance alone seldom finds.
+
+    cdef int written(self, int db) except -1:
+        """Somebody elsewhere writes the first of the keys."""
+        cdef Ask ask
+        cdef Text t
+        t.n = 0
+        ask.op, ask.key, ask.key2 = OP_SET, self.server.first_key, db
+        return change(&self.server, NULL, &ask, &t)
+
+    cdef int read_first(self, int i) except -1:
+        """What this client asks for is here afterwards, as far as it may be. Others would drop it: a
+        read that passes does."""
+        cdef int k
+        if self.peers[i].pinned or self.peers[i].fresh:
+            self.leave(i)
+            self.enter(i)
+        self.written(self.peers[i].db)
+        self.rush(False)
+        for k in range(3):
+            self.send(i)
+            self.rush(False)
+        return 0
+
+    cdef int hold_tracked(self) except -1:
+        """Nothing arrives on tracked connections from now on, but for what has come so far."""
+        self.held = ((1 << SPACES) - 1) << TRACKED
+        return 0
+
+    cdef int trickle(self, int space) except -1:
+        """Some bytes of a tracked connection's answers come through: about one heartbeat's."""
+        cdef uint32_t held = self.held
+        self.held = 0
+        self.arrive_bytes(TRACKED + space, 1 + below(&self.server.chance, 12))
+        self.held = held
+        return 0
 
     cdef int silence(self) except -1:
         """Nothing arrives on tracked connections for a while, and somebody elsewhere writes."""
         cdef uint64_t* r = &self.server.chance
         cdef int k
-        self.held = ((1 << SPACES) - 1) << TRACKED
+        cdef int i = <int>below(r, PEERS)
+        self.read_first(i)
+        self.hold_tracked()
+        self.written(self.peers[i].db)
         for k in range(1 + <int>below(r, 8)):
             if below(r, 2):
                 elsewhere(&self.server)
             self.pass_time(below(r, 250000))
-            self.send(<int>below(r, PEERS))
+            self.send(i if below(r, 8) else <int>below(r, PEERS))
             self.rush(False)
         self.held = 0
         return 0
@@ -300,21 +338,21 @@ cdef class CacheWorld(CacheShell):
         """A tracked connection's answers arrive late, and one by one; what has changed meanwhile lies
         behind them."""
         cdef uint64_t* r = &self.server.chance
-        cdef int space = <int>below(r, SPACES)
+        cdef int i = <int>below(r, PEERS)
+        cdef int space = self.peers[i].user * 2 + self.peers[i].db
         cdef int w = TRACKED + space
         cdef int k
+        self.read_first(i)
         self.beat(space)
         self.flush(w, True)
         self.execute(w, True)
-        elsewhere(&self.server)
-        self.held = <uint32_t>1 << w
+        self.written(self.peers[i].db)
+        self.hold_tracked()
         self.pass_time(below(r, 400000))
         for k in range(1 + <int>below(r, 4)):
-            self.held = 0
-            self.arrive_bytes(w, 1 + below(r, 40))
-            self.held = <uint32_t>1 << w
+            self.trickle(space)
             self.pass_time(below(r, 300000))
-            self.send(<int>below(r, PEERS))
+            self.send(i)
             self.rush(False)
         self.held = 0
         return 0
@@ -339,24 +377,31 @@ cdef class CacheWorld(CacheShell):
         return self.calm_time()
 
     cdef int news(self) except -1:
-        """A message tells of a change before its invalidation arrives; then everybody reads."""
+        """A message tells of a change before its invalidation arrives; then somebody reads, while
+        answers from before the message come in."""
         cdef uint64_t* r = &self.server.chance
-        cdef int i
+        cdef int i = <int>below(r, PEERS)
         cdef int k = <int>below(r, PEERS)
+        cdef int space
         if not self.peers[k].pinned and self.peers[k].tail - self.peers[k].head < 30:
             say(&self.judge, &self.peers[k], OP_SUBSCRIBE)
             self.send(k)
-            self.rush(False)
-        self.held = ((1 << SPACES) - 1) << TRACKED
+        self.read_first(i)
+        self.hold_tracked()
+        if below(r, 2):
+            self.beat(-1)           # its answer will be older than the news
+            self.rush(True)
         elsewhere(&self.server)
         publish(&self.server)
         for k in range(2):
             self.rush(False)
-            for i in range(PEERS):
-                self.send(i)
+            for space in range(SPACES):
+                self.trickle(space)
+            self.send(i)
         self.rush(False)
         self.held = 0
-        return 0
+        self.leave(k)               # who listens is served nothing from here
+        return self.enter(k)
 
     cdef int scene(self, uint32_t kind) except -1:
         """A scene, mostly about one key, which is mostly read."""
@@ -364,12 +409,15 @@ cdef class CacheWorld(CacheShell):
         cdef int first = sv.first_key
         cdef int keys = sv.keys
         cdef int writes = sv.writes
+        cdef int reads = sv.reads
         if below(&sv.chance, 4):
             sv.first_key, sv.keys = some_key(sv), 1
         if below(&sv.chance, 4):
-            sv.writes = 0
+            sv.writes, sv.plain = 0, True
+            sv.reads = 1            # what is not here would be waited for
         self.play(kind)
-        sv.first_key, sv.keys, sv.writes = first, keys, writes
+        sv.first_key, sv.keys, sv.writes, sv.reads = first, keys, writes, reads
+        sv.plain = False
         return 0
 
     cdef int play(self, uint32_t kind) except -1:

@@ -1,18 +1,22 @@
-"""`python -m tests.native.mutants`: does the near cache's machine notice when the code is broken?
+"""`python -m tests.native.mutants`: who notices when the near cache's core is broken?
 
-A copy of the sources below `build/mutants` is changed by one bug of the table at a time, compiled,
-and put before the machine (tests/core/cache/test_cache_machine.py) and the fuzzer of cached
-worlds. Exit status 1: a bug was noticed by neither, or the unchanged copy is not clean.
+A copy of the sources below `build/mutants` is changed by one bug of the table
+(bench/consistency/bugs.py) at a time, compiled, and put before the transcripts of the unit tests
+(tests/core/cache), the fuzzer of worlds with a near cache, and the random machine
+(tests/core/cache/test_cache_machine.py). No server is needed. Exit status 1: nobody noticed a bug,
+or the unchanged copy is not clean.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bench.consistency.bugs import BUGS, Bug
@@ -24,21 +28,8 @@ MACHINE = "tests/core/cache/test_cache_machine.py"
 
 COPIED = ("sidecar", "tests", "bench", "CMakeLists.txt", "pyproject.toml")
 
-OWN = (
-    Bug(
-        "a value serves other spaces",
-        "sidecar/core/cache/store.pxd",
-        "v.args_size == n and v.space == space",
-        "v.args_size == n",
-    ),
-)
-"""Bugs that only these tests are to notice. A value's hash counts its space as well, so that the
-first of them cannot be seen."""
-
-UNSEEN = {
-    "a value serves other spaces": "the space is part of the hash",
-    "large requests pass unseen": "",
-}
+PYTHON: list[str | Path] = [sys.executable, TREE / "tests" / "harness" / "asan_run.py"]
+"""Runs a Python module on the packages of the copy."""
 
 
 def run(*argv: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -95,29 +86,75 @@ def build() -> bool:
     return True
 
 
-def noticed(examples: int, seconds: float) -> list[str]:
-    """What the first to notice that something is wrong says of it: the fuzzer, then the machine."""
-    env = {
-        "SIDECAR_SITE": str(SITE),
-        "SIDECAR_NATIVE": str(COPY / "native" / "modules"),
-        "SIDECAR_EXAMPLES": str(examples),
-    }
-    python: list[str | Path] = [sys.executable, TREE / "tests" / "harness" / "asan_run.py"]
-    fuzz = run(
-        *python, "tests.fuzz.fuzz_core", "--only", "caches", "--seconds", str(seconds), env=env
+def by_pytest(env: dict[str, str], *tests: str) -> str:
+    """The first test that fails, or nothing."""
+    done = run(
+        *PYTHON, "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "600", *tests, env=env
     )
-    if fuzz.returncode:
-        return ["fuzz: " + (fuzz.stderr.strip().splitlines() or ["crash"])[-1]]
-    if not examples:
-        return []
-    machine = run(
-        *python, "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "600", MACHINE,
-        env=env,
-    )  # fmt: skip
-    if machine.returncode:
-        lines = [line[1:].strip() for line in machine.stdout.splitlines() if line.startswith("E  ")]
-        return ["machine: " + (lines[0] if lines else machine.stdout[-200:])]
-    return []
+    if not done.returncode:
+        return ""
+    failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    return failed[0].split(" - ")[0].rpartition("::")[2] if failed else done.stdout[-200:]
+
+
+def by_transcripts(env: dict[str, str], options: argparse.Namespace) -> str:
+    """The transcripts of the unit tests: the one that fails."""
+    return by_pytest(env, "tests/core/cache", f"--ignore={MACHINE}")
+
+
+def by_fuzzer(env: dict[str, str], options: argparse.Namespace) -> str:
+    """The fuzzer of worlds with a near cache, always with the same seeds: what it says is wrong."""
+    seconds = str(options.seconds)
+    fuzz = ["tests.fuzz.fuzz_core", "--only", "caches", "--seconds", seconds, "--seed", "1"]
+    done = run(*PYTHON, *fuzz, env=env)
+    said = done.stderr.strip().splitlines() or ["crash"]
+    told = re.search(r"b['\"].*?['\"] (\w[^;]*)", said[-1])
+    return (told[1] if told else said[-1][:60]) if done.returncode else ""
+
+
+def by_machine(env: dict[str, str], options: argparse.Namespace) -> str:
+    """The random machine: the test that fails."""
+    return by_pytest(env, MACHINE) if options.examples else ""
+
+
+WATCHERS: dict[str, Callable[[dict[str, str], argparse.Namespace], str]] = {
+    "transcript": by_transcripts,
+    "fuzzer": by_fuzzer,
+    "machine": by_machine,
+}
+"""Who may notice a bug. The machine is slow, and asked only if nobody else has noticed."""
+
+
+def noticed(options: argparse.Namespace, *, all_of_them: bool = False) -> list[str]:
+    """What those say who notice that something is wrong, and after how long."""
+    env = {
+        "TESTED_SITE": str(SITE),
+        "TESTED_NATIVE": str(COPY / "native" / "modules"),
+        "TESTED_EXAMPLES": str(options.examples),
+    }
+    found: list[str] = []
+    for name, watcher in WATCHERS.items():
+        if name == "machine" and found and not all_of_them:
+            continue
+        begin = time.monotonic()
+        if said := watcher(env, options):
+            found.append(f"{name}, {time.monotonic() - begin:.0f} s: {said}")
+    return found
+
+
+def tried(bug: Bug, options: argparse.Namespace) -> list[str]:
+    """What is noticed of one bug; the copy is as it was afterwards."""
+    path = TREE / bug.file
+    before = path.read_text()
+    if before.count(bug.old) != 1:
+        sys.exit(f"{bug.name}: found {before.count(bug.old)} times in {bug.file}")
+    path.write_text(before.replace(bug.old, bug.new))
+    try:
+        if not build():
+            sys.exit(f"{bug.name}: does not compile")
+        return noticed(options)
+    finally:
+        path.write_text(before)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -127,32 +164,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--examples", type=int, default=200, help="of the machine; 0: without it")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the fuzzer")
     options = parser.parse_args(argv)
-    bugs = [bug for bug in (*BUGS, *OWN) if bug.file.startswith("sidecar/core/")]
+    bugs = [bug for bug in BUGS if bug.file.startswith("sidecar/core/")]
     bugs = [b for b in bugs if not options.only or any(part in b.name for part in options.only)]
     refresh()
-    if found := noticed(options.examples, options.seconds) if build() else ["does not compile"]:
+    found = noticed(options, all_of_them=True) if build() else ["does not compile"]
+    if found:
         print(f"the unchanged copy: {found}")
         return 1
     missed = 0
     for bug in bugs:
-        path = TREE / bug.file
-        before = path.read_text()
-        if before.count(bug.old) != 1:
-            print(f"{bug.name:58} ERROR  found {before.count(bug.old)} times in {bug.file}")
-            missed += 1
-            continue
-        path.write_text(before.replace(bug.old, bug.new))
-        begin = 0.0
-        try:
-            if not build():
-                sys.exit(f"{bug.name}: does not compile")
-            begin = time.monotonic()
-            found = noticed(options.examples, options.seconds)
-        finally:
-            path.write_text(before)
+        found = tried(bug, options)
         missed += not found
-        verdict = " / ".join(text[:90] for text in found) or "MISSED"
-        print(f"{bug.name:58} {time.monotonic() - begin:4.0f} s  {verdict}", flush=True)
+        print(f"| {bug.name} | {'; '.join(found) or 'MISSED'} |", flush=True)
     return 1 if missed else 0
 
 

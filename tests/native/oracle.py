@@ -164,7 +164,7 @@ class Judge:
             place = event.places[0]
             end = self.server.ends(event)
             floor = max(due.floors.get(place, 0), reader.told.get(place, 0))
-            if end is not None and end.number < floor:
+            if end is not None and end.number <= floor:
                 return f"older than what was told ({floor})"
         if not event.connection.tracking:
             return ""

@@ -331,7 +331,7 @@ class CacheMachine(RuleBasedStateMachine):
 
 TestCache = CacheMachine.TestCase
 TestCache.settings = settings(
-    max_examples=int(os.environ.get("SIDECAR_EXAMPLES", "80")),
+    max_examples=int(os.environ.get("TESTED_EXAMPLES", "80")),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

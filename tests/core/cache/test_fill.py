@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.cache.near_cache import NearCache
+from tests.core.cache.scripted import MS, VALUE_MAX, Scripted
 from tests.native.cached_clients import Client, Identity
 from tests.native.cached_loopback import buffers_in_use
 from tests.native.cached_shell import CachedShell
@@ -152,3 +153,84 @@ def test_waits_are_counted_for_each_read_anew() -> None:
     assert asked(shell, tracked) == 1
     shell.run([tracked])
     assert client.answered == 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_read_under_way_bars_what_is_read_meanwhile(known: bool) -> None:
+    """A client's read passes, and tells of what was written after the value was read here. With
+    `known` its key is known before, so that the read sets a barrier; else it is only counted."""
+    s = Scripted("hot" if known else "rules")
+    s.near.want(b"k", known)
+    s.elsewhere(b"SET", b"k", b"v")
+    s.ask(b"GET", b"k", by=s.enter(fresh=True))
+    s.ask(b"GET", b"k")
+    s.execute(s.values, (b"PTTL", b"k"), (b"GET", b"k"))
+    answer = len(s.connections[s.values].down)
+    s.elsewhere(b"SET", b"k", b"v")
+    s.run([s.link])
+    s.arrive(s.values, answer)
+    s.ask(b"GET", b"k", by=s.enter())
+    assert s.served == 0
+    s.run()
+    assert s.client.answered == 1
+
+
+def test_a_read_that_begins_bars_what_is_being_read() -> None:
+    """The same, where the value was asked for first."""
+    s = Scripted()
+    s.elsewhere(b"SET", b"k", b"v")
+    s.ask(b"GET", b"k")
+    s.execute(s.values, (b"PTTL", b"k"), (b"GET", b"k"))
+    answer = len(s.connections[s.values].down)
+    s.elsewhere(b"SET", b"k", b"v")
+    s.ask(b"GET", b"k", by=s.enter(fresh=True))
+    s.run([s.link])
+    s.arrive(s.values, answer)
+    s.ask(b"GET", b"k", by=s.enter())
+    assert s.served == 0
+    s.run()
+    assert s.client.answered == 1
+
+
+def test_a_key_that_changes_between_its_ttl_and_its_value() -> None:
+    """What is read then would be kept for longer than it lives; expiry is not announced."""
+    s = Scripted()
+    s.elsewhere(b"SET", b"k", b"v")
+    s.ask(b"GET", b"k")
+    s.execute(s.values, (b"PTTL", b"k"))
+    s.elsewhere(b"SET", b"k", b"v", b"PX", b"30")
+    s.run()
+    assert s.client.answered == 1
+    s.tick(30 * MS)
+    assert not s.read(b"GET", b"k")
+
+
+def test_a_value_lives_as_long_as_its_key() -> None:
+    s = Scripted()
+    s.elsewhere(b"SET", b"k", b"v", b"PX", b"30")
+    s.read(b"GET", b"k")
+    s.tick(30 * MS - 1)
+    assert s.read(b"GET", b"k")
+    s.tick(1)
+    assert not s.read(b"GET", b"k")
+
+
+def test_an_error_is_not_kept() -> None:
+    s = Scripted()
+    s.ask(b"GET", b"k")
+    s.connections[s.values].up.clear()
+    s.connections[s.values].say(b":-1\r\n-WRONGTYPE no\r\n")
+    s.run()
+    assert s.client.answered == 1
+    assert s.near.snapshot()["misses"]["error"] == 1
+    assert not s.read(b"GET", b"k")
+    assert s.read(b"GET", b"k")
+
+
+def test_a_value_that_is_too_large_is_not_kept() -> None:
+    s = Scripted()
+    s.server.pads[b"k"] = VALUE_MAX
+    s.elsewhere(b"SET", b"k", b"v")
+    for _ in range(3):
+        assert not s.read(b"GET", b"k")
+    assert s.stored == 0
