@@ -230,8 +230,8 @@ BUGS = (
     Bug(
         "everybody is answered from the first space",
         CACHE,
-        "    if s.bypass:\n        s.bypass = False\n",
-        "    s.space = 1\n    if s.bypass:\n        s.bypass = False\n",
+        "    if s.bypass_next:\n        s.bypass_next = False\n",
+        "    s.space = 1\n    if s.bypass_next:\n        s.bypass_next = False\n",
         tests="test_databases_are_kept_apart",
     ),
     Bug(
