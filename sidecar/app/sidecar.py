@@ -26,6 +26,13 @@ from sidecar.admin.server import AdminServer
 from sidecar.app.joints import WatchedSentinels, reload_or_refuse
 from sidecar.app.reload import read_certificates
 from sidecar.app.startup import StartError, advice, banner, find_master, reason, watcher_of
+from sidecar.credentials import (
+    CredentialError,
+    Credentials,
+    CredentialSettings,
+    fixed,
+    source_of,
+)
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.proxy.links.errors import ProxyStartError
@@ -53,6 +60,7 @@ class Sidecar:
         self.failure = ""
         self.stop = asyncio.Event()
         self.lag = LoopLag()
+        self.watching: list[asyncio.Task[None]] = []
         self.audit: Audit | None = None
 
     def on_signal(self, number: int) -> None:
@@ -109,7 +117,7 @@ class Sidecar:
 
     async def serve(self) -> None:
         self.lag.also.append(logs.tick)
-        watching = asyncio.create_task(self.lag.watch())
+        self.watching.append(asyncio.create_task(self.lag.watch()))
         try:
             if await self._unless_stopped(self._start()):
                 assert self.proxy is not None
@@ -119,7 +127,8 @@ class Sidecar:
                 await self._drain()
         finally:
             self.parts.serves_no_more()
-            watching.cancel()
+            for watching in self.watching:
+                watching.cancel()
             await self._close()
         if self.failure:
             raise StartError(self.failure)
@@ -163,17 +172,22 @@ class Sidecar:
         upstream = self.settings.upstream_endpoint
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
+        credentials = await self._credentials_of("upstream", self.settings.upstream, upstream)
         self.proxy = proxy = Proxy(
             self.settings,
             upstream,
             audit=self.audit,
+            credentials=credentials,
             show_warming=progress.bar(self.settings.log.format, sys.stderr, "warming up"),
         )
         deadline = time.monotonic() + self.settings.upstream.start_timeout
         try:
             master = None
             if upstream.kind == "sentinel":
-                self.watcher = watcher_of(self.settings, upstream, proxy.on_sentinel_event)
+                of_sentinels = await self._credentials_of("sentinel", self.settings.sentinel)
+                self.watcher = watcher_of(
+                    self.settings, upstream, proxy.on_sentinel_event, of_sentinels
+                )
                 self.parts.sentinels = WatchedSentinels(self.watcher)
                 master = await find_master(self.watcher, self.settings.upstream, deadline)
                 self.watcher.start()
@@ -187,6 +201,21 @@ class Sidecar:
         except OSError as error:
             where = ", ".join(self.settings.listen.urls)
             raise StartError(f"cannot listen on {where}: {advice(error, 'listen.urls')}") from error
+
+    async def _credentials_of(
+        self, section: str, settings: CredentialSettings, upstream: Endpoint | None = None
+    ) -> Credentials | None:
+        """Begin to watch the source of credentials that this section names, if it names one."""
+        user, password = (upstream.username, upstream.password) if upstream else ("", "")
+        source = source_of(section, settings, fixed(settings, user, password))
+        if source is None:
+            return None
+        try:
+            credentials = await Credentials.begin(section, source)
+        except CredentialError as error:
+            raise StartError(str(error)) from error
+        self.watching.append(asyncio.create_task(credentials.watch()))
+        return credentials
 
     async def _start_admin(self) -> None:
         listen = self.settings.admin.listen

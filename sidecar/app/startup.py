@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
+from sidecar.credentials import Credentials
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.policy.topology import Address, Event
 from sidecar.settings.schema import Settings
@@ -28,13 +29,21 @@ class StartError(Exception):
 
 
 def watcher_of(
-    settings: Settings, upstream: Endpoint, on_event: Callable[[Event], None]
+    settings: Settings,
+    upstream: Endpoint,
+    on_event: Callable[[Event], None],
+    credentials: Credentials | None,
 ) -> SentinelWatcher:
     """Make the watcher of a `redis+sentinel://` upstream, without starting it."""
     tls = settings.upstream.tls
     context = sentinel_context(settings.sentinel, tls, upstream.tls)
     return SentinelWatcher(
-        upstream, settings.sentinel, context, on_event, server_name=tls.server_name
+        upstream,
+        settings.sentinel,
+        context,
+        on_event,
+        server_name=tls.server_name,
+        credentials=credentials,
     )
 
 

@@ -27,6 +27,7 @@ from typing import Any
 
 import structlog
 
+from sidecar.credentials import Credentials
 from sidecar.discovery.sentinel_link import Fault, Kind, Link, rows_of, table_of
 from sidecar.discovery.sentinel_peer import Access, Peer, number
 from sidecar.policy.topology import Address, Event, MasterNamed, address_of
@@ -69,10 +70,10 @@ class SentinelWatcher:
     """Watches the Sentinels of `endpoint` from `start` to `close`.
 
     `settings` says how they are reached; `context` is for TLS to them, None is without, and
-    `server_name` is expected in their certificates instead of each one's host. `on_event` is
-    called on the loop, synchronously, as soon as a message or an answer is read; each Sentinel
-    tells its own, so the same news comes several times. It must not block. Its errors are logged
-    and go no further.
+    `server_name` is expected in their certificates instead of each one's host; `credentials`
+    replace those of the settings. `on_event` is called on the loop, synchronously, as soon as a
+    message or an answer is read; each Sentinel tells its own, so the same news comes several times.
+    It must not block. Its errors are logged and go no further.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class SentinelWatcher:
         on_event: Callable[[Event], None],
         *,
         server_name: str = "",
+        credentials: Credentials | None = None,
     ) -> None:
-        self._access = Access(endpoint.service, settings, context, server_name)
+        self._access = Access(endpoint.service, settings, context, server_name, credentials)
         self._on_event = on_event
         self._watching = False
         self._leaving: set[asyncio.Task[None]] = set()

@@ -16,6 +16,7 @@ from ssl import SSLContext
 import hiredis
 import structlog
 
+from sidecar.credentials import Credentials, fixed
 from sidecar.discovery.sentinel_link import Fault, Link, Reply, refusal, rows_of, table_of
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.topology import (
@@ -41,12 +42,14 @@ log = structlog.get_logger()
 @dataclass
 class Access:
     """How the Sentinels of one service are reached. `name` replaces their hosts in TLS; `context`
-    may change, for connections that are made from then on."""
+    may change, for connections that are made from then on. `credentials` replace those of the
+    settings."""
 
     service: str
     settings: Sentinel
     context: SSLContext | None = None
     name: str = ""
+    credentials: Credentials | None = None
 
     @asynccontextmanager
     async def connect(
@@ -54,11 +57,18 @@ class Access:
     ) -> AsyncIterator[Link]:
         """A connection that speaks RESP3, closed at the end. Raises Fault."""
         link = Link(self.settings.connect_timeout, on_message)
-        user = self.settings.username or "default"
+        given = self.credentials.now if self.credentials is not None else fixed(self.settings)
+        user = given.user.decode() or "default"
         try:
-            await link.open(
-                address, self.context, self.name or address[0], user, self.settings.password
-            )
+            try:
+                await link.open(
+                    address, self.context, self.name or address[0], user, given.password.decode()
+                )
+            except Fault as fault:
+                # The next attempt, a moment later, has the newest.
+                if self.credentials is not None and fault.kind == "credentials":
+                    await self.credentials.renewed(given)
+                raise
             yield link
         finally:
             await link.close()

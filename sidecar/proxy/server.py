@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from sidecar import __version__
+from sidecar.credentials import Credentials, fixed
 from sidecar.policy.topology import Address, Event, MasterNamed
 from sidecar.proxy import assembly, descriptors
 from sidecar.proxy.certificates import Certificates
@@ -23,6 +24,7 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.dialer import Dialing
 from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.links.reauthentication import Reauthentication
 from sidecar.proxy.links.room import Room
 from sidecar.proxy.listener import Listener
 from sidecar.proxy.master import MasterFollower, Sentinels
@@ -51,6 +53,7 @@ class Proxy:
         upstream: Endpoint,
         *,
         audit: Audit | None = None,
+        credentials: Credentials | None = None,
         show_warming: Show | None = None,
     ) -> None:
         self.settings = settings
@@ -60,7 +63,9 @@ class Proxy:
         self.report: Report
         self._audit = AuditTrail(audit) if audit is not None else None
         self._show_warming = show_warming
-        self._login = login_of(upstream)
+        self._credentials = credentials
+        self._login = login_of(settings, upstream, credentials)
+        self._user = self._login.user
         self._tasks = Tasks()
         self._interruptions = Interruptions()
         self._master: MasterFollower | None = None
@@ -135,6 +140,10 @@ class Proxy:
             SideConnection(nodes.home.dialer, self._login, __version__.encode()) for _ in range(2)
         ]
         self.facts = ServerInfo(self._sides[0])
+        if self._credentials is not None:
+            tracked = observers.near.log_in if observers.near is not None else lambda request: 0
+            Reauthentication(plane, links.own, self._credentials, tasks, tracked)
+            self._credentials.on_change(self._flush_for_another_user)
         pulse = Pulse(self._sides[1], tasks)
         self._overdue = Overdue(plane, links.identities, pulse)
         self._watch_node(follows, sentinels, pulse)
@@ -264,6 +273,13 @@ class Proxy:
 
     # While it runs
 
+    def _flush_for_another_user(self) -> None:
+        """Values that one user of the server may read, another may not."""
+        assert self._credentials is not None
+        user, self._user = self._user, self._credentials.now.user
+        if user != self._user:
+            self.flush_cache()
+
     def on_sentinel_event(self, event: Event) -> None:
         """Take in what a Sentinel says."""
         if self._master is not None:
@@ -326,7 +342,10 @@ class Proxy:
         self.plane.close()
 
 
-def login_of(upstream: Endpoint) -> Login:
-    """The sidecar's own login, from the URL."""
-    user = upstream.username.encode() if upstream.username or upstream.password else None
-    return Login(2, user, upstream.password.encode(), upstream.db)
+def login_of(settings: Settings, upstream: Endpoint, credentials: Credentials | None) -> Login:
+    """The sidecar's own login: from its source, else from the settings, else from the URL."""
+    given = fixed(settings.upstream, upstream.username, upstream.password)
+    if credentials is not None:
+        given = credentials.now
+    user = given.user if given.user or given.password else None
+    return Login(2, user, given.password, upstream.db, source=credentials)

@@ -15,6 +15,7 @@ import msgspec
 from sidecar.settings.addresses import is_loopback, parse_host_port
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.schema import Settings
+from sidecar.settings.sections.upstream import Sentinel, Upstream
 from sidecar.settings.urls import Endpoint, parse_listen, parse_upstream
 
 # Fits into an HTTP header, and is too long to guess.
@@ -89,6 +90,11 @@ def _listen_tls(settings: Settings, listeners: Sequence[Endpoint]) -> Iterator[s
 def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
     upstream, tls = settings.upstream, settings.upstream.tls
     yield from _sentinel(settings, endpoint)
+    yield from _credentials("upstream", upstream, endpoint.password)
+    if endpoint.kind == "embedded":
+        for name in ("username", "username_file", "password", "password_file"):
+            if getattr(upstream, name):
+                yield f"upstream.{name}: set, but the embedded server has no users; remove it"
     if not endpoint.tls and not (endpoint.kind == "sentinel" and settings.sentinel.tls == "on"):
         for name in _changed(tls):
             yield (
@@ -185,10 +191,27 @@ def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
                     )
     if settings.upstream.follow == "off" and endpoint.kind not in ("tcp", "unix"):
         yield (f"upstream.follow: set, but upstream.url ({endpoint}) is not one address; remove it")
-    if settings.sentinel.username and not settings.sentinel.password:
-        yield "sentinel.username: set, but sentinel.password is empty; set it too"
+    yield from _credentials("sentinel", settings.sentinel)
     if settings.breaker.open_for > settings.breaker.open_max:
         yield "breaker.open_for: above breaker.open_max; make it smaller"
+
+
+def _credentials(path: str, section: Upstream | Sentinel, url_password: str = "") -> Iterator[str]:
+    sources = ("password", "password_file", "credential_command")
+    named = [name for name in sources if getattr(section, name)]
+    if len(named) > 1:
+        yield f"{path}.{named[1]}: set, but {path}.{named[0]} is set as well; keep one"
+    if section.username and section.username_file:
+        yield f"{path}.username_file: set, but {path}.username is set as well; keep one"
+    if section.credential_command and section.username_file:
+        yield f"{path}.username_file: set, but credential_command gives the user; remove it"
+    for name in ("username", "username_file"):
+        if getattr(section, name) and not named and not url_password:
+            yield f"{path}.{name}: set, but {path}.password is empty; set it too"
+    for name in ("username_file", "password_file"):
+        file = getattr(section, name)
+        if file and not os.path.isfile(file):
+            yield f"{path}.{name}: no file {file!r}; give the path of a text file"
 
 
 def _changed(section: msgspec.Struct) -> Iterator[str]:

@@ -52,6 +52,7 @@ cdef void tracked_ask(Value* v, Cache* k) noexcept nogil
 cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept nogil
 cdef void tracked_ask_due(Cache* k) noexcept nogil
 cdef int tracked_beat(Tracked* t) noexcept nogil
+cdef int tracked_say(Tracked* t, const char* p, size_t n) noexcept nogil
 cdef uint32_t tracked_touch(Tracked* t) noexcept nogil
 cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil
 cdef void tracked_end(Tracked* t) noexcept nogil

@@ -113,9 +113,15 @@ cdef Asked* queued(Tracked* t, Value* v) noexcept nogil:
 
 cdef int tracked_beat(Tracked* t) noexcept nogil:
     """Queue a heartbeat: 0, or -1 without memory."""
-    if room_for(t, PING_LEN) < 0:
+    return tracked_say(t, PING, PING_LEN)
+
+
+cdef int tracked_say(Tracked* t, const char* p, size_t n) noexcept nogil:
+    """Queue a request that is answered with a simple string, as a heartbeat is: 0, or -1 without
+    memory."""
+    if room_for(t, n) < 0:
         return -1
-    buffer_append(&t.out, PING, PING_LEN)
+    buffer_append(&t.out, p, n)
     queued(t, NULL)
     return 0
 

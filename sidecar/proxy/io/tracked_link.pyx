@@ -13,7 +13,7 @@ from sidecar.core.cache.touch cimport cache_touch_used
 from sidecar.core.cache.store cimport Cache, Value, value_bytes
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.protocol.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
-from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_beat, tracked_begin, tracked_end, tracked_free,
+from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_beat, tracked_say, tracked_begin, tracked_end, tracked_free,
     tracked_new, tracked_receive)
 from sidecar.proxy.io.plane cimport Plane
 from sidecar.proxy.io.reactor cimport Connection, ENDED, NOTHING_YET
@@ -91,6 +91,12 @@ cdef class TrackedLink(Connection):
         """Send a heartbeat: its answer renews the lease of the space."""
         self.plane.stamp()
         if tracked_beat(self.t) == 0:
+            self.push_out()
+
+    def log_in(self, bytes request):
+        """Send an AUTH; its answer is as good as that to a heartbeat."""
+        self.plane.stamp()
+        if not self.closed and tracked_say(self.t, request, len(request)) == 0:
             self.push_out()
 
     def load(self, bytes request):

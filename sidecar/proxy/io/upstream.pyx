@@ -250,6 +250,13 @@ cdef class Upstream(PlaneConnection):
         if link_push(self.link, NULL, self.plane.table.commands, request, len(request), 0) < 0:
             raise MemoryError
 
+    def log_in(self, bytes request):
+        """Queue an AUTH of the sidecar's own, whose reply is dropped, between two requests. Not where a
+        client's replies are not matched with its requests, nor inside of a transaction."""
+        if not self.closed and not self.link.demoted and not self.in_the_middle():
+            self.ask_first(request)
+            self.flush()
+
     @property
     def demoted(self):
         """Whether its server has said that it is not the master (any more)."""

@@ -29,7 +29,7 @@ from weakref import WeakSet
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.breaker import Breaker
 from sidecar.proxy.links.errors import Full, NotMaster, Refused, Unreachable
-from sidecar.proxy.links.greeting import Greeted, Login, ServerConnection
+from sidecar.proxy.links.greeting import Greeted, Login, ServerConnection, with_newest
 from sidecar.proxy.links.outcomes import Outcomes
 from sidecar.proxy.links.patience import Patience
 from sidecar.proxy.links.room import Room
@@ -139,10 +139,13 @@ class Dialer:
     async def open(self, login: Login, *, urgent: bool = False) -> tuple[ServerConnection, Greeted]:
         """Open a connection and greet on it. Raises Refused or Unreachable."""
         async with self.turn(urgent=urgent):
-            connection = await self._connect()
-            greeted = await self.greet(connection, login)
-            self.must_be_current(connection)
-            return connection, greeted
+            return await with_newest(login, lambda: self._open(login))
+
+    async def _open(self, login: Login) -> tuple[ServerConnection, Greeted]:
+        connection = await self._connect()
+        greeted = await self.greet(connection, login)
+        self.must_be_current(connection)
+        return connection, greeted
 
     async def connect(self) -> ServerConnection:
         """Open a connection without a greeting, in the caller's turn. Raises Unreachable.

@@ -18,6 +18,11 @@ class Refused(Exception):
         super().__init__(reply.strip().decode("utf-8", "replace").lstrip("-"))
         self.reply = reply
 
+    @property
+    def concerns_login(self) -> bool:
+        """Whether the server refuses the credentials, or wants some."""
+        return self.reply.startswith((b"-WRONGPASS", b"-NOAUTH", b"-ERR invalid password"))
+
 
 class Unreachable(Exception):
     """There is no connection to the upstream; the message says to which server and why."""

@@ -11,12 +11,15 @@ import asyncio
 import socket
 import ssl
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import hiredis
 from hiredis import pack_command
 
 from sidecar.core.protocol.reply import ReplyDecoder
+from sidecar.credentials import Credentials
 from sidecar.proxy.links.errors import Full, NotMaster, Refused, Unreachable
 from sidecar.proxy.links.hello_reply import server_id, version_of
 from sidecar.proxy.links.info_reply import fields_of
@@ -42,7 +45,8 @@ class Login:
     `user` None: no AUTH is sent. `user` b"": AUTH with the password alone, for the default user.
     `via`: the login that selects the database, because `user` may not; it was another one when the
     client selected it. `era` sets clients apart that began, without a login, after the server had
-    begun or ceased to ask for one (session/admission.py).
+    begun or ceased to ask for one (session/admission.py). `source`: has the newest credentials of
+    the sidecar itself; `user` is then the one that it began with.
     """
 
     proto: int
@@ -51,18 +55,22 @@ class Login:
     db: int
     era: int = 0
     via: Login | None = None
+    source: Credentials | None = field(default=None, compare=False, repr=False)
 
     def as_user(self, user: bytes, password: bytes) -> Login:
         """This login, once the client has logged in as another user."""
         via = (self.via or replace(self, era=0)) if self.db else None
-        return replace(self, user=user, password=password, era=0, via=via)
+        return replace(self, user=user, password=password, era=0, via=via, source=None)
 
     @property
     def auth(self) -> tuple[bytes, ...]:
         """The AUTH request, as words; empty: there is none."""
-        if self.user is None:
+        user, password = self.user, self.password
+        if self.source is not None:
+            user, password = self.source.now.user, self.source.now.password
+        if user is None:
             return ()
-        return (b"AUTH", self.user, self.password) if self.user else (b"AUTH", self.password)
+        return (b"AUTH", user, password) if user else (b"AUTH", password)
 
     def requests(self, version: bytes, setinfo: bool = True) -> list[tuple[bytes, ...]]:
         """The requests of the greeting, with CLIENT SETINFO or without. It is HELLO that sets the
@@ -78,6 +86,23 @@ class Login:
             () if before else select,
         )
         return [request for request in out if request]
+
+
+T = TypeVar("T")
+
+
+async def with_newest(login: Login, attempt: Callable[[], Awaitable[T]]) -> T:
+    """The result of `attempt`, which greets with this login. If the server refuses the credentials
+    and their source has others by now, it is made again, before anybody is told."""
+    used = login.source.now if login.source is not None else None
+    try:
+        return await attempt()
+    except Refused as error:
+        if used is None or login.source is None or not error.concerns_login:
+            raise
+        if not await login.source.renewed(used):
+            raise
+    return await attempt()
 
 
 @dataclass(frozen=True)

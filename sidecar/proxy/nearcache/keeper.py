@@ -24,7 +24,7 @@ from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import TrackedLink
 from sidecar.proxy.links.errors import Refused, Unreachable
-from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
+from sidecar.proxy.links.greeting import Login, ServerConnection, is_error, with_newest
 from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import Identity
 from sidecar.proxy.links.node import Nodes
@@ -130,6 +130,13 @@ class NearCacheKeeper:
         links = identity.to(self._nodes.home)
         return not identity.login.era or (links.greeted is not None and links.authenticated)
 
+    def log_in(self, request: bytes) -> int:
+        """Send an AUTH down the tracked links of the sidecar's own user; returns how many."""
+        mine = [space for space in self.spaces.values() if space.login.source is not None]
+        links = [space.link for space in mine if space.link is not None]
+        for_each(links, lambda link: link.log_in(request))
+        return len(links)
+
     def hold(self, login: Login) -> Space | None:
         """Keep the space of a login even without clients, until `let_go`; None if there is none."""
         space = self._space(login)
@@ -203,7 +210,7 @@ class NearCacheKeeper:
                 await asyncio.sleep(random.uniform(1, 10))
                 continue
             try:
-                connection = await self._open(space.login)
+                connection = await with_newest(space.login, lambda: self._open(space.login))
             except Refused as error:
                 space.refused = True
                 log.warning("near cache tracking refused", user=space.user, error=str(error))

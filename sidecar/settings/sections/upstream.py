@@ -6,6 +6,25 @@ import msgspec
 
 from sidecar.settings.fields import KiB, MiB, Section, TlsVersion, seconds, setting, size
 
+UserFile = Annotated[
+    str, setting("File with the user. It is watched: a change is taken over without a restart.")
+]
+PasswordFile = Annotated[
+    str,
+    setting("File with the password. It is watched: a change is taken over without a restart."),
+]
+CredentialCommand = Annotated[
+    tuple[str, ...],
+    setting(
+        'Program, and its arguments, that prints credentials as JSON: {"username": "…", '
+        '"password": "…", "expires_in": seconds}; only the password is needed. It is run again '
+        "before they expire, and when a server refuses them."
+    ),
+]
+CredentialTimeout = Annotated[
+    float, seconds("How long credential_command may take.", ge=0.1, le=600)
+]
+
 
 class UpstreamTls(Section, frozen=True):
     """TLS towards a `rediss://` upstream."""
@@ -41,6 +60,14 @@ class Upstream(Section, frozen=True):
             secret=True,
         ),
     ] = "embedded://"
+    username: Annotated[
+        str, setting("ACL user of the sidecar itself, in place of the one in url.")
+    ] = ""
+    username_file: UserFile = ""
+    password: Annotated[str, setting("Its password, in place of the one in url.", secret=True)] = ""
+    password_file: PasswordFile = ""
+    credential_command: CredentialCommand = ()
+    credential_timeout: CredentialTimeout = 10.0
     pooling: Annotated[
         Literal["shared", "session"],
         setting(
@@ -126,9 +153,13 @@ class Sentinel(Section, frozen=True):
     username: Annotated[str, setting("ACL user for the Sentinels; empty for the default user.")] = (
         ""
     )
+    username_file: UserFile = ""
     password: Annotated[
         str, setting("Password for the Sentinels; empty if they need none.", secret=True)
     ] = ""
+    password_file: PasswordFile = ""
+    credential_command: CredentialCommand = ()
+    credential_timeout: CredentialTimeout = 10.0
     tls: Annotated[
         Literal["as-upstream", "on", "off"],
         setting(
