@@ -104,18 +104,11 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{s.name:10} {'/'.join(s.sets) or 'by name only':13} {s.title}")
         return 0
     console = command_line.terminal(150)
-    command_line.interruptible()
     options, scenarios = _options(args), _scenarios(args)
-    try:
+    with command_line.measuring(console):
         program = loadgen.compile_loadgen()
         facts = machine.facts(options.server)
         results = _run_all(console, program, scenarios, options)
-    except Unavailable as error:
-        console.print(str(error), style="red")
-        return 1
-    except KeyboardInterrupt:
-        console.print("interrupted; everything started has been ended")
-        return 130
     verdicts = targets.judge({r.scenario.name: r for r in results})
     shown = verdicts if not args.only else [v for v in verdicts if v.measured is not None]
     if shown and not args.quick:

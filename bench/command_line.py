@@ -6,11 +6,14 @@ import datetime
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tests.harness.errors import Unavailable
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -37,10 +40,20 @@ def progress(console: Console) -> Progress:
     return Progress(*bar, TimeRemainingColumn(), console=console, transient=True)
 
 
-def interruptible() -> None:
-    """SIGTERM and SIGINT raise KeyboardInterrupt, so that what was started is ended."""
+@contextmanager
+def measuring(console: Console) -> Iterator[None]:
+    """Ends the program, after what was started: with status 1 if something it needs is missing,
+    and with 130 if SIGTERM or SIGINT interrupts it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    except Unavailable as error:
+        console.print(str(error), style="red")
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        console.print("interrupted; everything started has been ended")
+        raise SystemExit(130) from error
 
 
 def results_folder(wanted: Path | None, kind: str = "") -> Path:

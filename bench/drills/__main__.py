@@ -24,7 +24,6 @@ from bench.drills.clients import CLIENT_TIMEOUT
 from bench.drills.runner import LaneResult, run_lane
 from bench.drills.scene import LANES, Options
 from bench.report import machine, tables
-from tests.harness.errors import Unavailable
 
 PRODUCTION_DOWN_AFTER = 5000
 PRODUCTION_TIMEOUT = 15.0
@@ -136,18 +135,11 @@ def main(argv: list[str] | None = None) -> int:
         _list(options)
         return 0
     console = command_line.terminal(170)
-    command_line.interruptible()
-    try:
+    with command_line.measuring(console):
         facts = _facts(options)
         chosen = choose(args.only or (list(SMOKE) if args.smoke else []))
         wanted = [(drill, lanes) for drill in chosen if (lanes := _lanes(drill, args))]
         drills = [_run(console, drill, lanes, options) for drill, lanes in wanted]
-    except Unavailable as error:
-        console.print(str(error), style="red")
-        return 1
-    except KeyboardInterrupt:
-        console.print("interrupted; everything started has been ended")
-        return 130
     return _finish(console, args, options, facts, drills)
 
 

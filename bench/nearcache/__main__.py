@@ -162,18 +162,11 @@ def main(argv: list[str] | None = None) -> int:
         print("\n".join(f"{case.name:26} {case.title}" for case in FULL))
         return 0
     console = command_line.terminal(160)
-    command_line.interruptible()
     cases = choose("quick" if args.quick and not args.only else args.set_name, args.only)
-    try:
+    with command_line.measuring(console):
         facts = machine.facts(args.server)
         run = Run(args, cases, console)
         found = run.measure()
-    except Unavailable as error:
-        console.print(str(error), style="red")
-        return 1
-    except KeyboardInterrupt:
-        console.print("interrupted; everything started has been ended")
-        return 130
     verdicts = judge(found)
     shown = [v for v in verdicts if v.measured is not None or not args.only]
     if shown and not args.quick:

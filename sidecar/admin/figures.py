@@ -7,11 +7,12 @@ a snapshot. Rates are per second; null means that a value is not known.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
+
+import msgspec
 
 from sidecar.policy.breaker import State
 from sidecar.telemetry.snapshots import (
-    Cache,
     Commands,
     Frozen,
     Held,
@@ -21,6 +22,7 @@ from sidecar.telemetry.snapshots import (
 )
 
 BreakerState = Literal["closed", "open", "half-open", "unknown"]
+Shown = TypeVar("Shown", bound=Frozen)
 
 # The last minutes
 
@@ -80,7 +82,7 @@ class BreakerNow(Frozen, frozen=True):
     opened: int
 
 
-class CacheNow(Frozen, frozen=True):
+class CacheNow(Frozen, frozen=True, rename={"proof_age": "proof_age_s"}):
     """The near cache; misses by reason."""
 
     mode: str
@@ -90,7 +92,7 @@ class CacheNow(Frozen, frozen=True):
     hits: int
     misses: Mapping[str, int]
     evictions: int
-    proof_age_s: float | None
+    proof_age: float | None
 
 
 class Totals(Frozen, frozen=True):
@@ -211,11 +213,11 @@ def gauges(snapshot: Snapshot) -> Gauges:
     return Gauges(
         serving=True,
         clients=plane.clients.connected,
-        links=LinksNow(shared=links.shared, dedicated=links.dedicated, idle=links.idle),
+        links=_part(LinksNow, links),
         unanswered=plane.unanswered,
         held=plane.held,
         breaker=BreakerNow(state=breaker_state(snapshot), opened=plane.breaker.opened),
-        cache=_cache(plane.cache) if plane.cache is not None else _NO_CACHE,
+        cache=_part(CacheNow, plane.cache) if plane.cache is not None else _NO_CACHE,
         totals=Totals(
             commands=answered(commands),
             errors=failed(commands),
@@ -230,17 +232,9 @@ def gauges(snapshot: Snapshot) -> Gauges:
     )
 
 
-def _cache(cache: Cache) -> CacheNow:
-    return CacheNow(
-        mode=cache.mode,
-        entries=cache.entries,
-        bytes=cache.bytes,
-        limit_bytes=cache.limit_bytes,
-        hits=cache.hits,
-        misses=cache.misses,
-        evictions=cache.evictions,
-        proof_age_s=cache.proof_age,
-    )
+def _part(shown: type[Shown], whole: Frozen) -> Shown:
+    """Those fields of a part of the snapshot that are shown."""
+    return msgspec.convert(whole, shown, from_attributes=True)
 
 
 _NO_CACHE = CacheNow(
@@ -251,7 +245,7 @@ _NO_CACHE = CacheNow(
     hits=0,
     misses={},
     evictions=0,
-    proof_age_s=None,
+    proof_age=None,
 )
 _NOT_SERVING = Gauges(
     serving=False,

@@ -52,7 +52,7 @@ def health(snapshot: Snapshot, recent: Recent, server: Server, topology: Topolog
             bytes=now.cache.bytes,
             limit_bytes=now.cache.limit_bytes,
             mode=now.cache.mode,
-            proof_age_s=now.cache.proof_age_s,
+            proof_age_s=now.cache.proof_age,
         ),
         breaker=now.breaker.state,
         held_clients=now.held.clients,

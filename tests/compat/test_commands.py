@@ -19,6 +19,19 @@ def mask_for(line: str) -> Mask | None:
     return None
 
 
+def compare_pipelined(pair: Pair, group: str, protocol: int) -> None:
+    """Send all commands of a group in one write."""
+
+    def script(session: Session) -> None:
+        client = session.open(protocol)
+        client.send(pipeline(lines(group)))
+        for line in lines(group):
+            client.read(mask=mask_for(line))
+        client.drain()
+
+    pair.same(script)
+
+
 @pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("group", GROUPS)
 def test_one_by_one(pair: Pair, group: str, protocol: int) -> None:
@@ -37,15 +50,7 @@ def test_one_by_one(pair: Pair, group: str, protocol: int) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_pipelined(pair: Pair, group: str, protocol: int) -> None:
     """All commands of a group in one write, blocking and dedicated ones among them."""
-
-    def script(session: Session) -> None:
-        client = session.open(protocol)
-        client.send(pipeline(lines(group)))
-        for line in lines(group):
-            client.read(mask=mask_for(line))
-        client.drain()
-
-    pair.same(script)
+    compare_pipelined(pair, group, protocol)
 
 
 PROTOCOL_TYPES = [

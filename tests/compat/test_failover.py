@@ -7,31 +7,18 @@ compared with what the last master holds once the old one has been made its repl
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 
 import pytest
 
-from tests.harness.failover import PATIENT, Load, followed, hand_over, news, repaired, settled
+from tests.harness.failover import PATIENT, Load, followed, hand_over, news, settled
 from tests.harness.process import wait_until
 from tests.harness.sentinels import SERVICE, Cluster
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
 
 DEADLINE = 20.0
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Cluster]:
-    """One cluster for the file; test_failover_tls.py has one of Redis 7."""
-    with Cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(shared: Cluster) -> Cluster:
-    """All of it running and in agreement, and empty."""
-    return repaired(shared)
 
 
 def _latest(log: str, text: str, end: str = "") -> float:

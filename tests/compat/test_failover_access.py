@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness.certificates import Certificates, make_certificates
-from tests.harness.failover import PATIENT, Load, followed, news, repaired, settled
+from tests.harness.failover import PATIENT, Load, followed, news, settled
 from tests.harness.faults import TlsTerminator
 from tests.harness.process import free_port, wait_until
 from tests.harness.proxied import ProxiedEnd
@@ -22,19 +22,7 @@ SENTINELS: dict[str, str | int | float] = {
     "upstream.start_timeout": 0.3,
     **PATIENT,
 }
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Cluster]:
-    """One cluster for the file, with a password for the nodes and one for the Sentinels."""
-    with Cluster(password="nodes", sentinel_password="sentinels") as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(shared: Cluster) -> Cluster:
-    """All of it running and in agreement, and empty."""
-    return repaired(shared)
+CLUSTER = {"password": "nodes", "sentinel_password": "sentinels"}
 
 
 def _complaint(url: str, **settings: str | float) -> str:

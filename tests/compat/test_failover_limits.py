@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 
 import hiredis
 import pytest
@@ -20,7 +19,6 @@ from tests.harness.failover import (
     followed,
     hand_over,
     news,
-    repaired,
     settled,
     undecided,
 )
@@ -38,19 +36,6 @@ UNREPLICATED = (
     b"-UNREPLICATED the command was executed, but too few replicas acknowledged it in time; "
     b"its effect may be lost in a failover\r\n"
 )
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Cluster]:
-    """One cluster for the file."""
-    with Cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(shared: Cluster) -> Cluster:
-    """All of it running and in agreement, and empty."""
-    return repaired(shared)
 
 
 def _master(cluster: Cluster) -> Node:

@@ -37,19 +37,6 @@ UNCERTAIN = (
 REFUSED = ("READONLY", "EXECABORT", "Command")
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Cluster]:
-    """One cluster for the file."""
-    with Cluster() as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def cluster(shared: Cluster) -> Cluster:
-    """All of it running and in agreement, and empty."""
-    return repaired(shared)
-
-
 @pytest.fixture
 def sidecar(cluster: Cluster) -> Iterator[Sidecar]:
     """In front of it."""
@@ -230,9 +217,9 @@ class Scene(Closing):
 
 
 @pytest.fixture(scope="module")
-def scene(shared: Cluster) -> Iterator[Scene]:
+def scene(shared_cluster: Cluster) -> Iterator[Scene]:
     """For the tests below; each looks at other clients of it."""
-    with Scene(repaired(shared)) as scene:
+    with Scene(repaired(shared_cluster)) as scene:
         yield scene
 
 

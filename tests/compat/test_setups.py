@@ -16,8 +16,8 @@ from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import DeadlineError, Wire, pack
 
-from .commands import GROUPS, lines
-from .test_commands import mask_for
+from .commands import GROUPS
+from .test_commands import compare_pipelined
 from .test_pipelines import INLINE, SHORT
 from .test_transactions import BLOCKS
 
@@ -42,15 +42,7 @@ def session_pair(_session_pair: Pair) -> Pair:
 @pytest.mark.parametrize("group", GROUPS)
 def test_commands_on_own_connections(session_pair: Pair, group: str, protocol: int) -> None:
     """Every command group, pipelined."""
-
-    def script(session: Session) -> None:
-        client = session.open(protocol)
-        client.send(pipeline(lines(group)))
-        for line in lines(group):
-            client.read(mask=mask_for(line))
-        client.drain()
-
-    session_pair.same(script)
+    compare_pipelined(session_pair, group, protocol)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
