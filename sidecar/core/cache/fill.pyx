@@ -151,7 +151,7 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
 
 
 cdef void cache_leave(Session* s) noexcept nogil:
-    """The session waits for its value no more: it is closed."""
+    """The session is closed: it waits for its value no more."""
     cdef Value* v = <Value*>s.awaited
     cdef Session** slot
     if v == NULL:
@@ -167,7 +167,7 @@ cdef void cache_leave(Session* s) noexcept nogil:
 
 
 cdef void wake(Fill* f, bint bypass) noexcept nogil:
-    """Those who waited look again; with `bypass`, past the cache."""
+    """Sessions that waited look again; with `bypass`, past the cache."""
     cdef Session* s = f.waiting
     cdef Session* after
     f.waiting = NULL
@@ -209,7 +209,8 @@ cdef bint ask_again(Cache* k, Value* v) noexcept nogil:
 
 
 cdef void pass_by(Value* v) noexcept nogil:
-    """Those who wait for a value that is being read go past the cache. It is read all the same."""
+    """Sessions that wait for a value that is being read go past the cache. It is read all the
+    same."""
     wake(fill_of(v), True)
 
 

@@ -216,8 +216,8 @@ cdef class NearCache:
             "flushed": n.flushed, "invalidated_here": n.dropped_here,
             "invalidated_pushed": n.dropped_pushed, "proof_waits": n.waited,
             "misses": {"cold": n.miss_cold, "lease": n.miss_lease, "barred": n.miss_barred,
-                       "filling": n.miss_filling, "told": n.miss_told, "size": n.miss_size, "error": n.miss_error,
-                       "bypassed": n.bypassed},
+                       "filling": n.miss_filling, "told": n.miss_told, "size": n.miss_size,
+                       "error": n.miss_error, "bypassed": n.bypassed},
             "touched": n.touched,
             "checks": {"same": n.checked - n.mismatched, "different": n.mismatched},
         }

@@ -34,7 +34,7 @@ cdef void wait_for_proof(Session* s) noexcept nogil:
 
 
 cdef void stop_waiting(Session* s) noexcept nogil:
-    """The session waits for a proof no more: it is closed."""
+    """The session is closed: it waits for a proof no more."""
     cdef Session** slot = &(<Space*>s.awaited).waiting
     while slot[0] != s:
         slot = &slot[0].next_waiting

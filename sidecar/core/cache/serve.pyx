@@ -319,8 +319,8 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, const Scann
 
 cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t keys,
                     Value** ask) noexcept nogil:
-    """Begin to read the values of an MGET that are not here; p[0:n] are its keys. It waits only if
-    all of them can be."""
+    """Begin to read the values of an MGET that are not here; p[0:n] are its keys. The MGET waits only
+    if all of them can be read."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Value* v = NULL
     cdef Cursor a

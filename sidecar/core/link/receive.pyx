@@ -236,7 +236,8 @@ cdef void record(Link* l, const Entry* e, size_t answered, const char* p, size_t
     """A command worth a record was answered; its request ends at `answered`, its reply at p[n]."""
     if l.partial:
         keep_reply_start(l, p, n)
-        trace_answered(l, e, e.session, answered - e.size, l.reply_start, l.reply_start_len, n + l.partial_size, error)
+        trace_answered(l, e, e.session, answered - e.size, l.reply_start, l.reply_start_len,
+                       n + l.partial_size, error)
     else:
         trace_answered(l, e, e.session, answered - e.size, p, n, n, error)
 

@@ -76,7 +76,8 @@ cdef int session_say(Session* s, const char* p, size_t n) noexcept nogil:
 
 
 cdef void deliver(Session* s, const char* p, size_t n) noexcept nogil:
-    """Reply bytes from the receive buffer: remembered where they lie if they can be."""
+    """Give a session reply bytes from the receive buffer: they are borrowed if they can be, else
+    copied."""
     if s == NULL or n == 0:
         return
     if s.owner == NULL:
@@ -96,7 +97,8 @@ cdef void deliver(Session* s, const char* p, size_t n) noexcept nogil:
 
 
 cdef void answer(Session* s, const char* p, size_t n) noexcept nogil:
-    """One reply made here; frees the record of a client that went and waits for no more."""
+    """Give a session one reply made here. If its client has gone and no reply is due, free the
+    record."""
     if s.owner != NULL:
         session_say(s, p, n)
     elif s.outstanding == 0 and not s.dirty:

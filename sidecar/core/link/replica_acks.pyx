@@ -54,7 +54,7 @@ cdef bint acknowledged(const char* p, size_t n, int enough) noexcept nogil:
 
 
 cdef void settle_writes(Link* l, bint enough) noexcept nogil:
-    """A WAIT is answered: what it says of the writes before it."""
+    """A WAIT is answered: mark the writes before it as acknowledged, or as short of replicas."""
     cdef uint32_t i = l.head
     cdef Entry* e
     while i != l.judged_to:

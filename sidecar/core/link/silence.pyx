@@ -32,7 +32,7 @@ cdef inline uint32_t first_due(const Link* l) noexcept nogil:
 
 
 cdef void link_silence(Link* l, bint read, Silence* found) noexcept nogil:
-    """Look at one link, which is being read or is not, and add what is found."""
+    """Look at one link and add to `found`; `read`: its socket is being read."""
     cdef uint32_t first = first_due(l)
     cdef uint32_t due = l.tail - first
     cdef uint64_t silent

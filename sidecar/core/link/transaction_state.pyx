@@ -102,7 +102,7 @@ cdef bint transaction_follows(Link* l, Entry* e, const char* p, size_t n) noexce
 
 
 cdef void keep_reply_start(Link* l, const char* p, size_t n) noexcept nogil:
-    """More of a reply that comes in parts: its first bytes are kept."""
+    """Keep the first bytes of a reply that comes in parts; p[0:n] is its next part."""
     cdef size_t room = sizeof(l.reply_start) - <size_t>l.reply_start_len
     if n > room:
         n = room

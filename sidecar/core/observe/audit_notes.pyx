@@ -60,7 +60,8 @@ cdef void audit_reply(const Entry* e, const char* p, size_t n) noexcept nogil:
 
 
 cdef void audit_raw_reply(Session* s, const char* p, size_t n) noexcept nogil:
-    """A reply on a pinned link begins with p[0:n]: as above, but nobody knows of which command."""
+    """As `audit_reply`, on a pinned link: p[0:n] is the beginning of a reply, to a command that is
+    not known."""
     if s == NULL or s.core.audit == NULL or n < 8 or not (<Notes*>s.core.audit).refusals:
         return
     if memcmp(p, b"-NOPERM ", 8) == 0:
@@ -76,6 +77,7 @@ cdef void audit_begin(Session* s) noexcept nogil:
 
 
 cdef void audit_take_back(Session* s) noexcept nogil:
-    """It is: all notes since are of its commands, since one parse serves one session."""
+    """The MULTI is taken back: drop the notes since. All are of its commands, because one parse
+    serves one session."""
     if s.core.audit != NULL:
         (<Notes*>s.core.audit).count = (<Notes*>s.core.audit).mark

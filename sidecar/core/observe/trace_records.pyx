@@ -180,7 +180,7 @@ cdef Trace* keep(Tracer* t) noexcept nogil:
 
 
 cdef void count(Tracer* t, Trace* r, const Core* core) noexcept nogil:
-    """It is over: why it is worth keeping, beside having been picked."""
+    """It is over: note why it is worth keeping, and count it."""
     r.end = core.clock
     if r.end - r.start >= core.slow_from and not may_block(t, r):
         r.why |= TRACE_SLOW

@@ -1,11 +1,11 @@
 # cython: language_level=3, cdivision=True
 """The command table: what the data path must know of a command, by name.
 
-Rows come from the server's own COMMAND reply by way of `sidecar.policy.routing`, and the rules
-for their keys by way of `sidecar.policy.keyspecs`; this file only stores and finds them. `keys.pyx`
-follows the rules, and `dispatch.pyx` the routes. Names are found whatever their case. The hash is seeded, since the
-names looked up are a client's bytes. Rows are changed in place and never removed, so that ids
-(indices of the counters) and pointers stay good when the table is refreshed from a server.
+Rows come from the server's own COMMAND reply by way of `sidecar.policy.routing`, and the rules for
+their keys by way of `sidecar.policy.keyspecs`; this file only stores and finds them. `keys.pyx`
+follows the rules, `dispatch.pyx` the routes. Names are found whatever their case. The hash is seeded,
+since the names looked up are a client's bytes. Rows are changed in place and never removed, so that
+ids (indices of the counters) and pointers stay good when the table is refreshed from a server.
 """
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free

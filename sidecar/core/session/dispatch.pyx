@@ -20,8 +20,8 @@ from sidecar.core.cache.store cimport Cache, Value, fill_of
 from sidecar.core.cache.tracked cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
-    COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command, ROUTE_BLOCKING, ROUTE_DISCARD,
-    ROUTE_MAYBE_BLOCKING, SubcommandRoute)
+    COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command,
+    ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_MAYBE_BLOCKING, SubcommandRoute)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push
 from sidecar.core.link.receiver cimport session_say
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, MODE_DEDICATED, MODE_PINNED,

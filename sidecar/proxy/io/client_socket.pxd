@@ -15,7 +15,7 @@ cdef class ClientSocket(PlaneConnection):
     cdef public object peer
     cdef readonly double since
     cdef bint server_ids        # session pooling: ids are the server's own
-    cdef public bint passed_login   # pinned, and AUTH or HELLO has passed: who it is is not known
+    cdef public bint passed_login   # pinned, and AUTH or HELLO has passed: its user is not known
     cdef readonly object local
     cdef object answered        # called with the reply to what was asked for it; None: nothing was
     cdef uint32_t due_when_closed   # replies that were due when it was closed
