@@ -9,7 +9,7 @@ client until the last reply that is still due to it has passed. Structures only:
 them is in core/link and core/session.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.memory cimport Buffer
 from sidecar.core.protocol.reply cimport Framer

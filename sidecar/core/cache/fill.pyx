@@ -11,7 +11,7 @@ command on its key is under way, or for a few rounds.
 A share of what was answered from the store is read once more, and compared.
 """
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 from sidecar.core.hashing cimport next_random
 from sidecar.core.link.barrier cimport bucket_of
@@ -19,7 +19,7 @@ from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE, Command
 from sidecar.core.protocol.keys cimport KeySpan, first_key
 from sidecar.core.cache.proof cimport stop_waiting
 from sidecar.core.link.receiver cimport session_mark
-from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release
+from sidecar.core.memory cimport Buffer, buffer_head, buffer_release
 from sidecar.core.records cimport Barrier, Barriers, Session
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 from sidecar.core.protocol.request cimport Scanner, arguments_of

@@ -1,5 +1,5 @@
 """Proofs that a space has all invalidations, and who waits for one (see proof.pyx)."""
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport uint64_t
 from sidecar.core.cache.store cimport Cache, Space
 from sidecar.core.records cimport Session
 

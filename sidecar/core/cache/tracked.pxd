@@ -4,7 +4,6 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from sidecar.core.cache.store cimport Cache, Value
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.memory cimport Buffer
-from sidecar.core.records cimport Session
 from sidecar.core.protocol.reply cimport Framer
 
 cdef struct Check:

@@ -26,7 +26,7 @@ happens. Anything unexpected ends the connection, and with it every value of the
 without a TTL, since the user may read but not use PTTL, a reply that nobody asked for, a push that
 tells of lost tracking.
 """
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.cache.fill cimport (cache_compare, cache_filled, cache_may_ask, cache_not_filled,
@@ -37,7 +37,7 @@ from sidecar.core.cache.store cimport (ASKING, Cache, Space, Value, cache_drop_a
 from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, buffer_reserve,
     buffer_size, ring_grown, ring_new)
 from sidecar.core.protocol.commands cimport NAME_MAX, Command
-from sidecar.core.records cimport Barriers, Session
+from sidecar.core.records cimport Barriers
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
 from sidecar.core.protocol.cursor cimport (Cursor, cursor_begin, cursor_next, put_header,
     read_line_number)

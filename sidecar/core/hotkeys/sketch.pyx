@@ -55,7 +55,7 @@ once, in sketch_new. Keys longer than `key_max` are ranked like others; only the
 Cost (python -m bench.hotkeys): a command that is not due is one decrement, a sample 20 to 30 ns, 2
 to 5 of them the hash. A tick takes some 5 us for the table, and 15 more when it halves the cells.
 """
-from libc.math cimport ceil, exp, log
+from libc.math cimport ceil, log
 from libc.stddef cimport size_t
 from libc.stdint cimport UINT32_MAX, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free

@@ -44,7 +44,6 @@ Requests on tracked links have numbers, in the order in which they are queued, w
 proves nothing about the news, and raising it costs an assignment. The other half, which waits for
 proofs, is sidecar/core/cache/proof.pyx.
 """
-from libc.string cimport memcmp
 from sidecar.core.records cimport (ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, TELLS_ALWAYS,
     TELLS_NOTHING, TELLS_UNLESS_NULL)
 

@@ -6,7 +6,7 @@ may have taken some, before any connection can go: so a note holds its client by
 Of the arguments only the second word is kept, where it can be a subcommand; the shell decides
 whether it may be shown.
 """
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 from sidecar.core.protocol.commands cimport ROUTE_HELLO, lower
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 from sidecar.core.protocol.request cimport arguments_of

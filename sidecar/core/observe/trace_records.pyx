@@ -29,8 +29,8 @@ from libc.stdint cimport UINT32_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from sidecar.core.hashing cimport next_random
-from sidecar.core.protocol.commands cimport (Command, CommandTable, FORM_NONE, MAX_COMMANDS,
-    ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
+from sidecar.core.protocol.commands cimport (Command, CommandTable, FORM_NONE, ROUTE_BLOCKING,
+    ROUTE_MAYBE_BLOCKING, ROUTE_WAIT)
 from sidecar.core.protocol.keys cimport KeySpan, find_keys
 from sidecar.core.memory cimport buffer_head, buffer_size
 from sidecar.core.records cimport Core, ENTRY_LOCAL, ENTRY_UNCERTAIN, Entry, Link, Session

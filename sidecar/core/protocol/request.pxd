@@ -1,6 +1,6 @@
 """Finding where a request ends: the request scanner (see request.pyx)."""
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 from sidecar.core.memory cimport Buffer
 from sidecar.core.protocol.cursor cimport Cursor, cursor_on
 

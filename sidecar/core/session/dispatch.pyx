@@ -37,10 +37,9 @@ from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FILL, TR
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
 from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
-    END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET, PIN,
-    QUEUE, REPLIES, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
-from sidecar.core.session.mode cimport (GATHERING, IN_MULTI, PINNED, SHARED, session_use,
-    situation_of)
+    END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
+    PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
+from sidecar.core.session.mode cimport GATHERING, SHARED, session_use, situation_of
 
 cdef enum:
     SAMPLED_KEYS = 16       # of one command; one that names more is not counted

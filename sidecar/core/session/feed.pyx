@@ -20,9 +20,9 @@ from sidecar.core.observe.audit_notes cimport audit_command
 from sidecar.core.protocol.commands cimport COMMAND_AUDITED, Command, NAME_MAX
 from sidecar.core.protocol.request cimport (ERR_BULK, ERR_CRLF, ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY,
     SCAN_ERROR, SCAN_INLINE, SCAN_MORE, inline_to_multibulk, scan_request, scanner_reset)
-from sidecar.core.records cimport (DEDICATED_PAUSE, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
-    STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LINK, STALL_NONE,
-    STALL_PROTOCOL_ERROR, STALL_ROOM, STALL_SESSION_COMMAND, STALL_SHELL, link_unsent)
+from sidecar.core.records cimport (DEDICATED_PAUSE, MODE_PINNED, MODE_SHARED, STALL_DEDICATED,
+    STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LINK, STALL_NONE, STALL_PROTOCOL_ERROR, STALL_ROOM,
+    STALL_SESSION_COMMAND, STALL_SHELL, link_unsent)
 from sidecar.core.session.dispatch cimport begin_stream, dispatch, take_back_piece
 
 

@@ -19,8 +19,8 @@ import ssl
 
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
-from sidecar.proxy.io.poller cimport (poller_close, poller_event, poller_hung_up, poller_open,
-    poller_readable, poller_set, poller_wait, poller_who, poller_writable)
+from sidecar.proxy.io.poller cimport (poller_close, poller_hung_up, poller_open, poller_readable,
+    poller_set, poller_wait, poller_who, poller_writable)
 
 cdef extern from "sys/socket.h" nogil:
     ssize_t recv(int fd, void* buf, size_t n, int flags)
