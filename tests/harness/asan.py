@@ -16,7 +16,6 @@ these bound its memory, so the sanitizer keeps less of what was freed than it wo
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -25,7 +24,6 @@ from instrumented import ROOT, RUN, Build
 
 BUILD = Build(ROOT / "build" / "asan", "SIDECAR_ASAN")
 REPORTS = BUILD.folder / "reports"
-PROGRAM = BUILD.folder / "sidecar"
 
 COMPAT = (
     "test_pipelines.py",
@@ -65,11 +63,8 @@ STAGES = {
 
 
 def build() -> None:
-    """Compile what changed, and write the program that tests start as the sidecar."""
+    """Compile what changed."""
     BUILD.make()
-    settings = [f"{name}={value}" for name, value in instrumented().items()]
-    PROGRAM.write_text(f'#!/bin/sh\nexec env {shlex.join([*settings, *RUN])} sidecar "$@"\n')
-    PROGRAM.chmod(0o755)
 
 
 def runtime(name: str) -> str:
@@ -97,7 +92,7 @@ def run(command: list[str]) -> int:
     """Run a command; a report of a process that it started fails it as well."""
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir()
-    environment = {**os.environ, "TESTED_PROGRAM": str(PROGRAM)}
+    environment = {**os.environ, **BUILD.program(**instrumented())}
     if command[: len(RUN)] == RUN:
         environment |= instrumented()
     code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

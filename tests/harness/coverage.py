@@ -1,11 +1,13 @@
-"""Which lines of the Cython modules the core's tests and the fuzzers reach.
+"""Which lines of the Cython modules the tests and the fuzzers reach.
 
     python tests/harness/coverage.py            build, run, print a table
     python tests/harness/coverage.py --missed   and the lines that nothing reached
 
-The modules are compiled with the compiler's own coverage (gcov), and with line numbers that point
-into the .pyx and .pxd files. The build goes into `build/coverage`. Exit status 1: a file lies below
-LEAST. The files are those of the tree, so a new one is asked for by itself.
+What has sockets is reached by sidecars of that build, which the compatibility tests of `make asan`
+start; they write their counters when they end. The modules are compiled with the compiler's own
+coverage (gcov), and with line numbers that point into the .pyx and .pxd files. The build goes into
+`build/coverage`. Exit status 1: a file lies below LEAST. The files are those of the tree, so a new
+one is asked for by itself.
 """
 
 from __future__ import annotations
@@ -21,16 +23,18 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+from asan import STAGES as SANITIZED
 from instrumented import ROOT, RUN, Build
 
 BUILD = Build(ROOT / "build" / "coverage", "SIDECAR_COVERAGE")
 LEAST = {"sidecar/core": 0.7, "sidecar/proxy": 0.3}
-"""Of the lines of each file in these rooms. The rest needs a sidecar (tests/compat)."""
+"""Of the lines of each file in these rooms."""
 
 PYTEST = ["pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
 STAGES = [
     [*RUN, *PYTEST, "tests/core", "tests/native", "tests/proxy/io"],
     [*RUN, "tests.fuzz.fuzz_core", "--seconds", "20", "--seed", "1"],
+    SANITIZED["compat"],
 ]
 
 DECLARES = re.compile(r"\s*(#|\"|from |cimport |import |cdef class |cdef extern |cdef enum|$)")
@@ -124,7 +128,8 @@ def main(arguments: list[str]) -> int:
     for path in BUILD.folder.rglob("*.gcda"):
         path.unlink()
     for command in STAGES:
-        environment = {**os.environ, **BUILD.environment(), "PYTHONMALLOC": ""}
+        environment = {**os.environ, "PYTHONMALLOC": ""}
+        environment |= BUILD.environment() if command[: len(RUN)] == RUN else BUILD.program()
         if code := subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
             return code
     low = show(counted(), missed=options.missed)

@@ -3,6 +3,7 @@ installed package, which is not touched."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,16 @@ class Build:
         harness = self.folder / "native"
         native = ["make", "native", f"NATIVE_BUILD={harness}", f"NATIVE_FLAGS=-D{self.option}=ON"]
         subprocess.run(native, cwd=ROOT, check=True)
+
+    def program(self, **settings: str) -> dict[str, str]:
+        """Write the program that tests are to start as the sidecar: one of this build, with these
+        variables as well. The environment that tells them so."""
+        path = self.folder / "sidecar"
+        environment = {**self.environment(), **settings}
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        path.write_text(f'#!/bin/sh\nexec env {shlex.join([*variables, *RUN])} sidecar "$@"\n')
+        path.chmod(0o755)
+        return {"TESTED_PROGRAM": str(path)}
 
     def environment(self) -> dict[str, str]:
         """What a Python needs that is to run its modules."""

@@ -155,14 +155,17 @@ def test_waits_are_counted_for_each_read_anew() -> None:
     assert client.answered == 2
 
 
-@pytest.mark.parametrize("known", [False, True])
-def test_a_read_under_way_bars_what_is_read_meanwhile(known: bool) -> None:
-    """A client's read passes, and tells of what was written after the value was read here. With
-    `known` its key is known before, so that the read sets a barrier; else it is only counted."""
-    s = Scripted("hot" if known else "rules")
-    s.near.want(b"k", known)
+@pytest.mark.parametrize("wanted", ["by rule", "before", "afterwards"])
+def test_a_read_under_way_bars_what_is_read_meanwhile(wanted: str) -> None:
+    """A client's read passes, and tells of what was written after the value was read here. If its
+    key is known before, or wanted by a rule, the read sets a barrier; else it is only counted."""
+    s = Scripted("rules" if wanted == "by rule" else "hot")
+    if wanted == "before":
+        s.near.want(b"k", True)
     s.elsewhere(b"SET", b"k", b"v")
     s.ask(b"GET", b"k", by=s.enter(fresh=True))
+    if wanted == "afterwards":
+        s.near.want(b"k", True)
     s.ask(b"GET", b"k")
     s.execute(s.values, (b"PTTL", b"k"), (b"GET", b"k"))
     answer = len(s.connections[s.values].down)
