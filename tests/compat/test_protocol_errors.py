@@ -264,3 +264,12 @@ def test_cross_protocol_scripting(pair: Pair, name: bytes) -> None:
         other.run("GET k", "INCR n")
 
     pair.same(script)
+
+
+def test_what_came_before_a_browsers_word_is_answered(pair: Pair) -> None:
+    """A server drops replies that it has not written yet."""
+    with Wire(pair.sidecar.port) as browser:
+        browser.send(b"PING\r\nECHO a\r\nPOST / HTTP/1.1\r\nECHO b\r\n")
+        assert browser.read_reply() == b"+PONG\r\n"
+        assert browser.read_reply() == b"$1\r\na\r\n"
+        assert browser.read_to_end() == b""
