@@ -203,3 +203,29 @@ def test_user_removed(users: Pair, how: str) -> None:
         alice.run("GET alice:k")
 
     users.same(script)
+
+
+@pytest.mark.parametrize("stays", [False, True])
+@pytest.mark.parametrize("how", ["made anew", "another password"])
+@pytest.mark.parametrize("then", ["SELECT 9", "HELLO 3", "SELECT 0"])
+def test_password_changed(users: Pair, then: str, how: str, stays: bool) -> None:
+    """Who logs in with the new password can go wherever clients with the old one have been."""
+
+    def script(session: Session) -> None:
+        root = session.open()
+        root.cmd("AUTH", "secret")
+        for password in ("one", "two", "three"):
+            before = bare(session).open()
+            if how == "made anew":
+                root.cmd("ACL", "DELUSER", "carol", mask=lambda _: b"")
+            root.cmd("ACL", "SETUSER", "carol", "on", "resetpass", ">" + password, "~*", "+@all")
+            if how == "another password":
+                root.cmd("CLIENT", "KILL", "USER", "carol", mask=lambda _: b"")
+            before.run("AUTH carol " + password)
+            before.cmd(*then.split(), mask=_ID)
+            before.run("ACL WHOAMI", "SET k " + password, "GET k")
+            if not stays:
+                before.wire.close()
+        root.cmd("ACL", "DELUSER", "carol")
+
+    users.same(script)

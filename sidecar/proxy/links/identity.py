@@ -51,6 +51,7 @@ class NodeLinks:
         self.connecting = False
         self.connecting_since = 0.0
         self.retry = asyncio.Event()
+        self.login_in_use: Login | None = None  # of the latest attempt
         self.up_since = 0.0
         self.cut_short = 0  # times in a row that it was lost soon after it had come up
         self.waiting: set[Client] = set()
@@ -157,8 +158,11 @@ class Identity:
         return links
 
     def learn(self, login: Login) -> None:
-        """A client has just proved this login: use it for new connections."""
-        self.login = login
+        """A client has proved this login: use it for new connections."""
+        if login != self.login:
+            self.login = login
+            for links in self.links:
+                links.retry.set()
 
     @property
     def in_use(self) -> bool:
@@ -205,7 +209,8 @@ class Identities:
     def get(self, login: Login, *, own_login: bool) -> Identity:
         """The identity of a login; made if it is new.
 
-        With `own_login`, a client has just proved it: it replaces the old one.
+        With `own_login`, a client has proved it: its password replaces the older one of this user,
+        in every database and protocol.
         """
         key = (login.proto, login.user, login.db, login.era)
         found = self._known.get(key)
@@ -214,6 +219,10 @@ class Identities:
             found.to(self._nodes.home)
         elif own_login:
             found.learn(login)
+        if own_login:
+            for other in self:
+                if other.own_login and other.login.user == login.user:
+                    other.learn(replace(other.login, password=login.password))
         return found
 
     def new_era(self) -> int:

@@ -80,11 +80,19 @@ class SharedLinks:
                 await self._pause(links, min(REST, dialer.pause(attempts, began + dialer.patience)))
             while not self._tasks.closing and identity in self._identities:
                 links.retry.clear()
+                login = links.login_in_use = identity.login
                 try:
                     connection = await links.open(urgent=self._is_own(links))
                 except (Refused, Unreachable) as error:
+                    if links.shared.up:
+                        return  # a client's login has brought a connection meanwhile
+                    if isinstance(error, Refused) and identity.login is not login:
+                        continue
                     self._failed(links, error, began + dialer.patience)
                 else:
+                    if links.shared.up:
+                        connection.close()
+                        return
                     self.attach(links, links.shared, connection)
                     self._wake(links)
                     return
@@ -171,7 +179,8 @@ class SharedLinks:
     async def bring_up(self, links: NodeLinks) -> bytes | None:
         """Wait until the shared link is up; returns the error reply if it does not come up."""
         up = links.shared
-        if not up.up and not (links.connecting and up.refusing):
+        refused = links.connecting and up.refusing and links.login_in_use is links.identity.login
+        if not up.up and not refused:
             arrival: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             links.arrivals.append(arrival)
             self.connect(links)

@@ -74,7 +74,8 @@ class IdentityChange:
     def _when_up(self, client: Client, login: Login, there: There) -> None:
         """Call `there` with the links of this login once its shared link is up; if it does not come
         up, the client gets the error."""
-        links = self._identities.get(login, own_login=False).to(self._nodes.home)
+        own: bool = client.identity.own_login
+        links = self._identities.get(login, own_login=own).to(self._nodes.home)
         if links.shared.up and links.greeted is not None:
             there(links)
         else:
