@@ -117,6 +117,11 @@ class Observers:
         if self.usage is not None:
             self.usage.policy(policy)
 
+    def in_cluster(self, yes: bool) -> None:
+        """Whether the server belongs to a cluster."""
+        if self.near is not None:
+            self.near.cache.join_cluster(yes)
+
     def forget(self, client: Client) -> None:
         """A client has gone."""
         if self.near is not None:
@@ -219,7 +224,7 @@ def make_sessions(
     """Make the handler of the plane and everything it calls. `noted` are told of audited
     commands, beside the parts that are made here."""
     nodes, shared = links.nodes, links.shared
-    learning = Learning(plane, links.own, shared, tasks, observers.evicts)
+    learning = Learning(plane, links.own, shared, tasks, observers.evicts, observers.in_cluster)
     names = ClientNames(observers.named)
     raw = settings.failover.min_replicas_ack > 0  # else pushes would overtake replies withheld
     dedicated = DedicatedLinks(tasks, settings.upstream, names.introduction, raw=raw)

@@ -60,7 +60,7 @@ FINGERPRINT = (
     hiredis.pack_command((b"INFO", b"server")),
 )
 # Of INFO only these lines; the others are different each time.
-TELLING = (b"run_id:", b"redis_version:", b"valkey_version:")
+TELLING = (b"run_id:", b"redis_version:", b"valkey_version:", b"redis_mode:", b"server_mode:")
 
 
 def shipped_table() -> CommandTable:
@@ -81,12 +81,14 @@ class Learning:
         shared: SharedLinks,
         tasks: Tasks,
         evicts: Callable[[str], None],
+        in_cluster: Callable[[bool], None],
     ) -> None:
         self._plane = plane
         self._own = own
         self._shared = shared
         self._tasks = tasks
         self._evicts = evicts
+        self._in_cluster = in_cluster
         self._seen: list[bytes] = []  # the fingerprint of the command table in use
         self.asking = False
         self._due: list[float] = []  # when to ask, on the monotonic clock, the soonest first
@@ -174,7 +176,9 @@ class Learning:
         if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
             self._plane.set_max_bulk(int(limit[1]))
         self._evicts(_eviction(memory))
-        self._plane.set_joined_quotes(told_by_info(_fields(seen[-1])).joins_quotes)
+        server = _fields(seen[-1])
+        self._in_cluster(server.get("redis_mode", server.get("server_mode")) == "cluster")
+        self._plane.set_joined_quotes(told_by_info(server).joins_quotes)
 
     def _learn_commands(self, reply: Any) -> None:
         if isinstance(reply, list):

@@ -50,7 +50,10 @@ class World:
 async def world(server: Server) -> AsyncIterator[World]:
     parts = Parts(server.port)
     own = parts.identities.default.to(parts.nodes[0])
-    learning = Learning(parts.plane, own, parts.shared, parts.tasks, lambda policy: None)
+
+    def nobody(told: object) -> None: ...
+
+    learning = Learning(parts.plane, own, parts.shared, parts.tasks, nobody, nobody)
     with Wire(server.port) as observer:
         world = World(learning, parts, observer)
         world.asked()

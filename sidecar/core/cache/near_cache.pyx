@@ -181,6 +181,10 @@ cdef class NearCache:
         self.drop_space(space)
         self.cache.spaces[space].used = False
 
+    def join_cluster(self, bint yes):
+        """Whether the server belongs to a cluster: it then refuses reads of keys of several slots."""
+        self.cache.in_cluster = yes
+
     def drop_all(self):
         """Drop every value."""
         cache_drop_all(self.cache)

@@ -213,6 +213,8 @@ cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* s
         k.counts.miss_told += k.mode != CACHE_OBSERVE
         return NOT_SERVED
     if c.flags & COMMAND_CACHEABLE_EACH:
+        if k.in_cluster and scan.argc > 2:
+            return NOT_SERVED       # the server refuses keys of several slots
         r = serve_many(s, c, p, n, scan, ask)
     else:
         r = serve_one(s, c, p, n, scan, ask)

@@ -144,6 +144,7 @@ cdef struct Cache:
     const Command* commands  # the command table's rows, by id
     uint32_t check_every    # one answer in so many is compared with the server's; 0: none
     uint32_t check_in       # answers until the next
+    bint in_cluster         # the server belongs to a cluster
     bint tells_use          # the server is told which keys are in use: see touch.pyx
     uint32_t* used          # hashes of values served since they were last told of,
     uint32_t used_head      # a ring of USED_MOST
