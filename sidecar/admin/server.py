@@ -41,8 +41,10 @@ class AdminServer:
         actions: Actions | None = None,
         around: Sequence[Middleware] = (),
         name: str = "",
+        reuse_port: bool = False,
     ) -> None:
-        """`name` tells this sidecar from others. Port 0 takes any free port. The middlewares
+        """`name` tells this sidecar from others. Port 0 takes any free port; with `reuse_port`
+        another sidecar may listen there too. The middlewares
         `around` see every call, also refused ones.
 
         Raises ValueError for a malformed address, and for one that other hosts can reach without a
@@ -73,7 +75,9 @@ class AdminServer:
         self._page = Page()
         self._guard = Guard(settings.token, self._page.paths)
         self._context = admin_context(settings.tls)
+        self._reuse_port = reuse_port
         self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
 
     @property
     def url(self) -> str:
@@ -93,14 +97,26 @@ class AdminServer:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_PATIENCE)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._host, self._port, ssl_context=self._context)
+            site = web.TCPSite(
+                runner,
+                self._host,
+                self._port,
+                ssl_context=self._context,
+                reuse_port=self._reuse_port or None,
+            )
             await site.start()
         except OSError:
             await runner.cleanup()
             raise
-        self._runner = runner
+        self._runner, self._site = runner, site
         self._port = runner.addresses[0][1]
         self._events.start()
+
+    async def hand_over(self) -> None:
+        """Leave new calls to the sidecar that listens here as well; open connections go on."""
+        if self._site is not None and self._reuse_port:
+            await self._site.stop()
+            self._site = None
 
     async def stop(self) -> None:
         """Close the address and every connection. Can be called twice."""

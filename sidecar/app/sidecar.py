@@ -26,6 +26,7 @@ from sidecar.admin.server import AdminServer
 from sidecar.app.joints import WatchedSentinels, reload_or_refuse
 from sidecar.app.reload import read_certificates
 from sidecar.app.startup import StartError, advice, banner, find_master, reason, watcher_of
+from sidecar.app.systemd import Systemd
 from sidecar.credentials import (
     CredentialError,
     Credentials,
@@ -60,6 +61,7 @@ class Sidecar:
         self.failure = ""
         self.stop = asyncio.Event()
         self.lag = LoopLag()
+        self.systemd = Systemd(os.environ)
         self.watching: list[asyncio.Task[None]] = []
         self.audit: Audit | None = None
 
@@ -84,6 +86,7 @@ class Sidecar:
 
     def reload(self) -> list[str]:
         """Read the certificates again; says whose. Raises OSError (ssl.SSLError): none is new."""
+        self.systemd.reloading()
         try:
             proxy = self.proxy if self.proxy is not None and self.proxy.listening else None
             read = read_certificates(self.settings, proxy, self.watcher, self.admin)
@@ -91,6 +94,8 @@ class Sidecar:
             log.error("certificate reload failed", error=reason(error))
             self._note_reload("failed", reason(error))
             raise
+        finally:
+            self.systemd.ready()
         log.info("certificates reloaded")
         self._note_reload("done", "certificates")
         return read
@@ -123,7 +128,10 @@ class Sidecar:
                 assert self.proxy is not None
                 self.parts.serves(self.proxy.report, self.proxy.flush_cache)
                 self._announce()
+                self.systemd.ready()
+                self.watching.append(asyncio.create_task(self.systemd.watch()))
                 await self.stop.wait()
+                self.systemd.stopping()
                 await self._drain()
         finally:
             self.parts.serves_no_more()
@@ -191,7 +199,7 @@ class Sidecar:
                 self.parts.sentinels = WatchedSentinels(self.watcher)
                 master = await find_master(self.watcher, self.settings.upstream, deadline)
                 self.watcher.start()
-            await proxy.start(deadline, master, self.watcher)
+            await proxy.start(deadline, master, self.watcher, self.systemd.sockets())
         except DiscoveryError as error:
             raise StartError(str(error)) from error
         except ProxyStartError as error:
@@ -227,6 +235,7 @@ class Sidecar:
                 self.parts.sources(),
                 self.parts.actions(),
                 around=[audited(self.audit)] if self.audit is not None else [],
+                reuse_port=self.settings.listen.reuse_port,
                 name=f"{socket.gethostname()} {' '.join(self.settings.listen.urls)}",
             )
             await admin.start()
@@ -268,6 +277,8 @@ class Sidecar:
         if self.failure:
             return
         try:
+            if self.admin is not None:
+                await self.admin.hand_over()
             await self.proxy.drain(self.settings.drain.timeout)
         except Exception:
             log.exception("drain failed")

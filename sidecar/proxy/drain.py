@@ -8,25 +8,50 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.session.quiet import QuietClients
 
+# The share of the time in which all clients have had their turn. The rest is for answers.
+SPREAD_OVER = 0.8
 
-async def drain(plane: Plane, handshaking: Callable[[], bool], within: float) -> None:
+
+async def drain(
+    plane: Plane, handshaking: Callable[[], bool], within: float, *, spread: bool = False
+) -> None:
     """Drain until no client is left, for at most `within` seconds. `handshaking` says whether TLS
-    handshakes are still running, each of which ends in one more client."""
-    deadline = time.monotonic() + within
+    handshakes are still running, each of which ends in one more client.
+
+    With `spread`, clients go one after the other over most of that time, and are served until then:
+    they will all connect again elsewhere.
+    """
+    began = time.monotonic()
+    deadline = began + within
     quiet = QuietClients()
+    turns: dict[Client, float] = {}
     while plane.clients or handshaking():
         now = time.monotonic()
         if now >= deadline:
             return
+        if spread:
+            _give_turns(turns, plane.clients, now, began + within * SPREAD_OVER)
         for client in list(plane.clients):
+            if now < turns.get(client, now):
+                continue
             received = client.pinned_bytes
             if received is None:
                 client.retire()
             elif quiet.is_quiet(client, received, now):
                 client.finish()
         await asyncio.sleep(0.01)
+
+
+def _give_turns(
+    turns: dict[Client, float], clients: Iterable[Client], now: float, end: float
+) -> None:
+    """Give each client without a turn one between now and the end, evenly spread."""
+    new = [client for client in clients if client not in turns]
+    for number, client in enumerate(new):
+        turns[client] = now + max(0.0, end - now) * number / len(new)

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import structlog
 
 from sidecar.proxy.descriptors import Descriptors
 from sidecar.proxy.links.target import tune
-from sidecar.proxy.listening import Listening, listen
+from sidecar.proxy.listening import How, Listening, give_way, inherited, listen
 from sidecar.settings.sections.clients import Listen
 from sidecar.settings.urls import Endpoint, parse_listen
 from sidecar.tls import Layer, handshake
@@ -24,6 +24,8 @@ log = structlog.get_logger()
 
 TOO_MANY = b"-ERR max number of clients reached\r\n"
 TLS_HANDSHAKE_TIMEOUT = 10.0
+# Seconds in which connections that were begun before are completed.
+HANDING_OVER = 0.2
 # In one turn of the loop. Beginning a TLS handshake takes a multiple of what a plain client does.
 ACCEPTS_AT_ONCE = 64
 TLS_ACCEPTS_AT_ONCE = 8
@@ -64,17 +66,33 @@ class Listener:
         """Whether any TLS handshake is still running."""
         return bool(self._handshakes)
 
-    def open(self) -> None:
-        """Listen on every configured address, without accepting yet. Raises OSError."""
-        unix_mode = int(str(self._settings.unix_mode), 8)
-        for url in self._settings.urls:
-            for each in listen(parse_listen(url), self._settings.backlog, unix_mode):
-                self._sockets.append(each)
+    def open(self, sockets: Sequence[socket.socket] = ()) -> None:
+        """Listen on every configured address, without accepting yet. Raises OSError. `sockets` were
+        handed over by whoever started this process, and take the place of new ones."""
+        settings = self._settings
+        how = How(settings.backlog, int(str(settings.unix_mode), 8), settings.reuse_port)
+        endpoints = [parse_listen(url) for url in settings.urls]
+        self._sockets += inherited(sockets, endpoints)
+        there = [each.endpoint for each in self._sockets]
+        for endpoint in endpoints:
+            if endpoint not in there:
+                self._sockets.extend(listen(endpoint, how))
 
     def begin(self) -> None:
         """Begin to accept."""
         for each in self._sockets:
             self._loop.add_reader(each.sock.fileno(), self._accept, each.sock, each.endpoint)
+
+    async def hand_over(self) -> None:
+        """Let the process that has joined the ports take the new clients, accept those who have
+        come already, and close the listeners."""
+        for each in self._sockets:
+            if each.endpoint.kind == "tcp":
+                give_way(each.sock)
+        await asyncio.sleep(HANDING_OVER)
+        for each in list(self._sockets):
+            self._accept(each.sock, each.endpoint)
+        self.stop()
 
     def stop(self) -> None:
         """Close the listeners. Running handshakes go on."""

@@ -5,15 +5,24 @@ Accepts nobody: listener.py does.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
+from sidecar.proxy.links.errors import ProxyStartError
+from sidecar.settings.addresses import join_host_port
 from sidecar.settings.urls import Endpoint
+
+# Not in the socket module; linux/asm-generic/socket.h, linux/filter.h: BPF_RET | BPF_K.
+SO_ATTACH_REUSEPORT_CBPF = 51
+BPF_RETURN = 0x06
 
 # `localhost` means both, whatever the host's files say: clients try one or the other first.
 LOCALHOST = ("127.0.0.1", "::1")
@@ -38,17 +47,26 @@ class Listening:
                 os.unlink(path)
 
 
-def listen(endpoint: Endpoint, backlog: int, unix_mode: int) -> Iterator[Listening]:
+@dataclass(frozen=True)
+class How:
+    """How to listen: `Listen.backlog`, the file mode of unix sockets, and `Listen.reuse_port`."""
+
+    backlog: int
+    unix_mode: int
+    reuse_port: bool = False
+
+
+def listen(endpoint: Endpoint, how: How) -> Iterator[Listening]:
     """Listen at an endpoint: one socket for each of its addresses. Raises OSError."""
     if endpoint.kind == "unix":
         _remove_stale(endpoint)
-        yield _bound(endpoint, socket.AF_UNIX, endpoint.path, backlog, unix_mode)
+        yield _bound(endpoint, socket.AF_UNIX, endpoint.path, how)
         return
     missing: OSError | None = None
     found = False
     for family, host in _addresses(endpoint):
         try:
-            made = _bound(endpoint, family, (host, endpoint.port), backlog, unix_mode)
+            made = _bound(endpoint, family, (host, endpoint.port), how)
         except OSError as error:
             if error.errno not in ABSENT:
                 raise
@@ -72,26 +90,67 @@ def _addresses(endpoint: Endpoint) -> Sequence[tuple[int, str]]:
     return list(dict.fromkeys((family, str(address[0])) for family, *_, address in found))
 
 
-def _bound(
-    endpoint: Endpoint, family: int, address: str | tuple[str, int], backlog: int, unix_mode: int
-) -> Listening:
+def _bound(endpoint: Endpoint, family: int, address: str | tuple[str, int], how: How) -> Listening:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if how.reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6 and ":" not in endpoint.host:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket too
         sock.bind(address)
         if family == socket.AF_UNIX:
-            os.chmod(endpoint.path, unix_mode)
-        sock.listen(backlog)
+            os.chmod(endpoint.path, how.unix_mode)
+        sock.listen(how.backlog)
     except OSError as error:
         sock.close()
         raise OSError(error.errno, f"{error.strerror}: {endpoint}") from error
     if endpoint.kind == "unix":
         return Listening(sock, endpoint, _file(endpoint.path))
     return Listening(sock, replace(endpoint, port=sock.getsockname()[1]))
+
+
+def inherited(sockets: Sequence[socket.socket], endpoints: Sequence[Endpoint]) -> list[Listening]:
+    """Sockets that were handed over by whoever started this process, each with the configured
+    endpoint that has its address. Raises ProxyStartError for one that has none."""
+    found = []
+    for sock in sockets:
+        address = sock.getsockname()
+        for endpoint in endpoints:
+            if _is_at(endpoint, sock.family, address):
+                port = address[1] if sock.family != socket.AF_UNIX else 0
+                found.append(Listening(sock, replace(endpoint, port=port)))
+                break
+        else:
+            where = join_host_port(*address[:2]) if isinstance(address, tuple) else address
+            raise ProxyStartError(
+                f"the service manager has handed over a socket at {where}, which is not in "
+                "listen.urls; add it there, or remove it from the .socket unit"
+            )
+    return found
+
+
+def _is_at(endpoint: Endpoint, family: int, address: Any) -> bool:
+    if family == socket.AF_UNIX or endpoint.kind == "unix":
+        return family == socket.AF_UNIX and endpoint.path == address
+    hosts = [host for _, host in _addresses(endpoint)]
+    return endpoint.port == address[1] and address[0] in hosts
+
+
+def give_way(sock: socket.socket) -> None:
+    """Let new connections go to the socket that joined the port after this one, if there is any.
+
+    A port's sockets have numbers in the order in which they joined, and this program chooses the
+    second. A number that no socket has leaves the choice to the system, so nothing changes for one
+    that is alone. Without this, whoever connects in the moment of closing would be refused.
+    """
+    program = struct.pack("HBBI", BPF_RETURN, 0, 0, 1)
+    buffer = ctypes.create_string_buffer(program)
+    filter = struct.pack("HL", 1, ctypes.addressof(buffer))
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, filter)
 
 
 def _file(path: str) -> tuple[int, int]:

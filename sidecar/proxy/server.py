@@ -7,9 +7,10 @@ the parts, and each part does its work in its own file.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sidecar import __version__
 from sidecar.credentials import Credentials, fixed
@@ -93,18 +94,20 @@ class Proxy:
         deadline: float,
         master: Address | None = None,
         sentinels: Sentinels | None = None,
+        sockets: Sequence[socket.socket] = (),
     ) -> None:
         """Listen and connect until `deadline`, on the monotonic clock. Raises ProxyStartError,
         OSError (a listener), ssl.SSLError.
 
         A Sentinel upstream needs `sentinels`, and the `master` they name, if they know one.
+        `sockets` listen already, in the place of new ones.
         """
         limit = descriptors.raise_limit()
         descriptors.warn_if_short(limit, self.settings)
         listener = self._listener = self._assemble(sentinels, descriptors.Descriptors(limit))
         self._begin(master)
         try:
-            listener.open()
+            listener.open(sockets)
             if self._name is not None:
                 await self._name.begin(deadline)
             await self._sessions.learning.begin(self.settings.upstream, self.upstream, deadline)
@@ -317,11 +320,16 @@ class Proxy:
         """Accept no more clients, and drain those that are there, for at most `within` seconds."""
         listener = self._listener
         assert listener is not None
-        listener.stop()
+        if spread := self.settings.listen.reuse_port:
+            began = time.monotonic()
+            await listener.hand_over()
+            within -= time.monotonic() - began
+        else:
+            listener.stop()
         saving = set()
         if self._warm is not None:
             saving.add(self._tasks.spawn(self._warm.memory.save(last=True)))
-        await drain(self.plane, lambda: listener.handshaking, within)
+        await drain(self.plane, lambda: listener.handshaking, within, spread=spread)
         if saving:
             await asyncio.wait(saving)
 

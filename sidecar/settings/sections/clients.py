@@ -41,6 +41,14 @@ class Listen(Section, frozen=True):
         int,
         setting("Connections that the system queues until they are accepted.", ge=1, le=65535),
     ] = 1024
+    reuse_port: Annotated[
+        bool,
+        setting(
+            "Let another sidecar listen on the same TCP ports (SO_REUSEPORT), so that a new "
+            "process can take over from this one. SIGTERM then ends the clients one after the "
+            "other, spread over drain.timeout, and serves them until then."
+        ),
+    ] = False
     max_clients: Annotated[
         int,
         setting("Clients connected at once; more clients get an error.", ge=1, le=1_000_000),

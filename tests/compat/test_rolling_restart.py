@@ -1,0 +1,187 @@
+"""A new sidecar takes over from the old one on the same port, under load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.harness.process import ping, wait_until
+from tests.harness.servers import PROGRAM, Server, Sidecar
+from tests.harness.wire import ClosedError, Wire
+
+TOGETHER: dict[str, str | int | float] = {"listen.reuse_port": "true", "drain.timeout": 1}
+
+
+class Connecting(threading.Thread):
+    """Connects, asks once, and goes; again and again until `stop`."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self.port, self.stopping = port, False
+        self.served, self.failures = 0, list[str]()
+
+    def run(self) -> None:
+        while not self.stopping:
+            try:
+                with Wire(self.port, deadline=5) as wire:
+                    assert wire.cmd("PING") == b"+PONG\r\n"
+                self.served += 1
+            except (OSError, ClosedError) as error:
+                self.failures.append(repr(error))
+
+
+def test_no_connection_is_refused(plain_server: Server) -> None:
+    """Whenever somebody connects, one of both accepts and serves it."""
+    old = Sidecar(plain_server.url, settings=TOGETHER)
+    crowd = [Connecting(old.port) for _ in range(4)]
+    for each in crowd:
+        each.start()
+    try:
+        for _ in range(2):
+            new = Sidecar(plain_server.url, settings=TOGETHER, port=old.port)
+            wait_until(lambda new=new: "sidecar started" in new.log(), "the new one serves", 20)
+            os.kill(old.pid, signal.SIGTERM)
+            wait_until(lambda old=old: not old.running, "the old one has ended", 20)
+            old.close()
+            old = new
+    finally:
+        for each in crowd:
+            each.stopping = True
+        for each in crowd:
+            each.join()
+        old.close()
+    assert [each.failures for each in crowd] == [[]] * 4
+    assert all(each.served > 20 for each in crowd)
+
+
+def test_who_has_connected_already_is_served(plain_server: Server) -> None:
+    """The system has accepted them for the old one, which has not yet when it is told to end."""
+    with (
+        Sidecar(plain_server.url, settings=TOGETHER) as old,
+        Sidecar(plain_server.url, settings=TOGETHER, port=old.port) as new,
+    ):
+        wait_until(lambda: "sidecar started" in new.log(), "both serve", 20)
+        old.pause()
+        wires = [Wire(old.port, deadline=10) for _ in range(64)]
+        os.kill(old.pid, signal.SIGTERM)
+        old.resume()
+        for wire in wires:
+            assert wire.cmd("PING") == b"+PONG\r\n"
+            wire.close()
+
+
+def test_clients_go_one_after_the_other(plain_server: Server) -> None:
+    """Between two commands, with nothing outstanding, and served until then."""
+    with Sidecar(plain_server.url, settings=TOGETHER) as sidecar:
+        wires = [Wire(sidecar.port) for _ in range(20)]
+        for wire in wires:
+            assert wire.cmd("PING") == b"+PONG\r\n"
+        os.kill(sidecar.pid, signal.SIGTERM)
+        began, ended = time.monotonic(), dict[int, float]()
+        while len(ended) < len(wires):
+            for number, wire in enumerate(wires):
+                if number not in ended:
+                    try:
+                        assert wire.cmd("INCR", f"n{number}").startswith(b":")
+                    except (ClosedError, OSError):
+                        ended[number] = time.monotonic() - began
+        lasted = sorted(ended.values())
+        assert lasted[10] - lasted[1] > 0.2, "not all at once"
+        assert lasted[-1] < 1.5
+        for wire in wires:
+            wire.close()
+
+
+def _notified(sock: socket.socket, deadline: float = 10) -> str:
+    sock.settimeout(deadline)
+    return sock.recv(4096).decode()
+
+
+@pytest.fixture
+def notified(tmp_path: Path) -> socket.socket:
+    """Where the service manager listens."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(str(tmp_path / "notify"))
+    return sock
+
+
+def test_systemd_is_told(plain_server: Server, notified: socket.socket) -> None:
+    env = {"NOTIFY_SOCKET": notified.getsockname(), "WATCHDOG_USEC": "200000"}
+    with Sidecar(plain_server.url, env=env) as sidecar:
+        assert _notified(notified) == "READY=1"
+        assert _notified(notified) == "WATCHDOG=1"
+        os.kill(sidecar.pid, signal.SIGHUP)
+        said = [_notified(notified)]
+        while said[-1] != "READY=1":
+            said.append(_notified(notified))
+        (reloading,) = [each for each in said if each.startswith("RELOADING=1")]
+        stamp = int(reloading.partition("MONOTONIC_USEC=")[2])
+        assert abs(stamp - time.monotonic() * 1e6) < 5e6
+        sidecar.pause()
+        while _still_comes(notified):
+            pass  # a loop that stands still does not say that it turns
+        sidecar.resume()
+        os.kill(sidecar.pid, signal.SIGTERM)
+        while _notified(notified) != "STOPPING=1":
+            pass
+    notified.close()
+
+
+def _still_comes(sock: socket.socket) -> bool:
+    try:
+        _notified(sock, 0.5)
+    except TimeoutError:
+        return False
+    return True
+
+
+@contextmanager
+def _handed_over(server: Server, url: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A sidecar that listens at `url`, started with a socket as a service manager does it: its
+    port, and the process."""
+    start = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_FDS'] = '1'; "
+        "os.environ['LISTEN_PID'] = str(os.getpid()); os.set_inheritable(3, True); "
+        "os.execvp(sys.argv[2], sys.argv[2:])"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port, number = sock.getsockname()[1], sock.fileno()
+        run = [*PROGRAM, "run", "--upstream", server.url, "--admin", "", "--listen", url]
+        argv = [
+            sys.executable,
+            "-c",
+            start,
+            str(number),
+            *(w.replace("PORT", str(port)) for w in run),
+        ]
+        process = subprocess.Popen(argv, pass_fds=[number], stderr=subprocess.PIPE)
+    with process:
+        yield port, process
+        process.terminate()
+
+
+def test_sockets_are_taken_over(plain_server: Server) -> None:
+    """The service manager listens, and starts the sidecar with its sockets."""
+    with _handed_over(plain_server, "redis://127.0.0.1:PORT") as (port, process):
+        wait_until(lambda: ping(port) != b"", "served", 20)
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_a_socket_that_nobody_asked_for(plain_server: Server) -> None:
+    with _handed_over(plain_server, "redis://127.0.0.1:0") as (port, process):
+        _, said = process.communicate(timeout=20)
+        assert process.returncode == 1
+        assert (
+            b"has handed over a socket at 127.0.0.1:%d, which is not in listen.urls" % port in said
+        )
