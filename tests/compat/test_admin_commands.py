@@ -8,6 +8,7 @@ import pytest
 
 from tests.harness.pair import Client, Pair, Session, pipeline
 from tests.harness.process import wait_until
+from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire, pack
 
 _STAMP = re.compile(rb"^\+\d+\.\d+ \[(\d+) [^\]]+\]")
@@ -186,3 +187,13 @@ def test_replication_as_the_first_command(pair: Pair, data: bytes) -> None:
         with Wire(port) as replica:
             replica.send(data)
             assert replica.read_reply().lstrip(b"\n").startswith(b"+FULLRESYNC ")
+
+
+def test_replication_as_the_first_command_with_session_pooling(pair: Pair) -> None:
+    """The link that a client gets as it connects has its names already."""
+    settings = {"upstream.pooling": "session"}
+    with Sidecar(pair.behind.url, settings=settings) as sidecar:
+        for _ in range(8):
+            with Wire(sidecar.port) as replica:
+                replica.send(b"PSYNC ? -1\r\n")
+                assert replica.read_reply().lstrip(b"\n").startswith(b"+FULLRESYNC ")

@@ -10,9 +10,10 @@ dialled (dialer.py does).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
+from typing import Protocol
 
 from hiredis import pack_command
 
@@ -41,16 +42,23 @@ class Use(Enum):
     PINNED = "pinned"  # for good; bytes pass both ways
 
 
+class Introduction(Protocol):
+    """Makes the requests that give a link these names on the server, as far as it has others; by
+    default those of a client that has set none."""
+
+    def __call__(
+        self, up: Upstream, protocol: int, names: tuple[bytes, bytes, bytes] = ..., /
+    ) -> Sequence[bytes]: ...
+
+
 class DedicatedLinks:
-    """The dedicated links of all identities. `introduction` returns the requests that give a link
-    the names of its client on the server, as far as it has others. `raw`: a link for good is
-    always pinned."""
+    """The dedicated links of all identities. `raw`: a link for good is always pinned."""
 
     def __init__(
         self,
         tasks: Tasks,
         settings: Settings,
-        introduction: Callable[[Client, Upstream], Sequence[bytes]],
+        introduction: Introduction,
         *,
         raw: bool,
     ) -> None:
@@ -223,7 +231,7 @@ class DedicatedLinks:
         try:
             connection = await links.node.dialer.patiently(links.open)
             up.target = connection.target
-            await connection.ask(*self._introduction(client, up))
+            await connection.ask(*self._named(client, up))
         except (Refused, Unreachable) as error:
             self._deny(client, reply_for(error))
             return
@@ -255,8 +263,16 @@ class DedicatedLinks:
 
         connection = await dialer.patiently(anywhere if any_db else links.open)
         up = links.new_link(shared=False)
+        if self._settings.pooling == "session":
+            # Its client's first request may be one that nothing may stand before, as SYNC.
+            up.target = connection.target
+            await connection.ask(*self._introduction(up, login.proto))
         links.attach(up, connection)
         return up
+
+    def _named(self, client: Client, up: Upstream) -> Sequence[bytes]:
+        names = (client.name, client.lib_name, client.lib_version)
+        return self._introduction(up, client.identity.login.proto, names)
 
     @staticmethod
     def _deny(client: Client, error: bytes) -> None:
@@ -271,7 +287,7 @@ class DedicatedLinks:
             client.refuse(error)
 
     def _give(self, client: Client, up: Upstream, use: Use) -> None:
-        for request in self._introduction(client, up):
+        for request in self._named(client, up):
             up.ask_first(request)
         client.use_dedicated(
             up, pinned=use is Use.PINNED, tainted=use is Use.ONCE, kept=use is Use.KEPT

@@ -15,6 +15,10 @@ from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.session.hello import wants_fresh
 
+# Of a client: its name, and the name and the version of its library.
+Names = tuple[bytes, bytes, bytes]
+NAMELESS: Names = (b"", b"", b"")
+
 
 class ClientNames:
     """Sets and forgets names. `named` is called with each new name."""
@@ -41,15 +45,15 @@ class ClientNames:
         self.set_name(client, b"")
 
     @staticmethod
-    def introduction(client: Client, up: Upstream) -> list[bytes]:
-        """The requests that give a link its client's names on the server; none for those that it
+    def introduction(up: Upstream, protocol: int, names: Names = NAMELESS) -> list[bytes]:
+        """The requests that give a link the names of a client on the server; none for those that it
         has, from this client or another. HELLO sets the name, because every user may say that."""
-        before, up.names = up.names, (client.name, client.lib_name, client.lib_version)
-        proto = b"%d" % client.identity.login.proto
+        before, up.names = up.names, names
+        name, lib_name, lib_version = names
         words = [
-            (b"HELLO", proto, b"SETNAME", client.name),
-            (b"CLIENT", b"SETINFO", b"LIB-NAME", client.lib_name),
-            (b"CLIENT", b"SETINFO", b"LIB-VER", client.lib_version),
+            (b"HELLO", b"%d" % protocol, b"SETNAME", name),
+            (b"CLIENT", b"SETINFO", b"LIB-NAME", lib_name),
+            (b"CLIENT", b"SETINFO", b"LIB-VER", lib_version),
         ]
         if up.target is not None and up.target.refusals.setinfo_by is not None:
             del words[1:]  # the server has no CLIENT SETINFO
