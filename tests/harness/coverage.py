@@ -128,7 +128,7 @@ def main(arguments: list[str]) -> int:
     for path in BUILD.folder.rglob("*.gcda"):
         path.unlink()
     for command in STAGES:
-        environment = {**os.environ, "PYTHONMALLOC": ""}
+        environment = {**os.environ, "PYTHONMALLOC": "", "TESTED_ENDS_IN_ORDER": "1"}
         environment |= BUILD.environment() if command[: len(RUN)] == RUN else BUILD.program()
         if code := subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
             return code

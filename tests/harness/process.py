@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -193,7 +194,11 @@ class Process(Closing):
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """End the child, whatever its state, and remove its folder."""
+        """End the child, whatever its state, and remove its folder. Where coverage is measured it
+        ends in order: one that is killed writes no counters."""
+        if "TESTED_ENDS_IN_ORDER" in os.environ:
+            with suppress(Unavailable):
+                self.stop()
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
