@@ -229,3 +229,19 @@ def test_password_changed(users: Pair, then: str, how: str, stays: bool) -> None
         root.cmd("ACL", "DELUSER", "carol")
 
     users.same(script)
+
+
+@pytest.mark.parametrize("first", ["SELECT 9", "AUTH carol one"])
+def test_a_second_login_where_the_user_may_select_no_more(users: Pair, first: str) -> None:
+    """Who is in a database stays there."""
+
+    def script(session: Session) -> None:
+        root, client = session.open(), bare(session).open()
+        root.run("AUTH secret", "ACL SETUSER carol reset on >one ~* +@all")
+        client.run("AUTH secret" if first == "SELECT 9" else "AUTH carol one", "SELECT 9")
+        client.run("AUTH carol one", "SET k 9")
+        root.run("ACL SETUSER carol -select")
+        client.run("AUTH carol one", "ACL WHOAMI", "GET k", "SELECT 8", "GET k")
+        root.run("ACL DELUSER carol")
+
+    users.same(script)

@@ -225,6 +225,11 @@ class Identities:
                     other.learn(replace(other.login, password=login.password))
         return found
 
+    def is_up(self, login: Login, node: Node) -> bool:
+        """Whether the identity of this login is known and has its shared link to this node."""
+        found = self._known.get((login.proto, login.user, login.db, login.era))
+        return found is not None and found.to(node).shared.up
+
     def new_era(self) -> int:
         """The number of an era of its own: the links of its identities are all made from now on."""
         self._eras += 1

@@ -214,7 +214,12 @@ class SharedLinks:
             await dialer.greet(connection, replace(login, user=None, via=None))
             login = replace(login, via=None)
         except Refused as error:
-            if login.via is None or not is_error(error.reply, b"NOPERM"):
+            if not is_error(error.reply, b"NOPERM"):
+                return error.reply
+            if self._identities.is_up(login, node):
+                connection.close()
+                return self._identities.get(login, own_login=True).to(node)
+            if login.via is None:
                 return error.reply
             # This user may not SELECT. A direct client would be in the database already.
             try:
