@@ -137,9 +137,12 @@ class Flushed(Frozen, frozen=True):
 
 
 class Reloaded(Frozen, frozen=True):
-    """The sections of the settings whose certificates were read again."""
+    """The sections of the settings whose certificates were read again; the settings that have
+    changed; and those that differ from the ones in use and need a restart."""
 
     reloaded: Sequence[str]
+    changed: Sequence[str] = ()
+    needs_restart: Sequence[str] = ()
 
 
 class FailoverBegun(Frozen, frozen=True):

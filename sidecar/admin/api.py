@@ -58,6 +58,10 @@ class Api:
         self._recorder = recorder
         self._events = events
         self._introduction = introduction
+        self.describe(token)
+
+    def describe(self, token: bool) -> None:
+        """Make the OpenAPI document, for callers with a token or without."""
         self._document = _encode(document(ROUTES, token))
 
     async def live(self, request: web.Request) -> web.Response:

@@ -40,6 +40,10 @@ class Guard:
         self._token = token.encode()
         self._open = OPEN | files
 
+    def use_token(self, token: str) -> None:
+        """Ask for this token from now on."""
+        self._token = token.encode()
+
     def refusal(self, request: web.Request) -> web.Response | None:
         """The answer to a request that is refused; None if it may pass."""
         if self._token:

@@ -50,14 +50,14 @@ class Sentinels(Protocol):
 
 
 class Parts:
-    """`stop` ends the sidecar in order. `reload` reads certificates again, returns the sections of
-    the settings that they belong to, and raises RefusedError. `process` counts for the process."""
+    """`stop` ends the sidecar in order. `reload` reads settings and certificates again, returns
+    what it did, and raises RefusedError. `process` counts for the process."""
 
     def __init__(
         self,
         settings: Settings,
         stop: Callable[[], None],
-        reload: Callable[[], Sequence[str]],
+        reload: Callable[[], Reloaded],
         process: Callable[[], snapshots.Process],
     ) -> None:
         self.settings = settings
@@ -83,7 +83,6 @@ class Parts:
 
     def sources(self) -> Sources:
         """What the endpoint shows."""
-        config = shown(self.settings)
         return Sources(
             ready=self.ready,
             snapshot=self.snapshot,
@@ -91,7 +90,7 @@ class Parts:
             topology=self.topology,
             server=self.server,
             certificates=Certificates(self.settings, time.time),
-            config=lambda: config,
+            config=lambda: shown(self.settings),
             traces=_Traces(self),
             audit=_Audit(self),
         )
@@ -162,7 +161,7 @@ class Parts:
         return Flushed(dropped=self._flush())
 
     async def reload(self) -> Reloaded:
-        return Reloaded(reloaded=self._reload())
+        return self._reload()
 
     async def failover(self) -> FailoverBegun:
         if self.sentinels is None:

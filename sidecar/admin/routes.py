@@ -110,7 +110,7 @@ ROUTES: tuple[Route, ...] = (
         "POST",
         "/api/reload",
         "reload",
-        "Read the certificates again, as SIGHUP does.",
+        "Read the settings and certificates again, as SIGHUP does.",
         answers.Reloaded,
         answers=_DONE,
     ),

@@ -130,13 +130,16 @@ class AdminServer:
         """Whether there is a certificate to reload."""
         return self._context is not None
 
-    def reload(self) -> None:
-        """Read the certificate again, for new connections, if there is one.
+    def reload(self, settings: Admin) -> None:
+        """Read the certificate again, for new connections, if there is one; take over the token.
 
-        Raises OSError (ssl.SSLError) if it is bad: the old one stays in use.
+        Raises OSError (ssl.SSLError) if the certificate is bad: all stays as it was.
         """
         if self._context is not None:
-            reload_admin(self._context, self._settings.tls)
+            reload_admin(self._context, settings.tls)
+        self._settings = settings
+        self._guard.use_token(settings.token)
+        self._api.describe(bool(settings.token))
 
     @web.middleware
     async def _protect(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from sidecar.admin.answers import Reloaded
 from sidecar.admin.sources import RefusedError
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
+from sidecar.settings.load import ConfigError
 from sidecar.telemetry import facts, snapshots
 
 
@@ -34,13 +36,15 @@ class WatchedSentinels:
             raise RefusedError(str(error)) from error
 
 
-def reload_or_refuse(reload: Callable[[], Sequence[str]]) -> Callable[[], Sequence[str]]:
-    """`reload`, whose OSError (a bad file) becomes a refusal."""
+def reload_or_refuse(reload: Callable[[], Reloaded]) -> Callable[[], Reloaded]:
+    """`reload`, whose errors (a bad file, settings that cannot be used) become a refusal."""
 
-    def reload_certificates() -> Sequence[str]:
+    def reload_all() -> Reloaded:
         try:
             return reload()
+        except ConfigError as error:
+            raise RefusedError(f"nothing was reloaded: {'; '.join(error.problems)}") from error
         except OSError as error:
             raise RefusedError(f"nothing was reloaded: {error}") from error
 
-    return reload_certificates
+    return reload_all

@@ -1,6 +1,10 @@
-"""Reading the certificates again, in every part that uses some: in all of them, or in none."""
+"""Taking over other settings and certificates, in every part that uses some: in all, or in none."""
 
 from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
 
 from sidecar.admin.server import AdminServer
 from sidecar.discovery.sentinel import SentinelWatcher
@@ -8,17 +12,20 @@ from sidecar.proxy.server import Proxy
 from sidecar.settings.schema import Settings
 from sidecar.tls import sentinel_context
 
+# Seconds between two looks at the configuration file.
+LOOK = 0.5
 
-def read_certificates(
+
+def take_over(
     settings: Settings,
     proxy: Proxy | None,
     watcher: SentinelWatcher | None,
     admin: AdminServer | None,
 ) -> list[str]:
-    """Read them; returns the sections of the settings that they belong to. `proxy` is None until it
-    serves: then nothing is read.
+    """Use these settings, and read the certificates again; returns the sections of the settings
+    that those belong to. `proxy` is None until it serves: then nothing is done.
 
-    Raises OSError (ssl.SSLError) for a bad file: every part then keeps its old certificates.
+    Raises OSError (ssl.SSLError) for a bad file or address: every part then stays as it is.
     """
     if proxy is None:
         return []
@@ -27,15 +34,35 @@ def read_certificates(
     def others() -> None:
         sentinel = sentinel_context(settings.sentinel, settings.upstream.tls, upstream)
         if admin is not None:
-            admin.reload()
+            admin.reload(settings.admin)
         # What can fail is done.
         if watcher is not None:
             watcher.use_context(sentinel)
 
-    proxy.reload_certificates(others)
+    proxy.reload(settings, others)
     read = {
         "listen.tls": any(listener.tls for listener in settings.listeners),
         "upstream.tls": upstream or settings.sentinel.tls == "on",
         "admin.tls": admin is not None and admin.uses_tls,
     }
     return [section for section, used in read.items() if used]
+
+
+async def watch(path: str, changed: Callable[[], None]) -> None:
+    """Call `changed` whenever this file is another one, or has been written. Never ends."""
+    seen = _state(path)
+    while True:
+        await asyncio.sleep(LOOK)
+        now = _state(path)
+        if now != seen:
+            seen = now
+            changed()
+
+
+def _state(path: str) -> tuple[int, ...]:
+    """What tells one version of a file from another; empty: there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 import uvloop
 
@@ -14,19 +15,22 @@ from sidecar.telemetry import logs
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises StartError."""
+def run(settings: Settings, read_again: Callable[[], Settings], file: str | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP has the settings read again. `file` is the
+    configuration file. Raises StartError."""
     logs.configure(settings.log.format, settings.log.level, blocking=settings.log.blocking)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
+            runner.run(serve(settings, read_again, file))
     finally:
         logs.close()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(
+    settings: Settings, read_again: Callable[[], Settings], file: str | None = None
+) -> None:
     """`run`, on the running loop, which must be the main thread's. Raises StartError."""
-    sidecar = Sidecar(settings)
+    sidecar = Sidecar(settings, read_again, file)
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, sidecar.on_signal, number)

@@ -20,11 +20,12 @@ from contextlib import suppress
 import structlog
 
 from sidecar import __version__
+from sidecar.admin.answers import Reloaded
 from sidecar.admin.audited_calls import audited
 from sidecar.admin.parts import Parts
 from sidecar.admin.server import AdminServer
 from sidecar.app.joints import WatchedSentinels, reload_or_refuse
-from sidecar.app.reload import read_certificates
+from sidecar.app.reload import take_over, watch
 from sidecar.app.startup import StartError, advice, banner, find_master, reason, watcher_of
 from sidecar.app.systemd import Systemd
 from sidecar.credentials import (
@@ -38,6 +39,9 @@ from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.server import Proxy
+from sidecar.settings.changes import changes
+from sidecar.settings.load import ConfigError
+from sidecar.settings.rules import combinations
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry import logs, progress
@@ -49,10 +53,15 @@ log = structlog.get_logger()
 
 
 class Sidecar:
-    """The parts of one running sidecar, and what has been asked of it."""
+    """The parts of one running sidecar, and what has been asked of it. `read_again` reads the
+    settings from where they came from; it raises ConfigError. `file` is the configuration file."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, read_again: Callable[[], Settings], file: str | None = None
+    ) -> None:
         self.settings = settings
+        self._read_again = read_again
+        self._file = file
         self.admin: AdminServer | None = None
         self.embedded: EmbeddedServer | None = None
         self.proxy: Proxy | None = None
@@ -80,16 +89,23 @@ class Sidecar:
         os._exit(128 + number)
 
     def on_reload(self) -> None:
-        """SIGHUP: read the certificates again; bad ones leave the old ones in use."""
-        with suppress(OSError, ssl.SSLError):
+        """SIGHUP: read the settings and certificates again; bad ones leave the old ones in use."""
+        with suppress(OSError, ssl.SSLError, ConfigError):
             self.reload()
 
-    def reload(self) -> list[str]:
-        """Read the certificates again; says whose. Raises OSError (ssl.SSLError): none is new."""
+    def reload(self) -> Reloaded:
+        """Read the settings and certificates again, and take over what can be. Raises ConfigError,
+        OSError (ssl.SSLError): then nothing has changed."""
         self.systemd.reloading()
         try:
-            proxy = self.proxy if self.proxy is not None and self.proxy.listening else None
-            read = read_certificates(self.settings, proxy, self.watcher, self.admin)
+            done = self._reload()
+        except ConfigError as error:
+            what = "; ".join(error.problems)
+            of_certificates = all(".tls." in each.partition(" ")[0] for each in error.problems)
+            event = "certificate reload failed" if of_certificates else "settings reload failed"
+            log.error(event, error=what)
+            self._note_reload("failed", what)
+            raise
         except (OSError, ssl.SSLError) as error:
             log.error("certificate reload failed", error=reason(error))
             self._note_reload("failed", reason(error))
@@ -97,8 +113,22 @@ class Sidecar:
         finally:
             self.systemd.ready()
         log.info("certificates reloaded")
-        self._note_reload("done", "certificates")
-        return read
+        if done.changed or done.needs_restart:
+            log.info("settings reloaded", changed=done.changed, needs_restart=done.needs_restart)
+        self._note_reload("done", ", ".join(["certificates", *done.changed]))
+        return done
+
+    def _reload(self) -> Reloaded:
+        found = changes(self.settings, self._read_again())
+        if problems := list(combinations(found.settings)):
+            raise ConfigError([f"{each} (with what needs a restart)" for each in problems])
+        proxy = self.proxy if self.proxy is not None and self.proxy.listening else None
+        if proxy is None:
+            return Reloaded(reloaded=[])
+        read = take_over(found.settings, proxy, self.watcher, self.admin)
+        self.settings = self.parts.settings = found.settings
+        logs.set_level(self.settings.log.level)
+        return Reloaded(reloaded=read, changed=found.taken, needs_restart=found.restart)
 
     def _note_reload(self, result: str, detail: str) -> None:
         """In the audit stream, which goes on in a new file where the old one was moved away."""
@@ -130,6 +160,8 @@ class Sidecar:
                 self._announce()
                 self.systemd.ready()
                 self.watching.append(asyncio.create_task(self.systemd.watch()))
+                if self.settings.reload.watch and self._file is not None:
+                    self.watching.append(asyncio.create_task(watch(self._file, self.on_reload)))
                 await self.stop.wait()
                 self.systemd.stopping()
                 await self._drain()

@@ -155,7 +155,7 @@ def _run(parsed: argparse.Namespace) -> int:
     from sidecar.app.startup import StartError
 
     try:
-        run(settings)
+        run(settings, lambda: load(parsed.config, _overrides(parsed)), parsed.config)
     except StartError as error:
         return _complain(str(error), FAILED)
     return OK

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from hiredis import pack_command
 
 from sidecar import __version__
+from sidecar.policy.backoff import Backoff
+from sidecar.policy.failover import Failover
+from sidecar.policy.following import Following
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.upstream import Upstream
@@ -30,7 +33,7 @@ from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
-from sidecar.proxy.memory_guard import CLIENT_SHARES
+from sidecar.proxy.memory_guard import CLIENT_SHARES, MemoryGuard, memory_limit
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.usage import UsageReporter
@@ -47,6 +50,7 @@ from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
 from sidecar.proxy.session.passthrough import PassThrough
 from sidecar.proxy.span_recorder import SpanRecorder
+from sidecar.proxy.targets import Targets
 from sidecar.proxy.tasks import Tasks
 from sidecar.settings.schema import Settings
 from sidecar.telemetry.span_export import ExportError
@@ -207,6 +211,7 @@ class Sessions:
     learning: Learning
     admission: Admission
     maintenance: LinkMaintenance
+    dedicated: DedicatedLinks
 
 
 def make_sessions(
@@ -255,7 +260,56 @@ def make_sessions(
     silence = settings.upstream.silence_timeout
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)
-    return Sessions(clients, learning, admission, maintenance)
+    return Sessions(clients, learning, admission, maintenance, dedicated)
+
+
+@dataclass(frozen=True)
+class Reloadable:
+    """The parts whose settings may change while they run. `sentinels` and `name` are the machine
+    that follows the master; None where nothing is followed that way."""
+
+    plane: Plane
+    links: Links
+    sessions: Sessions
+    observers: Observers
+    memory_guard: MemoryGuard
+    targets: Targets
+    sentinels: Failover | None
+    name: Following | None
+
+
+def use(parts: Reloadable, settings: Settings) -> None:
+    """Have all parts use these settings."""
+    upstream, limits = settings.upstream, settings.limits
+    memory = memory_limit(limits.memory)
+    parts.memory_guard.limit = memory
+    parts.plane.set_limits(
+        request_buffer=limits.request_buffer,
+        link_pause=limits.link_output_pause,
+        output_pause=limits.client_output_pause,
+        client_share=memory // CLIENT_SHARES,
+    )
+    parts.targets.use(upstream)
+    dialer = parts.links.own.node.dialer
+    dialer.backoff = Backoff(upstream.backoff_min, upstream.backoff_max)
+    dialer.outcomes.use(settings.breaker)
+    dialer.wait_for(settings.failover.hold if parts.sentinels is not None else upstream.wait)
+    parts.links.own.node.room.most = upstream.max_links
+    parts.links.hold.most = settings.failover.hold_bytes
+    parts.links.shared.pool_idle = upstream.pool_idle
+    parts.sessions.dedicated.use(upstream)
+    parts.sessions.maintenance.silence_timeout = upstream.silence_timeout
+    if parts.sentinels is not None:
+        parts.sentinels.hold = settings.failover.hold
+        parts.sentinels.early = settings.failover.switch_on == "promotion"
+    if parts.name is not None:
+        parts.name.wait, parts.name.hold = upstream.wait, settings.failover.hold
+    if parts.observers.near is not None:
+        parts.observers.near.use(settings.cache)
+    if parts.observers.hot is not None:
+        parts.observers.hot.settings = settings.hotkeys
+    if parts.observers.tracing is not None:
+        parts.observers.tracing.settings = settings.tracing
 
 
 def _nobody_judges(client: Client, user: bytes | None, accepted: bool) -> None:

@@ -27,11 +27,9 @@ class Contexts:
 class Certificates:
     """The contexts in use. Raises ssl.SSLError or OSError when a file is bad."""
 
-    def __init__(self, settings: Settings, *, listen: bool, upstream: bool) -> None:
-        self._settings = settings
-        self._listen = listen
+    def __init__(self, settings: Settings, *, upstream: bool) -> None:
         self._upstream = upstream
-        self._used = self.read()
+        self._used = self.read(settings)
 
     @property
     def server(self) -> ssl.SSLContext | None:
@@ -52,13 +50,13 @@ class Certificates:
         """Use these for new connections."""
         self._used = contexts
 
-    def read(self) -> Contexts:
+    def read(self, settings: Settings) -> Contexts:
         """Read the files. Raises ssl.SSLError or OSError when one is bad. Changes nothing."""
-        settings = self._settings
+        listens = any(endpoint.tls for endpoint in settings.listeners)
         client = upstream_context(settings.upstream.tls) if self._upstream else None
-        server = listener_context(settings.listen.tls) if self._listen else None
+        server = listener_context(settings.listen.tls) if listens else None
         used = {
-            "listen": settings.listen.tls.cert_file if self._listen else "",
+            "listen": settings.listen.tls.cert_file if listens else "",
             "upstream": settings.upstream.tls.cert_file if self._upstream else "",
         }
         ends = {name: expiry(path) for name, path in used.items() if path}

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 
@@ -80,8 +81,36 @@ class Listener:
 
     def begin(self) -> None:
         """Begin to accept."""
-        for each in self._sockets:
+        self._accept_on(self._sockets)
+
+    def _accept_on(self, sockets: Sequence[Listening]) -> None:
+        for each in sockets:
             self._loop.add_reader(each.sock.fileno(), self._accept, each.sock, each.endpoint)
+
+    def use(self, settings: Listen) -> None:
+        """Listen by these settings from now on: new addresses are added, and those that are not in
+        them any more are closed; their clients stay. Raises OSError: nothing has changed then."""
+        wanted, before = settings.urls, self._settings.urls
+        how = How(settings.backlog, int(str(settings.unix_mode), 8), settings.reuse_port)
+        new: list[Listening] = []
+        try:
+            for url in wanted:
+                if url not in before:
+                    new.extend(listen(parse_listen(url), how))
+        except OSError:
+            for each in new:
+                each.close()
+            raise
+        gone = [parse_listen(url) for url in before if url not in wanted]
+        kept = []
+        for each in self._sockets:
+            if any(_same(each.endpoint, endpoint) for endpoint in gone):
+                self._loop.remove_reader(each.sock.fileno())
+                each.close()
+            else:
+                kept.append(each)
+        self._settings, self._sockets = settings, [*kept, *new]
+        self._accept_on(new)
 
     async def hand_over(self) -> None:
         """Let the process that has joined the ports take the new clients, accept those who have
@@ -165,3 +194,9 @@ class Listener:
             sock.close()
             raise
         self._welcome(sock, layer, address)
+
+
+def _same(listening: Endpoint, configured: Endpoint) -> bool:
+    """Whether a socket was made for this address; the system may have chosen its port."""
+    port = listening.port if configured.port == 0 else configured.port
+    return listening == replace(configured, port=port)

@@ -116,15 +116,15 @@ class Proxy:
             raise
         if self._warm is not None:
             self._warm.begin()
-        if self.settings.listen.idle_timeout:
-            self._tasks.spawn(self._sessions.clients.end_idle(self.settings.listen.idle_timeout))
+        self._tasks.spawn(
+            self._sessions.clients.end_idle(lambda: self.settings.listen.idle_timeout)
+        )
         listener.begin()
 
     def _assemble(self, sentinels: Sentinels | None, reserve: descriptors.Descriptors) -> Listener:
         settings, tasks = self.settings, self._tasks
         follows = self.upstream.kind == "sentinel"
-        listen_tls = any(endpoint.tls for endpoint in settings.listeners)
-        certificates = Certificates(settings, listen=listen_tls, upstream=self.upstream.tls)
+        certificates = Certificates(settings, upstream=self.upstream.tls)
         self._certificates = certificates
         self._targets = Targets(settings.upstream, self.upstream, certificates)
         target = None if follows else self._targets.of_url()
@@ -293,26 +293,44 @@ class Proxy:
         near = self._observers.near
         return near.flush() if near is not None else 0
 
-    def reload_certificates(self, others: Callable[[], None]) -> None:
-        """Read the certificate files again, for new connections. Raises OSError (ssl.SSLError) when
-        a file is bad; all old certificates then stay in use.
+    def reload(self, settings: Settings, others: Callable[[], None]) -> None:
+        """Use these settings from now on, and read the certificate files again. Raises OSError
+        (ssl.SSLError) when a file is bad or an address cannot be listened on: then nothing has
+        changed. Only settings that are declared reloadable may differ from those in use.
 
         `others` does the same for other parts. It is called once the files of this part are known
         to be good, and may raise the same errors.
         """
         began, error = time.monotonic(), ""
+        listener = self._listener
+        assert listener is not None
         try:
-            fresh = self._certificates.read()
+            fresh = self._certificates.read(settings)
             others()
+            listener.use(settings.listen)
         except (OSError, ssl.SSLError) as problem:
             error = type(problem).__name__
             raise
         finally:
             self._observers.record_work("certificate reload", began, {}, error)
         self._certificates.use(fresh)
+        self.settings = settings
+        assembly.use(self._reloadable(), settings)
         node = self._links.own.node
-        if node.dialer.target is not None and self._certificates.client is not None:
+        if node.dialer.target is not None:
             self._links.switch.renew(node, self._targets.renewed(node.dialer.target))
+
+    def _reloadable(self) -> assembly.Reloadable:
+        return assembly.Reloadable(
+            self.plane,
+            self._links,
+            self._sessions,
+            self._observers,
+            self._memory_guard,
+            self._targets,
+            self._master.machine if self._master is not None else None,
+            self._name.machine if self._name is not None else None,
+        )
 
     # Stopping
 

@@ -25,6 +25,10 @@ class Targets:
         self._upstream = upstream
         self._certificates = certificates
 
+    def use(self, settings: Upstream) -> None:
+        """Make targets by these settings from now on."""
+        self._settings = settings
+
     def of_url(self) -> Target:
         """The target of a plain URL."""
         return self.of(self._upstream)

@@ -13,7 +13,7 @@ import msgspec
 from sidecar.settings.fields import Row, Section, rows
 from sidecar.settings.sections.cache import Cache, HotKeys, Warm
 from sidecar.settings.sections.clients import Drain, Limits, Listen
-from sidecar.settings.sections.operations import Admin, Audit, Embedded, Log, Tracing
+from sidecar.settings.sections.operations import Admin, Audit, Embedded, Log, Reload, Tracing
 from sidecar.settings.sections.upstream import Breaker, Failover, Sentinel, Upstream
 from sidecar.settings.urls import Endpoint, parse_listen, parse_upstream
 
@@ -36,6 +36,7 @@ class Settings(Section, frozen=True):
     drain: Drain = msgspec.field(default_factory=Drain)
     log: Log = msgspec.field(default_factory=Log)
     audit: Audit = msgspec.field(default_factory=Audit)
+    reload: Reload = msgspec.field(default_factory=Reload)
 
     @property
     def listeners(self) -> tuple[Endpoint, ...]:

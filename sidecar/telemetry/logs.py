@@ -83,6 +83,12 @@ def configure(
     root.setLevel(max(_setup.level, logging.INFO))  # the libraries' debug lines are theirs
 
 
+def set_level(level: Level) -> None:
+    """Write lines from this level on."""
+    _setup.level = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger().setLevel(max(_setup.level, logging.INFO))
+
+
 def tick(now: float | None = None) -> None:
     """Log how many lines were left out of events that have not come again. Call it about every
     second."""

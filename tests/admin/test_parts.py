@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from sidecar.admin.answers import Reloaded
 from sidecar.admin.parts import Parts
 from sidecar.admin.sources import RefusedError
 from sidecar.settings.load import load
@@ -13,6 +14,7 @@ from sidecar.settings.schema import Settings
 from sidecar.telemetry import facts, snapshots
 from tests.harness.structs import filled
 
+RELOADED = Reloaded(reloaded=["listen.tls"], changed=["cache.memory"])
 SENTINEL_URL = "redis+sentinel://10.0.0.9/mymaster"
 
 
@@ -68,7 +70,7 @@ class Sentinels:
 
 def parts_of(settings: Settings | None = None) -> Parts:
     process = filled(snapshots.Process, loop_lag=0.5)
-    return Parts(settings or Settings(), lambda: None, lambda: ["listen.tls"], lambda: process)
+    return Parts(settings or Settings(), lambda: None, lambda: RELOADED, lambda: process)
 
 
 def serving(settings: Settings | None = None) -> Parts:
@@ -134,7 +136,7 @@ async def test_sentinels_that_do_not_answer_leave_the_rest() -> None:
 async def test_actions() -> None:
     actions = serving().actions()
     assert (await actions.flush_cache()).dropped == 3
-    assert (await actions.reload()).reloaded == ["listen.tls"]
+    assert await actions.reload() == RELOADED
     with pytest.raises(RefusedError, match="no Sentinel to ask"):
         await actions.failover()
     without_cache = serving(load(None, {"cache.mode": "off"}, {}))

@@ -409,7 +409,8 @@ async def test_tls_and_another_certificate(parts: Parts, certificates: Certifica
     cert.write_bytes(certificates.server.cert.read_bytes())
     key.write_bytes(certificates.server.key.read_bytes())
     tls = AdminTls(cert_file=str(cert), key_file=str(key))
-    server = parts.server_for(Admin(listen="localhost:0", tls=tls))
+    settings = Admin(listen="localhost:0", tls=tls)
+    server = parts.server_for(settings)
     await server.start()
     trusting = certificates.client_context()
 
@@ -421,10 +422,10 @@ async def test_tls_and_another_certificate(parts: Parts, certificates: Certifica
     assert await shown() == "ok\n"
     cert.write_bytes(certificates.stranger.cert.read_bytes())
     with pytest.raises(ssl.SSLError):
-        server.reload()
+        server.reload(settings)
     assert await shown() == "ok\n"
     key.write_bytes(certificates.stranger.key.read_bytes())
-    server.reload()
+    server.reload(settings)
     with pytest.raises(aiohttp.ClientConnectorCertificateError):
         await shown()
     await server.stop()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
 
 import pytest
 
+from sidecar.admin.answers import Reloaded
 from sidecar.admin.sources import RefusedError
 from sidecar.app.joints import WatchedSentinels, reload_or_refuse
 from sidecar.discovery.sentinel import SentinelWatcher
+from sidecar.settings.load import ConfigError
 from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import parse_upstream
 from tests.harness.process import free_port
@@ -30,9 +31,19 @@ async def test_sentinels_that_cannot_be_reached_refuse() -> None:
 
 @pytest.mark.parametrize("error", [OSError("no such file"), ssl.SSLError("no such file")])
 def test_a_bad_certificate_refuses(error: OSError) -> None:
-    def fails() -> Sequence[str]:
+    def fails() -> Reloaded:
         raise error
 
     with pytest.raises(RefusedError, match=r"nothing was reloaded: .*no such file"):
         reload_or_refuse(fails)()
-    assert reload_or_refuse(lambda: ["listen.tls"])() == ["listen.tls"]
+    done = Reloaded(reloaded=["listen.tls"])
+    assert reload_or_refuse(lambda: done)() == done
+
+
+def test_settings_that_cannot_be_used_refuse() -> None:
+    def fails() -> Reloaded:
+        raise ConfigError(["cache.memory: found 1", "log.level: found 2"])
+
+    what = "nothing was reloaded: cache.memory: found 1; log.level: found 2"
+    with pytest.raises(RefusedError, match=what):
+        reload_or_refuse(fails)()

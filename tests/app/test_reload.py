@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.app.reload import read_certificates
+from sidecar.app.reload import take_over
 from sidecar.settings.load import load
 from tests.harness.certificates import Authority
 
@@ -23,18 +23,26 @@ class Part:
         self.done: list[str] = []
         self._fails = fails
 
-    def reload_certificates(self, others: Callable[[], None]) -> None:
-        others()
-        self.done.append("proxy")
+    def use_context(self, context: ssl.SSLContext | None) -> None:
+        assert context is not None
+        self.done.append("sentinels")
 
-    def reload(self) -> None:
+
+class Admin(Part):
+    """Stands for the admin endpoint."""
+
+    def reload(self, settings: object) -> None:
         if self._fails:
             raise ssl.SSLError("no certificate")
         self.done.append("admin")
 
-    def use_context(self, context: ssl.SSLContext | None) -> None:
-        assert context is not None
-        self.done.append("sentinels")
+
+class DataPlane(Part):
+    """Stands for the data plane."""
+
+    def reload(self, settings: object, others: Callable[[], None]) -> None:
+        others()
+        self.done.append("proxy")
 
 
 def _settings(tmp_path: Path) -> Any:
@@ -44,22 +52,23 @@ def _settings(tmp_path: Path) -> Any:
 
 
 def test_all_take_part(tmp_path: Path) -> None:
-    part: Any = Part()
-    assert read_certificates(_settings(tmp_path), part, part, part) == ["upstream.tls", "admin.tls"]
-    assert part.done == ["admin", "sentinels", "proxy"]
+    plane, sentinels, admin = DataPlane(), Part(), Admin()
+    parts: Any = (plane, sentinels, admin)
+    assert take_over(_settings(tmp_path), *parts) == ["upstream.tls", "admin.tls"]
+    assert [part.done for part in parts] == [["proxy"], ["sentinels"], ["admin"]]
 
 
 def test_none_is_new_where_one_is_bad(tmp_path: Path) -> None:
-    settings, part, bad = _settings(tmp_path), Part(), Part(fails=True)
-    parts: Any = (part, part, bad)
+    settings = _settings(tmp_path)
+    parts: Any = (DataPlane(), Part(), Admin(fails=True))
     with pytest.raises(ssl.SSLError):
-        read_certificates(settings, *parts)
+        take_over(settings, *parts)
     Path(settings.upstream.tls.ca_file).write_text("no certificate")
-    parts = (part, part, part)
+    others: Any = (DataPlane(), Part(), Admin())
     with pytest.raises(ssl.SSLError):
-        read_certificates(settings, *parts)
-    assert part.done == []
+        take_over(settings, *others)
+    assert [part.done for part in (*parts, *others)] == [[]] * 6
 
 
 def test_nothing_is_read_before_it_serves(tmp_path: Path) -> None:
-    assert read_certificates(_settings(tmp_path), None, None, None) == []
+    assert take_over(_settings(tmp_path), None, None, None) == []

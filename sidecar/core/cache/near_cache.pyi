@@ -22,6 +22,17 @@ class NearCache:
         ttl_missing: float,
         check: float = 0.0,
     ) -> Self: ...
+    def set_bounds(
+        self,
+        *,
+        budget: int,
+        value_max: int,
+        staleness: float,
+        ttl_max: float,
+        ttl_missing: float,
+        check: float,
+    ) -> None: ...
+    def forget_rules(self) -> None: ...
     def rule(
         self, prefix: bytes, *, never: bool = False, ttl: float = 0.0, staleness: float = 0.0
     ) -> None: ...

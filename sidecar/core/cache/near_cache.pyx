@@ -48,14 +48,30 @@ cdef class NearCache:
         k.slots, k.slots_max, k.mask = SLOTS_LEAST, slots, SLOTS_LEAST - 1
         k.seed = seed
         k.random = seed
-        if check > 0:
-            k.check_every = <uint32_t>(1 / check)
-            draw_check(k)
         k.mode = {"observe": CACHE_OBSERVE, "hot": CACHE_HOT, "rules": CACHE_RULES}[mode]
+        self.set_bounds(budget=budget, value_max=value_max, staleness=staleness, ttl_max=ttl_max,
+                        ttl_missing=ttl_missing, check=check)
+        k.spaces[0].used = True         # 0 is "none"
+
+    def set_bounds(self, *, size_t budget, size_t value_max, double staleness, double ttl_max,
+                   double ttl_missing, double check):
+        """Change what the constructor was given. The values that are here were kept by other bounds: to
+        be followed by `drop_all`, once the cache is in use."""
+        cdef Cache* k = self.cache
+        k.check_every = <uint32_t>(1 / check) if check > 0 else 0
+        if k.check_every:
+            draw_check(k)
         k.budget, k.value_max = budget, value_max
         k.staleness = <uint64_t>(staleness * 1e6)
         k.ttl_max, k.ttl_missing = <uint64_t>(ttl_max * 1e6), <uint64_t>(ttl_missing * 1e6)
-        k.spaces[0].used = True         # 0 is "none"
+
+    def forget_rules(self):
+        """Take all rules back."""
+        cdef Cache* k = self.cache
+        cdef int i
+        for i in range(k.rule_count):
+            free(k.rules[i].prefix)
+        k.rule_count = 0
 
     def __dealloc__(self):
         cdef int i

@@ -227,6 +227,14 @@ cdef class Plane(Reactor):
         """Clients whose next command is a write that is kept back."""
         return len(self.held)
 
+    def set_limits(self, *, size_t request_buffer, size_t link_pause, size_t output_pause,
+                   size_t client_share):
+        """Change the limits that the constructor was given, in bytes."""
+        self.client_share = client_share
+        self.core.request_buffer = request_buffer
+        self.core.link_pause = link_pause
+        self.core.output_pause = output_pause
+
     def set_max_bulk(self, long long size):
         """Longest argument a request may have (the server's proto-max-bulk-len), in bytes."""
         self.core.limits.bulk = size

@@ -68,6 +68,10 @@ class DedicatedLinks:
         self._raw = raw
         self._for_good = Use.PINNED if raw else Use.KEPT
 
+    def use(self, settings: Settings) -> None:
+        """Size the pools by these settings from now on."""
+        self._settings = settings
+
     def give_one(
         self,
         client: Client,

@@ -17,7 +17,7 @@ class Hold:
     def __init__(self, plane: Plane, identities: Identities, most: int) -> None:
         self._plane = plane
         self._identities = identities
-        self._most = most
+        self.most = most
         self._holding: set[Client] = set()
         self.bytes = 0
 
@@ -46,7 +46,7 @@ class Hold:
         if client in self._holding:
             return True
         held = self.bytes + client.unparsed
-        if held > self._most:
+        if held > self.most:
             return False
         self.bytes = held
         self._holding.add(client)

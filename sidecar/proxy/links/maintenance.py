@@ -48,7 +48,7 @@ class LinkMaintenance:
         self._shared = shared
         self._dedicated = dedicated
         self._tasks = tasks
-        self._limit = silence_timeout
+        self.silence_timeout = silence_timeout
 
     def tick(self, now: float) -> None:
         """Look after every link once."""
@@ -76,9 +76,11 @@ class LinkMaintenance:
         elif up.demoted:
             if silent >= STALLED:
                 up.break_off(NOT_MASTER)
-        elif self._limit and silent >= self._limit:
+        elif self.silence_timeout and silent >= self.silence_timeout:
             links.silent.pop(up, None)
-            up.break_off(f"it owes {up.outstanding} replies and was silent for {self._limit:g} s")
+            up.break_off(
+                f"it owes {up.outstanding} replies and was silent for {self.silence_timeout:g} s"
+            )
         elif silent >= STALLED and up is links.shared:
             self._replace(links)
 

@@ -42,6 +42,12 @@ class Outcomes:
         self._opened = opened
         self._last_failure = ""
 
+    def use(self, settings: Settings) -> None:
+        """Open the breaker by these settings from now on."""
+        breaker = self.breaker
+        breaker.failures, breaker.window = settings.failures, settings.window
+        breaker.open_for, breaker.open_max = settings.open_for, settings.open_max
+
     def wait_for(self, seconds: float) -> None:
         """Commands wait for so long from now on."""
         self._patience = self.breaker.grace = seconds

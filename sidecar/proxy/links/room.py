@@ -31,7 +31,7 @@ class Room:
 
     def __init__(self, links: Callable[[], int], most: int) -> None:
         self._links = links
-        self._most = most
+        self.most = most
         self._making = 0
         self._givers: list[Callable[[], bool]] = []
         self._short_until = 0.0
@@ -50,13 +50,13 @@ class Room:
     @property
     def short(self) -> bool:
         """Whether nothing is to be kept that nobody uses."""
-        return time.monotonic() < self._short_until or self.used >= SHORT_SHARE * self._most
+        return time.monotonic() < self._short_until or self.used >= SHORT_SHARE * self.most
 
     @contextmanager
     def one_more(self, *, urgent: bool) -> Iterator[None]:
         """Room for a connection while it is being made; there is always some for one that is
         `urgent`, since everybody waits for it. Raises Full."""
-        if self.used >= self._most and not self._give_back() and not urgent:
+        if self.used >= self.most and not self._give_back() and not urgent:
             raise Full(TOO_MANY)
         self._making += 1
         try:

@@ -55,7 +55,7 @@ class SharedLinks:
         self._identities = identities
         self._tasks = tasks
         self._distrust = distrust
-        self._pool_idle = pool_idle
+        self.pool_idle = pool_idle
         self.reconnects = 0
         self._outage = Outage(errors)
 
@@ -232,7 +232,7 @@ class SharedLinks:
         if not links.shared.up:
             self.attach(links, links.shared, connection)
             self._wake(links)
-        elif len(links.idle) < self._pool_idle and not node.room.short:
+        elif len(links.idle) < self.pool_idle and not node.room.short:
             up = links.new_link(shared=False)
             links.attach(up, connection)
             up.idle_since = time.monotonic()

@@ -65,25 +65,46 @@ class NearCacheKeeper:
             ttl_missing=settings.negative_ttl,
             check=settings.check,
         )
-        rules = parse_rules(settings.rules)
-        for rule in rules:
-            self.cache.rule(
-                rule.prefix, never=rule.never, ttl=rule.max_ttl, staleness=rule.max_staleness
-            )
+        self.beat_every = self._use_rules(settings)
         plane.use_cache(self.cache)
         self.spaces: dict[SpaceKey, Space] = {}
         self._new_space: list[Callable[[SpaceKey], None]] = []
         self.usable = True
         self._emptied: list[tuple[Space, str]] = []  # and not logged yet
         self.lost = 0
-        shorter = [rule.max_staleness for rule in rules if rule.max_staleness]
-        self.beat_every = min([settings.max_staleness, *shorter]) / BEATS
 
     def try_again(self) -> None:
         """Use the cache again if the server was too old: it may be another one by now."""
         if not self.usable:
             self.usable = True
             for_each(self._plane.clients, lambda client: self.join(client, client.identity))
+
+    def _use_rules(self, settings: Cache) -> float:
+        """Take the rules over; returns how often heartbeats are needed, in seconds."""
+        rules = parse_rules(settings.rules)
+        for rule in rules:
+            self.cache.rule(
+                rule.prefix, never=rule.never, ttl=rule.max_ttl, staleness=rule.max_staleness
+            )
+        shorter = [rule.max_staleness for rule in rules if rule.max_staleness]
+        return min([settings.max_staleness, *shorter]) / BEATS
+
+    def use(self, settings: Cache) -> None:
+        """Keep values by these settings from now on; those that are here go. The mode stays."""
+        if settings == self.settings:
+            return
+        self.settings = settings
+        self.cache.set_bounds(
+            budget=settings.memory,
+            value_max=settings.max_value,
+            staleness=settings.max_staleness,
+            ttl_max=settings.max_ttl,
+            ttl_missing=settings.negative_ttl,
+            check=settings.check,
+        )
+        self.cache.forget_rules()
+        self.beat_every = self._use_rules(settings)
+        self.flush()
 
     def begin(self) -> None:
         """Start to send heartbeats."""

@@ -77,9 +77,12 @@ class Clients:
         for_each(self._left, lambda told: told(client))
         self._ids.remove(client)
 
-    async def end_idle(self, after: float) -> None:
-        """Close clients that were silent for `after` seconds and wait for nothing. Never ends."""
+    async def end_idle(self, after: Callable[[], float]) -> None:
+        """Close clients that were silent for `after()` seconds (0: never) and wait for nothing.
+        Never ends."""
         while True:
-            await asyncio.sleep(min(1.0, after))
-            silent = [c for c in self._plane.clients if c.silent_for > after and c.idle]
-            for_each(silent, lambda client: client.close("idle"))
+            await asyncio.sleep(min(1.0, after() or 1.0))
+            limit = after()
+            if limit:
+                silent = [c for c in self._plane.clients if c.silent_for > limit and c.idle]
+                for_each(silent, lambda client: client.close("idle"))

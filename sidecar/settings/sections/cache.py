@@ -42,6 +42,7 @@ class HotKeys(Section, frozen=True):
             "0: none, because names of keys are data.",
             ge=0,
             le=1,
+            reloadable=True,
         ),
     ] = 0.0
     metrics: Annotated[
@@ -51,6 +52,7 @@ class HotKeys(Section, frozen=True):
             "ever among them is a series in Prometheus.",
             ge=0,
             le=100,
+            reloadable=True,
         ),
     ] = 0
 
@@ -65,7 +67,7 @@ class Cache(Section, frozen=True):
             "and only count what hot would have served. off: no cache."
         ),
     ] = "hot"
-    memory: Annotated[int, size("Memory for cached replies.", ge=MiB)] = 64 * MiB
+    memory: Annotated[int, size("Memory for cached replies.", ge=MiB, reloadable=True)] = 64 * MiB
     max_staleness: Annotated[
         float,
         seconds(
@@ -73,26 +75,35 @@ class Cache(Section, frozen=True):
             "this long. While the sidecar cannot prove that invalidations arrive, the cache is "
             "not used.",
             ge=0.01,
+            reloadable=True,
         ),
     ] = 0.5
-    max_ttl: Annotated[float, seconds("An entry is read again after this long.", ge=0.001)] = 60.0
+    max_ttl: Annotated[
+        float, seconds("An entry is read again after this long.", ge=0.001, reloadable=True)
+    ] = 60.0
     negative_ttl: Annotated[
         float,
-        seconds("The same for keys that do not exist; 0: missing keys are not cached."),
+        seconds(
+            "The same for keys that do not exist; 0: missing keys are not cached.", reloadable=True
+        ),
     ] = 5.0
-    max_value: Annotated[int, size("Longer replies are not cached.")] = 64 * KiB
+    max_value: Annotated[int, size("Longer replies are not cached.", reloadable=True)] = 64 * KiB
     rules: Annotated[
         tuple[str, ...],
         setting(
             "Key prefixes with their options; the first prefix that matches counts: "
             '"session: max_ttl=5m max_staleness=50ms", "secret: never", "*" for every key. A rule '
-            "can shorten cache.max_ttl and cache.max_staleness, not extend them."
+            "can shorten cache.max_ttl and cache.max_staleness, not extend them.",
+            reloadable=True,
         ),
     ] = ()
     check: Annotated[
         float,
         setting(
-            "Share of replies from the cache that are compared with the server's reply.", ge=0, le=1
+            "Share of replies from the cache that are compared with the server's reply.",
+            ge=0,
+            le=1,
+            reloadable=True,
         ),
     ] = 0.0001
 

@@ -10,21 +10,29 @@ from sidecar.settings.fields import KiB, MiB, Section, TlsVersion, seconds, sett
 class ListenTls(Section, frozen=True):
     """TLS of `rediss://` listeners."""
 
-    cert_file: Annotated[str, setting("Certificate chain (PEM) shown to clients.")] = ""
+    cert_file: Annotated[
+        str, setting("Certificate chain (PEM) shown to clients.", reloadable=True)
+    ] = ""
     key_file: Annotated[
-        str, setting("Private key (PEM); empty if cert_file contains the key too.")
+        str, setting("Private key (PEM); empty if cert_file contains the key too.", reloadable=True)
     ] = ""
     ca_file: Annotated[
-        str, setting("CA certificates (PEM) that client certificates are checked against.")
+        str,
+        setting(
+            "CA certificates (PEM) that client certificates are checked against.", reloadable=True
+        ),
     ] = ""
     client_auth: Annotated[
         Literal["none", "optional", "required"],
         setting(
             "Client certificates. none: clients are not asked for one. optional: a certificate is "
-            "checked if the client sends one. required: clients without one are refused."
+            "checked if the client sends one. required: clients without one are refused.",
+            reloadable=True,
         ),
     ] = "none"
-    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.", reloadable=True)] = (
+        "1.2"
+    )
 
 
 class Listen(Section, frozen=True):
@@ -35,6 +43,7 @@ class Listen(Section, frozen=True):
         setting(
             "Addresses: redis://address:port, rediss://address:port (TLS) or unix:///path. "
             "Port 0 takes any free port.",
+            reloadable=True,
         ),
     ] = ("redis://127.0.0.1:6380",)
     backlog: Annotated[
@@ -51,16 +60,25 @@ class Listen(Section, frozen=True):
     ] = False
     max_clients: Annotated[
         int,
-        setting("Clients connected at once; more clients get an error.", ge=1, le=1_000_000),
+        setting(
+            "Clients connected at once; more clients get an error.",
+            ge=1,
+            le=1_000_000,
+            reloadable=True,
+        ),
     ] = 10_000
     idle_timeout: Annotated[
-        float, seconds("A client that sends nothing for this long is closed; 0 means never.")
+        float,
+        seconds(
+            "A client that sends nothing for this long is closed; 0 means never.", reloadable=True
+        ),
     ] = 0.0
     tcp_keepalive: Annotated[
         float,
         seconds(
             "After this much silence TCP probes whether the client is still there; 0 is off.",
             le=32767,
+            reloadable=True,
         ),
     ] = 300.0
     unix_mode: Annotated[
@@ -74,17 +92,27 @@ class Limits(Section, frozen=True):
 
     request_buffer: Annotated[
         int,
-        size("Larger requests are streamed over a dedicated link.", ge=KiB, le=1 << 30),
+        size(
+            "Larger requests are streamed over a dedicated link.",
+            ge=KiB,
+            le=1 << 30,
+            reloadable=True,
+        ),
     ] = 256 * KiB
     client_output_pause: Annotated[
         int,
-        size("A client with more unsent replies than this gets no more until it reads.", ge=KiB),
+        size(
+            "A client with more unsent replies than this gets no more until it reads.",
+            ge=KiB,
+            reloadable=True,
+        ),
     ] = 16 * MiB
     memory: Annotated[
         int,
         size(
             "What all requests and replies here may take; above it, the clients that hold most are "
             "closed. 0 is 40 % of the memory that the machine or container has.",
+            reloadable=True,
         ),
     ] = 0
     link_output_pause: Annotated[
@@ -92,6 +120,7 @@ class Limits(Section, frozen=True):
         size(
             "The sidecar stops reading from clients while a link has more than this to send.",
             ge=KiB,
+            reloadable=True,
         ),
     ] = 16 * MiB
 
@@ -100,5 +129,9 @@ class Drain(Section, frozen=True):
     """Shutting down."""
 
     timeout: Annotated[
-        float, seconds("After SIGTERM, clients get this long to receive their outstanding replies.")
+        float,
+        seconds(
+            "After SIGTERM, clients get this long to receive their outstanding replies.",
+            reloadable=True,
+        ),
     ] = 10.0

@@ -29,7 +29,12 @@ class Tracing(Section, frozen=True):
     failed: Annotated[bool, setting("Trace commands that get an error, too.")] = True
     max_per_second: Annotated[
         int,
-        setting("Most commands traced each second, for whatever reason.", ge=1, le=10_000),
+        setting(
+            "Most commands traced each second, for whatever reason.",
+            ge=1,
+            le=10_000,
+            reloadable=True,
+        ),
     ] = 100
     keys: Annotated[
         Literal["none", "hash", "plain"],
@@ -38,7 +43,9 @@ class Tracing(Section, frozen=True):
     context: Annotated[
         bool,
         setting(
-            "The commands of a client that names itself tp:<traceparent> become part of that trace."
+            "The commands of a client that names itself tp:<traceparent> become part of that "
+            "trace.",
+            reloadable=True,
         ),
     ] = False
     recent: Annotated[
@@ -65,9 +72,11 @@ class Embedded(Section, frozen=True):
 class AdminTls(Section, frozen=True):
     """TLS of the admin endpoint; on if cert_file is set."""
 
-    cert_file: Annotated[str, setting("Certificate chain (PEM) shown to HTTP clients.")] = ""
+    cert_file: Annotated[
+        str, setting("Certificate chain (PEM) shown to HTTP clients.", reloadable=True)
+    ] = ""
     key_file: Annotated[
-        str, setting("Private key (PEM); empty if cert_file contains the key too.")
+        str, setting("Private key (PEM); empty if cert_file contains the key too.", reloadable=True)
     ] = ""
     min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
 
@@ -89,10 +98,15 @@ class Admin(Section, frozen=True):
             "/healthz and the files of the web page; at least 16 characters. Empty: no token is "
             "needed.",
             secret=True,
+            reloadable=True,
         ),
     ] = ""
     failover: Annotated[
-        bool, setting("Whether POST /api/failover may ask the Sentinels to replace the master.")
+        bool,
+        setting(
+            "Whether POST /api/failover may ask the Sentinels to replace the master.",
+            reloadable=True,
+        ),
     ] = False
     tls: AdminTls = msgspec.field(default_factory=AdminTls)
 
@@ -105,7 +119,8 @@ class Log(Section, frozen=True):
         setting("auto: console on a terminal, JSON lines otherwise."),
     ] = "auto"
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], setting("Lowest level that is written.")
+        Literal["debug", "info", "warning", "error"],
+        setting("Lowest level that is written.", reloadable=True),
     ] = "info"
     blocking: Annotated[
         bool,
@@ -126,3 +141,12 @@ class Audit(Section, frozen=True):
             'has "audit": true. Empty is off.'
         ),
     ] = ""
+
+
+class Reload(Section, frozen=True):
+    """Taking over other settings while the sidecar runs."""
+
+    watch: Annotated[
+        bool,
+        setting("Read the settings again whenever the configuration file changes, as SIGHUP does."),
+    ] = False

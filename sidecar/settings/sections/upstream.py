@@ -31,20 +31,34 @@ class UpstreamTls(Section, frozen=True):
 
     ca_file: Annotated[
         str,
-        setting("CA certificates (PEM) to check the server against; empty: the system's."),
+        setting(
+            "CA certificates (PEM) to check the server against; empty: the system's.",
+            reloadable=True,
+        ),
     ] = ""
-    cert_file: Annotated[str, setting("Client certificate (PEM) for mutual TLS.")] = ""
+    cert_file: Annotated[
+        str, setting("Client certificate (PEM) for mutual TLS.", reloadable=True)
+    ] = ""
     key_file: Annotated[
-        str, setting("Private key (PEM); empty if cert_file contains the key too.")
+        str, setting("Private key (PEM); empty if cert_file contains the key too.", reloadable=True)
     ] = ""
     server_name: Annotated[
-        str, setting("Name expected in the server's certificate; empty: the host of the URL.")
+        str,
+        setting(
+            "Name expected in the server's certificate; empty: the host of the URL.",
+            reloadable=True,
+        ),
     ] = ""
     verify: Annotated[
         Literal["full", "ca", "none"],
-        setting("What is checked. full: host name and CA. ca: only the CA. none: nothing (tests)."),
+        setting(
+            "What is checked. full: host name and CA. ca: only the CA. none: nothing (tests).",
+            reloadable=True,
+        ),
     ] = "full"
-    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.", reloadable=True)] = (
+        "1.2"
+    )
 
 
 class Upstream(Section, frozen=True):
@@ -85,14 +99,18 @@ class Upstream(Section, frozen=True):
         ),
     ] = "auto"
     connect_timeout: Annotated[
-        float, seconds("Time to make one connection: TCP, TLS and authentication.", ge=0.001)
+        float,
+        seconds(
+            "Time to make one connection: TCP, TLS and authentication.", ge=0.001, reloadable=True
+        ),
     ] = 5.0
     wait: Annotated[
         float,
         seconds(
             "While the upstream is down, a command waits this long and then gets an error; 0: it "
             "gets the error at once. Not set: as failover.hold where the upstream is a host name "
-            "whose master is followed, or where failover.hold is set."
+            "whose master is followed, or where failover.hold is set.",
+            reloadable=True,
         ),
     ] = 1.0
     start: Annotated[
@@ -111,19 +129,21 @@ class Upstream(Section, frozen=True):
         seconds(
             "A shared link that owes replies and receives nothing for this long counts as dead.",
             ge=0.1,
+            reloadable=True,
         ),
     ] = 30.0
     backoff_min: Annotated[
-        float, seconds("Shortest pause between two attempts to connect.", ge=0.001)
+        float, seconds("Shortest pause between two attempts to connect.", ge=0.001, reloadable=True)
     ] = 0.05
     backoff_max: Annotated[
-        float, seconds("Longest pause between two attempts to connect.", ge=0.001)
+        float, seconds("Longest pause between two attempts to connect.", ge=0.001, reloadable=True)
     ] = 2.0
     tcp_keepalive: Annotated[
         float,
         seconds(
             "After this much silence TCP probes whether the server is still there; 0 is off.",
             le=32767,
+            reloadable=True,
         ),
     ] = 60.0
     pool_spare: Annotated[
@@ -136,13 +156,20 @@ class Upstream(Section, frozen=True):
         ),
     ] = 4
     pool_idle: Annotated[
-        int, setting("Idle dedicated links kept for each identity.", ge=0, le=1_000_000)
+        int,
+        setting(
+            "Idle dedicated links kept for each identity.", ge=0, le=1_000_000, reloadable=True
+        ),
     ] = 64
     pool_idle_timeout: Annotated[
-        float, seconds("A dedicated link that is idle for this long is closed.", ge=0.1)
+        float,
+        seconds("A dedicated link that is idle for this long is closed.", ge=0.1, reloadable=True),
     ] = 60.0
     max_links: Annotated[
-        int, setting("Most connections to the upstream, of all kinds.", ge=1, le=1_000_000)
+        int,
+        setting(
+            "Most connections to the upstream, of all kinds.", ge=1, le=1_000_000, reloadable=True
+        ),
     ] = 9_000  # fewer than the 10,000 that a server allows by default: others need some as well
     tls: UpstreamTls = msgspec.field(default_factory=UpstreamTls)
 
@@ -182,12 +209,17 @@ class Failover(Section, frozen=True):
 
     hold: Annotated[
         float,
-        seconds("While there is no master, requests wait this long and then get an error."),
+        seconds(
+            "While there is no master, requests wait this long and then get an error.",
+            reloadable=True,
+        ),
     ] = 10.0
     hold_bytes: Annotated[
         int,
         size(
-            "Most bytes of waiting requests of all clients; further requests get an error.", ge=KiB
+            "Most bytes of waiting requests of all clients; further requests get an error.",
+            ge=KiB,
+            reloadable=True,
         ),
     ] = 64 * MiB
     switch_on: Annotated[
@@ -197,7 +229,8 @@ class Failover(Section, frozen=True):
             "soon as the chosen replica says that it is the master, about a second earlier. The "
             "risk: if the leading Sentinel dies in that second, the Sentinels may choose another "
             "replica; and if Sentinels close the connections at the end of a coordinated failover, "
-            "some writes get -UNCERTAIN."
+            "some writes get -UNCERTAIN.",
+            reloadable=True,
         ),
     ] = "announcement"
     min_replicas_ack: Annotated[
@@ -223,12 +256,24 @@ class Breaker(Section, frozen=True):
 
     failures: Annotated[
         int,
-        setting("Failed attempts to connect within window that open the breaker; 0: never.", ge=0),
+        setting(
+            "Failed attempts to connect within window that open the breaker; 0: never.",
+            ge=0,
+            reloadable=True,
+        ),
     ] = 5
-    window: Annotated[float, seconds("The time within which failures are counted.", ge=0.1)] = 10.0
+    window: Annotated[
+        float, seconds("The time within which failures are counted.", ge=0.1, reloadable=True)
+    ] = 10.0
     open_for: Annotated[
-        float, seconds("First pause before the breaker tries one connection as a probe.", ge=0.01)
+        float,
+        seconds(
+            "First pause before the breaker tries one connection as a probe.",
+            ge=0.01,
+            reloadable=True,
+        ),
     ] = 0.5
     open_max: Annotated[
-        float, seconds("The pause doubles after each failed probe, up to this.", ge=0.01)
+        float,
+        seconds("The pause doubles after each failed probe, up to this.", ge=0.01, reloadable=True),
     ] = 2.0

@@ -1,0 +1,57 @@
+"""What differs between two configurations, and what of it a running sidecar can take over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from sidecar.settings.fields import Row
+from sidecar.settings.schema import Settings, describe
+
+
+@dataclass(frozen=True)
+class Changes:
+    """`settings` are the old ones with all that can be taken over: the settings `taken`. Those in
+    `restart` differ as well, and need a restart."""
+
+    settings: Settings
+    taken: Sequence[str]
+    restart: Sequence[str]
+
+
+def changes(old: Settings, new: Settings) -> Changes:
+    """Compare two configurations, setting by setting."""
+    differing = [row for row in describe() if value_of(old, row) != value_of(new, row)]
+    taken = [row for row in differing if row.reloadable]
+    merged = _with(old, {row.path: value_of(new, row) for row in taken})
+    names = [row.path for row in taken]
+    return Changes(merged, names, [row.path for row in differing if not row.reloadable])
+
+
+def value_of(settings: Settings, row: Row) -> object:
+    """The value of one setting."""
+    found: Any = settings
+    for name in row.path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _with(section: Any, values: dict[str, object], prefix: str = "") -> Any:
+    """A copy with these values by path."""
+    changed: dict[str, object] = {}
+    for field in msgspec.structs.fields(section):
+        path = prefix + field.name
+        inner = getattr(section, field.name)
+        if isinstance(inner, msgspec.Struct):
+            if _any_below(path, values):
+                changed[field.name] = _with(inner, values, f"{path}.")
+        elif path in values:
+            changed[field.name] = values[path]
+    return msgspec.structs.replace(section, **changed)
+
+
+def _any_below(path: str, paths: Iterable[str]) -> bool:
+    return any(each.startswith(f"{path}.") for each in paths)
