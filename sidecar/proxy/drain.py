@@ -16,6 +16,8 @@ from sidecar.proxy.session.quiet import QuietClients
 
 # The share of the time in which all clients have had their turn. The rest is for answers.
 SPREAD_OVER = 0.8
+# Seconds that a client which has asked nothing yet has for its first command.
+SETTLING = 1.0
 
 
 async def drain(
@@ -51,7 +53,14 @@ async def drain(
 def _give_turns(
     turns: dict[Client, float], clients: Iterable[Client], now: float, end: float
 ) -> None:
-    """Give each client without a turn one between now and the end, evenly spread."""
+    """Give each client without a turn one between now and the end, evenly spread. One that has
+    asked nothing yet has just connected, and is about to."""
     new = [client for client in clients if client not in turns]
     for number, client in enumerate(new):
-        turns[client] = now + max(0.0, end - now) * number / len(new)
+        turn = now + max(0.0, end - now) * number / len(new)
+        turns[client] = turn if _has_asked(client) else max(turn, min(now + SETTLING, end))
+
+
+def _has_asked(client: Client) -> bool:
+    _, _, commands, _ = client.figures
+    return commands > 0

@@ -16,7 +16,15 @@ import structlog
 
 from sidecar.proxy.descriptors import Descriptors
 from sidecar.proxy.links.target import tune
-from sidecar.proxy.listening import How, Listening, give_way, inherited, listen
+from sidecar.proxy.listening import (
+    How,
+    Listening,
+    inherited,
+    knock,
+    lead_to,
+    lead_to_all,
+    listen,
+)
 from sidecar.settings.sections.clients import Listen
 from sidecar.settings.urls import Endpoint, parse_listen
 from sidecar.tls import Layer, handshake
@@ -27,6 +35,7 @@ TOO_MANY = b"-ERR max number of clients reached\r\n"
 TLS_HANDSHAKE_TIMEOUT = 10.0
 # Seconds in which connections that were begun before are completed.
 HANDING_OVER = 0.2
+HAND_OVER_TRIES = 3
 # In one turn of the loop. Beginning a TLS handshake takes a multiple of what a plain client does.
 ACCEPTS_AT_ONCE = 64
 TLS_ACCEPTS_AT_ONCE = 8
@@ -54,6 +63,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[Listening] = []
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._knocking: object = None  # the address of this process's own connection, see `knock`
         self.rejected = 0
         self.stopped = False
 
@@ -85,6 +95,8 @@ class Listener:
 
     def _accept_on(self, sockets: Sequence[Listening]) -> None:
         for each in sockets:
+            if each.endpoint.kind == "tcp":
+                lead_to_all(each.sock)
             self._loop.add_reader(each.sock.fileno(), self._accept, each.sock, each.endpoint)
 
     def use(self, settings: Listen) -> None:
@@ -113,15 +125,44 @@ class Listener:
         self._accept_on(new)
 
     async def hand_over(self) -> None:
-        """Let the process that has joined the ports take the new clients, accept those who have
-        come already, and close the listeners."""
-        for each in self._sockets:
-            if each.endpoint.kind == "tcp":
-                give_way(each.sock)
-        await asyncio.sleep(HANDING_OVER)
+        """Let the process that shares the ports take the new clients, accept those who have come
+        already, and close the listeners."""
+        for _ in range(HAND_OVER_TRIES):
+            shared = [each for each in self._shared() if await self._give_way(each)]
+            await asyncio.sleep(HANDING_OVER)
+            # Somebody who has joined in the meantime may have undone the choice.
+            if not any([await self._comes_here(each) for each in shared]):
+                break
         for each in list(self._sockets):
-            self._accept(each.sock, each.endpoint)
+            while self._accept(each.sock, each.endpoint):
+                pass
         self.stop()
+
+    def _shared(self) -> list[Listening]:
+        return [each for each in self._sockets if each.endpoint.kind == "tcp"]
+
+    async def _give_way(self, each: Listening) -> bool:
+        """Lead new connections to a socket of another process; False if none shares the port.
+        Without this, whoever connects in the moment of closing would be refused. Which number is
+        whose nobody tells, so it is tried: one of the first two is another's."""
+        for number in (0, 1):
+            if not lead_to(each.sock, number):
+                return False
+            if not await self._comes_here(each):
+                return True
+        return False
+
+    async def _comes_here(self, each: Listening) -> bool:
+        """Whether who connects to this port is accepted by this process."""
+        client = await knock(each.sock)
+        if client is None:
+            return False
+        with client:
+            self._knocking = client.getsockname()
+            while self._knocking is not None and self._accept(each.sock, each.endpoint):
+                pass
+            came, self._knocking = self._knocking is None, None
+        return came
 
     def stop(self) -> None:
         """Close the listeners. Running handshakes go on."""
@@ -138,16 +179,20 @@ class Listener:
             task.cancel()
         self._descriptors.close()
 
-    def _accept(self, listener: socket.socket, endpoint: Endpoint) -> None:
-        """Accept what is waiting. Called by the loop."""
+    def _accept(self, listener: socket.socket, endpoint: Endpoint) -> bool:
+        """Accept what is waiting; called by the loop. Whether more may be waiting."""
         for _ in range(TLS_ACCEPTS_AT_ONCE if endpoint.tls else ACCEPTS_AT_ONCE):
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+                return False
             except OSError as error:
                 self._turn_away(listener, endpoint, error)
-                return
+                return False
+            if address == self._knocking:
+                sock.close()
+                self._knocking = None
+                continue
             sock.setblocking(False)
             tune(sock, self._settings.tcp_keepalive)
             clients = self._connected() + len(self._handshakes)
@@ -159,6 +204,7 @@ class Listener:
                 task.add_done_callback(self._handshakes.discard)
             else:
                 self._welcome(sock, None, address)
+        return True
 
     def _turn_away(self, listener: socket.socket, endpoint: Endpoint, error: OSError) -> None:
         """Accepting failed for want of a descriptor: tell one client, go on a little later."""

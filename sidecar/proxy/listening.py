@@ -5,6 +5,7 @@ Accepts nobody: listener.py does.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import os
@@ -22,7 +23,12 @@ from sidecar.settings.urls import Endpoint
 
 # Not in the socket module; linux/asm-generic/socket.h, linux/filter.h: BPF_RET | BPF_K.
 SO_ATTACH_REUSEPORT_CBPF = 51
+SO_DETACH_REUSEPORT_BPF = 68
 BPF_RETURN = 0x06
+
+# Where to connect to an address that means all of the host's.
+ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+KNOCK_WITHIN = 0.5
 
 # `localhost` means both, whatever the host's files say: clients try one or the other first.
 LOCALHOST = ("127.0.0.1", "::1")
@@ -139,18 +145,44 @@ def _is_at(endpoint: Endpoint, family: int, address: Any) -> bool:
     return endpoint.port == address[1] and address[0] in hosts
 
 
-def give_way(sock: socket.socket) -> None:
-    """Let new connections go to the socket that joined the port after this one, if there is any.
-
-    A port's sockets have numbers in the order in which they joined, and this program chooses the
-    second. A number that no socket has leaves the choice to the system, so nothing changes for one
-    that is alone. Without this, whoever connects in the moment of closing would be refused.
-    """
-    program = struct.pack("HBBI", BPF_RETURN, 0, 0, 1)
+def lead_to(sock: socket.socket, number: int) -> bool:
+    """Lead new connections of this socket's port to the socket with this number, among those that
+    share the port. Their numbers follow the order in which they joined, and the last takes the
+    place of one that is closed. A number that no socket has leaves the choice to the system. False
+    if the port cannot be shared."""
+    program = struct.pack("HBBI", BPF_RETURN, 0, 0, number)
     buffer = ctypes.create_string_buffer(program)
     filter = struct.pack("HL", 1, ctypes.addressof(buffer))
-    with suppress(OSError):
+    try:
         sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, filter)
+    except OSError:
+        return False
+    return True
+
+
+def lead_to_all(sock: socket.socket) -> None:
+    """Undo what the predecessor on this port has chosen by `lead_to`: it outlasts its socket."""
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+
+
+async def knock(sock: socket.socket) -> socket.socket | None:
+    """Connect to the port of this listening socket, as a client does. None if nobody is there."""
+    address = list(sock.getsockname())
+    if address[0] in ANY:
+        address[0] = ANY[address[0]]
+    client = socket.socket(sock.family, socket.SOCK_STREAM)
+    client.setblocking(False)
+    try:
+        async with asyncio.timeout(KNOCK_WITHIN):
+            await asyncio.get_running_loop().sock_connect(client, tuple(address))
+    except (OSError, TimeoutError):
+        client.close()
+        return None
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 def _file(path: str) -> tuple[int, int]:

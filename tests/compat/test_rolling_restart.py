@@ -20,6 +20,8 @@ from tests.harness.servers import PROGRAM, Server, Sidecar
 from tests.harness.wire import ClosedError, Wire
 
 TOGETHER: dict[str, str | int | float] = {"listen.reuse_port": "true", "drain.timeout": 1}
+# A client that the machine makes wait is not ended before its first command.
+SLOWLY = {**TOGETHER, "drain.timeout": 5}
 
 
 class Connecting(threading.Thread):
@@ -40,39 +42,83 @@ class Connecting(threading.Thread):
                 self.failures.append(repr(error))
 
 
-def test_no_connection_is_refused(plain_server: Server) -> None:
-    """Whenever somebody connects, one of both accepts and serves it."""
-    old = Sidecar(plain_server.url, settings=TOGETHER)
-    crowd = [Connecting(old.port) for _ in range(4)]
-    for each in crowd:
+@contextmanager
+def crowd(port: int) -> Iterator[list[Connecting]]:
+    """Clients that come and go; none of them may see an error."""
+    clients = [Connecting(port) for _ in range(4)]
+    for each in clients:
         each.start()
     try:
-        for _ in range(2):
-            new = Sidecar(plain_server.url, settings=TOGETHER, port=old.port)
-            wait_until(lambda new=new: "sidecar started" in new.log(), "the new one serves", 20)
-            os.kill(old.pid, signal.SIGTERM)
-            wait_until(lambda old=old: not old.running, "the old one has ended", 20)
-            old.close()
-            old = new
+        yield clients
     finally:
-        for each in crowd:
+        for each in clients:
             each.stopping = True
-        for each in crowd:
+        for each in clients:
             each.join()
+    assert [each.failures for each in clients] == [[]] * 4
+    assert all(each.served > 20 for each in clients)
+
+
+def beside(old: Sidecar) -> Sidecar:
+    """Another sidecar on the same port, which serves."""
+    new = Sidecar(old.upstream, settings=old.settings, port=old.port)
+    wait_until(lambda: "sidecar started" in new.log(), "the new one serves", 20)
+    return new
+
+
+def end(sidecar: Sidecar) -> None:
+    """SIGTERM, and wait."""
+    os.kill(sidecar.pid, signal.SIGTERM)
+    wait_until(lambda: not sidecar.running, "it has ended", 20)
+    sidecar.close()
+
+
+def test_no_connection_is_refused(plain_server: Server) -> None:
+    """Whenever somebody connects, one of both accepts and serves it."""
+    old = Sidecar(plain_server.url, settings=SLOWLY)
+    try:
+        with crowd(old.port):
+            for _ in range(3):
+                new = beside(old)
+                end(old)
+                old = new
+    finally:
         old.close()
-    assert [each.failures for each in crowd] == [[]] * 4
-    assert all(each.served > 20 for each in crowd)
+
+
+def test_the_new_one_goes_again(plain_server: Server) -> None:
+    """A roll-back: the one that ends is the one that joined the port last."""
+    with Sidecar(plain_server.url, settings=SLOWLY) as old, crowd(old.port):
+        for _ in range(3):
+            end(beside(old))
+
+
+def test_two_share_the_clients_after_a_restart(plain_server: Server) -> None:
+    """What the old one chose while it ended does not outlast it."""
+    old = Sidecar(plain_server.url, settings=TOGETHER)
+    with beside(old) as new:
+        end(old)
+        with beside(new) as third:
+            wires = [Wire(new.port) for _ in range(64)]
+            third.kill()
+            served = sum(_is_served(wire) for wire in wires)
+            for wire in wires:
+                wire.close()
+        assert 0 < served < 64
+
+
+def _is_served(wire: Wire) -> bool:
+    try:
+        return wire.cmd("PING") == b"+PONG\r\n"
+    except (ClosedError, OSError):
+        return False
 
 
 def test_who_has_connected_already_is_served(plain_server: Server) -> None:
     """The system has accepted them for the old one, which has not yet when it is told to end."""
-    with (
-        Sidecar(plain_server.url, settings=TOGETHER) as old,
-        Sidecar(plain_server.url, settings=TOGETHER, port=old.port) as new,
-    ):
-        wait_until(lambda: "sidecar started" in new.log(), "both serve", 20)
+    with Sidecar(plain_server.url, settings=SLOWLY) as old, beside(old):
         old.pause()
-        wires = [Wire(old.port, deadline=10) for _ in range(64)]
+        wires = [Wire(old.port, deadline=10) for _ in range(400)]
         os.kill(old.pid, signal.SIGTERM)
         old.resume()
         for wire in wires:
