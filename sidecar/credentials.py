@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +33,7 @@ AT_MOST_EVERY = 0.2
 # What a program gave is renewed when so much of its life is over, and so long before the end.
 RENEW_AT = 0.66
 LONGEST = 1 << 20  # bytes of a file, or of a program's output
+PART = 1 << 16
 
 
 class CredentialError(Exception):
@@ -45,6 +48,10 @@ class Given:
     user: bytes
     password: bytes
     expires_in: float | None = None
+
+    def same_login(self, other: Given) -> bool:
+        """Whether both are the same user and password, however long they are good for."""
+        return (self.user, self.password) == (other.user, other.password)
 
 
 class Source(Protocol):
@@ -131,26 +138,40 @@ class Program:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,  # with whatever it starts it is ended as one
             )
         except OSError as error:
             raise self._error(f"cannot run {self._argv[0]}: {error.strerror}") from None
         try:
             async with asyncio.timeout(self._timeout):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            raise self._error(f"{self._argv[0]} did not end within {self._timeout:g} s") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
+                output = await self._output(process)
                 await process.wait()
+        except BaseException as error:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+            if isinstance(error, TimeoutError):
+                why = f"{self._argv[0]} did not end within {self._timeout:g} s"
+                raise self._error(why) from None
+            raise
         if process.returncode:
             raise self._error(f"{self._argv[0]} ended with status {process.returncode}")
         return output
 
+    async def _output(self, process: asyncio.subprocess.Process) -> bytes:
+        """What it prints. More than can be right is not read: it might never end."""
+        assert process.stdout is not None
+        output = bytearray()
+        while part := await process.stdout.read(PART):
+            output += part
+            if len(output) > LONGEST:
+                raise self._error(f"it prints more than {LONGEST >> 20} MiB")
+        return bytes(output)
+
     def _given(self, output: bytes) -> Given:
         try:
-            said = json.loads(output[:LONGEST])
-        except ValueError:
+            said = json.loads(output)
+        except (ValueError, RecursionError):
             raise self._error("what it prints is not JSON") from None
         if not isinstance(said, dict) or not isinstance(said.get("password"), str):
             raise self._error('it prints no object with a "password"')
@@ -159,8 +180,13 @@ class Program:
             raise self._error('its "username" is not a string')
         if isinstance(expires_in, bool) or not isinstance(expires_in, int | float | None):
             raise self._error('its "expires_in" is not a number of seconds')
-        password = said["password"].encode()
-        return Given(user.encode() if user else self._user, password, expires_in)
+        if expires_in is not None and not expires_in > 0:
+            raise self._error('its "expires_in" is not above zero: what it gives has expired')
+        try:
+            password = said["password"].encode()
+            return Given(user.encode() if user else self._user, password, expires_in)
+        except UnicodeEncodeError:
+            raise self._error("what it prints is not Unicode text") from None
 
     def _error(self, why: str) -> CredentialError:
         return CredentialError(f"{self._name}: {why}; run it by hand to see what is wrong")
@@ -237,7 +263,7 @@ class Credentials:
         return self._is_new(used)
 
     def _is_new(self, used: Given) -> bool:
-        return (self.now.user, self.now.password) != (used.user, used.password)
+        return not self.now.same_login(used)
 
     async def watch(self) -> None:
         """Read the source whenever it is due, until cancelled."""
@@ -251,7 +277,9 @@ class Credentials:
         if self._retry_at is not None:
             return self._retry_at
         lasts = self.now.expires_in
-        return self._read_at + lasts * RENEW_AT if lasts is not None else float("inf")
+        if lasts is None:
+            return float("inf")
+        return self._read_at + max(AT_MOST_EVERY, lasts * RENEW_AT)
 
     async def _renew(self) -> None:
         """Read the source, unless that is under way: then wait for it."""

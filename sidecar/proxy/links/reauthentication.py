@@ -8,6 +8,7 @@ reply of the sidecar's own could not be kept apart.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -20,6 +21,8 @@ from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.tasks import Tasks, for_each
 
 log = structlog.get_logger()
+
+RETRY = 1.0  # seconds
 
 
 class Reauthentication:
@@ -47,16 +50,23 @@ class Reauthentication:
 
     async def _log_in(self) -> None:
         given = self._credentials.now
-        try:
-            connection = await self._own.open(urgent=True)
-        except Unreachable:
-            return  # links that come up later have the newest
-        except Refused as error:
-            log.error("credentials refused", error=str(error))
-            return
-        connection.close()
-        if given is not self._credentials.now:
+        connection, told = None, ""
+        while connection is None:
+            try:
+                connection = await self._own.open(urgent=True)
+            except Unreachable:
+                await asyncio.sleep(RETRY)
+            except Refused as error:
+                # The server may take them a little later: what is there must not expire by then.
+                if told != (told := str(error)):
+                    log.error("credentials refused", error=told)
+                await asyncio.sleep(RETRY)
+            if self._credentials.now.same_login(given):
+                continue
+            if connection is not None:
+                connection.close()
             return  # that change has its own turn
+        connection.close()
         request = pack_command(self._own.identity.login.auth)
         links = [up for up in self._plane.upstreams if up.owner.identity.login.source is not None]
         for_each(links, lambda up: up.log_in(request))
