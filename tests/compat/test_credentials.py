@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import time
 from collections import Counter
@@ -158,16 +159,28 @@ def test_a_program_that_prints_rubbish(server: Server, tmp_path: Path, says: str
         assert len(says) < 3 or says not in sidecar.log()
 
 
-@pytest.mark.parametrize("does", ["yes", "sleep 60", "sleep 60 | cat", "sleep 60 & sleep 60"])
-def test_a_program_that_does_not_end(server: Server, does: str) -> None:
+@pytest.mark.parametrize("does", ["yes", "sleep 60", "sleep 60 & wait"])
+def test_a_program_that_does_not_end(server: Server, tmp_path: Path, does: str) -> None:
     """It has `credential_timeout`, whatever it prints and starts; nothing of it is left."""
+    fifo = tmp_path / "held"
+    os.mkfifo(fifo)
+    held = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     settings: dict[str, str | int | float] = {
-        "upstream.credential_command": json.dumps(["sh", "-c", does]),
-        "upstream.credential_timeout": 0.5,
+        "upstream.credential_command": json.dumps(["sh", "-c", f"exec 9>{fifo}; {does}"]),
+        "upstream.credential_timeout": 2,
     }
     with Sidecar(server.url, settings=settings, ready=False) as sidecar:
-        wait_until(lambda: not sidecar.running, "it gives up", 10)
-        assert "did not end within 0.5 s" in sidecar.log() or "more than 1 MiB" in sidecar.log()
+        wait_until(lambda: not sidecar.running, "it gives up", 20)
+        assert "did not end within 2 s" in sidecar.log() or "more than 1 MiB" in sidecar.log()
+        os.set_blocking(held, True)
+        assert _ends(held), "a process holds the file open"
+    os.close(held)
+
+
+def _ends(descriptor: int) -> bool:
+    """Whether nobody can write into this pipe any more."""
+    readable, _, _ = select.select([descriptor], [], [], 5)
+    return bool(readable) and os.read(descriptor, 1) == b""
 
 
 def test_a_password_that_the_server_takes_later(server: Server, tmp_path: Path) -> None:

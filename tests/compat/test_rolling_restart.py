@@ -10,14 +10,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.harness.process import ping, wait_until
 from tests.harness.servers import PROGRAM, Server, Sidecar
-from tests.harness.wire import ClosedError, Wire
+from tests.harness.wire import ClosedError, Wire, pack
 
 TOGETHER: dict[str, str | int | float] = {"listen.reuse_port": "true", "drain.timeout": 1}
 # A client that the machine makes wait is not ended before its first command.
@@ -91,6 +95,53 @@ def test_the_new_one_goes_again(plain_server: Server) -> None:
     with Sidecar(plain_server.url, settings=SLOWLY) as old, crowd(old.port):
         for _ in range(3):
             end(beside(old))
+
+
+def test_again_and_again_under_load(plain_server: Server) -> None:
+    """A library that connects once more when its connection ends: no error, and each INCR is
+    counted once."""
+    old, stopping = Sidecar(plain_server.url, settings=TOGETHER), threading.Event()
+    counts = [0] * 4
+
+    def count(number: int) -> None:
+        with Redis(port=port, retry=Retry(NoBackoff(), 1), socket_timeout=10) as redis:
+            while not stopping.is_set():
+                redis.incr(f"count:{number}")
+                counts[number] += 1
+
+    port = old.port
+    try:
+        with ThreadPoolExecutor() as pool:
+            working = [pool.submit(count, number) for number in range(len(counts))]
+            try:
+                for _ in range(3):
+                    new = beside(old)
+                    end(old)
+                    old = new
+            finally:
+                stopping.set()
+            for each in working:
+                each.result()
+        with Wire(old.port) as wire:
+            for number, counted in enumerate(counts):
+                assert wire.ask("GET", f"count:{number}") == str(counted)
+    finally:
+        old.close()
+
+
+def test_who_waits_or_is_in_a_transaction(plain_server: Server) -> None:
+    """They are served to the end of it, by the old one."""
+    with Sidecar(plain_server.url, settings=SLOWLY) as old:
+        with Wire(old.port) as waiting, Wire(old.port) as open_block, beside(old) as new:
+            waiting.send(pack("BLPOP", "queue", 0))
+            assert open_block.cmd("MULTI") == b"+OK\r\n"
+            assert open_block.cmd("INCR", "n") == b"+QUEUED\r\n"
+            os.kill(old.pid, signal.SIGTERM)
+            with Wire(new.port) as client:
+                assert client.cmd("LPUSH", "queue", "a") == b":1\r\n"
+            assert waiting.read_reply() == b"*2\r\n$5\r\nqueue\r\n$1\r\na\r\n"
+            assert open_block.cmd("EXEC") == b"*1\r\n:1\r\n"
+        wait_until(lambda: not old.running, "the old one has ended")
 
 
 def test_two_share_the_clients_after_a_restart(plain_server: Server) -> None:
