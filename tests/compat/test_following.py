@@ -137,6 +137,55 @@ def test_three_records_of_which_one_is_the_master(service: Service) -> None:
         dead.resume()
 
 
+def test_a_resolver_that_hangs(service: Service) -> None:
+    """The addresses that are known are asked for their roles all the same."""
+    hosts = service.master.host, service.replica.host
+    service.names.put(NAME, *hosts)
+    with service.sidecar() as sidecar, Load(sidecar.port) as load:
+        load.until_served()
+        service.names.put(NAME, *hosts, slow=5)
+        service.hand_over()
+        load.until_served()
+        assert load.longest_pause < 3
+        service.names.put(NAME, *hosts)
+        assert judged(load, service.replica) == Counter()
+        assert load.errors == Counter()
+
+
+def test_no_resolver_answers_for_a_while(service: Service) -> None:
+    """The name does not exist when its master hands over, and comes back as the new one's."""
+    with service.sidecar() as sidecar, Load(sidecar.port) as load:
+        load.until_served()
+        service.point_to()
+        wait_until(lambda: bool(news(sidecar, "name unresolved")), "it has noticed")
+        load.until_served()
+        service.hand_over()
+        wait_until(lambda: bool(news(sidecar, "writes held")), "writes wait for a master")
+        service.point_to(service.replica)
+        assert judged(load, service.replica) == Counter()
+        assert load.errors == Counter()
+
+
+def test_the_frozen_one_thaws_as_a_master(service: Service) -> None:
+    """Nothing goes there any more, and the near cache forgets what was read from it."""
+    cached = {"cache__mode": "rules", "cache__rules": "*"}
+    with service.sidecar(**cached) as sidecar, Load(sidecar.port) as load:
+        with Wire(sidecar.port) as client:
+            assert client.cmd("SET", "cached", "old") == b"+OK\r\n"
+            assert client.cmd("GET", "cached") == b"$3\r\nold\r\n"
+            load.until_served()
+            service.master.pause()
+            ask(service.replica, "REPLICAOF", "NO", "ONE")
+            service.point_to(service.replica)
+            load.until_served()
+            ask(service.replica, "SET", "cached", "new")
+            service.master.resume()
+            load.until_served()
+            assert client.cmd("GET", "cached") == b"$3\r\nnew\r\n"
+        assert judged(load, service.replica) == Counter()
+        assert set(load.errors) <= {"UNCERTAIN"}
+
+
 def test_the_name_moves_on_while_both_are_masters(service: Service) -> None:
     """Each write is counted once, on one of them."""
     ask(service.replica, "REPLICAOF", "NO", "ONE")

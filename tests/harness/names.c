@@ -1,6 +1,7 @@
 /* Preloaded into a program under test: getaddrinfo answers the names of the file that NAMES_FILE
  * tells, and leaves all others to the system. A line of the file is a name and its addresses; with
- * none the name does not exist. The file is read at each question. */
+ * none the name does not exist. A word such as ~5 makes the answer take so many seconds. The file is
+ * read at each question. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netdb.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 typedef int (*resolver)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
 
@@ -30,6 +32,10 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
         known = 1;
         while ((word = strtok_r(NULL, " \n", &rest))) {
             struct addrinfo *found;
+            if (*word == '~') {
+                sleep(atoi(word + 1));
+                continue;
+            }
             if (next(word, service, &numeric, &found))
                 continue;
             if (last)

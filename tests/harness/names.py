@@ -44,9 +44,10 @@ class Names(Closing):
         preload = f"{before}:{_library()}" if before else str(_library())
         self.env = {"LD_PRELOAD": preload, "NAMES_FILE": str(self._file)}
 
-    def put(self, name: str, *addresses: str) -> None:
-        """From now on this name has these addresses; with none, it does not exist."""
-        self._names[name] = addresses
+    def put(self, name: str, *addresses: str, slow: int = 0) -> None:
+        """From now on this name has these addresses; with none, it does not exist. `slow`: whoever
+        asks waits so many seconds."""
+        self._names[name] = (*([f"~{slow}"] if slow else []), *addresses)
         self._write()
 
     def _write(self) -> None:
