@@ -102,8 +102,10 @@ class Sidecar:
         except ConfigError as error:
             what = "; ".join(error.problems)
             of_certificates = all(".tls." in each.partition(" ")[0] for each in error.problems)
-            event = "certificate reload failed" if of_certificates else "settings reload failed"
-            log.error(event, error=what)
+            if of_certificates:
+                log.error("certificate reload failed", error=what)
+            else:
+                log.error("settings reload failed", error=what)
             self._note_reload("failed", what)
             raise
         except (OSError, ssl.SSLError) as error:

@@ -133,7 +133,7 @@ class Proxy:
             Plane, settings, memory, follows=follows, audited=self._audit is not None
         )
         self._memory_guard = MemoryGuard(plane, memory)
-        room = Room(lambda: len(plane.upstreams) + len(plane.tracked), settings.upstream.max_links)
+        room = Room(self._connections, settings.upstream.max_links)
         nodes = Nodes(Node(target, Dialing.of(settings, __version__, as_master=follows), room))
         ids = ClientIds()
         observers = assembly.make_observers(plane, nodes, tasks, ids, settings)
@@ -213,6 +213,15 @@ class Proxy:
             target_for=self._targets.of_number,
             retry=lambda: links.switch.retry(own.node),
         )
+
+    def _connections(self) -> int:
+        """The connections to servers that there are, without those that are being made. The one
+        that asks the master for its role has its place before it is there."""
+        links = len(self.plane.upstreams) + len(self.plane.tracked)
+        asking = sum(len(side.server_ids()) for side in self._sides)
+        if (follower := self._master or self._name) is not None:
+            asking += max(1, len(follower.server_ids()))
+        return links + asking
 
     def _link_ids(self) -> set[int]:
         """The ids, on the server, of all lasting connections of this sidecar."""

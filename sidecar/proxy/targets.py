@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from sidecar.policy.topology import Address
 from sidecar.proxy.certificates import Certificates
+from sidecar.proxy.links.own_connections import OwnConnections
 from sidecar.proxy.links.racing import Address as ResolvedAddress
 from sidecar.proxy.links.target import Target
 from sidecar.settings.sections.upstream import Upstream
@@ -24,6 +25,7 @@ class Targets:
         self._settings = settings
         self._upstream = upstream
         self._certificates = certificates
+        self._own: dict[str, OwnConnections] = {}
 
     def use(self, settings: Upstream) -> None:
         """Make targets by these settings from now on."""
@@ -44,11 +46,15 @@ class Targets:
         async def resolved(host: str, port: int) -> Sequence[ResolvedAddress]:
             return (found,)
 
-        return replace(self.of_url(), resolve=resolved, number=str(found[4][0]))
+        number = str(found[4][0])
+        own = self._own_of(f"{self._upstream} {number}")
+        return replace(self.of_url(), resolve=resolved, number=number, own=own)
 
     def renewed(self, target: Target) -> Target:
         """A target of the same server, with the certificates of now."""
-        return replace(self.of(target.endpoint), resolve=target.resolve, number=target.number)
+        return replace(
+            self.of(target.endpoint), resolve=target.resolve, number=target.number, own=target.own
+        )
 
     def of(self, endpoint: Endpoint) -> Target:
         """The target of this endpoint."""
@@ -59,4 +65,9 @@ class Targets:
             settings.tls.server_name or endpoint.host,
             settings.connect_timeout,
             int(settings.tcp_keepalive),
+            own=self._own_of(str(endpoint)),
         )
+
+    def _own_of(self, server: str) -> OwnConnections:
+        """The connections to one server, whichever target they were made with."""
+        return self._own.setdefault(server, OwnConnections())

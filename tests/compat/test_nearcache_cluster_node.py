@@ -8,14 +8,18 @@ import pytest
 
 from tests.harness.cached import Cached
 from tests.harness.farm import BINARIES
-from tests.harness.process import wait_until
+from tests.harness.process import free_port, wait_until
 
 KINDS = ["valkey", pytest.param("redis7", marks=pytest.mark.redis)]
 
 
 @pytest.fixture(params=KINDS)
 def cached(request: pytest.FixtureRequest) -> Iterator[Cached]:
-    with BINARIES[request.param]({"cluster-enabled": "yes"}) as server, Cached(server) as cached:
+    settings: dict[str, str | int | float] = {
+        "cluster-enabled": "yes",
+        "cluster-port": free_port(),
+    }
+    with BINARIES[request.param](settings) as server, Cached(server) as cached:
         assert cached.direct.cmd("CLUSTER", "ADDSLOTSRANGE", 0, 16383) == b"+OK\r\n"
         ok = b"cluster_state:ok"
         wait_until(lambda: ok in cached.direct.cmd("CLUSTER", "INFO"), "it serves", 10)
