@@ -128,6 +128,7 @@ cdef struct Core:
     uint32_t now            # microseconds, wraps
     uint32_t seconds
     bint master_may_change  # the upstream's master may change: see link_demote
+    bint interrupted        # commands cannot be passed on: there is no master now
     bint hold_writes        # the master is about to change: writes wait
     uint64_t clock          # microseconds, does not wrap
     Barriers* barriers      # NULL: there is no near cache

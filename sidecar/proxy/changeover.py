@@ -79,6 +79,7 @@ class Changeover:
         """Requests cannot be passed on, or are held."""
         if self._down_at is None:
             self._down_at = time.monotonic()
+            self._plane.tell_interrupted(True)
             if self._dialer.target is not None:  # the first connection is no interruption
                 self._interruptions.began(time.time(), self._dialer.where)
 
@@ -86,6 +87,7 @@ class Changeover:
         """Record the interruption if it is over."""
         if self._down_at is None or self.held or not self._own.shared.up:
             return
+        self._plane.tell_interrupted(False)
         self.last_pause = time.monotonic() - self._down_at
         self._trace(self._down_at)
         self._down_at = None

@@ -6,8 +6,10 @@ import random
 
 import pytest
 
+from tests.harness.faults import FaultProxy
 from tests.harness.pair import Pair, Session, pipeline
 from tests.harness.process import wait_until
+from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire, pack
 
 
@@ -91,6 +93,27 @@ def test_half_close_gets_all_replies(pair: Pair) -> None:
 
     record = pair.same(script)
     assert record[-1][2].count(b"\r\n") == 2001
+
+
+def test_half_close_before_there_is_a_link(plain_server: Server) -> None:
+    """A client sends all that it has to say, and its end, at once, and the first link is not up
+    yet: it is answered as soon as that is."""
+    settings: dict[str, str | int | float] = {
+        "upstream.start": "wait",
+        "upstream.start_timeout": 0.3,
+        "upstream.wait": 20,
+    }
+    with FaultProxy(plain_server.port) as way:
+        way.to_client.blackhole = True
+        with Sidecar(way.url, settings=settings, ready=False) as sidecar:
+            wait_until(lambda: Wire(sidecar.port).close() or True, "it listens", 10, (OSError,))
+            with Wire(sidecar.port, deadline=20) as client:
+                client.send(pipeline(["SET k v", "GET k"]))
+                client.half_close()
+                client.expect_silence()
+                way.heal()
+                way.cut()
+                assert client.read_to_end() == b"+OK\r\n$1\r\nv\r\n"
 
 
 def test_stopped_reader_does_not_slow_others(valkey_pair: Pair) -> None:

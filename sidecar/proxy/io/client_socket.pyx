@@ -136,7 +136,7 @@ cdef class ClientSocket(PlaneConnection):
         if s.outstanding:
             return False
         return s.stall == STALL_HELD or (
-            s.stall == STALL_SHELL and self.task is None and self.plane.core.master_may_change
+            s.stall == STALL_SHELL and self.task is None and self.plane.core.interrupted
             and s.mode == MODE_SHARED and s.link != NULL and not s.link.up)
 
     cdef int flush(self) except -1:

@@ -197,6 +197,11 @@ cdef class Plane(Reactor):
         self.stamp()
         return self.core.clock
 
+    def tell_interrupted(self, bint yes):
+        """Whether commands cannot be passed on now: a client that hangs up has then given up, and
+        what it sent is not executed later."""
+        self.core.interrupted = yes
+
     def hold_writes(self):
         """Keep back what may change data, until `release_writes`."""
         self.core.hold_writes = True
