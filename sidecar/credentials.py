@@ -23,6 +23,8 @@ from typing import Protocol
 
 import structlog
 
+from sidecar.file_version import Version, file_version
+
 log = structlog.get_logger()
 
 # Seconds. Files are looked at so often, and a source that failed is read again so soon.
@@ -30,7 +32,7 @@ LOOK = 0.5
 RETRY = 1.0
 # A source that is refused again and again is not read more often than this.
 AT_MOST_EVERY = 0.2
-# What a program gave is renewed when so much of its life is over, and so long before the end.
+# What a program gave is renewed when this share of its life is over.
 RENEW_AT = 0.66
 LONGEST = 1 << 20  # bytes of a file, or of a program's output
 PART = 1 << 16
@@ -73,7 +75,7 @@ class Files:
         self._fixed = given
         self._user_file = user_file
         self._password_file = password_file
-        self._seen: Sequence[object] = ()
+        self._seen: Sequence[Version] = ()
 
     async def read(self) -> Given:
         """See Source. What is read is short and local, so it is not worth a thread."""
@@ -89,16 +91,8 @@ class Files:
         """See Source."""
         return self._look() != self._seen
 
-    def _look(self) -> Sequence[object]:
-        return [self._state(path) for path in (self._user_file, self._password_file) if path]
-
-    @staticmethod
-    def _state(path: str) -> object:
-        try:
-            found = os.stat(path)
-        except OSError as error:
-            return error.errno
-        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    def _look(self) -> Sequence[Version]:
+        return [file_version(path) for path in (self._user_file, self._password_file) if path]
 
     def _text(self, name: str, path: str) -> bytes:
         try:
@@ -241,11 +235,6 @@ class Credentials:
     async def begin(cls, section: str, source: Source) -> Credentials:
         """Read the source for the first time. Raises CredentialError."""
         return cls(section, source, await source.read())
-
-    @property
-    def user(self) -> bytes:
-        """The user; empty: the default user, by the password alone."""
-        return self.now.user
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call this whenever there are other credentials."""

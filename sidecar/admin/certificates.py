@@ -6,19 +6,25 @@ into use, or the last one has taken.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 
 from sidecar.admin.answers import Certificate
+from sidecar.file_version import Version, file_version
 from sidecar.settings.schema import Settings
 from sidecar.tls import first_to_expire
 
 
 class Certificates:
-    """The certificates of `settings`; `clock` returns seconds since 1970."""
+    """The certificates that `settings()` names; `clock` returns seconds since 1970."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
-        listen, upstream, admin = settings.listen.tls, settings.upstream.tls, settings.admin.tls
+    def __init__(self, settings: Callable[[], Settings], clock: Callable[[], float]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._read: dict[str, tuple[Version, tuple[str, float]]] = {}
+
+    def __call__(self) -> Sequence[Certificate]:
+        now = self._settings()
+        listen, upstream, admin = now.listen.tls, now.upstream.tls, now.admin.tls
         named = {
             "listen.tls.cert_file": listen.cert_file,
             "listen.tls.ca_file": listen.ca_file,
@@ -26,12 +32,7 @@ class Certificates:
             "upstream.tls.ca_file": upstream.ca_file,
             "admin.tls.cert_file": admin.cert_file,
         }
-        self._files = {use: file for use, file in named.items() if file}
-        self._clock = clock
-        self._read: dict[str, tuple[float, tuple[str, float]]] = {}
-
-    def __call__(self) -> Sequence[Certificate]:
-        return [self._of(use, file) for use, file in self._files.items()]
+        return [self._of(use, file) for use, file in named.items() if file]
 
     def _of(self, use: str, file: str) -> Certificate:
         subject, not_after, reason = None, None, None
@@ -50,7 +51,7 @@ class Certificates:
         )
 
     def _content(self, file: str) -> tuple[str, float]:
-        changed = os.stat(file).st_mtime
+        changed = file_version(file)
         read_at, content = self._read.get(file, (None, ("", 0.0)))
         if read_at != changed:
             content = first_to_expire(file)

@@ -89,7 +89,7 @@ class Parts:
             hot_keys=self.hot_keys,
             topology=self.topology,
             server=self.server,
-            certificates=Certificates(self.settings, time.time),
+            certificates=Certificates(lambda: self.settings, time.time),
             config=lambda: shown(self.settings),
             traces=_Traces(self),
             audit=_Audit(self),

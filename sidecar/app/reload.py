@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 
 from sidecar.admin.server import AdminServer
 from sidecar.discovery.sentinel import SentinelWatcher
+from sidecar.file_version import file_version
 from sidecar.proxy.server import Proxy
 from sidecar.settings.schema import Settings
 from sidecar.tls import sentinel_context
@@ -50,19 +50,10 @@ def take_over(
 
 async def watch(path: str, changed: Callable[[], None]) -> None:
     """Call `changed` whenever this file is another one, or has been written. Never ends."""
-    seen = _state(path)
+    seen = file_version(path)
     while True:
         await asyncio.sleep(LOOK)
-        now = _state(path)
+        now = file_version(path)
         if now != seen:
             seen = now
             changed()
-
-
-def _state(path: str) -> tuple[int, ...]:
-    """What tells one version of a file from another; empty: there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -158,3 +158,14 @@ async def test_a_failover_needs_leave_and_a_sentinel(allowed: str, refuse: bool,
         return
     with pytest.raises(RefusedError, match=says):
         await parts.actions().failover()
+
+
+async def test_what_is_shown_follows_the_settings_in_use() -> None:
+    """They may be others after a reload; the part that shows them is made once."""
+    parts = serving()
+    sources = parts.sources()
+    assert sources.certificates() == []
+    tls = {"listen.tls.cert_file": __file__, "listen.urls": "rediss://127.0.0.1:0"}
+    parts.settings = load(None, tls, {})
+    assert [shown.file for shown in sources.certificates()] == [__file__]
+    assert sources.config()["listen.tls.cert_file"].value == __file__
