@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
-from sidecar.policy.failover_words import HoldWrites, ReleaseWrites, SwitchTo
+from sidecar.policy.failover_words import HoldWrites, LinkUp, ReleaseWrites, SwitchTo
 from sidecar.policy.topology import Address
 
 # Seconds. An address that has not answered for so long after the start is not waited for. As long
@@ -68,7 +68,7 @@ class Phase(Enum):
     AS_IT_IS = "as it is"
 
 
-# What the machine is told
+# What the machine is told, beside LinkUp
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,6 @@ class Answered:
 
     address: Address
     role: Role
-
-
-@dataclass(frozen=True)
-class LinkUp:
-    """The sidecar's own link is up."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +178,11 @@ class Following:
         """Take in one event. The commands are to be done in order."""
         return _TABLE[type(event)](self, event, now)
 
+    @property
+    def patience(self) -> float:
+        """How long requests wait now."""
+        return self.hold if self.waits_for_master else self.wait
+
     # What the search is to do
 
     @property
@@ -259,7 +259,7 @@ class Following:
         if self.waits_for_master:
             return []
         self.waits_for_master = True
-        return [Wait(self.hold)]
+        return [Wait(self.patience)]
 
     def _may_serve(self, address: Address | None, role: Role | None) -> bool:
         if role is Role.UNTOLD:
@@ -376,9 +376,7 @@ class Following:
             self.since = now  # another server was chosen, whose link is not up yet
         lost_for = now - self.since
         self.searching = self.searching or lost_for >= CUT
-        patience = self.hold if self.waits_for_master else self.wait
-        if not self.proven:
-            patience = min(patience, GRACE)
+        patience = self.patience if self.proven else min(self.patience, GRACE)
         return self._give_up() if lost_for >= patience else []
 
     def _give_up(self) -> list[Command]:
@@ -414,7 +412,7 @@ class Following:
         if not self.waits_for_master:
             return []
         self.waits_for_master = False
-        return [Wait(self.wait)]
+        return [Wait(self.patience)]
 
     def _serve_as_it_is(self, address: Address) -> list[Command]:
         self.phase = Phase.AS_IT_IS

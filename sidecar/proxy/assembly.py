@@ -293,7 +293,6 @@ def use(parts: Reloadable, settings: Settings) -> None:
     dialer = parts.links.own.node.dialer
     dialer.backoff = Backoff(upstream.backoff_min, upstream.backoff_max)
     dialer.outcomes.use(settings.breaker)
-    dialer.wait_for(settings.failover.hold if parts.sentinels is not None else upstream.wait)
     parts.links.own.node.room.most = upstream.max_links
     parts.links.hold.most = settings.failover.hold_bytes
     parts.links.shared.pool_idle = upstream.pool_idle
@@ -302,8 +301,12 @@ def use(parts: Reloadable, settings: Settings) -> None:
     if parts.sentinels is not None:
         parts.sentinels.hold = settings.failover.hold
         parts.sentinels.early = settings.failover.switch_on == "promotion"
-    if parts.name is not None:
+        dialer.wait_for(settings.failover.hold)
+    elif parts.name is not None:
         parts.name.wait, parts.name.hold = upstream.wait, settings.failover.hold
+        dialer.wait_for(parts.name.patience)
+    else:
+        dialer.wait_for(upstream.wait)
     if parts.observers.near is not None:
         parts.observers.near.use(settings.cache)
     if parts.observers.hot is not None:

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 import structlog
 
-from sidecar.policy.failover_words import HoldWrites, ReleaseWrites, SwitchTo
+from sidecar.policy.failover_words import HoldWrites, LinkUp, ReleaseWrites, SwitchTo
 from sidecar.policy.following import (
     GRACE,
     Answered,
@@ -26,7 +26,6 @@ from sidecar.policy.following import (
     Follow,
     Following,
     LinkDown,
-    LinkUp,
     MadeReplica,
     Observed,
     Phase,

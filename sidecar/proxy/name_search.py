@@ -18,7 +18,7 @@ import structlog
 from sidecar.policy.following import Answered, Pace, Resolved, Role, addresses_of
 from sidecar.policy.topology import Address
 from sidecar.proxy.links.errors import NotMaster, Refused, Unreachable
-from sidecar.proxy.links.greeting import Login, ServerConnection, with_newest
+from sidecar.proxy.links.greeting import Login, ServerConnection
 from sidecar.proxy.links.racing import Address as Found
 from sidecar.proxy.links.racing import resolve
 from sidecar.proxy.links.target import Target
@@ -156,9 +156,6 @@ class NameSearch:
                 connection.close()
 
     async def _greeted(self, address: Address) -> ServerConnection:
-        async def attempt() -> ServerConnection:
-            connection = await ServerConnection.open(self.target(address))
-            await connection.greet(self._login, self._version, as_master=True)
-            return connection
-
-        return await with_newest(self._login, attempt)
+        return await ServerConnection.greeted_at(
+            self.target(address), self._login, self._version, as_master=True
+        )

@@ -18,7 +18,7 @@ import structlog
 
 from sidecar.policy.topology import Address
 from sidecar.proxy.links.errors import NotMaster, Refused, Unreachable
-from sidecar.proxy.links.greeting import Login, ServerConnection, with_newest
+from sidecar.proxy.links.greeting import Login, ServerConnection
 from sidecar.proxy.links.target import Target
 
 log = structlog.get_logger()
@@ -64,12 +64,7 @@ class RoleProbe:
         self.server_ids: set[int] = set()  # of the connections that watch a master
 
     async def _greeted(self, target: Target) -> ServerConnection:
-        async def attempt() -> ServerConnection:
-            connection = await ServerConnection.open(target)
-            await connection.greet(self._login, self._version, as_master=True)
-            return connection
-
-        return await with_newest(self._login, attempt)
+        return await ServerConnection.greeted_at(target, self._login, self._version, as_master=True)
 
     async def verify(self, address: Address, eager: bool) -> None:
         """Ask a candidate for its role until it is the master."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from sidecar.proxy.links.dialer import Dialer
 from sidecar.proxy.links.errors import Unreachable
-from sidecar.proxy.links.greeting import Login, ServerConnection, with_newest
+from sidecar.proxy.links.greeting import Login, ServerConnection
 
 UNUSED = 30.0
 
@@ -56,13 +56,7 @@ class SideConnection:
         target = self._dialer.target
         if target is None:
             raise Unreachable(self._dialer.unknown_because)
-
-        async def attempt() -> ServerConnection:
-            connection = await ServerConnection.open(target)
-            await connection.greet(self._login, self._version)
-            return connection
-
-        self._connection = await with_newest(self._login, attempt)
+        self._connection = await ServerConnection.greeted_at(target, self._login, self._version)
         return self._connection
 
     def server_ids(self) -> set[int]:

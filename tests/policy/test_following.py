@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.policy.failover_words import HoldWrites, ReleaseWrites, SwitchTo
+from sidecar.policy.failover_words import HoldWrites, LinkUp, ReleaseWrites, SwitchTo
 from sidecar.policy.following import (
     CUT,
     GRACE,
@@ -19,7 +19,6 @@ from sidecar.policy.following import (
     Follow,
     Following,
     LinkDown,
-    LinkUp,
     MadeReplica,
     Observed,
     Phase,

@@ -164,6 +164,20 @@ class ServerConnection:
         target.own.opened(sock)
         return cls(sock, tls, target, by)
 
+    @classmethod
+    async def greeted_at(
+        cls, target: Target, login: Login, version: bytes, *, as_master: bool = False
+    ) -> ServerConnection:
+        """Open a connection and greet on it, with the newest credentials. Raises Refused,
+        Unreachable; see `greet` for `as_master`."""
+
+        async def attempt() -> ServerConnection:
+            connection = await cls.open(target)
+            await connection.greet(login, version, as_master=as_master)
+            return connection
+
+        return await with_newest(login, attempt)
+
     async def ask(self, *requests: bytes, within: float | None = None) -> list[bytes]:
         """Send requests in one write and collect one raw reply each. Raises Unreachable.
 
