@@ -21,6 +21,10 @@ changed means a planned move: writes are held until those under way are answered
 over. A server that refuses to tell its role (by ACL, or since it is a proxy) is taken for a master
 until it answers READONLY, if no server of the name has ever told its role.
 
+A server may announce that it goes away. Then the links go over before it does, as in a planned
+move: to the address that it names, once that one says it is the master; or, where it names none, to
+what the name leads to after half of the time.
+
 From AS_IT_IS there is a way back: an upstream that was a replica from the start, on purpose, stays
 one for as long as no address says it is the master. It is also where LOST ends after `hold`
 seconds, if somebody answers: whoever waited then gets what the server says.
@@ -30,10 +34,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
 from sidecar.policy.failover_words import HoldWrites, LinkUp, ReleaseWrites, SwitchTo
+from sidecar.policy.following_words import (
+    Answered,
+    Command,
+    Follow,
+    LinkDown,
+    MadeReplica,
+    Moving,
+    Observed,
+    Pace,
+    Phase,
+    Resolved,
+    Retry,
+    Role,
+    Silence,
+    Tick,
+    Wait,
+)
 from sidecar.policy.topology import Address
 
 # Seconds. An address that has not answered for so long after the start is not waited for. As long
@@ -45,101 +65,9 @@ MOVE_WITHIN = 1.0
 ON_PURPOSE = 3.0
 # A link that was only cut is back by then; before that nobody is asked.
 CUT = 0.05
-
-Pace = Literal["fast", "slow"]
-
-
-class Role(Enum):
-    """What an address says when asked for its role. UNTOLD: it answers, and refuses to tell."""
-
-    MASTER = "master"
-    UNTOLD = "untold"
-    REPLICA = "replica"
-    LOADING = "loading"
-    NONE = "no answer"
-
-
-class Phase(Enum):
-    """See the module's head."""
-
-    SEARCHING = "searching"
-    SERVING = "serving"
-    LOST = "lost"
-    AS_IT_IS = "as it is"
-
-
-# What the machine is told, beside LinkUp
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """These are the name's addresses now."""
-
-    addresses: tuple[Address, ...]
-
-
-@dataclass(frozen=True)
-class Answered:
-    """This address was asked for its role."""
-
-    address: Address
-    role: Role
-
-
-@dataclass(frozen=True)
-class LinkDown:
-    """A link was lost. `not_master`: its server answered READONLY, LOADING or MASTERDOWN. `own_up`:
-    whether the sidecar's own link is up all the same."""
-
-    not_master: bool
-    own_up: bool
-
-
-@dataclass(frozen=True)
-class Silence:
-    """Whether the server has been silent for long although it was asked for a sign of life."""
-
-    silent: bool
-
-
-@dataclass(frozen=True)
-class MadeReplica:
-    """A client has sent REPLICAOF: the server may become a replica on purpose."""
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time passes. `oldest` is the age in seconds of the oldest request without a reply."""
-
-    oldest: float
-
-
-Observed = Resolved | Answered | LinkUp | LinkDown | Silence | MadeReplica | Tick
-
-
-# What it orders, beside HoldWrites, ReleaseWrites and SwitchTo
-
-
-@dataclass(frozen=True)
-class Follow:
-    """Whether links are to demand that their server is the master."""
-
-    masters: bool
-
-
-@dataclass(frozen=True)
-class Retry:
-    """The server is there again: connect now, whatever pause is under way."""
-
-
-@dataclass(frozen=True)
-class Wait:
-    """How long requests wait from now on, in seconds."""
-
-    seconds: float
-
-
-Command = HoldWrites | ReleaseWrites | SwitchTo | Follow | Retry | Wait
+# An address whose server has announced that it goes away is not chosen again for so long after the
+# announced moment: records of the name that still list it are old.
+LEFT = 60.0
 
 _ANSWERING = (Role.REPLICA, Role.LOADING, Role.UNTOLD)
 
@@ -152,7 +80,9 @@ class Following:
     server has said that it is none (any more). `address`: where the links lead, None before the
     first answer. `since`: since when there is no master. `refused`: who has answered READONLY on a
     link since it was last known to be the master. `proven`: a server has said that it is the
-    master. `over`: the wait is over, and nobody answers.
+    master. `over`: the wait is over, and nobody answers. `announced`: addresses beside the name's,
+    that servers have named, and until when they count; `leaving`: those whose servers go away, and
+    until when they are not chosen again. `moves_at`: when the links are to be made anew.
     """
 
     wait: float
@@ -173,6 +103,9 @@ class Following:
     moving: Address | None = None
     held_at: float = 0.0
     purpose: float = 0.0
+    announced: dict[Address, float] = field(default_factory=dict)
+    leaving: dict[Address, float] = field(default_factory=dict)
+    moves_at: float | None = None
 
     def on(self, event: Observed, now: float) -> list[Command]:
         """Take in one event. The commands are to be done in order."""
@@ -200,12 +133,22 @@ class Following:
             if not self.searching:
                 return ()
             # Its links try the present one by themselves.
-            return tuple(a for a in self.addresses if not (self.over and a == self.address))
-        if self.phase is not Phase.SERVING or self.doubted:
-            return self.addresses
-        if self.address is not None and self.address not in self.addresses:
-            return self.addresses
+            return tuple(a for a in self._candidates if not (self.over and a == self.address))
+        if self.phase is not Phase.SERVING or self.doubted or self._to_leave:
+            return self._candidates
         return ()
+
+    @property
+    def _candidates(self) -> tuple[Address, ...]:
+        """The addresses that the links may lead to."""
+        every = dict.fromkeys((*self.addresses, *self.announced))
+        return tuple(a for a in every if a == self.address or a not in self.leaving)
+
+    @property
+    def _to_leave(self) -> bool:
+        """Whether a master elsewhere is to be followed although the present one serves."""
+        mine = self.address
+        return mine is not None and (mine in self.leaving or mine not in self.addresses)
 
     @property
     def settled(self) -> bool:
@@ -220,9 +163,9 @@ class Following:
     def _resolved(self, event: Resolved, now: float) -> list[Command]:
         self.addresses = event.addresses
         for address in [*self.answers]:
-            if address not in event.addresses and address != self.address:
+            if address not in self._candidates and address != self.address:
                 del self.answers[address]
-        if self.moving is not None and self.moving not in event.addresses:
+        if self.moving is not None and self.moving not in self._candidates:
             return self._stay()
         return self._settle(now) if self.phase is Phase.SEARCHING else []
 
@@ -262,6 +205,8 @@ class Following:
         return [Wait(self.patience)]
 
     def _may_serve(self, address: Address | None, role: Role | None) -> bool:
+        if address in self.leaving and address != self.address:
+            return False
         if role is Role.UNTOLD:
             return not self.proven and address not in self.refused
         return role is Role.MASTER
@@ -288,10 +233,39 @@ class Following:
             return self._stay() if address == self.moving else []
         if self.doubted:
             return self._serve(address)
-        if self.moving is None and self.address not in self.addresses:
+        if self.moving is None and self._to_leave:
             self.moving = address
             return self._hold(now)
         return []
+
+    def _goes_away(self, event: Moving, now: float) -> list[Command]:
+        """The present server announces it. Elsewhere, or twice, it is no news."""
+        mine = self.address
+        if mine is None or mine in self.leaving or self.phase is not Phase.SERVING:
+            return []
+        others = [address for address in event.addresses if address != mine]
+        until = now + event.within + LEFT
+        for address in others:
+            self.leaving.pop(address, None)
+            self.announced[address] = until
+        if others:
+            self.leaving[mine] = until
+        else:
+            self.moves_at = now + event.within / 2
+        return []
+
+    def _renew(self, now: float) -> list[Command]:
+        """The announced moment is near, and no address was named: leave for another one of the
+        name, or make the links anew if it has no other."""
+        self.moves_at = None
+        mine = self.address
+        if mine is None or self.phase is not Phase.SERVING or self.moving is not None:
+            return []
+        if any(address != mine for address in self._candidates):
+            self.leaving[mine] = now + LEFT
+            return []
+        self.moving = mine
+        return self._hold(now)
 
     def _stay(self) -> list[Command]:
         """The planned move does not come about."""
@@ -364,12 +338,15 @@ class Following:
     # Time
 
     def _tick(self, event: Tick, now: float) -> list[Command]:
+        self._expire(now)
         if self.phase is Phase.SEARCHING:
             return self._settle(now)
+        if self.moves_at is not None and now >= self.moves_at:
+            return self._renew(now)
         if self.moving is not None:
             held_for = now - self.held_at
             quiet = event.oldest < held_for
-            return self._serve(self.moving) if quiet or held_for >= MOVE_WITHIN else []
+            return self._move(self.moving) if quiet or held_for >= MOVE_WITHIN else []
         if self.phase is not Phase.LOST:
             return []
         if self.since is None:
@@ -379,9 +356,14 @@ class Following:
         patience = self.patience if self.proven else min(self.patience, GRACE)
         return self._give_up() if lost_for >= patience else []
 
+    def _expire(self, now: float) -> None:
+        for known in (self.announced, self.leaving):
+            for address in [address for address, until in known.items() if now >= until]:
+                del known[address]
+
     def _give_up(self) -> list[Command]:
         """No master was found in time: serve somebody who answers, if anybody does."""
-        answering = [each for each in self.addresses if self.answers.get(each) in _ANSWERING]
+        answering = [each for each in self._candidates if self.answers.get(each) in _ANSWERING]
         if self.address is not None and (self.link_up or self.address in answering):
             return self._serve_as_it_is(self.address)
         if answering:
@@ -401,6 +383,15 @@ class Following:
             return [*follow, *self._served()]
         self.phase = Phase.LOST
         return [*follow, *(self._switch(address) if address != self.address else [Retry()])]
+
+    def _move(self, address: Address) -> list[Command]:
+        """The planned move: whoever is there, the links are new ones."""
+        if address == self.address:
+            self.link_up = False
+            self.phase = Phase.LOST
+            self.moving = None
+            return [Follow(True), SwitchTo(address)]
+        return self._serve(address)
 
     def _served(self) -> list[Command]:
         self.phase = Phase.SERVING
@@ -449,6 +440,7 @@ _TABLE: dict[type, Callable[[Following, Any, float], list[Command]]] = {
     Silence: Following._silence,
     MadeReplica: Following._made_replica,
     Tick: Following._tick,
+    Moving: Following._goes_away,
 }
 
 

@@ -77,6 +77,8 @@ SUBCOMMAND_ROUTES = {
     ("script", "debug"): ("pin", -3),
     # Replies no longer match requests.
     ("client", "reply"): ("pin", 3),
+    # A client must not be told to leave the sidecar, whatever link it has.
+    ("client", "maint_notifications"): ("announcements", -3),
 }
 
 # Ordinary unless they have a BLOCK argument.

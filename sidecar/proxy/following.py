@@ -19,14 +19,14 @@ from contextlib import suppress
 import structlog
 
 from sidecar.policy.failover_words import HoldWrites, LinkUp, ReleaseWrites, SwitchTo
-from sidecar.policy.following import (
-    GRACE,
+from sidecar.policy.following import GRACE, Following
+from sidecar.policy.following_words import (
     Answered,
     Command,
     Follow,
-    Following,
     LinkDown,
     MadeReplica,
+    Moving,
     Observed,
     Phase,
     Retry,
@@ -35,6 +35,7 @@ from sidecar.policy.following import (
     Tick,
     Wait,
 )
+from sidecar.policy.maintenance import Announcement, endpoint_type
 from sidecar.policy.topology import Address
 from sidecar.proxy.changeover import Changeover
 from sidecar.proxy.io.client import Client
@@ -42,11 +43,10 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links import errors
 from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.identity import NodeLinks
-from sidecar.proxy.links.racing import Address as Found
 from sidecar.proxy.links.target import Target
-from sidecar.proxy.name_search import NameSearch
+from sidecar.proxy.master_watch import MasterWatch
+from sidecar.proxy.name_search import NameSearch, TargetFor
 from sidecar.proxy.pulse import Pulse
-from sidecar.proxy.roles import RoleProbe
 from sidecar.proxy.tasks import Tasks, stop_task
 from sidecar.settings.urls import Endpoint
 
@@ -81,8 +81,9 @@ class NameFollower:
         hold: float,
         login: Login,
         version: bytes,
-        target_for: Callable[[Found], Target],
+        target_for: TargetFor,
         retry: Callable[[], None],
+        maintenance: str,
     ) -> None:
         self._plane = plane
         self._own = own
@@ -96,7 +97,10 @@ class NameFollower:
         self._search = NameSearch(
             endpoint, target_for, login, version, tasks, self.machine, self.on_event
         )
-        self._probe = RoleProbe(self._search.target, login, version, self)
+        self._watch = MasterWatch(self._search.target, login, version, self._gave_up_role)
+        if maintenance != "off":
+            asked = endpoint_type(endpoint.host, tls=endpoint.tls)
+            self._watch.hear(self._announced, asked if maintenance == "auto" else maintenance)
         self._attending: asyncio.Task[None] | None = None
         self._switching: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
@@ -187,7 +191,7 @@ class NameFollower:
 
     def _attend(self, address: Address) -> None:
         stop_task(self._attending)
-        self._attending = self._tasks.spawn(self._probe.watch_always(address))
+        self._attending = self._tasks.spawn(self._watch.watch_always(address))
 
     def noted(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
         """See Plane.use_audit: a client may make a replica of the server."""
@@ -196,24 +200,36 @@ class NameFollower:
 
     def server_ids(self) -> set[int]:
         """The ids, on the server, of the connections that ask for roles."""
-        return self._probe.server_ids | self._search.server_ids
+        return self._watch.server_ids | self._search.server_ids
 
-    # Answers about roles: RoleObserver
+    # What the master says of itself
 
-    def verified(self, address: Address) -> None:
-        """See RoleObserver."""
-        self.on_event(Answered(address, Role.MASTER))
-
-    def not_verified(self, address: Address, error: errors.NotMaster) -> None:
-        """See RoleObserver."""
+    def _gave_up_role(self, address: Address, error: errors.NotMaster) -> None:
         self.on_event(Answered(address, Role.LOADING if error.loading else Role.REPLICA))
 
-    def unanswered(self, why: str) -> None:
-        """See RoleObserver."""
+    def _announced(self, said: Announcement) -> None:
+        node = self._own.node
+        log.info(
+            "maintenance announced",
+            kind=said.kind,
+            seconds=said.within,
+            address=self._dialer.where,
+            **({"to": "{}:{}".format(*said.endpoint)} if said.endpoint else {}),
+        )
+        if said.kind == "MOVING":
+            self._tasks.spawn(self._goes_away(said))
+        else:
+            node.patient_until = 0.0 if said.is_over else time.monotonic() + said.within
 
-    def gave_up_role(self, address: Address, error: errors.NotMaster) -> None:
-        """See RoleObserver."""
-        self.not_verified(address, error)
+    async def _goes_away(self, said: Announcement) -> None:
+        addresses: tuple[Address, ...] = ()
+        if said.endpoint is not None:
+            try:
+                addresses = await self._search.find(said.endpoint)
+            except OSError as error:
+                log.warning("name unresolved", name=said.endpoint[0], error=error.strerror)
+                return
+        self.on_event(Moving(addresses, said.within))
 
     # The state of links: see Node.watch
 
@@ -228,4 +244,4 @@ class NameFollower:
 
     def _dialled_no_master(self, target: Target, error: errors.NotMaster) -> None:
         if self.machine.address is not None and target is self._dialer.target:
-            self.not_verified(self.machine.address, error)
+            self._gave_up_role(self.machine.address, error)

@@ -39,7 +39,8 @@ from sidecar.proxy.links import errors
 from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.node import Node
 from sidecar.proxy.links.target import Target
-from sidecar.proxy.roles import WATCHING, RoleProbe
+from sidecar.proxy.master_watch import WATCHING, MasterWatch
+from sidecar.proxy.roles import RoleProbe
 from sidecar.proxy.tasks import Tasks, stop_task
 from sidecar.settings.sections.upstream import Failover as Settings
 
@@ -72,6 +73,7 @@ class MasterFollower:
         self._target_for = target_for
         self._sentinels = sentinels
         self._probe = RoleProbe(target_for, login, version, self)
+        self._watch = MasterWatch(target_for, login, version, self._gave_up_role)
         self.machine = Failover(settings.switch_on == "promotion", settings.hold)
         self._verifying: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -104,7 +106,7 @@ class MasterFollower:
                 self._verifying = self._tasks.spawn(self._probe.verify(address, eager))
             case WatchRole(address) if self.machine.early:
                 stop_task(self._watching)
-                self._watching = self._tasks.spawn(self._probe.watch(address, WATCHING))
+                self._watching = self._tasks.spawn(self._watch.watch(address, WATCHING))
             case WatchRole():
                 # At the end of a coordinated failover the Sentinels close all connections to the
                 # new master. Writes sent to it before the announcement would be uncertain.
@@ -122,7 +124,7 @@ class MasterFollower:
         first = self._node.dialer.target is None
         self.changeover.switch(self._target_for(address), first=first)
         stop_task(self._attending)
-        self._attending = self._tasks.spawn(self._probe.watch_always(address))
+        self._attending = self._tasks.spawn(self._watch.watch_always(address))
 
     # Answers about roles: RoleObserver
 
@@ -138,14 +140,13 @@ class MasterFollower:
         """See RoleObserver."""
         self._node.dialer.unknown_because = f"no master is known yet: {why}"
 
-    def gave_up_role(self, address: Address, error: errors.NotMaster) -> None:
-        """See RoleObserver."""
+    def _gave_up_role(self, address: Address, error: errors.NotMaster) -> None:
         if self.machine.early or not self.machine.begun:
             self.on_event(NotMaster(address, error.follows))
 
     def server_ids(self) -> set[int]:
-        """The ids, on the server, of the probe links."""
-        return self._probe.server_ids
+        """The ids, on the server, of the connection that watches the master."""
+        return self._watch.server_ids
 
     # The state of links: see Node.watch
 

@@ -15,7 +15,8 @@ from typing import Protocol
 
 import structlog
 
-from sidecar.policy.following import Answered, Pace, Resolved, Role, addresses_of
+from sidecar.policy.following import addresses_of
+from sidecar.policy.following_words import Answered, Pace, Resolved, Role
 from sidecar.policy.topology import Address
 from sidecar.proxy.links.errors import NotMaster, Refused, Unreachable
 from sidecar.proxy.links.greeting import Login, ServerConnection
@@ -31,6 +32,15 @@ log = structlog.get_logger()
 # requests wait for a master, and a promotion is to be seen at once.
 FAST = 0.02
 SLOW = 1.0
+
+
+Named = tuple[str, int]
+
+
+class TargetFor(Protocol):
+    """Makes the target of a resolved address; `named`: host and port that a server has named."""
+
+    def __call__(self, found: Found, named: Named | None = None, /) -> Target: ...
 
 
 class Wanted(Protocol):
@@ -51,7 +61,7 @@ class NameSearch:
     def __init__(
         self,
         endpoint: Endpoint,
-        target_for: Callable[[Found], Target],
+        target_for: TargetFor,
         login: Login,
         version: bytes,
         tasks: Tasks,
@@ -66,14 +76,25 @@ class NameSearch:
         self._wanted = wanted
         self._tell = tell
         self._records: Mapping[Address, Found] = {}
+        self._named: dict[Address, Named] = {}
         self._asking: dict[Address, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
         self._unresolved = ""
         self.server_ids: set[int] = set()  # of the connections that ask
 
     def target(self, address: Address) -> Target:
-        """The target of an address that was told as resolved."""
-        return self._target_for(self._records[address])
+        """The target of an address that was told as resolved, or found for what a server named."""
+        return self._target_for(self._records[address], self._named.get(address))
+
+    async def find(self, named: Named) -> tuple[Address, ...]:
+        """The addresses of a host and port that a server has named. Raises OSError."""
+        found = await resolve(*named)
+        addresses = addresses_of(found)
+        for address, info in zip(addresses, found, strict=False):
+            if address not in self._records:
+                self._records = {**self._records, address: info}
+                self._named[address] = named
+        return addresses
 
     def wake(self) -> None:
         """The pace, or what is to be asked, may have changed."""

@@ -1,9 +1,5 @@
-"""Asks servers for their role, each on a separate connection: the probe link.
-
-A candidate is asked before the links switch to it, and once more on every new connection
-(ServerConnection.greet). The current master is asked all the time: if an operator demotes it
-without the Sentinels, they need half a minute to notice, and traffic shows it only on shared links
-and outside of transactions.
+"""Asks a candidate for its role, on a separate connection, before the links switch to it: the probe
+link. Each new link asks once more (ServerConnection.greet).
 
 Reports the answers and decides nothing: policy/failover.py does, driven by master.py.
 """
@@ -23,12 +19,9 @@ from sidecar.proxy.links.target import Target
 
 log = structlog.get_logger()
 
-# Seconds between two questions: to a server that is just being promoted, to any other candidate, to
-# a master that may be about to lose its role, and to a master without any sign of that.
+# Seconds between two questions: to a server that is just being promoted, and to others.
 EAGER = 0.005
 PATIENT = 0.05
-WATCHING = 0.01
-ROUTINE = 0.5
 
 
 class RoleObserver(Protocol):
@@ -42,9 +35,6 @@ class RoleObserver(Protocol):
 
     def unanswered(self, why: str) -> None:
         """The candidate did not confirm; `why` is for messages."""
-
-    def gave_up_role(self, address: Address, error: NotMaster) -> None:
-        """The current master says that it is no longer the master."""
 
 
 class RoleProbe:
@@ -61,10 +51,6 @@ class RoleProbe:
         self._login = login
         self._version = version
         self._observer = observer
-        self.server_ids: set[int] = set()  # of the connections that watch a master
-
-    async def _greeted(self, target: Target) -> ServerConnection:
-        return await ServerConnection.greeted_at(target, self._login, self._version, as_master=True)
 
     async def verify(self, address: Address, eager: bool) -> None:
         """Ask a candidate for its role until it is the master."""
@@ -75,7 +61,9 @@ class RoleProbe:
             while True:
                 try:
                     if connection is None:
-                        connection = await self._greeted(target)
+                        connection = await ServerConnection.greeted_at(
+                            target, self._login, self._version, as_master=True
+                        )
                     else:
                         await connection.check_master()
                     self._observer.verified(address)
@@ -93,32 +81,5 @@ class RoleProbe:
                         complained = True
                 await asyncio.sleep(EAGER if eager else PATIENT)
         finally:
-            if connection is not None:
-                connection.close()
-
-    async def watch_always(self, address: Address) -> None:
-        """Keep asking the current master, on a new connection after each failure."""
-        while True:
-            await asyncio.sleep(ROUTINE)
-            await self.watch(address, ROUTINE)
-
-    async def watch(self, address: Address, pause: float) -> None:
-        """Ask the current master every `pause` seconds until it loses its role or cannot be
-        asked."""
-        connection: ServerConnection | None = None
-        number = 0
-        try:
-            connection = await self._greeted(self._target_for(address))
-            number = connection.server_id
-            self.server_ids.add(number)
-            while True:
-                await asyncio.sleep(pause)
-                await connection.check_master()
-        except NotMaster as error:
-            self._observer.gave_up_role(address, error)
-        except (Refused, Unreachable):
-            return  # the links show that as well
-        finally:
-            self.server_ids.discard(number)
             if connection is not None:
                 connection.close()

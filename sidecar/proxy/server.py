@@ -212,6 +212,7 @@ class Proxy:
             version=version,
             target_for=self._targets.of_number,
             retry=lambda: links.switch.retry(own.node),
+            maintenance=settings.upstream.maintenance,
         )
 
     def _connections(self) -> int:

@@ -6,6 +6,7 @@ certificates that are loaded at that moment.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,6 +17,15 @@ from sidecar.proxy.links.racing import Address as ResolvedAddress
 from sidecar.proxy.links.target import Target
 from sidecar.settings.sections.upstream import Upstream
 from sidecar.settings.urls import Endpoint
+
+
+def is_number(host: str) -> bool:
+    """Whether this is an IP address and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class Targets:
@@ -40,15 +50,22 @@ class Targets:
         host, port = address
         return self.of(replace(self._upstream, kind="tcp", host=host, port=port))
 
-    def of_number(self, found: ResolvedAddress) -> Target:
-        """The target of one of the addresses of the URL's name, or of its path."""
+    def of_number(self, found: ResolvedAddress, named: tuple[str, int] | None = None) -> Target:
+        """The target of one of the addresses of the URL's name, or of its path; or of the host and
+        port that a server has named."""
 
         async def resolved(host: str, port: int) -> Sequence[ResolvedAddress]:
             return (found,)
 
         number = str(found[4][0])
-        own = self._own_of(f"{self._upstream} {number}")
-        return replace(self.of_url(), resolve=resolved, number=number, own=own)
+        own = self._own_of(f"{self._upstream} {found[4]}")
+        if named is None:
+            return replace(self.of_url(), resolve=resolved, number=number, own=own)
+        host, port = named
+        target = self.of(replace(self._upstream, kind="tcp", host=host, port=port))
+        if is_number(host):  # a certificate is for a name
+            target = replace(target, server_name=self.of_url().server_name)
+        return replace(target, resolve=resolved, number=number, own=own)
 
     def renewed(self, target: Target) -> Target:
         """A target of the same server, with the certificates of now."""

@@ -13,13 +13,18 @@ from sidecar.policy.failover_words import HoldWrites, LinkUp, ReleaseWrites, Swi
 from sidecar.policy.following import (
     CUT,
     GRACE,
+    LEFT,
     MOVE_WITHIN,
+    Following,
+    addresses_of,
+)
+from sidecar.policy.following_words import (
     Answered,
     Command,
     Follow,
-    Following,
     LinkDown,
     MadeReplica,
+    Moving,
     Observed,
     Phase,
     Resolved,
@@ -28,7 +33,6 @@ from sidecar.policy.following import (
     Silence,
     Tick,
     Wait,
-    addresses_of,
 )
 from sidecar.policy.topology import Address
 
@@ -256,6 +260,82 @@ def test_a_record_more_is_no_move() -> None:
     assert told(machine, Resolved((B, A)), says(B, Role.MASTER)) == []
 
 
+# The server announces that it goes away
+
+
+def test_it_names_another_address() -> None:
+    """Which has the links once it says that it is the master; old records do not lead back."""
+    machine = served(A)
+    assert told(machine, Moving((B,), 20.0)) == []
+    assert machine.to_ask() == (A, B)
+    assert told(machine, says(B, Role.LOADING), says(A, Role.MASTER)) == []
+    assert told(machine, says(B, Role.MASTER)) == [HoldWrites()]
+    assert told(machine, Tick(0.0), at=1.1) == [FOLLOW, SwitchTo(B)]
+    assert told(machine, LinkUp(), Resolved((A,)), at=1.2) == [ReleaseWrites()]
+    assert told(machine, says(A, Role.MASTER), at=1.3) == []
+    assert machine.to_ask() == (B,), "the name does not list it yet"
+    assert told(machine, Resolved((B,)), at=3.0) == []
+    assert machine.to_ask() == ()
+
+
+def test_records_count_again_in_the_end() -> None:
+    machine = served(A)
+    told(machine, Moving((B,), 20.0), says(B, Role.MASTER), TICK, LinkUp())
+    told(machine, TICK, at=2.0)
+    told(machine, LinkUp(), at=2.0)
+    assert machine.address == B
+    assert told(machine, Resolved((A,)), says(A, Role.MASTER), at=80.9) == []
+    told(machine, TICK, at=1.0 + 20.0 + LEFT)
+    assert told(machine, says(A, Role.MASTER), at=81.1) == [HoldWrites()]
+
+
+def test_it_goes_before_the_other_is_ready() -> None:
+    machine = served(A)
+    told(machine, Moving((B,), 20.0), LOST)
+    told(machine, TICK, at=1.1)
+    assert machine.to_ask() == (A, B)
+    assert told(machine, says(A, Role.NONE), says(B, Role.MASTER), at=1.2) == [FOLLOW, SwitchTo(B)]
+
+
+def test_the_other_is_never_ready() -> None:
+    """The present one serves for as long as it is there."""
+    machine = served(A)
+    told(machine, Moving((B,), 20.0))
+    assert told(machine, says(B, Role.NONE), TICK, at=30.0) == []
+    assert told(machine, LOST, at=30.0) == []
+    told(machine, TICK, at=30.1)
+    assert told(machine, says(A, Role.NONE), says(A, Role.MASTER), at=30.2) == [FOLLOW, Retry()]
+
+
+def test_it_names_nobody() -> None:
+    """Half of the time is left for what the name leads to."""
+    machine = served(A)
+    assert told(machine, Moving((), 20.0), TICK, at=1.0) == []
+    assert told(machine, TICK, at=10.9) == []
+    assert told(machine, TICK, at=11.0) == [HoldWrites()]
+    assert told(machine, TICK, at=11.1) == [FOLLOW, SwitchTo(A)]
+    assert told(machine, LinkUp(), at=11.2) == [ReleaseWrites()]
+
+
+def test_it_names_nobody_and_the_name_has_others() -> None:
+    machine = served(A, B)
+    told(machine, Moving((), 20.0), TICK, at=1.0)
+    assert told(machine, TICK, at=11.0) == []
+    assert machine.to_ask() == (A, B)
+    assert told(machine, says(B, Role.MASTER), at=11.1) == [HoldWrites()]
+
+
+@pytest.mark.parametrize("event", [Moving((A,), 5.0), Moving((B,), 5.0)])
+def test_an_announcement_that_is_no_news(event: Moving) -> None:
+    """It names itself; or was heard before, or while there is no master."""
+    machine = served(A)
+    told(machine, Moving((B,), 20.0))
+    until = dict(machine.leaving)
+    assert told(machine, event) == []
+    assert machine.leaving == until
+    assert told(served(A), LOST, event) == []
+
+
 def test_addresses_of() -> None:
     found = [
         (2, 1, 6, "", A),
@@ -276,6 +356,7 @@ _EVENTS: st.SearchStrategy[Observed] = st.one_of(
     st.builds(LinkDown, st.booleans(), st.booleans()),
     st.builds(Silence, st.booleans()),
     st.just(MadeReplica()),
+    st.builds(Moving, st.lists(st.sampled_from([A, B, C]), max_size=2).map(tuple), st.just(2.0)),
     st.builds(Tick, st.sampled_from([0.0, 0.3, 5.0])),
 )
 _STEPS = st.lists(st.tuples(st.sampled_from([0.0, 0.06, 0.5, 3.0]), _EVENTS), max_size=60)

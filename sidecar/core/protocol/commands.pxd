@@ -23,6 +23,7 @@ cdef enum Route:
     ROUTE_QUIT = 16
     ROUTE_WAIT = 17         # about the writes this client made before
     ROUTE_HANG_UP = 18      # "POST" and "Host:": somebody's browser is being abused
+    ROUTE_ANNOUNCEMENTS = 19    # CLIENT MAINT_NOTIFICATIONS: the sidecar's affair, on any link
 
 cdef enum CommandFlag:
     COMMAND_READ = 1        # the server flags it readonly: may be sent again

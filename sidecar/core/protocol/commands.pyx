@@ -213,6 +213,7 @@ ROUTES = {
     "unwatch": ROUTE_UNWATCH, "pin": ROUTE_PIN, "once": ROUTE_ONCE, "session": ROUTE_SESSION,
     "auth": ROUTE_AUTH, "hello": ROUTE_HELLO, "client": ROUTE_CLIENT,
     "reset": ROUTE_RESET, "quit": ROUTE_QUIT, "wait": ROUTE_WAIT, "hang_up": ROUTE_HANG_UP,
+    "announcements": ROUTE_ANNOUNCEMENTS,
 }
 READ = COMMAND_READ
 WRITES = COMMAND_WRITES

@@ -29,9 +29,9 @@ cdef enum Action:
     HANG_UP = 21            # close the client without a word
 
 cdef enum Row:              # a Route, or one of these
-    ROW_EXEC_ARGUMENTS = 19     # EXEC with arguments: an error that ends a transaction
-    ROW_ARGUMENTS = 20          # MULTI, DISCARD or RESET with arguments: an error that ends none
-    ROWS = 21
+    ROW_EXEC_ARGUMENTS = 20     # EXEC with arguments: an error that ends a transaction
+    ROW_ARGUMENTS = 21          # MULTI, DISCARD or RESET with arguments: an error that ends none
+    ROWS = 22
     COLUMNS = 6             # as many as there are situations (mode.pxd)
 
 cdef uint8_t[ROWS][COLUMNS] WHOLE       # requests that are there as a whole

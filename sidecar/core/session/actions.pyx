@@ -46,6 +46,7 @@ WHOLE[:] = [
     [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS],         # QUIT
     [SERVE_WAIT, WANT_OWN,    IN_TURN,     QUEUE,       QUEUE,       PASS],         # WAIT, WAITAOF
     [HANG_UP,    HANG_UP,     HANG_UP,     HANG_UP,     HANG_UP,     PASS],         # POST, Host:
+    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       KEEP,        SERVE],        # MAINT_NOTIFICATIONS
     [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       END_MULTI,   PASS],         # EXEC x
     [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # MULTI x ...
 ]
@@ -71,6 +72,7 @@ PARTIAL[:] = [
     [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # QUIT
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # WAIT, WAITAOF
     [HANG_UP,    HANG_UP,     HANG_UP,     HANG_UP,     HANG_UP,     PASS],         # POST, Host:
+    [WANT_PINNED, WANT_OWN,   REPLIES,     PIN,         PIN,         PASS],         # MAINT_NOTIFICATIONS
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       END_MULTI,   PASS],         # EXEC x
     [WANT_OWN,   WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # MULTI x ...
 ]

@@ -148,6 +148,8 @@ class ServerConnection:
         self.target = target
         self.greeted: Greeted | None = None
         self.told_master = False  # whether it has said, when asked, that it is a master
+        # Called with each raw push that comes with the answers to `ask`.
+        self.on_push: Callable[[bytes], None] | None = None
         self._decoder = ReplyDecoder()
         self._replies: list[bytes] = []
 
@@ -181,8 +183,9 @@ class ServerConnection:
     async def ask(self, *requests: bytes, within: float | None = None) -> list[bytes]:
         """Send requests in one write and collect one raw reply each. Raises Unreachable.
 
-        Drops pushes in between. `within` is in seconds; None takes the target's connect_timeout.
-        Raises Full if the server's first word is that it takes no more connections.
+        Pushes in between go to `on_push`. `within` is in seconds; None takes the target's
+        connect_timeout. Raises Full if the server's first word is that it takes no more
+        connections.
         """
         seconds = self.target.connect_timeout if within is None else within
         loop = asyncio.get_running_loop()
@@ -300,6 +303,8 @@ class ServerConnection:
         for kind, raw in self._decoder.feed(data):
             if kind == "reply":
                 self._replies.append(raw)
+            elif self.on_push is not None:
+                self.on_push(raw)
 
     async def _send(self, loop: asyncio.AbstractEventLoop, data: bytes) -> None:
         if self.tls is None:

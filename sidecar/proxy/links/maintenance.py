@@ -76,13 +76,17 @@ class LinkMaintenance:
         elif up.demoted:
             if silent >= STALLED:
                 up.break_off(NOT_MASTER)
-        elif self.silence_timeout and silent >= self.silence_timeout:
+        elif self._is_dead(links, silent, now):
             links.silent.pop(up, None)
             up.break_off(
                 f"it owes {up.outstanding} replies and was silent for {self.silence_timeout:g} s"
             )
         elif silent >= STALLED and up is links.shared:
             self._replace(links)
+
+    def _is_dead(self, links: NodeLinks, silent: float, now: float) -> bool:
+        within = self.silence_timeout
+        return 0 < within <= silent and now >= links.node.patient_until
 
     def _replace(self, links: NodeLinks) -> None:
         """Replace a held-up shared link, unless that is under way."""

@@ -36,6 +36,8 @@ class Node:
 
     def __init__(self, target: Target | None, dialing: Dialing, room: Room) -> None:
         self.room = room
+        # The server has announced work until then (monotonic): its silence does not mean much.
+        self.patient_until = 0.0
         self.dialer = Dialer(target, dialing, room, self._tell_not_master, self._tell_broken)
         self._watchers = _Watchers()
 

@@ -39,6 +39,9 @@ KEEPING = frozenset({b"TRACKING", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA",
 PASSED_THROUGH = frozenset({b"UNBLOCK", b"PAUSE", b"UNPAUSE"})
 # Their replies have the id of the client that gets the invalidations, as the server numbers it.
 TELLING_REDIRECT = frozenset({b"GETREDIR", b"TRACKINGINFO"})
+# The sidecar itself hears what the server announces of its maintenance, and acts on it: a client's
+# connection is not moved. ON is sent as OFF, which only a server that knows the request accepts.
+ANNOUNCEMENTS = b"MAINT_NOTIFICATIONS"
 _REDIRECT = re.compile(rb"(?:\A|redirect\r\n):(\d+)\r\n")
 _OWN_NAMES = {b"LIB-NAME": NAME, b"LIB-VER": b"-"}
 
@@ -81,6 +84,8 @@ class ClientCommands:
             self._info(client, raw)
         elif sub == b"TRACKING" and (at := _place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
+        elif sub == ANNOUNCEMENTS:
+            ask(client, _without_announcements(args), client.answer)
         elif sub in KEEPING:
             self._keep_and_send(client, raw)
         elif sub == b"KILL":
@@ -94,7 +99,9 @@ class ClientCommands:
 
     def run_pinned(self, client: Client, args: Sequence[bytes]) -> None:
         """Pass on a CLIENT command of a pinned client, with our ids translated."""
-        if args[1].upper() == b"TRACKING" and (at := _place_of_redirect(args)):
+        if args[1].upper() == ANNOUNCEMENTS:
+            client.pass_on(_without_announcements(args))
+        elif args[1].upper() == b"TRACKING" and (at := _place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         else:
             client.pass_on(pack_command(tuple(self._translate(args))))
@@ -295,3 +302,7 @@ def _name_of(client: Client) -> bytes:
     if client.name:
         return b"$%d\r\n%b\r\n" % (len(client.name), client.name)
     return b"_\r\n" if client.identity.login.proto == 3 else b"$-1\r\n"
+
+
+def _without_announcements(args: Sequence[bytes]) -> bytes:
+    return pack_command((*args[:2], b"OFF"))

@@ -98,6 +98,18 @@ class Upstream(Section, frozen=True):
             "pass READONLY and LOADING errors on."
         ),
     ] = "auto"
+    maintenance: Annotated[
+        Literal[
+            "auto", "off", "none", "internal-ip", "internal-fqdn", "external-ip", "external-fqdn"
+        ],
+        setting(
+            "Whether to move before the server goes away, where it announces that (CLIENT "
+            "MAINT_NOTIFICATIONS of Redis Software and Redis Cloud) and upstream.follow is auto. "
+            "off: no announcements. The other words say which address of the new server is asked "
+            "for; none: the name in url is resolved again. auto: internal if url has a private IP "
+            "address, external otherwise; fqdn with TLS, ip without."
+        ),
+    ] = "auto"
     connect_timeout: Annotated[
         float,
         seconds(
