@@ -10,13 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
+from tests.harness.certificates import Authority
 from tests.harness.failover import Load, news
 from tests.harness.names import Names
 from tests.harness.process import free_port, wait_until
-from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.servers import Server, Sidecar, TlsFiles, redis7, valkey
 from tests.harness.wire import Wire
 
 NAME = "db.test"
@@ -28,6 +30,11 @@ def ask(server: Server, *words: str | int) -> bytes:
     """One command on a connection of its own."""
     with Wire(server.address) as wire:
         return wire.cmd(*words)
+
+
+def announced(host: str) -> dict[str, str | int | float]:
+    """The settings of a server that is known by this address."""
+    return {"replica-announce-ip": host}
 
 
 @dataclass
@@ -63,8 +70,8 @@ def service() -> Iterator[Service]:
     port = free_port()
     with (
         Names() as names,
-        valkey({"replica-announce-ip": HOSTS[0]}, port=port, host=HOSTS[0]) as master,
-        valkey({"replica-announce-ip": HOSTS[1]}, port=port, host=HOSTS[1]) as replica,
+        valkey(announced(HOSTS[0]), port=port, host=HOSTS[0]) as master,
+        valkey(announced(HOSTS[1]), port=port, host=HOSTS[1]) as replica,
     ):
         ask(replica, "REPLICAOF", master.host, port)
         link = b"master_link_status:up"
@@ -135,6 +142,62 @@ def test_three_records_of_which_one_is_the_master(service: Service) -> None:
             assert judged(load, service.replica) == Counter()
             assert load.errors == Counter()
         dead.resume()
+
+
+def test_records_of_both_families() -> None:
+    """The master is at an IPv6 address at first, and then at an IPv4 one."""
+    port, url = free_port(), f"redis://{NAME}:{{}}"
+    with (
+        Names() as names,
+        valkey(announced("::1"), port=port, host="::1") as master,
+        valkey(announced(HOSTS[1]), port=port, host=HOSTS[1]) as replica,
+    ):
+        ask(replica, "REPLICAOF", master.host, port)
+        link = b"master_link_status:up"
+        wait_until(lambda: link in ask(replica, "INFO", "replication"), "in sync", 20)
+        service = Service(names, master, replica)
+        service.point_to(replica, master)
+        with (
+            Sidecar(url.format(port), env=names.env) as sidecar,
+            Load(sidecar.port) as load,
+        ):
+            load.until_served()
+            service.hand_over()
+            load.until_served()
+            service.point_to(master)
+            load.until_served()
+            assert judged(load, replica) == Counter()
+            assert load.errors == Counter()
+
+
+@pytest.mark.redis
+def test_with_tls(tmp_path: Path) -> None:
+    """The certificate is for the name, whichever address it leads to."""
+    authority = Authority(tmp_path, "ca")
+    pem = authority.issue("server", NAME)
+    tls = TlsFiles(pem.cert, pem.key, authority.cert_file)
+    port, tls_port = free_port(), free_port()
+    settings: dict[str, str | int | float] = {"upstream.tls.ca_file": str(authority.cert_file)}
+    with (
+        Names() as names,
+        redis7(announced(HOSTS[0]), port=port, host=HOSTS[0], tls=tls, tls_port=tls_port) as master,
+        redis7(
+            announced(HOSTS[1]), port=port, host=HOSTS[1], tls=tls, tls_port=tls_port
+        ) as replica,
+    ):
+        ask(replica, "REPLICAOF", master.host, port)
+        link = b"master_link_status:up"
+        wait_until(lambda: link in ask(replica, "INFO", "replication"), "in sync", 20)
+        service = Service(names, master, replica)
+        service.point_to(master)
+        url = f"rediss://{NAME}:{tls_port}"
+        with Sidecar(url, env=names.env, settings=settings) as sidecar, Load(sidecar.port) as load:
+            load.until_served()
+            service.hand_over()
+            wait_until(lambda: bool(news(sidecar, "writes held")), "writes wait for a master")
+            service.point_to(replica)
+            assert judged(load, replica) == Counter()
+            assert load.errors == Counter()
 
 
 def test_a_resolver_that_hangs(service: Service) -> None:

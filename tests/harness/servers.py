@@ -51,6 +51,7 @@ class Server(Process):
         tls: TlsFiles | None = None,
         cpus: set[int] | None = None,
         host: str = "127.0.0.1",
+        tls_port: int | None = None,
     ) -> None:
         super().__init__(name, port)
         self.binary = binary
@@ -61,7 +62,7 @@ class Server(Process):
         self.settings["port"] = self.port
         self.settings["bind"] = host
         if tls is not None:
-            self.tls_port = self.settings["tls-port"] = free_port()
+            self.tls_port = self.settings["tls-port"] = tls_port or free_port()
             self.settings |= tls.settings()
         self.settings |= settings or {}
         self.start()
@@ -124,10 +125,23 @@ def valkey(
 
 
 def redis7(
-    settings: Settings | None = None, *, port: int | None = None, tls: TlsFiles | None = None
+    settings: Settings | None = None,
+    *,
+    port: int | None = None,
+    tls: TlsFiles | None = None,
+    host: str = "127.0.0.1",
+    tls_port: int | None = None,
 ) -> Server:
-    """Start Debian's Redis 7.0."""
-    return Server(redis7_binary(), "redis7", settings=settings, port=port, tls=tls)
+    """Start Debian's Redis 7.0. With `tls` it listens for TLS as well, at `tls_port`."""
+    return Server(
+        redis7_binary(),
+        "redis7",
+        settings=settings,
+        port=port,
+        tls=tls,
+        host=host,
+        tls_port=tls_port,
+    )
 
 
 def redis8(settings: Settings | None = None, *, port: int | None = None) -> Server:

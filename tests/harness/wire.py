@@ -48,7 +48,9 @@ class Wire(Closing):
         receive_buffer: int | None = None,
     ) -> None:
         where = ("127.0.0.1", where) if isinstance(where, int) else where
-        family = socket.AF_UNIX if isinstance(where, str) else socket.AF_INET
+        family = socket.AF_UNIX
+        if not isinstance(where, str):
+            family = socket.AF_INET6 if ":" in where[0] else socket.AF_INET
         self.deadline = deadline
         self._sock = socket.socket(family, socket.SOCK_STREAM)
         self._buffer = bytearray()
@@ -58,7 +60,7 @@ class Wire(Closing):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             self._sock.settimeout(deadline)
             self._sock.connect(where)
-            if family == socket.AF_INET:
+            if family != socket.AF_UNIX:
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
                 self._sock = tls.wrap_socket(self._sock, server_hostname="localhost")
@@ -69,7 +71,8 @@ class Wire(Closing):
     @property
     def address(self) -> str:
         """This end of a TCP connection, as CLIENT LIST writes it."""
-        return "{}:{}".format(*self._sock.getsockname())
+        host, port, *_ = self._sock.getsockname()
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @classmethod
     def answers(cls, port: int) -> bool:
