@@ -19,10 +19,12 @@ from rich.console import Console
 from bench import command_line
 from bench.command_line import names
 from bench.drills import page, report, targets
-from bench.drills.catalogue import DRILLS, Drill, choose
+from bench.drills.catalogue import DRILLS, choose
 from bench.drills.clients import CLIENT_TIMEOUT
+from bench.drills.drill import Drill
 from bench.drills.runner import LaneResult, run_lane
-from bench.drills.scene import LANES, Options
+from bench.drills.scene import LANES
+from bench.drills.world import Options
 from bench.report import machine, tables
 
 PRODUCTION_DOWN_AFTER = 5000
@@ -79,7 +81,7 @@ def _options(args: argparse.Namespace) -> Options:
     )
 
 
-def _lanes(drill: Drill, args: argparse.Namespace) -> list[str]:
+def _lanes(drill: Drill[Any], args: argparse.Namespace) -> list[str]:
     wanted = drill.lanes
     if args.smoke and not args.only:
         wanted = SMOKE[drill.number]
@@ -93,7 +95,7 @@ def _list(options: Options) -> None:
 
 
 def _run(
-    console: Console, drill: Drill, lanes: Sequence[str], options: Options
+    console: Console, drill: Drill[Any], lanes: Sequence[str], options: Options
 ) -> list[LaneResult]:
     results = []
     for lane in lanes:

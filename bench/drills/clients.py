@@ -2,17 +2,20 @@
 
 * `sidecar`: `redis.asyncio.Redis(host, port)` at the sidecar's address, *without* retries: nothing
   the sidecar lets through is hidden by the library.
-* `direct`: `redis.asyncio.sentinel.Sentinel([...]).master_for(service)` as the library makes it:
-  no retries within a command. After an error the application goes on with its next command, for
-  which the library connects anew and asks the Sentinels; every error counts. Retries serve it
-  worse (`--direct-retries 10` has those of `redis.Redis()`): within one command redis-py 8.1 goes
-  back to the address it had, without asking the Sentinels, until the retries are used up.
+* `direct` at Sentinels: `redis.asyncio.sentinel.Sentinel([...]).master_for(service)` as the
+  library makes it: no retries within a command. After an error the application goes on with its
+  next command, for which the library connects anew and asks the Sentinels; every error counts.
+  Retries serve it worse (`--direct-retries 10` has those of `redis.Redis()`): within one command
+  redis-py 8.1 goes back to the address it had, without asking the Sentinels, until the retries are
+  used up.
+* `direct` at a name: `redis.asyncio.Redis(host=NAME)`, with the retries that the library ships.
 
 Each client has one connection at a time, and opens a new one when it must.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,43 +52,57 @@ class Spec:
 
     lane: str
     port: int
-    """The sidecar (lane `sidecar`)."""
-    sentinels: tuple[int, ...]
-    """The Sentinels' ports (lane `direct`)."""
+    """Where the clients connect to: the sidecar's, or that of `host`."""
     out: str
     """File for the history; OUT.ready is made once every client has been served."""
+    host: str = "127.0.0.1"
+    sentinels: tuple[int, ...] = ()
+    """Ports of the Sentinels, for clients that ask these instead."""
     writers: int = 8
     readers: int = 8
     counters: int = 2
     think: float = 0.006
     """Average pause of a client between two commands (s)."""
     timeout: float = CLIENT_TIMEOUT
-    retries: int = 0
-    """Tries after the first (lane `direct`)."""
+    retries: int | None = 0
+    """Tries after the first; None: as the library does it."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
+    @classmethod
+    def of(cls, text: str) -> Spec:
+        """From JSON."""
+        fields = json.loads(text)
+        return cls(**{**fields, "sentinels": tuple(fields["sentinels"])})
+
+    @property
+    def tries_again(self) -> bool:
+        """Whether the library repeats commands by itself."""
+        return self.retries != 0
+
 
 def connect(spec: Spec) -> Redis:
     """One client with a pool of its own."""
-    if spec.lane == "sidecar":
-        return Redis(
-            host="127.0.0.1",
-            port=spec.port,
-            decode_responses=True,
-            socket_timeout=spec.timeout,
-            socket_connect_timeout=spec.timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": spec.timeout,
+        "socket_connect_timeout": spec.timeout,
+    }
+    if spec.retries == 0:
+        options["retry"] = Retry(NoBackoff(), 0)
+    elif spec.retries:
+        backoff = ExponentialWithJitterBackoff(base=RETRY_BASE, cap=RETRY_CAP)
+        options["retry"] = Retry(backoff, spec.retries)
+    if not spec.sentinels:
+        return Redis(host=spec.host, port=spec.port, **options)
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         [("127.0.0.1", port) for port in spec.sentinels],
         socket_timeout=spec.timeout,
         socket_connect_timeout=spec.timeout,
     )
-    retry = Retry(ExponentialWithJitterBackoff(base=RETRY_BASE, cap=RETRY_CAP), spec.retries)
-    client: Redis = sentinel.master_for(SERVICE, decode_responses=True, retry=retry)
+    client: Redis = sentinel.master_for(SERVICE, decode_responses=True, retry=options["retry"])
     return client
 
 

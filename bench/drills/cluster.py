@@ -1,26 +1,26 @@
 """A master, two replicas and three Sentinels on 127.0.0.1, left to their own pace once they are up.
 
-With `faultnet` each node is reached only through a fault proxy (see `faultnet.py`), whose port it
+`Partitioned`: each node is reached only through a fault proxy (see `faultnet.py`), whose port it
 announces; nodes and Sentinels then connect from addresses of their own, so that the proxy can
 tell who is who.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import replace
+from typing import ClassVar
 
+from bench.drills.clients import Spec
 from bench.drills.faultnet import FaultNet
+from bench.drills.switches import Address
+from bench.drills.world import Options, wait_for
 from tests.harness import sentinels
-from tests.harness.errors import GONE
 from tests.harness.fleet import Fleet
-from tests.harness.process import free_port, wait_until
+from tests.harness.process import free_port
 from tests.harness.resp import Refused, pairs
-from tests.harness.sentinels import SERVICE, Flavour, Node, SentinelProcess
+from tests.harness.sentinels import SERVICE, Node, SentinelProcess
+from tests.harness.servers import Settings
 from tests.harness.wire import call
-
-T = TypeVar("T")
 
 NODES = 3
 SENTINELS = 3
@@ -32,54 +32,69 @@ DOWN = {"s_down", "o_down", "disconnected"}
 """Flags of a Sentinel that another one cannot reach."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """How the cluster is set up."""
-
-    server: str
-    """`valkey` or `redis`."""
-    down_after: int = 1000
-    """Sentinel's `down-after-milliseconds`."""
-    min_replicas: int = 0
-    """The nodes' `min-replicas-to-write`, with a `min-replicas-max-lag` of 1 s; 0: off."""
-    faultnet: bool = False
-
-
-def wait_for(check: Callable[[], T | None], what: str, deadline: float) -> T:
-    """Poll until `check` returns something true, and return that; whoever is asked may be away."""
-    found = wait_until(check, what, deadline, ignore=(*GONE, Refused), every=0.02)
-    assert found is not None
-    return found
-
-
 class Cluster(sentinels.Cluster):
     """Nodes by number: 0 is the master at first."""
 
-    def __init__(self, fleet: Fleet, shape: Shape) -> None:
-        self.shape = shape
+    ABOUT: ClassVar[str] = (
+        "1 master, 2 replicas, 3 Sentinels (quorum 2, `failover-timeout` "
+        f"{FAILOVER_TIMEOUT}, `parallel-syncs` 1)"
+    )
+    DIRECT: ClassVar[str] = "redis-py's own Sentinel client, `Sentinel([...]).master_for(service)`"
+    partitions: ClassVar[bool] = False
+    """Whether each node is reached through a fault proxy."""
+    min_replicas: ClassVar[int] = 0
+    """The nodes' `min-replicas-to-write`, with a `min-replicas-max-lag` of 1 s; 0: off."""
+
+    def __init__(self, fleet: Fleet, options: Options) -> None:
+        self.options = options
         self.unready: list[str] = []
         self.net: FaultNet | None = None
         self._real, self._shown = [], []
-        if shape.faultnet:
+        if self.partitions:
             self._shown = [free_port() for _ in range(NODES)]
             self._real = [free_port() for _ in range(NODES)]
             self.net = FaultNet(fleet, list(zip(self._shown, self._real, strict=True)))
-        flavour: Flavour = "valkey" if shape.server == "valkey" else "redis7"
         super().__init__(
             NODES - 1,
             SENTINELS,
-            flavour,
+            options.flavour,
             quorum=QUORUM,
-            down_after_ms=shape.down_after,
+            down_after_ms=options.down_after,
             failover_timeout_ms=FAILOVER_TIMEOUT,
         )
 
+    # -- the sidecar, the clients, the report ------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """See World."""
+        return {
+            "failover.switch_on": self.options.switch_on,
+            "failover.min_replicas_ack": self.options.min_replicas_ack,
+        }
+
+    @property
+    def env(self) -> dict[str, str]:
+        """See World."""
+        return {}
+
+    def direct(self, spec: Spec) -> Spec:
+        """Clients that ask the Sentinels."""
+        ports = tuple(sentinel.port for sentinel in self.sentinels)
+        return replace(spec, sentinels=ports, retries=self.options.direct_retries)
+
+    def holder(self) -> Address:
+        """The master that all Sentinels name."""
+        return self.named_master().address
+
+    # -- how it is set up --------------------------------------------------------------------------
+
     def _node_settings(self, number: int) -> dict[str, str | int | float]:
         settings: dict[str, str | int | float] = {"repl-backlog-size": "64mb"}
-        if self.shape.min_replicas:
-            settings |= {"min-replicas-to-write": self.shape.min_replicas}
+        if self.min_replicas:
+            settings |= {"min-replicas-to-write": self.min_replicas}
             settings |= {"min-replicas-max-lag": 1}
-        if self.shape.faultnet:
+        if self.partitions:
             settings |= {
                 "port": self._real[number],
                 "bind-source-addr": f"127.0.0.{21 + number}",
@@ -90,7 +105,7 @@ class Cluster(sentinels.Cluster):
         return settings
 
     def _sentinel_lines(self, number: int) -> list[str]:
-        if not self.shape.faultnet:
+        if not self.partitions:
             return []
         source = f"bind-source-addr 127.0.0.{11 + number}"
         return [source, "protected-mode no", "sentinel announce-ip 127.0.0.1"]
@@ -148,3 +163,15 @@ class Cluster(sentinels.Cluster):
         except Refused:
             return False
         return True
+
+
+class Partitioned(Cluster):
+    """One whose network can be taken away."""
+
+    partitions = True
+
+
+class Bounded(Partitioned):
+    """One whose master refuses writes when no replica has been heard of for 1-2 s."""
+
+    min_replicas = 1

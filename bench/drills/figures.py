@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.drills.switches import SWITCH, Mark, Role, Said, Switch, shown, switches
+from bench.drills.switches import Announced, Mark, Role, Switch, switches
 from tests.harness.checker import outcomes
 from tests.harness.checker.records import Record
 
 KNOWN_AFTER = 0.05
-"""Seconds after `+switch-master` within which everybody has heard of it."""
+"""Seconds after the announcement within which everybody has heard of it."""
 
 BEFORE_FAULT = 0.2
 """Writes acknowledged so shortly before a fault (s) may be lost by that one."""
@@ -27,7 +27,7 @@ class Recording:
     records: Sequence[Record]
     final: outcomes.Final
     marks: Sequence[Mark]
-    said: Sequence[Said]
+    announced: Sequence[Announced]
     roles: Sequence[Role]
     retries: bool
     """Whether the client library tries commands again by itself: then no error of its says that
@@ -47,8 +47,10 @@ class Figures:
     lost: int = 0
     """Acknowledged SETs missing in the end."""
     lost_increments: int = 0
-    lost_after_switch: int = 0
+    lost_when_known: int = 0
     """Of `lost`, those sent when the replacement of the master was known for KNOWN_AFTER."""
+    lost_since_fault: int = 0
+    """Of `lost`, those sent after a fault that was to end all service of the old master."""
     refused_yet_applied: int = 0
     twice: int = 0
     stale: int = 0
@@ -61,9 +63,9 @@ class Figures:
     longest_write: float = 0.0
     switches: int = 0
     fault_to_promotion: list[float | None] = field(default_factory=list)
-    fault_to_switch: list[float | None] = field(default_factory=list)
-    switch_to_served: list[float | None] = field(default_factory=list)
-    """From `+switch-master` to the first write served by the new master; negative: before it."""
+    fault_to_announced: list[float | None] = field(default_factory=list)
+    announced_to_served: list[float | None] = field(default_factory=list)
+    """From the announcement to the first write served by the new master; negative: before it."""
     promotion_to_served: list[float | None] = field(default_factory=list)
     fault_to_served: list[float | None] = field(default_factory=list)
 
@@ -87,6 +89,11 @@ class Figures:
         """Commands answered with an error, not cut off by the network."""
         kinds = [*self.errors.get("read", {}).items(), *self.errors.get("write", {}).items()]
         return sum(count for kind, count in kinds if kind.isupper())
+
+    @property
+    def stale_beyond_lost(self) -> int:
+        """Stale reads that no lost write explains: each explains one."""
+        return max(0, self.stale - self.lost)
 
     @property
     def lost_all(self) -> int:
@@ -115,8 +122,7 @@ def _lost_after(lost: Sequence[Record], found: Sequence[Switch]) -> int:
 
 def _interruptions(run: Recording, found: Sequence[Switch]) -> int:
     """How often commands in flight may have been cut off: Sentinels may switch more than asked."""
-    announced = sum(said.channel == SWITCH for said in shown(run.said))
-    return max(1, len(found), announced)
+    return max(1, len(found), len(run.announced))
 
 
 def _times(figures: Figures, run: Recording, found: Sequence[Switch]) -> None:
@@ -126,8 +132,8 @@ def _times(figures: Figures, run: Recording, found: Sequence[Switch]) -> None:
             since = switch.promoted if switch.promoted is not None else switch.announced
             served = outcomes.first_served(run.records, run.final, since)
         figures.fault_to_promotion.append(_between(switch.fault, switch.promoted))
-        figures.fault_to_switch.append(_between(switch.fault, switch.announced))
-        figures.switch_to_served.append(_between(switch.announced, served))
+        figures.fault_to_announced.append(_between(switch.fault, switch.announced))
+        figures.announced_to_served.append(_between(switch.announced, served))
         figures.promotion_to_served.append(_between(switch.promoted, served))
         figures.fault_to_served.append(_between(switch.fault, served))
 
@@ -138,7 +144,7 @@ def measure(run: Recording) -> Figures:
     not_executed = frozenset[str]() if run.retries else outcomes.NOT_EXECUTED
     begin, end = records[0].sent, max(record.answered for record in records)
     fault = min((mark.time for mark in run.marks if mark.fault), default=begin)
-    found = switches(run.marks, run.said, run.roles)
+    found = switches(run.marks, run.announced, run.roles)
     lost = outcomes.lost_sets(records, run.final)
     counted = outcomes.counters(records, run.final, not_executed)
     read = outcomes.reads(records)
@@ -151,7 +157,8 @@ def measure(run: Recording) -> Figures:
         errors=outcomes.errors(records),
         lost=len(lost),
         lost_increments=counted.lost,
-        lost_after_switch=_lost_after(lost, found),
+        lost_when_known=_lost_after(lost, found),
+        lost_since_fault=sum(record.sent > fault for record in lost),
         refused_yet_applied=outcomes.refused_yet_applied(records, run.final, not_executed),
         twice=counted.twice,
         stale=read.stale,

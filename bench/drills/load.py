@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import json
 import random
 import signal
 import sys
@@ -124,8 +123,7 @@ async def work(spec: Spec) -> list[Record]:
 
 def main() -> None:
     """Read the specification, work, write the history."""
-    fields = json.loads(sys.argv[1])
-    spec = Spec(**{**fields, "sentinels": tuple(fields["sentinels"])})
+    spec = Spec.of(sys.argv[1])
     gc.disable()  # a run is short; a collection would look like a pause of the server
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         records = runner.run(work(spec))

@@ -155,7 +155,7 @@ def _overview(folder: Path, drills: Sequence[Sequence[LaneResult]], note: str) -
     names = [f"{results[0].drill.number} {results[0].drill.name}" for results in shown]
     axes[0].set_yticks(range(len(shown)), names)
     axes[0].invert_yaxis()
-    fig.suptitle("red: through the sidecar; grey: direct, redis-py's Sentinel client", fontsize=9)
+    fig.suptitle("red: through the sidecar; grey: redis-py directly", fontsize=9)
     save(fig, folder, "overview", note, top=0.98)
 
 

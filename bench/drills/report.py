@@ -12,8 +12,8 @@ from rich.console import Console
 
 from bench.drills.figures import Figures
 from bench.drills.runner import LaneResult
-from bench.drills.scene import Options
 from bench.drills.targets import NEVER, Verdict
+from bench.drills.world import Options
 from bench.report import tables
 from bench.report.tables import Row
 
@@ -56,8 +56,8 @@ FIELDS: tuple[Field, ...] = (
     ("commands a second before the fault", lambda f: f"{f.rate:,.0f}"),
     ("acknowledged (writes)", lambda f: f"{f.acknowledged:,} ({f.acknowledged_writes:,})"),
     ("fault to promotion", lambda f: _times(f.fault_to_promotion)),
-    ("fault to +switch-master", lambda f: _times(f.fault_to_switch)),
-    ("+switch-master to first served write", lambda f: _times(f.switch_to_served)),
+    ("fault to announcement", lambda f: _times(f.fault_to_announced)),
+    ("announcement to first served write", lambda f: _times(f.announced_to_served)),
     ("promotion to first served write", lambda f: _times(f.promotion_to_served)),
     ("fault to first served write", lambda f: _times(f.fault_to_served)),
     ("longest pause of a client", lambda f: _seconds(f.pause_client)),
@@ -71,7 +71,7 @@ FIELDS: tuple[Field, ...] = (
     ("UNCERTAIN beyond those in flight", lambda f: f"{f.uncertain_excess:,}"),
     (
         "acknowledged SETs lost (sent after the switch)",
-        lambda f: f"{f.lost:,} ({f.lost_after_switch:,})",
+        lambda f: f"{f.lost:,} ({f.lost_when_known:,})",
     ),
     ("acknowledged increments lost", lambda f: f"{f.lost_increments:,}"),
     ("executed twice", lambda f: f"{f.twice:,}"),
@@ -106,7 +106,7 @@ def spread_lines(results: Sequence[LaneResult]) -> list[str]:
             continue
         times: dict[str, list[float]] = {
             "longest pause": [f.pause_client for f in result.good],
-            "+switch-master to served": _known(result, lambda f: f.switch_to_served),
+            "announcement to served": _known(result, lambda f: f.announced_to_served),
             "promotion to served": _known(result, lambda f: f.promotion_to_served),
             "fault to served": _known(result, lambda f: f.fault_to_served),
         }

@@ -1,20 +1,20 @@
-"""Runs one drill in one lane: cluster up, load on, the drill, load off, everything compared."""
+"""Runs one drill in one lane: servers up, load on, the drill, load off, everything compared."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.drills.catalogue import Drill
 from bench.drills.clients import Spec
-from bench.drills.cluster import Cluster
+from bench.drills.drill import Drill
 from bench.drills.figures import Figures, Recording, measure, timeline
-from bench.drills.scene import LoadProcess, Options, Say, Scene, shape_of, start_sidecar
-from bench.drills.switches import shown
+from bench.drills.scene import LoadProcess, Say, Scene, start_sidecar
+from bench.drills.switches import Address, announcements, shown
 from bench.drills.watch import Watch
+from bench.drills.world import Options
 from tests.harness.checker import records as recording
 from tests.harness.checker.records import Record
 from tests.harness.errors import GONE, Unavailable
@@ -50,7 +50,7 @@ class Run:
 class LaneResult:
     """All runs of one drill in one lane."""
 
-    drill: Drill
+    drill: Drill[Any]
     lane: str
     runs: list[Run] = field(default_factory=list)
 
@@ -65,12 +65,12 @@ class LaneResult:
         return [run.problem for run in self.runs if run.problem]
 
 
-def final_values(cluster: Cluster, records: Iterable[Record]) -> dict[str, int]:
+def final_values(holder: Address, records: Iterable[Record]) -> dict[str, int]:
     """What the last master holds of all keys the load ever wrote."""
     sets = sorted({r.key for r in records if r.op == "set"})
     counts = sorted({r.key for r in records if r.op == "incr"})
     found: dict[str, int] = {}
-    with Wire(cluster.named_master().port, deadline=10) as wire:
+    with Wire(holder, deadline=10) as wire:
         for begin in range(0, len(sets), BATCH):
             keys = sets[begin : begin + BATCH]
             values = wire.call("MGET", *keys)
@@ -79,41 +79,46 @@ def final_values(cluster: Cluster, records: Iterable[Record]) -> dict[str, int]:
     return found
 
 
-def _spec(scene: Scene, fleet: Fleet) -> Spec:
-    return Spec(
+def _spec(scene: Scene[Any], drill: Drill[Any], fleet: Fleet) -> Spec:
+    spec = Spec(
         lane=scene.lane,
         port=scene.sidecar.port if scene.sidecar else 0,
-        sentinels=tuple(s.port for s in scene.cluster.sentinels),
         out=str(fleet.folder / "history.json"),
-        timeout=scene.options.client_timeout,
-        retries=scene.options.direct_retries if scene.lane == "direct" else 0,
+        timeout=_patience(scene, drill),
     )
+    return spec if scene.sidecar else scene.world.direct(spec)
 
 
-def _marks(scene: Scene, zero: float) -> list[tuple[float, str, str]]:
+def _patience(scene: Scene[Any], drill: Drill[Any]) -> float:
+    return max(scene.options.client_timeout, drill.patience)
+
+
+def _marks(scene: Scene[Any], zero: float) -> list[tuple[float, str, str]]:
     steps = [(m.time - zero, m.text, "fault" if m.fault else "step") for m in scene.marks]
     said = [(s.time - zero, s.channel, "sentinel") for s in shown(scene.watch.said)]
     begin = scene.marks[0].time - zero
     return sorted(steps + [s for s in said if s[0] >= begin])
 
 
-def _until_noticed(scene: Scene) -> float:
+def _until_noticed(scene: Scene[Any], patience: float) -> float:
     """Seconds until a client that waits since the last fault has run into its timeout."""
     last = max(mark.time for mark in scene.marks if mark.fault)
-    return last + scene.options.client_timeout + 1.0 - time.monotonic()
+    return last + patience + 1.0 - time.monotonic()
 
 
-def _drill(scene: Scene, drill: Drill, fleet: Fleet) -> Run:
-    short = scene.options.short
-    load = LoadProcess(fleet, _spec(scene, fleet))
+def _drill(scene: Scene[Any], drill: Drill[Any], fleet: Fleet) -> Run:
+    short, spec = scene.options.short, _spec(scene, drill, fleet)
+    load = LoadProcess(fleet, spec, scene.world.env)
     scene.say("load is on")
     scene.pause(BEFORE / 2 if short else BEFORE)
     drill.act(scene)
-    scene.pause(AFTER / 3 if short else max(AFTER, _until_noticed(scene)))
+    scene.pause(AFTER / 3 if short else max(AFTER, _until_noticed(scene, spec.timeout)))
     records = recording.load(load.stop())
-    final = final_values(scene.cluster, records)
-    retries = scene.lane == "direct" and scene.options.direct_retries > 0
-    seen = Recording(records, final, scene.marks, scene.watch.said, scene.watch.roles, retries)
+    final = final_values(scene.world.holder(), records)
+    announced = [*announcements(scene.watch.said), *scene.announced]
+    seen = Recording(
+        records, final, scene.marks, announced, scene.watch.roles, retries=spec.tries_again
+    )
     zero = min(mark.time for mark in scene.marks if mark.fault)
     return Run(
         figures=measure(seen),
@@ -122,20 +127,19 @@ def _drill(scene: Scene, drill: Drill, fleet: Fleet) -> Run:
     )
 
 
-def run_once(drill: Drill, lane: str, options: Options, say: Say) -> Run:
-    """One run on a cluster of its own. What goes wrong with the drill itself becomes `problem`."""
+def run_once(drill: Drill[Any], lane: str, options: Options, say: Say) -> Run:
+    """One run in a world of its own. What goes wrong with the drill itself becomes `problem`."""
     run, sidecar = Run(), None
     with ExitStack() as stack:
         fleet = stack.enter_context(Fleet())
         try:
-            shape = shape_of(options, faultnet=drill.faultnet, min_replicas=drill.min_replicas)
             begin = time.monotonic()
-            cluster = stack.enter_context(Cluster(fleet, shape))
-            say(f"cluster is up after {time.monotonic() - begin:.1f} s")
+            world = stack.enter_context(closing(drill.world(fleet, options)))
+            say(f"servers are up after {time.monotonic() - begin:.1f} s")
             if lane == "sidecar":
-                sidecar = start_sidecar(fleet, cluster, options)
-            with Watch(cluster) as watch:
-                scene = Scene(options, lane, cluster, watch, sidecar, say)
+                sidecar = start_sidecar(fleet, world, options)
+            with Watch(world) as watch:
+                scene = Scene(options, lane, fleet, world, watch, sidecar, say)
                 run = _drill(scene, drill, fleet)
             if sidecar and not sidecar.running:
                 run.problem = f"the sidecar ended: {sidecar.tail()}"
@@ -146,7 +150,7 @@ def run_once(drill: Drill, lane: str, options: Options, say: Say) -> Run:
     return run
 
 
-def run_lane(drill: Drill, lane: str, options: Options, say: Say) -> LaneResult:
+def run_lane(drill: Drill[Any], lane: str, options: Options, say: Say) -> LaneResult:
     """All runs of a drill in a lane."""
     result = LaneResult(drill, lane)
     for turn in range(options.repeat):

@@ -1,4 +1,4 @@
-"""What a drill has at hand: the cluster, the watchers, the sidecar, the load, and steps to take."""
+"""What a drill has at hand: its world, the watchers, the sidecar, and steps to take."""
 
 from __future__ import annotations
 
@@ -8,68 +8,43 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from bench.drills.clients import CLIENT_TIMEOUT, Spec
-from bench.drills.cluster import Cluster, Shape, wait_for
-from bench.drills.switches import SWITCH, Mark
+from bench.drills.clients import Spec
+from bench.drills.switches import Announced, Mark
 from bench.drills.watch import Watch
-from tests.harness.errors import Unavailable
+from bench.drills.world import Options, World, wait_for
 from tests.harness.fleet import Fleet
-from tests.harness.process import free_port
-from tests.harness.resp import Refused
-from tests.harness.sentinels import SERVICE, Node, SentinelProcess
-from tests.harness.servers import Sidecar
-from tests.harness.wire import call
+from tests.harness.process import Process, free_port
+from tests.harness.sentinels import SentinelProcess
+from tests.harness.servers import Server, Sidecar
 
 LANES = ("sidecar", "direct")
 
 SWITCH_DEADLINE = 40.0
-SETTLE_DEADLINE = 30.0
-"""Seconds. The slowest is a stale master: the Sentinels demote it about 10 s after it is back."""
+"""Seconds."""
 
 Say = Callable[[str], None]
 
+W = TypeVar("W", bound=World)
 
-@dataclass
-class Options:
-    """How to drill."""
-
-    server: str = "valkey"
-    switch_on: str = "announcement"
-    min_replicas_ack: int = 0
-    down_after: int = 1000
-    """ms."""
-    client_timeout: float = CLIENT_TIMEOUT
-    direct_retries: int = 0
-    repeat: int = 1
-    short: bool = False
-    """A smoke run: less of everything."""
-    sidecar_settings: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def promotion(self) -> bool:
-        """Whether the sidecar follows promotions instead of announcements."""
-        return self.switch_on == "promotion"
+Startable = Server | SentinelProcess
 
 
-def start_sidecar(fleet: Fleet, cluster: Cluster, options: Options) -> Sidecar:
-    """The real program, in front of the cluster's Sentinels."""
-    settings: dict[str, str | int | float] = {
-        "failover.switch_on": options.switch_on,
-        "failover.min_replicas_ack": options.min_replicas_ack,
-        **options.sidecar_settings,
-    }
+def start_sidecar(fleet: Fleet, world: World, options: Options) -> Sidecar:
+    """The real program, in front of what it finds there."""
+    settings = {**world.settings, **options.sidecar_settings}
     admin = f"127.0.0.1:{free_port()}"
-    return fleet.add(Sidecar(cluster.url, settings=settings, defaults={}, admin=admin))
+    return fleet.add(Sidecar(world.url, settings=settings, defaults={}, admin=admin, env=world.env))
 
 
 class LoadProcess:
     """The clients, in a process of their own."""
 
-    def __init__(self, fleet: Fleet, spec: Spec) -> None:
+    def __init__(self, fleet: Fleet, spec: Spec, env: dict[str, str]) -> None:
         self._out = Path(spec.out)
         argv = [sys.executable, "-m", "bench.drills.load", json.dumps(spec.as_dict())]
-        self.process = fleet.start("load", argv)
+        self.process = fleet.start("load", argv, env=env)
         ready = Path(f"{spec.out}.ready")
         self.process.wait_ready(ready.exists, 15)
 
@@ -80,20 +55,23 @@ class LoadProcess:
 
 
 @dataclass
-class Scene:
+class Scene(Generic[W]):
     """Handed to a drill. Every step says what it does, and marks it on the timeline."""
 
     options: Options
     lane: str
-    cluster: Cluster
+    fleet: Fleet
+    world: W
     watch: Watch
     sidecar: Sidecar | None
     say: Say
     marks: list[Mark] = field(default_factory=list)
+    announced: list[Announced] = field(default_factory=list)
+    """What the drill itself makes known, where no Sentinel does."""
 
-    def mark(self, text: str, *, fault: bool = False) -> float:
-        """Note that something is being done now."""
-        now = time.monotonic()
+    def mark(self, text: str, *, fault: bool = False, at: float | None = None) -> float:
+        """Note that something is being done now, or was at this time."""
+        now = time.monotonic() if at is None else at
         self.marks.append(Mark(now, text, fault))
         self.say(text)
         return now
@@ -102,77 +80,34 @@ class Scene:
         """Let the load go on."""
         time.sleep(seconds)
 
-    def master(self) -> Node:
-        """The master, as the Sentinels say."""
-        return self.cluster.named_master()
-
-    def replicas(self) -> list[Node]:
-        """All other nodes."""
-        master = self.master()
-        return [node for node in self.cluster.nodes if node is not master]
-
-    def kill(self, member: Node | SentinelProcess, *, fault: bool = False) -> float:
-        """A crash: SIGKILL."""
-        since = self.mark(f"kill -9 {member.name}", fault=fault)
+    def kill(self, member: Process, *, fault: bool = False) -> float:
+        """A crash: SIGKILL. Nothing that is sent after the mark is served by it."""
         member.kill()
-        return since
+        return self.mark(f"kill -9 {member.name}", fault=fault)
 
-    def freeze(self, member: Node | SentinelProcess) -> float:
+    def freeze(self, member: Process) -> float:
         """SIGSTOP: alive, connected and silent. It is the fault."""
-        since = self.mark(f"SIGSTOP {member.name}", fault=True)
         member.pause()
-        return since
+        return self.mark(f"SIGSTOP {member.name}", fault=True)
 
-    def thaw(self, member: Node | SentinelProcess) -> None:
+    def thaw(self, member: Process) -> None:
         """SIGCONT, after `freeze`."""
         self.mark(f"SIGCONT {member.name}")
         member.resume()
 
-    def start(self, member: Node | SentinelProcess) -> None:
+    def led(self, by: Server, since: float) -> float:
+        """Wait until this server says that it is the master: since when it does."""
+        role = wait_for(lambda: self.watch.led(by.announced, since), f"{by.name} leads", 10)
+        self.say(f"{by.name} is the master after {role.time - since:.2f} s")
+        return role.time
+
+    def start(self, member: Startable) -> None:
         """Bring a member back."""
         self.mark(f"{member.name} started")
         member.start()
 
-    def restart(self, member: Node | SentinelProcess) -> None:
+    def restart(self, member: Startable) -> None:
         """A clean restart."""
         self.mark(f"restart of {member.name}")
         member.stop(20)
         member.start()
-
-    def plan(self, *words: str) -> float:
-        """SENTINEL FAILOVER, tried again while the Sentinels say that they cannot yet."""
-        port = next(s.port for s in self.cluster.sentinels if s.running)
-        limit = time.monotonic() + SWITCH_DEADLINE
-        while True:
-            since = time.monotonic()
-            try:
-                call(port, "SENTINEL", "FAILOVER", SERVICE, *words)
-            except Refused as refused:
-                if time.monotonic() > limit:
-                    raise Unavailable(f"SENTINEL FAILOVER: {refused}") from refused
-                time.sleep(0.1)
-                continue
-            text = " ".join(("SENTINEL FAILOVER", *words))
-            self.marks.append(Mark(since, text, True))
-            self.say(text)
-            return since
-
-    def switched(self, since: float) -> None:
-        """Wait for the Sentinels to announce the new master."""
-        said = wait_for(lambda: self.watch.heard(SWITCH, since), SWITCH, SWITCH_DEADLINE)
-        self.say(f"{SWITCH} after {said.time - since:.2f} s")
-
-    def settled(self) -> None:
-        """Wait until all nodes agree and are in step, and the Sentinels could fail over again."""
-        begin = time.monotonic()
-        wait_for(self.cluster.replicating, "one master and two replicas in step", SETTLE_DEADLINE)
-        try:
-            wait_for(self.cluster.sentinels_ready, "Sentinels that see all", SETTLE_DEADLINE)
-        except Unavailable as error:
-            raise Unavailable(f"{error}: {'; '.join(self.cluster.unready)}") from error
-        self.say(f"settled after {time.monotonic() - begin:.2f} s")
-
-
-def shape_of(options: Options, *, faultnet: bool, min_replicas: int) -> Shape:
-    """The cluster a drill needs."""
-    return Shape(options.server, options.down_after, min_replicas, faultnet)

@@ -1,4 +1,8 @@
-"""What the Sentinels announced and what the nodes said of themselves, put together. Pure."""
+"""Who was announced as the master and what the nodes said of themselves, put together. Pure.
+
+Sentinels announce a master by `+switch-master`. Behind a name nobody announces anything: there it
+is the moment from which on both are right, the name and the role of the server that it leads to.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tests.harness.sentinels import SERVICE
+
+Address = tuple[str, int]
 
 SWITCH = "+switch-master"
 
@@ -47,11 +53,18 @@ class Said(NamedTuple):
     payload: str
 
 
+class Announced(NamedTuple):
+    """From now on everybody can know who the master is."""
+
+    time: float
+    address: Address
+
+
 class Role(NamedTuple):
     """A node's answer to ROLE has become another: `master`, `slave`, or `silent` if none comes."""
 
     time: float
-    port: int
+    address: Address
     role: str
 
 
@@ -60,32 +73,41 @@ class Switch(NamedTuple):
 
     fault: float
     announced: float | None
-    """The earliest `+switch-master` of any Sentinel."""
+    """When everybody could know it."""
     promoted: float | None
     """When the new master first said that it is one."""
-    port: int
-    """The new master; 0 if there is none."""
+    address: Address | None
+    """The new master."""
 
 
-def switches(marks: Iterable[Mark], said: Iterable[Said], roles: Iterable[Role]) -> list[Switch]:
+def announcements(said: Iterable[Said]) -> list[Announced]:
+    """The masters that the Sentinels announced: each at the earliest of them."""
+    heard = (s for s in shown(said) if s.channel == SWITCH)
+    words = [(s.time, s.payload.split()) for s in heard]
+    return [Announced(time, (w[3], int(w[4]))) for time, w in words if w[0] == SERVICE]
+
+
+def switches(
+    marks: Iterable[Mark], announced: Iterable[Announced], roles: Iterable[Role]
+) -> list[Switch]:
     """One for each fault, looked for until the next fault."""
     faults = [mark.time for mark in marks if mark.fault]
-    announced = sorted(s for s in said if s.channel == SWITCH and s.payload.split()[0] == SERVICE)
-    changes = sorted(roles)
+    announced, changes = sorted(announced), sorted(roles)
     ends = [*faults[1:], float("inf")]
     return [
         _switch(fault, end, announced, changes) for fault, end in zip(faults, ends, strict=True)
     ]
 
 
-def _switch(fault: float, end: float, announced: Sequence[Said], roles: Sequence[Role]) -> Switch:
-    first = next((s for s in announced if fault <= s.time < end), None)
+def _switch(
+    fault: float, end: float, announced: Sequence[Announced], roles: Sequence[Role]
+) -> Switch:
+    first = next((a for a in announced if fault <= a.time < end), None)
     if first is None:
-        return Switch(fault, None, None, 0)
-    port = int(first.payload.split()[4])
-    times = (r.time for r in roles if r.port == port and r.role == "master")
+        return Switch(fault, None, None, None)
+    times = (r.time for r in roles if r.address == first.address and r.role == "master")
     promoted = next((time for time in times if fault <= time < end), None)
-    return Switch(fault, first.time, promoted, port)
+    return Switch(fault, first.time, promoted, first.address)
 
 
 def shown(said: Iterable[Said]) -> list[Said]:

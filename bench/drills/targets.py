@@ -15,7 +15,7 @@ from typing import Any
 from bench.drills.catalogue import DRILLS
 from bench.drills.figures import Figures
 from bench.drills.runner import LaneResult
-from bench.drills.scene import Options
+from bench.drills.world import Options
 from tests.harness.distribution import quantile
 
 PLANNED = ("3", "4", "7")
@@ -23,6 +23,9 @@ CRASH = ("1", "2", "6a", "8")
 SPLIT = ("6b", "6c")
 SWITCH = tuple(sorted(PLANNED + CRASH + SPLIT))
 CALM, RESTART = ("5",), ("9",)
+HANDED_OVER, CLOSED = ("10a", "10d"), ("10b", "10c", "10e")
+"""A name's master that hands over, and one that is gone when another one is promoted."""
+NAMED = tuple(sorted(HANDED_OVER + CLOSED))
 EVERY = tuple(drill.number for drill in DRILLS)
 
 ENOUGH_RUNS = 20
@@ -122,30 +125,40 @@ _ERRORS = "errors"
 _LOST, _STALE = "acknowledged writes lost", "stale reads"
 
 RULES: tuple[Rule, ...] = (
-    Rule(_ERRORS, PLANNED + CALM, _zero, lambda f: [f.read_errors + f.write_errors]),
-    Rule("errors of reads", CRASH + SPLIT, _zero, lambda f: [f.read_errors]),
-    Rule("errors of writes but UNCERTAIN", CRASH, _zero, lambda f: [f.other_write_errors]),
-    Rule("UNCERTAIN beyond those in flight", CRASH, _zero, lambda f: [f.uncertain_excess]),
+    Rule(_ERRORS, PLANNED + CALM + HANDED_OVER, _zero, lambda f: [f.read_errors + f.write_errors]),
+    Rule("errors of reads", CRASH + SPLIT + CLOSED, _zero, lambda f: [f.read_errors]),
+    Rule("errors of writes but UNCERTAIN", CRASH + CLOSED, _zero, lambda f: [f.other_write_errors]),
+    Rule("UNCERTAIN beyond those in flight", CRASH + CLOSED, _zero, lambda f: [f.uncertain_excess]),
     Rule("errors but lost connections", RESTART, _zero, lambda f: [f.server_errors]),
-    Rule(_LOST, PLANNED + CALM + RESTART, _zero, lambda f: [f.lost_all]),
+    Rule(_LOST, PLANNED + CALM + RESTART + HANDED_OVER, _zero, lambda f: [f.lost_all]),
     Rule(_LOST, CRASH + SPLIT, _with_acks, lambda f: [f.lost_all], needs=_ACKS),
-    Rule("written to a stale master", SWITCH, _zero, lambda f: [f.lost_after_switch]),
+    Rule("lost, sent after the fault", CLOSED, _zero, lambda f: [f.lost_since_fault]),
+    Rule("written to a stale master", SWITCH + NAMED, _zero, lambda f: [f.lost_when_known]),
     Rule("executed twice", EVERY, _zero, lambda f: [f.twice]),
     Rule("refused yet applied", EVERY, _zero, lambda f: [f.refused_yet_applied]),
     Rule("wrong reads", EVERY, _zero, lambda f: [f.wrong]),
-    Rule(_STALE, PLANNED + CALM + RESTART, _zero, lambda f: [f.stale]),
+    Rule(_STALE, PLANNED + CALM + RESTART + HANDED_OVER, _zero, lambda f: [f.stale]),
     Rule(_STALE, CRASH + SPLIT, _with_acks, lambda f: [f.stale], needs=_ACKS),
+    Rule("stale reads beyond lost writes", CLOSED, _zero, lambda f: [f.stale_beyond_lost]),
     Rule("failovers", CALM + RESTART, _zero, lambda f: [f.switches]),
     Rule("longest pause", ("3",), _pause, lambda f: [f.pause_client], "s"),
     Rule("longest pause", ("4", "7"), _coordinated, lambda f: [f.pause_client], "s"),
     Rule("longest pause", CALM, lambda _: 0.2, lambda f: [f.pause_client], "s"),
     Rule(
-        "+switch-master to first served write",
+        "announcement to first served write",
         SWITCH,
         _on_announcement,
-        lambda f: _milliseconds(f.switch_to_served),
+        lambda f: _milliseconds(f.announced_to_served),
         "ms",
         needs="--switch-on announcement",
+        percentile=True,
+    ),
+    Rule(
+        "announcement to first served write",
+        NAMED,
+        lambda _: 50.0,
+        lambda f: _milliseconds(f.announced_to_served),
+        "ms",
         percentile=True,
     ),
     Rule(

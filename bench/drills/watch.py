@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable
 
-from bench.drills.cluster import Cluster
-from bench.drills.switches import Role, Said
+from bench.drills.switches import Address, Role, Said
+from bench.drills.world import World
 from tests.harness.closing import Closing
 from tests.harness.errors import GONE, ClosedError, DeadlineError
 from tests.harness.resp import Refused
-from tests.harness.sentinels import Node, SentinelProcess
+from tests.harness.sentinels import SentinelProcess
+from tests.harness.servers import Server
 from tests.harness.wire import Wire
 
 ROLE_EVERY = 0.005
@@ -32,14 +33,14 @@ RECONNECT = 0.005
 class Watch(Closing):
     """All watchers; `said` and `roles` grow while it is open."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, world: World) -> None:
         self.said: list[Said] = []
         self.roles: list[Role] = []
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        for number, sentinel in enumerate(cluster.sentinels):
+        for number, sentinel in enumerate(world.sentinels):
             self._spawn(self._listen, number, sentinel)
-        for node in cluster.nodes:
+        for node in world.nodes:
             self._spawn(self._ask, node)
 
     def _spawn(self, work: Callable[..., None], *args: object) -> None:
@@ -57,6 +58,11 @@ class Watch(Closing):
         """The first message on a channel after `since`."""
         found = (s for s in list(self.said) if s.channel == channel and s.time >= since)
         return min(found, default=None)
+
+    def led(self, by: Address, since: float) -> Role | None:
+        """When the node at this address has become the master, if it has since."""
+        found = (r for r in list(self.roles) if (r.address, r.role) == (by, "master"))
+        return min((role for role in found if role.time >= since), default=None)
 
     def _listen(self, number: int, sentinel: SentinelProcess) -> None:
         while not self._stop.is_set():
@@ -77,11 +83,11 @@ class Watch(Closing):
             if message[0] == "pmessage":
                 self.said.append(Said(now, number, message[2], message[3]))
 
-    def _ask(self, node: Node) -> None:
+    def _ask(self, node: Server) -> None:
         last = ""
         while not self._stop.is_set():
             try:
-                with Wire(node.port, deadline=SILENT_AFTER) as wire:
+                with Wire(node.address, deadline=SILENT_AFTER) as wire:
                     while not self._stop.is_set():
                         last = self._note(node, last, str(wire.call("ROLE")[0]))
                         self._stop.wait(ROLE_EVERY)
@@ -89,7 +95,7 @@ class Watch(Closing):
                 last = self._note(node, last, "silent")
                 self._stop.wait(RECONNECT)
 
-    def _note(self, node: Node, last: str, role: str) -> str:
+    def _note(self, node: Server, last: str, role: str) -> str:
         if role != last:
-            self.roles.append(Role(time.monotonic(), node.listening, role))
+            self.roles.append(Role(time.monotonic(), node.announced, role))
         return role

@@ -12,8 +12,17 @@ from bench.drills.catalogue import DRILLS, choose
 from bench.drills.clients import kind_of
 from bench.drills.figures import Figures, Recording, measure, timeline
 from bench.drills.runner import LaneResult, Run
-from bench.drills.scene import Options
-from bench.drills.switches import Mark, Role, Said, Switch, shown, switches
+from bench.drills.switches import (
+    Announced,
+    Mark,
+    Role,
+    Said,
+    Switch,
+    announcements,
+    shown,
+    switches,
+)
+from bench.drills.world import Options
 from tests.harness.checker import outcomes
 from tests.harness.checker.records import GARBLED, MISSING, SHARED_COUNTER, Record, decode, encode
 from tests.harness.errors import Unavailable
@@ -248,14 +257,16 @@ def test_a_switch_is_put_together() -> None:
         _said(11.0, "+switch-master", "other 127.0.0.1 1 127.0.0.1 9"),
         _said(9.0, "+switch-master", "mymaster 127.0.0.1 1 127.0.0.1 3"),
     ]
-    roles = [Role(1.0, 1, "master"), Role(11.4, 2, "master"), Role(15.0, 1, "master")]
-    assert switches(marks, said, roles) == [Switch(10.0, 12.3, 11.4, 2)]
+    one, two = ("127.0.0.1", 1), ("127.0.0.1", 2)
+    roles = [Role(1.0, one, "master"), Role(11.4, two, "master"), Role(15.0, one, "master")]
+    found = announcements(said)
+    assert [a.time for a in found] == [9.0, 12.3]
+    assert switches(marks, found, roles) == [Switch(10.0, 12.3, 11.4, two)]
 
 
 def test_each_fault_has_its_own_switch_or_none() -> None:
     marks = [Mark(10.0, "kill", True), Mark(20.0, "kill", True), Mark(30.0, "kill", True)]
-    said = [_said(t, "+switch-master", "mymaster h 1 h 2") for t in (12.0, 31.0)]
-    found = switches(marks, said, [])
+    found = switches(marks, [Announced(t, ("h", 2)) for t in (12.0, 31.0)], [])
     assert [s.announced for s in found] == [12.0, None, 31.0]
 
 
@@ -281,34 +292,37 @@ def test_keys_written_again_do_not_tell_who_served_them() -> None:
 def _recording(*, lost: bool = False) -> Recording:
     records = [_set(str(n), n, at=n / 10) for n in range(100)]
     final = {r.key: r.number for r in records if not (lost and 5.0 <= r.sent < 6.0)}
-    said = [_said(4.0, "+switch-master", "mymaster h 1 h 2")]
-    roles = [Role(3.5, 2, "master")]
-    return Recording(records, final, [Mark(3.0, "plan", True)], said, roles, retries=False)
+    announced, roles = [Announced(4.0, ("h", 2))], [Role(3.5, ("h", 2), "master")]
+    return Recording(records, final, [Mark(3.0, "plan", True)], announced, roles, retries=False)
 
 
 def test_figures_of_a_run_without_faults() -> None:
     figures = measure(_recording())
-    assert (figures.lost_all, figures.lost_after_switch, figures.twice) == (0, 0, 0)
+    assert (figures.lost_all, figures.lost_when_known, figures.twice) == (0, 0, 0)
     assert figures.switches == 1
-    assert figures.fault_to_switch == [1.0]
+    assert figures.fault_to_announced == [1.0]
     assert figures.promotion_to_served == [pytest.approx(0.001)]
     assert figures.pause_client == pytest.approx(0.1)
     assert figures.rate == pytest.approx(10.0)
 
 
 def test_a_fault_without_a_switch() -> None:
-    figures = measure(dataclasses.replace(_recording(), said=[]))
+    figures = measure(dataclasses.replace(_recording(), announced=[]))
     assert figures.switches == 0
-    assert figures.fault_to_switch == figures.fault_to_served == [None]
+    assert figures.fault_to_announced == figures.fault_to_served == [None]
 
 
 def test_writes_to_a_stale_master_are_told_from_those_it_took_before() -> None:
-    assert measure(_recording(lost=True)).lost_after_switch == 10
-    before = dataclasses.replace(_recording(lost=True), said=[
-        _said(6.5, "+switch-master", "mymaster h 1 h 2")
-    ])  # fmt: skip
+    assert measure(_recording(lost=True)).lost_when_known == 10
+    before = dataclasses.replace(_recording(lost=True), announced=[Announced(6.5, ("h", 2))])
     figures = measure(before)
-    assert (figures.lost, figures.lost_after_switch) == (10, 0)
+    assert (figures.lost, figures.lost_when_known) == (10, 0)
+
+
+def test_lost_writes_are_told_by_whether_the_old_master_can_have_taken_them() -> None:
+    assert measure(_recording(lost=True)).lost_since_fault == 10
+    late = dataclasses.replace(_recording(lost=True), marks=[Mark(5.45, "kill", True)])
+    assert measure(late).lost_since_fault == 5
 
 
 def test_the_timeline_keeps_the_slowest_of_each_piece_and_all_errors() -> None:
@@ -335,7 +349,7 @@ def _state(result: LaneResult, target: str, options: Options | None = None) -> s
 
 
 GOOD = Figures(
-    errors={"read": {}, "write": {}}, fault_to_served=[0.1], switch_to_served=[0.01], switches=1
+    errors={"read": {}, "write": {}}, fault_to_served=[0.1], announced_to_served=[0.01], switches=1
 )
 
 
@@ -357,7 +371,11 @@ def test_a_good_run_misses_nothing() -> None:
         ("9", "errors but lost connections", {"errors": {"read": {"UNAVAILABLE": 1}}}),
         ("4", "acknowledged writes lost", {"lost": 1}),
         ("4", "acknowledged writes lost", {"lost_increments": 1}),
-        ("6b", "written to a stale master", {"lost_after_switch": 1}),
+        ("6b", "written to a stale master", {"lost_when_known": 1}),
+        ("10b", "lost, sent after the fault", {"lost": 1, "lost_since_fault": 1}),
+        ("10c", "stale reads beyond lost writes", {"lost": 1, "stale": 2}),
+        ("10a", "written to a stale master", {"lost_when_known": 1}),
+        ("10d", "announcement to first served write", {"announced_to_served": [0.051]}),
         ("2", "executed twice", {"twice": 1}),
         ("2", "refused yet applied", {"refused_yet_applied": 1}),
         ("2", "wrong reads", {"wrong": 1}),
@@ -365,8 +383,8 @@ def test_a_good_run_misses_nothing() -> None:
         ("5", "failovers", {"switches": 1}),
         ("3", "longest pause", {"pause_client": 1.51}),
         ("4", "longest pause", {"pause_client": 0.21}),
-        ("1", "+switch-master to first served write", {"switch_to_served": [0.051]}),
-        ("1", "+switch-master to first served write", {"switch_to_served": [0.01, None]}),
+        ("1", "announcement to first served write", {"announced_to_served": [0.051]}),
+        ("1", "announcement to first served write", {"announced_to_served": [0.01, None]}),
         ("1", "whole failover", {"fault_to_served": [2.51]}),
     ],
 )
@@ -417,6 +435,8 @@ def test_broken_promises_are_told_from_long_times() -> None:
 def test_drills_are_chosen_by_number_or_pattern() -> None:
     assert [d.number for d in choose(["6"])] == ["6a", "6b", "6c"]
     assert [d.number for d in choose(["3", "6b"])] == ["3", "6b"]
+    assert [d.number for d in choose(["10*", "1"])] == ["1", "10a", "10b", "10c", "10d", "10e"]
+    assert choose(["10"]) == choose(["10*"])
     assert choose([]) == list(DRILLS)
     with pytest.raises(Unavailable, match="no drill 77"):
         choose(["77"])

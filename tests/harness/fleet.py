@@ -28,10 +28,16 @@ class Fleet(Closing):
         self.processes.append(process)
         return process
 
-    def start(self, name: str, argv: Sequence[str], cpus: set[int] | None = None) -> Process:
+    def start(
+        self,
+        name: str,
+        argv: Sequence[str],
+        cpus: set[int] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> Process:
         """Start a program in the repository's folder; `Unavailable` when there is no such."""
         process = self.add(Process(name))
-        process.spawn(argv, cwd=ROOT, cpus=cpus)
+        process.spawn(argv, env, cwd=ROOT, cpus=cpus)
         return process
 
     def end(self, process: Process) -> None:

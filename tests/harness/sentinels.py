@@ -38,6 +38,11 @@ class Node(Server):
         """The port that Sentinels name: the one it announces, or its TLS port, or its port."""
         return int(self.settings.get("replica-announce-port", self.tls_port or self.port))
 
+    @property
+    def announced(self) -> tuple[str, int]:
+        """Where the Sentinels say that it is."""
+        return self.host, self.listening
+
     def start(self) -> None:
         """Start it (again) with the file that it, or a Sentinel, has written last."""
         before = len(self.log())

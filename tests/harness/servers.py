@@ -91,6 +91,11 @@ class Server(Process):
         return self.host, self.port
 
     @property
+    def announced(self) -> tuple[str, int]:
+        """Where others are told that it listens."""
+        return self.address
+
+    @property
     def url(self) -> str:
         """The plain URL."""
         return f"redis://127.0.0.1:{self.port}"

@@ -1,0 +1,26 @@
+"""What a drill is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from bench.drills.scene import LANES, Scene
+from bench.drills.world import World
+
+W = TypeVar("W", bound=World)
+
+
+@dataclass(frozen=True)
+class Drill(Generic[W]):
+    """One drill: what is done to what. What must hold stands in `targets.py`."""
+
+    number: str
+    name: str
+    about: str
+    world: type[W]
+    act: Callable[[Scene[W]], None]
+    lanes: tuple[str, ...] = LANES
+    patience: float = 0.0
+    """Timeout of the clients in seconds, where the outage lasts longer than they usually wait."""
