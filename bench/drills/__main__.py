@@ -20,10 +20,10 @@ from bench import command_line
 from bench.command_line import names
 from bench.drills import page, report, targets
 from bench.drills.catalogue import DRILLS, choose
-from bench.drills.clients import CLIENT_TIMEOUT
 from bench.drills.drill import Drill
 from bench.drills.runner import LaneResult, run_lane
 from bench.drills.scene import LANES
+from bench.drills.spec import CLIENT_TIMEOUT
 from bench.drills.world import Options
 from bench.report import machine, tables
 
@@ -31,7 +31,7 @@ PRODUCTION_DOWN_AFTER = 5000
 PRODUCTION_TIMEOUT = 15.0
 """A client has to be more patient than the outage it is to survive (s)."""
 
-SMOKE = {"1": ("direct",), "3": ("sidecar",), "9": ("sidecar",)}
+SMOKE = {"1": ("direct",), "3": ("sidecar",), "9": ("sidecar",), "10a": ("sidecar",)}
 """Drill -> lanes of a smoke run."""
 
 
@@ -43,7 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="name the drills and stop")
     parser.add_argument("--server", choices=("valkey", "redis"), default="valkey")
     parser.add_argument("--repeat", type=int, default=1, help="runs of each drill and lane (1)")
-    parser.add_argument("--smoke", action="store_true", help="three short drills, < 40 s")
+    parser.add_argument("--smoke", action="store_true", help="four short drills, < 50 s")
     parser.add_argument(
         "--switch-on", choices=("announcement", "promotion"), default="announcement"
     )

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from string import ascii_lowercase
 from typing import Any
 
-from bench.drills import failovers, moves
+from bench.drills import failovers, maintenance, moves, restarts, rotations
 from bench.drills.drill import Drill
 from tests.harness.errors import Unavailable
 
-DRILLS: tuple[Drill[Any], ...] = (*failovers.DRILLS, *moves.DRILLS)
+DRILLS: tuple[Drill[Any], ...] = (
+    *failovers.DRILLS,
+    *moves.DRILLS,
+    *rotations.DRILLS,
+    *restarts.DRILLS,
+    *maintenance.DRILLS,
+)
 
 
 def choose(only: Sequence[str]) -> list[Drill[Any]]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
-from bench.drills.clients import Spec
 from bench.drills.faultnet import FaultNet
+from bench.drills.spec import Spec
 from bench.drills.switches import Address
 from bench.drills.world import Options, wait_for
 from tests.harness import sentinels
@@ -81,7 +81,7 @@ class Cluster(sentinels.Cluster):
     def direct(self, spec: Spec) -> Spec:
         """Clients that ask the Sentinels."""
         ports = tuple(sentinel.port for sentinel in self.sentinels)
-        return replace(spec, sentinels=ports, retries=self.options.direct_retries)
+        return replace(spec.with_retries(self.options.direct_retries), sentinels=ports)
 
     def holder(self) -> Address:
         """The master that all Sentinels name."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from bench.drills.scene import LANES, Scene
+from bench.drills.spec import Crowd
 from bench.drills.world import World
 
 W = TypeVar("W", bound=World)
@@ -22,5 +23,7 @@ class Drill(Generic[W]):
     world: type[W]
     act: Callable[[Scene[W]], None]
     lanes: tuple[str, ...] = LANES
+    crowds: tuple[Crowd, ...] = (Crowd(),)
+    """The clients, in a process of their own for each program."""
     patience: float = 0.0
     """Timeout of the clients in seconds, where the outage lasts longer than they usually wait."""

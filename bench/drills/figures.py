@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bench.drills.spec import Connect
 from bench.drills.switches import Announced, Mark, Role, Switch, switches
 from tests.harness.checker import outcomes
 from tests.harness.checker.records import Record
@@ -32,6 +34,7 @@ class Recording:
     retries: bool
     """Whether the client library tries commands again by itself: then no error of its says that
     the command was not executed."""
+    connects: Sequence[Connect] = ()
 
 
 @dataclass
@@ -57,6 +60,12 @@ class Figures:
     back: int = 0
     wrong: int = 0
     uncertain_excess: int = 0
+    reconnects: int = 0
+    """Connections of clients beyond the first of each."""
+    reconnects_excess: int = 0
+    """Of these, those beyond one for each client and fault."""
+    refused_connects: int = 0
+    """Attempts of clients to connect that failed."""
     pause_client: float = 0.0
     pause_everybody: float = 0.0
     longest_read: float = 0.0
@@ -125,6 +134,12 @@ def _interruptions(run: Recording, found: Sequence[Switch]) -> int:
     return max(1, len(found), len(run.announced))
 
 
+def _reconnects(connects: Sequence[Connect]) -> Counter[int]:
+    """How often each client has connected again."""
+    made = Counter(each.client for each in connects if not each.error)
+    return Counter({client: count - 1 for client, count in made.items()})
+
+
 def _times(figures: Figures, run: Recording, found: Sequence[Switch]) -> None:
     for switch in found:
         served = None
@@ -149,6 +164,7 @@ def measure(run: Recording) -> Figures:
     counted = outcomes.counters(records, run.final, not_executed)
     read = outcomes.reads(records)
     pauses = outcomes.pauses(records, fault, end)
+    reconnects = _reconnects(run.connects)
     figures = Figures(
         commands=len(records),
         acknowledged=sum(not r.error for r in records),
@@ -165,6 +181,9 @@ def measure(run: Recording) -> Figures:
         back=read.back,
         wrong=read.wrong,
         uncertain_excess=outcomes.uncertain_excess(records, _interruptions(run, found)),
+        reconnects=sum(reconnects.values()),
+        reconnects_excess=sum(max(0, count - len(found)) for count in reconnects.values()),
+        refused_connects=sum(bool(made.error) for made in run.connects),
         pause_client=pauses.client,
         pause_everybody=pauses.everybody,
         longest_read=pauses.read,

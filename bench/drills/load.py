@@ -1,10 +1,11 @@
 """The load, as a process of its own: `python -m bench.drills.load SPEC` until SIGTERM.
 
-Three kinds of clients, each in a closed loop with a short random pause between commands:
+Four kinds of clients, each in a closed loop with a short random pause between commands:
 
 * writers SET keys of their own, each key once;
 * readers SET a few keys of their own, ever higher numbers, and GET them four times as often;
-* counting clients INCR a counter of their own and one which they share, in turns.
+* counting clients INCR a counter of their own and one which they share, in turns;
+* visitors connect, GET a key that is not there in one database after the other, and go.
 
 Every command becomes a `Record`, whatever its outcome. After an error a client goes on as usual.
 """
@@ -14,16 +15,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import random
 import signal
 import sys
 import time
 from collections.abc import Awaitable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
 
-from bench.drills.clients import Spec, connect, kind_of
+from bench.drills.clients import connect
+from bench.drills.kinds import kind_of
+from bench.drills.spec import Connect, Spec
 from tests.harness.checker.records import (
     GARBLED,
     MISSING,
@@ -39,20 +44,38 @@ READER_SETS = 0.2
 """Share of a reader's commands that write."""
 
 
+DATABASES = 16
+VISIT_EVERY = 0.1
+"""Seconds between two visits."""
+
+
+@dataclass
+class Told:
+    """What all clients of the process were told."""
+
+    records: list[Record] = field(default_factory=list)
+    connects: list[Connect] = field(default_factory=list)
+
+
 class Client:
     """One client: sends, waits, records."""
 
-    def __init__(self, spec: Spec, number: int, records: list[Record]) -> None:
+    def __init__(self, spec: Spec, number: int, told: Told) -> None:
         self.number = number
         self.served = asyncio.Event()
-        self._spec, self._records = spec, records
-        self._redis = connect(spec)
+        self._spec, self._told = spec, told
+        self._redis = connect(spec, number, told.connects)
         self._random = random.Random(number)
         self._numbers: dict[str, int] = {}
 
     async def run(self, kind: str, stop: asyncio.Event) -> None:
         """Work until told to stop."""
-        step = {"writer": self._writer, "reader": self._reader, "counter": self._counter}[kind]
+        step = {
+            "writer": self._writer,
+            "reader": self._reader,
+            "counter": self._counter,
+            "visitor": self._visitor,
+        }[kind]
         turn = 0
         while not stop.is_set():
             await step(turn)
@@ -60,6 +83,13 @@ class Client:
             await asyncio.sleep(self._spec.think * self._random.uniform(0.5, 1.5))
         with contextlib.suppress(Exception):
             await self._redis.aclose()
+
+    async def _visitor(self, turn: int) -> None:
+        self._redis = connect(self._spec, self.number, [], turn % DATABASES)
+        await self._do("get", f"drill:v:{self.number}", 0)
+        with contextlib.suppress(Exception):
+            await self._redis.aclose()
+        await asyncio.sleep(VISIT_EVERY)
 
     def _writer(self, turn: int) -> Awaitable[None]:
         return self._set(f"drill:w:{self.number}:{turn}", turn)
@@ -89,7 +119,9 @@ class Client:
             if error == "other":
                 print(f"unexpected: {failure!r}", file=sys.stderr, flush=True)
         answered = time.monotonic()
-        self._records.append(Record(self.number, op, key, number, sent, answered, error, value))
+        self._told.records.append(
+            Record(self.number, op, key, number, sent, answered, error, value)
+        )
 
     async def _send(self, op: str, key: str, number: int) -> int:
         if op == "set":
@@ -101,13 +133,14 @@ class Client:
         return decode(key, got) if got is None or isinstance(got, str) else GARBLED
 
 
-async def work(spec: Spec) -> list[Record]:
+async def work(spec: Spec) -> Told:
     """Run all clients until SIGTERM; everything they recorded."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    records: list[Record] = []
-    kinds = ["writer"] * spec.writers + ["reader"] * spec.readers + ["counter"] * spec.counters
-    clients = [Client(spec, number, records) for number in range(len(kinds))]
+    told, crowd = Told(), spec.crowd
+    kinds = ["writer"] * crowd.writers + ["reader"] * crowd.readers
+    kinds += ["counter"] * crowd.counters + ["visitor"] * crowd.visitors
+    clients = [Client(spec, spec.first + number, told) for number in range(len(kinds))]
     runs = [
         asyncio.create_task(client.run(kind, stop))
         for client, kind in zip(clients, kinds, strict=True)
@@ -118,7 +151,7 @@ async def work(spec: Spec) -> list[Record]:
     served.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await served
-    return records
+    return told
 
 
 def main() -> None:
@@ -126,8 +159,9 @@ def main() -> None:
     spec = Spec.of(sys.argv[1])
     gc.disable()  # a run is short; a collection would look like a pause of the server
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        records = runner.run(work(spec))
-    save(Path(spec.out), records)
+        told = runner.run(work(spec))
+    Path(f"{spec.out}.connects").write_text(json.dumps(told.connects))
+    save(Path(spec.out), told.records)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,11 @@ def _promote(scene: Scene[Named]) -> float:
 
 
 def _point(scene: Scene[Named]) -> None:
-    """The name changes, and is right: the new master has been promoted."""
+    """The name changes, and is right: the new master has been promoted. What is measured from here
+    on includes the change itself."""
+    right = time.monotonic()
     scene.world.point_to(scene.world.master)
-    right = scene.mark("the name leads to it")
+    scene.mark("the name leads to it", at=right)
     scene.announced.append(Announced(right, scene.world.master.address))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from bench.drills.clients import Spec
+from bench.drills.spec import Spec
 from bench.drills.switches import Address
 from bench.drills.world import Options, wait_for
 from tests.harness.fleet import Fleet
@@ -102,7 +102,7 @@ class Named:
 
     def direct(self, spec: Spec) -> Spec:
         """Clients that connect to the name."""
-        return replace(spec, host=NAME, port=self.port, retries=None)
+        return replace(spec.with_retries(None), host=NAME, port=self.port)
 
     def holder(self) -> Address:
         """The master."""

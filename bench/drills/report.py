@@ -74,6 +74,7 @@ FIELDS: tuple[Field, ...] = (
         lambda f: f"{f.lost:,} ({f.lost_when_known:,})",
     ),
     ("acknowledged increments lost", lambda f: f"{f.lost_increments:,}"),
+    ("connections made again; refused", lambda f: f"{f.reconnects:,}; {f.refused_connects:,}"),
     ("executed twice", lambda f: f"{f.twice:,}"),
     ("refused yet applied", lambda f: f"{f.refused_yet_applied:,}"),
     ("stale reads; wrong reads", lambda f: f"{f.stale:,}; {f.wrong:,}"),

@@ -8,10 +8,11 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bench.drills.clients import Spec
+from bench.drills.crowds import Crowds
 from bench.drills.drill import Drill
 from bench.drills.figures import Figures, Recording, measure, timeline
-from bench.drills.scene import LoadProcess, Say, Scene, start_sidecar
+from bench.drills.scene import Say, Scene, start_sidecar
+from bench.drills.spec import Spec
 from bench.drills.switches import Address, announcements, shown
 from bench.drills.watch import Watch
 from bench.drills.world import Options
@@ -79,14 +80,18 @@ def final_values(holder: Address, records: Iterable[Record]) -> dict[str, int]:
     return found
 
 
-def _spec(scene: Scene[Any], drill: Drill[Any], fleet: Fleet) -> Spec:
-    spec = Spec(
-        lane=scene.lane,
-        port=scene.sidecar.port if scene.sidecar else 0,
-        out=str(fleet.folder / "history.json"),
-        timeout=_patience(scene, drill),
-    )
-    return spec if scene.sidecar else scene.world.direct(spec)
+def _specs(scene: Scene[Any], drill: Drill[Any], fleet: Fleet) -> list[Spec]:
+    specs: list[Spec] = []
+    for crowd in drill.crowds:
+        spec = Spec(
+            port=scene.sidecar.port if scene.sidecar else 0,
+            out=str(fleet.folder / f"history-{len(specs)}.json"),
+            crowd=crowd,
+            first=sum(spec.crowd.size for spec in specs),
+            timeout=_patience(scene, drill),
+        )
+        specs.append(spec if scene.sidecar else scene.world.direct(spec))
+    return specs
 
 
 def _patience(scene: Scene[Any], drill: Drill[Any]) -> float:
@@ -107,18 +112,17 @@ def _until_noticed(scene: Scene[Any], patience: float) -> float:
 
 
 def _drill(scene: Scene[Any], drill: Drill[Any], fleet: Fleet) -> Run:
-    short, spec = scene.options.short, _spec(scene, drill, fleet)
-    load = LoadProcess(fleet, spec, scene.world.env)
+    short, specs = scene.options.short, _specs(scene, drill, fleet)
+    load = Crowds(fleet, specs, scene.world.env)
     scene.say("load is on")
     scene.pause(BEFORE / 2 if short else BEFORE)
     drill.act(scene)
-    scene.pause(AFTER / 3 if short else max(AFTER, _until_noticed(scene, spec.timeout)))
-    records = recording.load(load.stop())
+    scene.pause(AFTER / 3 if short else max(AFTER, _until_noticed(scene, specs[0].timeout)))
+    records, connects = load.stop()
     final = final_values(scene.world.holder(), records)
     announced = [*announcements(scene.watch.said), *scene.announced]
-    seen = Recording(
-        records, final, scene.marks, announced, scene.watch.roles, retries=spec.tries_again
-    )
+    retries = any(spec.crowd.tries_again for spec in specs)
+    seen = Recording(records, final, scene.marks, announced, scene.watch.roles, retries, connects)
     zero = min(mark.time for mark in scene.marks if mark.fault)
     return Run(
         figures=measure(seen),
@@ -129,24 +133,23 @@ def _drill(scene: Scene[Any], drill: Drill[Any], fleet: Fleet) -> Run:
 
 def run_once(drill: Drill[Any], lane: str, options: Options, say: Say) -> Run:
     """One run in a world of its own. What goes wrong with the drill itself becomes `problem`."""
-    run, sidecar = Run(), None
+    run, scene = Run(), None
     with ExitStack() as stack:
         fleet = stack.enter_context(Fleet())
         try:
             begin = time.monotonic()
             world = stack.enter_context(closing(drill.world(fleet, options)))
             say(f"servers are up after {time.monotonic() - begin:.1f} s")
-            if lane == "sidecar":
-                sidecar = start_sidecar(fleet, world, options)
+            sidecar = start_sidecar(fleet, world, options) if lane == "sidecar" else None
             with Watch(world) as watch:
                 scene = Scene(options, lane, fleet, world, watch, sidecar, say)
                 run = _drill(scene, drill, fleet)
-            if sidecar and not sidecar.running:
-                run.problem = f"the sidecar ended: {sidecar.tail()}"
+            if scene.sidecar and not scene.sidecar.running:
+                run.problem = f"the sidecar ended: {scene.sidecar.tail()}"
         except (*GONE, Unavailable) as error:
             run.problem = str(error)
-        if sidecar:
-            run.sidecar_log = sidecar.log()
+        if scene and scene.sidecar:
+            run.sidecar_log = scene.sidecar.log()
     return run
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Generic, TypeVar
 
-from bench.drills.clients import Spec
 from bench.drills.switches import Announced, Mark
 from bench.drills.watch import Watch
 from bench.drills.world import Options, World, wait_for
@@ -31,27 +27,13 @@ W = TypeVar("W", bound=World)
 Startable = Server | SentinelProcess
 
 
-def start_sidecar(fleet: Fleet, world: World, options: Options) -> Sidecar:
+def start_sidecar(fleet: Fleet, world: World, options: Options, port: int | None = None) -> Sidecar:
     """The real program, in front of what it finds there."""
     settings = {**world.settings, **options.sidecar_settings}
     admin = f"127.0.0.1:{free_port()}"
-    return fleet.add(Sidecar(world.url, settings=settings, defaults={}, admin=admin, env=world.env))
-
-
-class LoadProcess:
-    """The clients, in a process of their own."""
-
-    def __init__(self, fleet: Fleet, spec: Spec, env: dict[str, str]) -> None:
-        self._out = Path(spec.out)
-        argv = [sys.executable, "-m", "bench.drills.load", json.dumps(spec.as_dict())]
-        self.process = fleet.start("load", argv, env=env)
-        ready = Path(f"{spec.out}.ready")
-        self.process.wait_ready(ready.exists, 15)
-
-    def stop(self) -> Path:
-        """End the load; where its history is."""
-        self.process.stop(30)
-        return self._out
+    return fleet.add(
+        Sidecar(world.url, settings=settings, defaults={}, admin=admin, env=world.env, port=port)
+    )
 
 
 @dataclass
@@ -100,6 +82,17 @@ class Scene(Generic[W]):
         role = wait_for(lambda: self.watch.led(by.announced, since), f"{by.name} leads", 10)
         self.say(f"{by.name} is the master after {role.time - since:.2f} s")
         return role.time
+
+    def replace_sidecar(self) -> None:
+        """A new sidecar begins to listen on the same port, then the old one is told to end."""
+        old = self.sidecar
+        assert old is not None
+        new = start_sidecar(self.fleet, self.world, self.options, old.port)
+        wait_for(lambda: "sidecar started" in new.log(), "a new sidecar that serves", 30)
+        self.mark("SIGTERM to the old sidecar", fault=True)
+        self.sidecar = new
+        old.stop(30)
+        self.fleet.end(old)
 
     def start(self, member: Startable) -> None:
         """Bring a member back."""

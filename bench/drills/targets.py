@@ -25,6 +25,8 @@ SWITCH = tuple(sorted(PLANNED + CRASH + SPLIT))
 CALM, RESTART = ("5",), ("9",)
 HANDED_OVER, CLOSED = ("10a", "10d"), ("10b", "10c", "10e")
 """A name's master that hands over, and one that is gone when another one is promoted."""
+SEAMLESS = ("11a", "11b", "12", "13")
+"""What nobody is to notice."""
 NAMED = tuple(sorted(HANDED_OVER + CLOSED))
 EVERY = tuple(drill.number for drill in DRILLS)
 
@@ -125,25 +127,32 @@ _ERRORS = "errors"
 _LOST, _STALE = "acknowledged writes lost", "stale reads"
 
 RULES: tuple[Rule, ...] = (
-    Rule(_ERRORS, PLANNED + CALM + HANDED_OVER, _zero, lambda f: [f.read_errors + f.write_errors]),
+    Rule(
+        _ERRORS,
+        PLANNED + CALM + HANDED_OVER + SEAMLESS,
+        _zero,
+        lambda f: [f.read_errors + f.write_errors],
+    ),
     Rule("errors of reads", CRASH + SPLIT + CLOSED, _zero, lambda f: [f.read_errors]),
     Rule("errors of writes but UNCERTAIN", CRASH + CLOSED, _zero, lambda f: [f.other_write_errors]),
     Rule("UNCERTAIN beyond those in flight", CRASH + CLOSED, _zero, lambda f: [f.uncertain_excess]),
     Rule("errors but lost connections", RESTART, _zero, lambda f: [f.server_errors]),
-    Rule(_LOST, PLANNED + CALM + RESTART + HANDED_OVER, _zero, lambda f: [f.lost_all]),
+    Rule(_LOST, PLANNED + CALM + RESTART + HANDED_OVER + SEAMLESS, _zero, lambda f: [f.lost_all]),
     Rule(_LOST, CRASH + SPLIT, _with_acks, lambda f: [f.lost_all], needs=_ACKS),
     Rule("lost, sent after the fault", CLOSED, _zero, lambda f: [f.lost_since_fault]),
     Rule("written to a stale master", SWITCH + NAMED, _zero, lambda f: [f.lost_when_known]),
     Rule("executed twice", EVERY, _zero, lambda f: [f.twice]),
     Rule("refused yet applied", EVERY, _zero, lambda f: [f.refused_yet_applied]),
     Rule("wrong reads", EVERY, _zero, lambda f: [f.wrong]),
-    Rule(_STALE, PLANNED + CALM + RESTART + HANDED_OVER, _zero, lambda f: [f.stale]),
+    Rule(_STALE, PLANNED + CALM + RESTART + HANDED_OVER + SEAMLESS, _zero, lambda f: [f.stale]),
     Rule(_STALE, CRASH + SPLIT, _with_acks, lambda f: [f.stale], needs=_ACKS),
     Rule("stale reads beyond lost writes", CLOSED, _zero, lambda f: [f.stale_beyond_lost]),
     Rule("failovers", CALM + RESTART, _zero, lambda f: [f.switches]),
+    Rule("refused connects", SEAMLESS, _zero, lambda f: [f.refused_connects]),
+    Rule("reconnects beyond one each", ("12",), _zero, lambda f: [f.reconnects_excess]),
     Rule("longest pause", ("3",), _pause, lambda f: [f.pause_client], "s"),
     Rule("longest pause", ("4", "7"), _coordinated, lambda f: [f.pause_client], "s"),
-    Rule("longest pause", CALM, lambda _: 0.2, lambda f: [f.pause_client], "s"),
+    Rule("longest pause", ("5", "13"), lambda _: 0.2, lambda f: [f.pause_client], "s"),
     Rule(
         "announcement to first served write",
         SWITCH,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeVar
 
-from bench.drills.clients import CLIENT_TIMEOUT, Spec
+from bench.drills.spec import CLIENT_TIMEOUT, Spec
 from bench.drills.switches import Address
 from tests.harness.errors import GONE
 from tests.harness.fleet import Fleet

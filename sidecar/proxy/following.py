@@ -56,7 +56,7 @@ log = structlog.get_logger()
 # elsewhere by now.
 SILENT = 1.0
 # A server that has just given up its role answers what is under way with READONLY: so the links to
-# it are not cut before, within so many seconds. And between two looks.
+# it are not cut before, within so many seconds, unless it is silent anyway. And between two looks.
 ANSWERS_WITHIN = 0.1
 LOOK = 0.002
 # What makes a server a replica on purpose.
@@ -167,7 +167,7 @@ class NameFollower:
             if self._own.shared.up:
                 self.on_event(LinkUp())
             self._attend(address)
-        elif not first and self._owes():
+        elif not first and self._owes() and not self._silent:
             self._switching = self._tasks.spawn(self._switch_soon(address))
         else:
             self._switch_now(address, first=first)

@@ -3,15 +3,19 @@ and nothing is seen where nothing is."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import json
 
 import pytest
 
 from bench.drills import targets
 from bench.drills.catalogue import DRILLS, choose
-from bench.drills.clients import kind_of
 from bench.drills.figures import Figures, Recording, measure, timeline
+from bench.drills.kinds import kind_of
+from bench.drills.raw import Raw
 from bench.drills.runner import LaneResult, Run
+from bench.drills.spec import Connect, Crowd, Spec
 from bench.drills.switches import (
     Announced,
     Mark,
@@ -325,6 +329,50 @@ def test_lost_writes_are_told_by_whether_the_old_master_can_have_taken_them() ->
     assert measure(late).lost_since_fault == 5
 
 
+def test_connections_made_again() -> None:
+    def made(client: int, *errors: str) -> list[Connect]:
+        return [Connect(client, 1.0, error) for error in errors]
+
+    run = dataclasses.replace(_recording(), connects=[*made(0, ""), *made(1, "", "", "refused")])
+    found = measure(run)
+    assert (found.reconnects, found.reconnects_excess, found.refused_connects) == (1, 0, 1)
+    twice = dataclasses.replace(run, connects=[*run.connects, *made(1, "")])
+    assert measure(twice).reconnects_excess == 1
+
+
+def test_the_load_is_told_what_to_do_in_json() -> None:
+    crowd = Crowd("raw", writers=1, visitors=2, retries=None)
+    spec = Spec(1, "out", crowd, first=3, sentinels=(4, 5), password="p")
+    assert Spec.of(json.dumps(spec.as_dict())) == spec
+    assert Crowd("ioredis").tries_again
+    assert not spec.with_retries(0).crowd.retries
+
+
+def test_a_client_without_a_library_connects_again_and_asks_once_more() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.read(100)
+        if len(connects) > 1:
+            writer.write(b"$3\r\n" + request[-5:-2] + b"\r\n")
+            await reader.read(100)
+        writer.close()
+
+    async def ask() -> list[object]:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            client = Raw(Spec(server.sockets[0].getsockname()[1], "out"), 7, connects)
+            found = [await client.get("abc")]
+            server.close()
+            for _ in range(2):
+                try:
+                    found.append(await client.get("abc"))
+                except OSError as error:
+                    found.append(kind_of(error))
+            return found
+
+    connects: list[Connect] = []
+    assert asyncio.run(ask()) == ["abc", "refused", "refused"]
+    assert [made.error for made in connects] == ["", "", *["refused"] * 3]
+
+
 def test_the_timeline_keeps_the_slowest_of_each_piece_and_all_errors() -> None:
     history = [
         *(_ok(0, 2.001), _ok(0, 2.005, took=0.5), _ok(0, 2.02)),
@@ -376,6 +424,10 @@ def test_a_good_run_misses_nothing() -> None:
         ("10c", "stale reads beyond lost writes", {"lost": 1, "stale": 2}),
         ("10a", "written to a stale master", {"lost_when_known": 1}),
         ("10d", "announcement to first served write", {"announced_to_served": [0.051]}),
+        ("11a", "errors", {"errors": {"read": {"WRONGPASS": 1}, "write": {}}}),
+        ("12", "reconnects beyond one each", {"reconnects_excess": 1}),
+        ("12", "refused connects", {"refused_connects": 1}),
+        ("13", "longest pause", {"pause_client": 0.21}),
         ("2", "executed twice", {"twice": 1}),
         ("2", "refused yet applied", {"refused_yet_applied": 1}),
         ("2", "wrong reads", {"wrong": 1}),

@@ -97,6 +97,28 @@ def test_the_old_one_turns_replica_and_the_name_moves(service: Service) -> None:
         assert load.errors == Counter()
 
 
+def test_a_hand_over_that_takes_its_time(service: Service) -> None:
+    """The master holds writes back until the replica is in step, and then refuses them: also that
+    of a client that has had nothing under way until then."""
+    with service.sidecar() as sidecar, Load(sidecar.port) as load, Wire(sidecar.port) as late:
+        assert late.cmd("HELLO", 3).startswith(b"%")  # as those of the load
+        load.until_served()
+        service.replica.pause()
+        begun = time.monotonic()
+        to = service.replica.host, service.replica.port
+        assert ask(service.master, "FAILOVER", "TO", *to, "TIMEOUT", 10000) == b"+OK\r\n"
+        # Far longer than it takes until a link counts as held up.
+        wait_until(lambda: time.monotonic() - begun > 0.7, "writes are held back")
+        late.send_command("SET", "k", "v")
+        wait_until(lambda: time.monotonic() - begun > 1, "it is held back as well")
+        service.replica.resume()
+        wait_until(lambda: bool(news(sidecar, "writes held")), "writes wait for a master")
+        service.point_to(service.replica)
+        assert late.read_reply(10) == b"+OK\r\n"
+        assert judged(load, service.replica) == Counter()
+        assert load.errors == Counter()
+
+
 def test_it_closes_and_the_name_moves_later(service: Service) -> None:
     with service.sidecar() as sidecar, Load(sidecar.port) as load:
         load.until_served()

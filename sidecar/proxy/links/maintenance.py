@@ -13,7 +13,7 @@ from hiredis import pack_command
 from sidecar.proxy.io.upstream import NOT_MASTER, Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.errors import Refused, Unreachable
-from sidecar.proxy.links.greeting import ServerConnection, is_error
+from sidecar.proxy.links.greeting import REPLICATION, ServerConnection, is_error
 from sidecar.proxy.links.identity import Identities, Identity, NodeLinks
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.tasks import Tasks
@@ -30,6 +30,9 @@ STALLED = 0.1
 # If the server as a whole is busy, every link is held up, and more links do not help.
 MAX_RETIRED = 2
 PING = pack_command((b"PING",))
+# In the answer to INFO replication; something else stands there from FAILOVER until it is done.
+HANDING_OVER = b"master_failover_state:"
+NOT_HANDING_OVER = HANDING_OVER + b"no-failover"
 
 
 class LinkMaintenance:
@@ -100,15 +103,20 @@ class LinkMaintenance:
 
         The server has answered the new connection. If not a byte has come on the old one meanwhile,
         the server is not busy: it holds back what that link owes, as CLIENT PAUSE does.
+
+        A server that hands its role over pauses writes as well, and refuses them in the end. On
+        this link that is nobody's error (demotion.pyx). On dedicated links, which is where writes
+        go beside a held-up link, their clients would be told.
         """
         old, received = links.shared, links.shared.received
         connection: ServerConnection | None = None
+        state = b""
         try:
             connection = await links.open()
             # What a busy server had for the old link came with the answers to the greeting. It has
             # been read here once two more questions are answered.
             await connection.ask(PING)
-            await connection.ask(PING)
+            state = (await connection.ask(REPLICATION))[0]
         except Refused as error:
             if connection is not None or not is_error(error.reply, b"BUSY"):
                 return
@@ -117,7 +125,7 @@ class LinkMaintenance:
         finally:
             links.diverting = False
         held_up = old is links.shared and old.up and old.outstanding and old.received == received
-        if self._tasks.closing or not held_up or old.demoted:
+        if self._tasks.closing or not held_up or old.demoted or _hands_over(state):
             if connection is not None:
                 connection.close()
             return
@@ -194,3 +202,8 @@ class LinkMaintenance:
             and not links.diverting
             and time.monotonic() - links.up_since > FRESH
         )
+
+
+def _hands_over(info: bytes) -> bool:
+    """Whether a server that answers this to INFO replication is handing its role over."""
+    return HANDING_OVER in info and NOT_HANDING_OVER not in info
