@@ -8,13 +8,20 @@ seconds since 1970; null means that a value is not known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 
 from sidecar.admin.figures import BreakerState, Percentiles
-from sidecar.telemetry.facts import Replica, Sentinel, Trace, Upstream
+from sidecar.telemetry.facts import (
+    ComparedServer,
+    Replica,
+    Sentinel,
+    Trace,
+    UnderWay,
+    Upstream,
+)
 from sidecar.telemetry.snapshots import Frozen
 
 Status = Literal["ok", "degraded", "down"]
@@ -138,11 +145,44 @@ class Flushed(Frozen, frozen=True):
 
 class Reloaded(Frozen, frozen=True):
     """The sections of the settings whose certificates were read again; the settings that have
-    changed; and those that differ from the ones in use and need a restart."""
+    changed; and those that differ from the ones in use and need a restart, with the reason."""
 
     reloaded: Sequence[str]
     changed: Sequence[str] = ()
     needs_restart: Sequence[str] = ()
+    because: Mapping[str, str] = {}
+
+
+class Paused(Frozen, frozen=True):
+    """Commands are held. `quiet`: nothing is under way at the server but commands that block, of
+    which `under_way` has the number too. `held_clients` wait; `waited_s` went by until it was
+    quiet."""
+
+    paused: bool
+    quiet: bool
+    waited_s: float
+    held_clients: int
+    under_way: UnderWay
+
+
+class Resumed(Frozen, frozen=True):
+    """Commands go on; they were held for `seconds`."""
+
+    paused: bool
+    seconds: float
+
+
+class Switched(Frozen, frozen=True):
+    """The server in use before, the one that was asked for, and what may surprise. `switched` is
+    false after a dry run. Commands were held for `held_s`; the clients of the links in `ended` were
+    closed, with those of subscribers."""
+
+    switched: bool
+    before: ComparedServer
+    after: ComparedServer
+    warnings: Sequence[str]
+    held_s: float | None = None
+    ended: UnderWay | None = None
 
 
 class FailoverBegun(Frozen, frozen=True):

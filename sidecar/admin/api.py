@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from sidecar.admin.answers import Certificates, Traces
+from sidecar.admin.bodies import Nothing, SwitchTo
 from sidecar.admin.events import Events, TooManyListenersError
 from sidecar.admin.figures import Introduction, Stats, gauges
 from sidecar.admin.guard import HEADERS, failure
@@ -27,6 +29,8 @@ from sidecar.telemetry.exposition import (
 )
 
 log = structlog.get_logger()
+
+B = TypeVar("B", bound=msgspec.Struct)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -156,33 +160,44 @@ class Api:
     async def failover(self, request: web.Request) -> web.Response:
         return await self._do(request, self._actions.failover)
 
+    async def pause(self, request: web.Request) -> web.Response:
+        return await self._do(request, self._actions.pause)
+
+    async def resume(self, request: web.Request) -> web.Response:
+        return await self._do(request, self._actions.resume)
+
+    async def switch(self, request: web.Request) -> web.Response:
+        return await self._do_with(
+            request, SwitchTo, lambda body: self._actions.switch(body.url, body.dry_run)
+        )
+
     async def _do(
         self, request: web.Request, action: Callable[[], Awaitable[msgspec.Struct]]
     ) -> web.Response:
+        return await self._do_with(request, Nothing, lambda body: action())
+
+    async def _do_with(
+        self, request: web.Request, kind: type[B], action: Callable[[B], Awaitable[msgspec.Struct]]
+    ) -> web.Response:
         if request.content_type != "application/json":
             return failure(415, "send Content-Type: application/json, and {} as the body")
-        body = await request.read()
-        if body.strip():
-            try:
-                msgspec.json.decode(body, type=_Nothing)
-            except msgspec.MsgspecError:
-                return failure(400, "the body must be {}")
+        try:
+            body = msgspec.json.decode((await request.read()).strip() or b"{}", type=kind)
+        except msgspec.MsgspecError:
+            fields = ", ".join(f'"{name}": …' for name in kind.__struct_fields__)
+            return failure(400, f"the body must be {{{fields}}}")
         try:
             async with asyncio.timeout(ACTION_PATIENCE):
-                said = await action()
+                said = await action(body)
         except RefusedError as error:
             return failure(409, str(error))
-        done = msgspec.structs.asdict(said)
+        done = msgspec.to_builtins(said)
         log.info("admin action done", path=request.path, peer=request.remote, **done)
         return answer(said)
 
     @staticmethod
     def _most(path: str) -> int:
         return next(route.count for route in ROUTES if route.path == path)
-
-
-class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of an action, which takes no arguments."""
 
 
 def answer(said: object, status: int = 200) -> web.Response:

@@ -252,7 +252,7 @@ _NOT_SERVING = Gauges(
     clients=0,
     links=LinksNow(shared=0, dedicated=0, idle=0),
     unanswered=None,
-    held=Held(clients=0, bytes=0),
+    held=Held(clients=0, bytes=0, reason="", refused=False),
     breaker=BreakerNow(state="unknown", opened=0),
     cache=_NO_CACHE,
     totals=Totals(

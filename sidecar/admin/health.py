@@ -14,7 +14,7 @@ from sidecar.admin.answers import (
 )
 from sidecar.admin.figures import Percentiles, Recent, breaker_state, gauges
 from sidecar.telemetry.facts import Replica, Server
-from sidecar.telemetry.snapshots import Snapshot, Unanswered
+from sidecar.telemetry.snapshots import Held, Snapshot, Unanswered
 
 # Seconds. A replica further behind than this is of little use in a failover.
 LAG = 10
@@ -81,9 +81,17 @@ def _degraded(snapshot: Snapshot) -> list[str]:
         found.append("the circuit breaker is trying the server again")
     if snapshot.data_plane is not None and snapshot.data_plane.unanswered.state == "late":
         found.append(_since(snapshot.data_plane.unanswered))
-    if snapshot.data_plane is not None and (held := snapshot.data_plane.held.clients):
-        found.append(f"{held} clients wait for a master")
+    if snapshot.data_plane is not None:
+        found += _held(snapshot.data_plane.held)
     return found
+
+
+def _held(held: Held) -> list[str]:
+    if held.refused:
+        return ["the upstream is paused, and commands get errors: POST /api/resume ends that"]
+    if held.reason:
+        return [f"all commands are held ({held.reason}): {held.clients} clients wait"]
+    return [f"{held.clients} clients wait for a master"] if held.clients else []
 
 
 def _since(unanswered: Unanswered) -> str:

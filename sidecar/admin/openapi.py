@@ -17,6 +17,7 @@ import msgspec
 
 import sidecar
 from sidecar.admin.answers import Error
+from sidecar.admin.bodies import Nothing
 
 Schema = Mapping[str, Any]
 
@@ -32,7 +33,7 @@ class Route:
     `answers` are the statuses of the answer itself, each with what it means; statuses that every
     route has are added. `count` is the largest value of the parameter of that name, and 0 when it
     takes none; `choices` are other parameters, each with its values; `flags` are parameters
-    without a value. `open` needs no token.
+    without a value. `body` is the type of a POST's body. `open` needs no token.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Route:
     count: int = 0
     choices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     flags: Sequence[str] = ()
+    body: type[msgspec.Struct] = Nothing
     open: bool = False
 
 
@@ -59,15 +61,19 @@ _REFUSALS: Mapping[int, str] = {
 
 def document(routes: Sequence[Route], token: bool, url: str = "/") -> Mapping[str, Any]:
     """The OpenAPI 3.1 document."""
+    bodies = list(dict.fromkeys(route.body for route in routes if route.method == "POST"))
     schemas, components = msgspec.json.schema_components(
-        [Error, *(route.type for route in routes if route.type is not None)], ref_template=REF
+        [Error, *(route.type for route in routes if route.type is not None), *bodies],
+        ref_template=REF,
     )
     error, *answers = schemas
-    by_type = iter(answers)
+    by_type = iter(answers[: len(answers) - len(bodies)])
+    by_body = dict(zip(bodies, answers[len(answers) - len(bodies) :], strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         schema = next(by_type) if route.type is not None else {"type": "string"}
-        operation = _operation(route, token, schema, error)
+        body = by_body.get(route.body, {})
+        operation = _operation(route, token, schema, error, body)
         paths.setdefault(route.path, {})[route.method.lower()] = operation
     made: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -91,7 +97,9 @@ def _clean(schema: Mapping[str, Any]) -> Schema:
     return {**schema, "description": cleandoc(schema["description"])}
 
 
-def _operation(route: Route, token: bool, schema: Schema, error: Schema) -> Mapping[str, Any]:
+def _operation(
+    route: Route, token: bool, schema: Schema, error: Schema, body: Schema
+) -> Mapping[str, Any]:
     secured = token and not route.open
     responses = {
         str(status): {"description": what, "content": {route.content: {"schema": schema}}}
@@ -111,7 +119,6 @@ def _operation(route: Route, token: bool, schema: Schema, error: Schema) -> Mapp
     if parameters := _parameters(route):
         made["parameters"] = parameters
     if route.method == "POST":
-        body = {"type": "object", "additionalProperties": False}
         made["requestBody"] = {"required": True, "content": {JSON: {"schema": body}}}
     return made
 

@@ -13,7 +13,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from sidecar.admin.answers import Draining, FailoverBegun, Flushed, Reloaded, Topology
+from sidecar.admin.answers import (
+    Draining,
+    FailoverBegun,
+    Flushed,
+    Paused,
+    Reloaded,
+    Resumed,
+    Switched,
+    Topology,
+)
 from sidecar.admin.certificates import Certificates
 from sidecar.admin.redacted import shown
 from sidecar.admin.sources import NOWHERE, Actions, AuditTail, RefusedError, Sources
@@ -49,15 +58,24 @@ class Sentinels(Protocol):
     async def failover(self) -> str: ...
 
 
+class Upstreams(Protocol):
+    """The part that takes other settings over, pauses the upstream and switches it. All raise
+    RefusedError."""
+
+    async def reload(self) -> Reloaded: ...
+    async def pause(self) -> Paused: ...
+    async def resume(self) -> Resumed: ...
+    async def switch(self, url: str, dry_run: bool) -> Switched: ...
+
+
 class Parts:
-    """`stop` ends the sidecar in order. `reload` reads settings and certificates again, returns
-    what it did, and raises RefusedError. `process` counts for the process."""
+    """`stop` ends the sidecar in order. `process` counts for the process."""
 
     def __init__(
         self,
         settings: Settings,
         stop: Callable[[], None],
-        reload: Callable[[], Reloaded],
+        upstreams: Upstreams,
         process: Callable[[], snapshots.Process],
     ) -> None:
         self.settings = settings
@@ -67,7 +85,7 @@ class Parts:
         self._flush: Callable[[], int] = _nothing
         self._process = process
         self._stop = stop
-        self._reload = reload
+        self._upstreams = upstreams
         self._replicas: Sequence[facts.Replica] = ()
         self._replicas_at = 0.0
         self._asking = asyncio.Lock()
@@ -97,7 +115,16 @@ class Parts:
 
     def actions(self) -> Actions:
         """What the endpoint does."""
-        return Actions(self.drain, self.flush_cache, self.reload, self.failover)
+        upstreams = self._upstreams
+        return Actions(
+            drain=self.drain,
+            flush_cache=self.flush_cache,
+            reload=upstreams.reload,
+            failover=self.failover,
+            pause=upstreams.pause,
+            resume=upstreams.resume,
+            switch=upstreams.switch,
+        )
 
     def ready(self) -> Mapping[str, bool]:
         serving = self.data_plane is not None
@@ -159,9 +186,6 @@ class Parts:
         if self.settings.cache.mode == "off":
             raise RefusedError('there is no near cache: cache.mode is "off"')
         return Flushed(dropped=self._flush())
-
-    async def reload(self) -> Reloaded:
-        return self._reload()
 
     async def failover(self) -> FailoverBegun:
         if self.sentinels is None:

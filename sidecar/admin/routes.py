@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sidecar.admin import answers
+from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.figures import Stats
 from sidecar.admin.openapi import Route
 from sidecar.admin.recorder import KEPT
@@ -113,6 +114,31 @@ ROUTES: tuple[Route, ...] = (
         "Read the settings and certificates again, as SIGHUP does.",
         answers.Reloaded,
         answers=_DONE,
+    ),
+    Route(
+        "POST",
+        "/api/pause",
+        "pause",
+        "Hold all new commands; answers once nothing is under way, or after failover.hold.",
+        answers.Paused,
+        answers=_DONE,
+    ),
+    Route(
+        "POST",
+        "/api/resume",
+        "resume",
+        "Let held commands go on.",
+        answers.Resumed,
+        answers=_DONE,
+    ),
+    Route(
+        "POST",
+        "/api/upstream",
+        "switch",
+        "Go over to another upstream; a dry run only compares.",
+        answers.Switched,
+        answers=_DONE,
+        body=SwitchTo,
     ),
     Route(
         "POST",

@@ -16,8 +16,11 @@ from sidecar.admin.answers import (
     Draining,
     FailoverBegun,
     Flushed,
+    Paused,
     Reloaded,
+    Resumed,
     SettingShown,
+    Switched,
     Topology,
 )
 from sidecar.telemetry.audit import Record
@@ -83,6 +86,10 @@ async def _refuse() -> Never:
     raise RefusedError("not available")
 
 
+async def _refuse_switch(url: str, dry_run: bool) -> Never:
+    raise RefusedError("not available")
+
+
 @dataclass(frozen=True)
 class Sources:
     """What is shown."""
@@ -113,3 +120,7 @@ class Actions:
     flush_cache: Callable[[], Awaitable[Flushed]] = _refuse
     reload: Callable[[], Awaitable[Reloaded]] = _refuse
     failover: Callable[[], Awaitable[FailoverBegun]] = _refuse
+    pause: Callable[[], Awaitable[Paused]] = _refuse
+    resume: Callable[[], Awaitable[Resumed]] = _refuse
+    switch: Callable[[str, bool], Awaitable[Switched]] = _refuse_switch
+    """To this URL; with True it is a dry run."""

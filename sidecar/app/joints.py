@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
-from sidecar.admin.answers import Reloaded
+from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
 from sidecar.admin.sources import RefusedError
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
+from sidecar.proxy.moving import MoveError
 from sidecar.settings.load import ConfigError
 from sidecar.telemetry import facts, snapshots
 
@@ -36,15 +38,40 @@ class WatchedSentinels:
             raise RefusedError(str(error)) from error
 
 
-def reload_or_refuse(reload: Callable[[], Reloaded]) -> Callable[[], Reloaded]:
-    """`reload`, whose errors (a bad file, settings that cannot be used) become a refusal."""
+class Changing(Protocol):
+    """What is needed of app/changing.py."""
 
-    def reload_all() -> Reloaded:
+    async def reload(self) -> Reloaded: ...
+    async def pause(self) -> Paused: ...
+    async def resume(self) -> Resumed: ...
+    async def switch(self, url: str, *, dry_run: bool) -> Switched: ...
+
+
+class Refusing:
+    """What takes settings over, pauses and switches, for the admin endpoint
+    (`admin.parts.Upstreams`): errors become refusals."""
+
+    def __init__(self, changing: Changing) -> None:
+        self._changing = changing
+
+    async def reload(self) -> Reloaded:
         try:
-            return reload()
+            return await self._changing.reload()
         except ConfigError as error:
             raise RefusedError(f"nothing was reloaded: {'; '.join(error.problems)}") from error
-        except OSError as error:
+        except (OSError, MoveError) as error:
             raise RefusedError(f"nothing was reloaded: {error}") from error
 
-    return reload_all
+    async def pause(self) -> Paused:
+        return await self._changing.pause()
+
+    async def resume(self) -> Resumed:
+        return await self._changing.resume()
+
+    async def switch(self, url: str, dry_run: bool) -> Switched:
+        try:
+            return await self._changing.switch(url, dry_run=dry_run)
+        except ConfigError as error:
+            raise RefusedError("; ".join(error.problems)) from error
+        except (OSError, MoveError) as error:
+            raise RefusedError(f"nothing has changed: {error}") from error

@@ -20,28 +20,22 @@ from contextlib import suppress
 import structlog
 
 from sidecar import __version__
-from sidecar.admin.answers import Reloaded
 from sidecar.admin.audited_calls import audited
 from sidecar.admin.parts import Parts
 from sidecar.admin.server import AdminServer
-from sidecar.app.joints import WatchedSentinels, reload_or_refuse
-from sidecar.app.reload import take_over, watch
-from sidecar.app.startup import StartError, advice, banner, find_master, reason, watcher_of
+from sidecar.app.changing import Changing
+from sidecar.app.joints import Refusing
+from sidecar.app.reload import watch
+from sidecar.app.startup import StartError, advice, banner, reason
 from sidecar.app.systemd import Systemd
-from sidecar.credentials import (
-    CredentialError,
-    Credentials,
-    CredentialSettings,
-    fixed,
-    source_of,
-)
+from sidecar.app.upstreams import Way
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
-from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
+from sidecar.discovery.sentinel import DiscoveryError
+from sidecar.policy.topology import Event
 from sidecar.proxy.links.errors import ProxyStartError
+from sidecar.proxy.moving import MoveError
 from sidecar.proxy.server import Proxy
-from sidecar.settings.changes import changes
 from sidecar.settings.load import ConfigError
-from sidecar.settings.rules import combinations
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry import logs, progress
@@ -60,18 +54,19 @@ class Sidecar:
         self, settings: Settings, read_again: Callable[[], Settings], file: str | None = None
     ) -> None:
         self.settings = settings
-        self._read_again = read_again
         self._file = file
         self.admin: AdminServer | None = None
         self.embedded: EmbeddedServer | None = None
         self.proxy: Proxy | None = None
-        self.watcher: SentinelWatcher | None = None
-        self.parts = Parts(settings, self.end, reload_or_refuse(self.reload), self.counts)
+        self.way: Way | None = None
+        self.changing = Changing(self, read_again)
+        self.parts = Parts(settings, self.end, Refusing(self.changing), self.counts)
         self.failure = ""
         self.stop = asyncio.Event()
         self.lag = LoopLag()
         self.systemd = Systemd(os.environ)
         self.watching: list[asyncio.Task[None]] = []
+        self._reloads: set[asyncio.Task[None]] = set()
         self.audit: Audit | None = None
 
     def on_signal(self, number: int) -> None:
@@ -90,57 +85,44 @@ class Sidecar:
 
     def on_reload(self) -> None:
         """SIGHUP: read the settings and certificates again; bad ones leave the old ones in use."""
-        with suppress(OSError, ssl.SSLError, ConfigError):
-            self.reload()
+        task = asyncio.get_running_loop().create_task(self._on_reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
-    def reload(self) -> Reloaded:
-        """Read the settings and certificates again, and take over what can be. Raises ConfigError,
-        OSError (ssl.SSLError): then nothing has changed."""
+    async def _on_reload(self) -> None:
         self.systemd.reloading()
         try:
-            done = self._reload()
-        except ConfigError as error:
-            what = "; ".join(error.problems)
-            of_certificates = all(".tls." in each.partition(" ")[0] for each in error.problems)
-            if of_certificates:
-                log.error("certificate reload failed", error=what)
-            else:
-                log.error("settings reload failed", error=what)
-            self._note_reload("failed", what)
-            raise
-        except (OSError, ssl.SSLError) as error:
-            log.error("certificate reload failed", error=reason(error))
-            self._note_reload("failed", reason(error))
-            raise
+            await self.changing.reload()
+        except (OSError, ConfigError, MoveError):
+            pass  # logged
         finally:
             self.systemd.ready()
-        log.info("certificates reloaded")
-        if done.changed or done.needs_restart:
-            log.info("settings reloaded", changed=done.changed, needs_restart=done.needs_restart)
-        self._note_reload("done", ", ".join(["certificates", *done.changed]))
-        return done
 
-    def _reload(self) -> Reloaded:
-        found = changes(self.settings, self._read_again())
-        if problems := list(combinations(found.settings)):
-            raise ConfigError([f"{each} (with what needs a restart)" for each in problems])
-        proxy = self.proxy if self.proxy is not None and self.proxy.listening else None
-        if proxy is None:
-            return Reloaded(reloaded=[])
-        read = take_over(found.settings, proxy, self.watcher, self.admin)
-        self.settings = self.parts.settings = found.settings
-        logs.set_level(self.settings.log.level)
-        return Reloaded(reloaded=read, changed=found.taken, needs_restart=found.restart)
+    def use_settings(self, settings: Settings) -> None:
+        """These are the settings from now on."""
+        self.settings = self.parts.settings = settings
 
-    def _note_reload(self, result: str, detail: str) -> None:
+    def use_way(self, way: Way) -> None:
+        """This is the way to the upstream from now on."""
+        self.way = way
+        self.parts.sentinels = way.sentinels
+        way.use()
+
+    def on_event(self, event: Event) -> None:
+        """A Sentinel has said something."""
+        if self.proxy is not None:
+            self.proxy.on_sentinel_event(event)
+
+    def note(self, action: str, result: str, detail: str) -> None:
         """In the audit stream, which goes on in a new file where the old one was moved away."""
         if self.audit is None:
             return
-        try:
-            self.audit.reopen()
-        except AuditError as error:
-            log.error("audit reopen failed", error=str(error))
-        self.audit.note("reload", result, detail)
+        if action == "reload":
+            try:
+                self.audit.reopen()
+            except AuditError as error:
+                log.error("audit reopen failed", error=str(error))
+        self.audit.note(action, result, detail)
 
     def end(self) -> None:
         """End in order."""
@@ -214,7 +196,8 @@ class Sidecar:
         upstream = self.settings.upstream_endpoint
         if upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
-        credentials = await self._credentials_of("upstream", self.settings.upstream, upstream)
+        self.way = way = Way(self.settings, upstream, self.on_event)
+        credentials = await way.open()
         self.proxy = proxy = Proxy(
             self.settings,
             upstream,
@@ -224,16 +207,9 @@ class Sidecar:
         )
         deadline = time.monotonic() + self.settings.upstream.start_timeout
         try:
-            master = None
-            if upstream.kind == "sentinel":
-                of_sentinels = await self._credentials_of("sentinel", self.settings.sentinel)
-                self.watcher = watcher_of(
-                    self.settings, upstream, proxy.on_sentinel_event, of_sentinels
-                )
-                self.parts.sentinels = WatchedSentinels(self.watcher)
-                master = await find_master(self.watcher, self.settings.upstream, deadline)
-                self.watcher.start()
-            await proxy.start(deadline, master, self.watcher, self.systemd.sockets())
+            master = await way.find_master(deadline)
+            self.use_way(way)
+            await proxy.start(deadline, master, way.watcher, self.systemd.sockets())
         except DiscoveryError as error:
             raise StartError(str(error)) from error
         except ProxyStartError as error:
@@ -243,21 +219,6 @@ class Sidecar:
         except OSError as error:
             where = ", ".join(self.settings.listen.urls)
             raise StartError(f"cannot listen on {where}: {advice(error, 'listen.urls')}") from error
-
-    async def _credentials_of(
-        self, section: str, settings: CredentialSettings, upstream: Endpoint | None = None
-    ) -> Credentials | None:
-        """Begin to watch the source of credentials that this section names, if it names one."""
-        user, password = (upstream.username, upstream.password) if upstream else ("", "")
-        source = source_of(section, settings, fixed(settings, user, password))
-        if source is None:
-            return None
-        try:
-            credentials = await Credentials.begin(section, source)
-        except CredentialError as error:
-            raise StartError(str(error)) from error
-        self.watching.append(asyncio.create_task(credentials.watch()))
-        return credentials
 
     async def _start_admin(self) -> None:
         listen = self.settings.admin.listen
@@ -322,8 +283,8 @@ class Sidecar:
         stops: list[Callable[[], Awaitable[None]]] = []
         if self.proxy is not None:
             stops.append(self.proxy.close)
-        if self.watcher is not None:
-            stops.append(self.watcher.close)
+        if self.way is not None:
+            stops.append(self.way.close)
         if self.admin is not None:
             stops.append(self.admin.stop)
         if self.embedded is not None:

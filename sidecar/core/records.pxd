@@ -29,7 +29,7 @@ cdef enum Stall:
     STALL_HANG_UP = 8           # the shell: the client is closed without an answer
     STALL_ROOM = 9              # room: its link has too much unsent, or its client too much unread
     STALL_SHELL = 10            # the shell, which still works on the request before it
-    STALL_HELD = 11             # a master: it is a write, and the present one is about to change
+    STALL_HELD = 11             # the end of a hold (Core.holds)
     STALL_FILL = 12             # the near cache, which is reading the value
     STALL_REPLIES = 13          # the session's replies: they tell what is open on its own link
     STALL_HEAVY = 14            # a dedicated link if there is one: the session's replies are large
@@ -46,6 +46,11 @@ cdef enum:
     LARGE_REPLY = 16384     # from here on a reply narrows the window,
     HEAVY_REPLY = 262144    # and from here on its session goes on with a link of its own,
     HEAVY_REPLIES = 64      # until so many replies in a row have been smaller
+
+cdef enum Hold:
+    # Core.holds, as bits: what waits (STALL_HELD) although its link may be up.
+    HOLD_WRITES = 1         # what may change data: the present master is about to change
+    HOLD_ALL = 2            # everything but what belongs to a transaction that is open: a pause
 
 cdef enum Mode:
     MODE_SHARED = 0
@@ -129,7 +134,8 @@ cdef struct Core:
     uint32_t seconds
     bint master_may_change  # the upstream's master may change: see link_demote
     bint interrupted        # commands cannot be passed on: there is no master now
-    bint hold_writes        # the master is about to change: writes wait
+    uint8_t holds           # Hold: what is kept back
+    uint32_t hold_round     # goes up when a hold ends: what was held is decided on again
     uint64_t clock          # microseconds, does not wrap
     Barriers* barriers      # NULL: there is no near cache
     void* cache             # the Cache of store.pxd; NULL: there is none
@@ -192,6 +198,7 @@ cdef struct Session:
     bint reset_due          # pinned: RESET is under way
     bint must_close         # a reply is lost or broken: the client is to be closed
     bint cannot_leave       # for link_divert: it waits for replies to more than reads
+    uint32_t held_in_round  # Core.hold_round when the command at the head was last held
     uint32_t waiting_since  # when the command at the head began to wait, microseconds, wraps
     uint32_t db             # what records of its commands tell: the database,
     uint64_t client_number  #   the client's number,

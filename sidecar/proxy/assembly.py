@@ -38,6 +38,7 @@ from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.usage import UsageReporter
 from sidecar.proxy.nearcache.warmup import OwnUser, Show, Warmup
+from sidecar.proxy.pause import Pause
 from sidecar.proxy.session.admission import Admission
 from sidecar.proxy.session.audit_trail import AuditTrail
 from sidecar.proxy.session.client_command import ClientCommands
@@ -223,6 +224,7 @@ def make_sessions(
     audit: AuditTrail | None,
     link_ids: Callable[[], set[int]],
     settings: Settings,
+    pause: Pause,
     *,
     noted: Sequence[Audited],
 ) -> Sessions:
@@ -252,7 +254,7 @@ def make_sessions(
     )
     client_commands = ClientCommands(nodes, ids, names, dedicated, pass_through, tasks, link_ids)
     commands = SessionCommands(nodes, change, names, client_commands, dedicated, pass_through)
-    held = HeldSessions(links.hold, shared)
+    held = HeldSessions(links.hold, shared, pause)
     all_noted = [learning.noted, admission.noted, *noted]
     if audit is not None:
         all_noted.append(audit.noted)
@@ -331,7 +333,7 @@ def make_warmup(
     if observers.near is None or not Warmup.wanted(settings):
         return None
     own = links.own
-    user = OwnUser(own.identity.login, own.open, lambda: links.shared.bring_up(own))
+    user = OwnUser(lambda: own.identity.login, own.open, lambda: links.shared.bring_up(own))
     return Warmup(
         plane,
         observers.near,

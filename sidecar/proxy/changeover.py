@@ -41,6 +41,7 @@ class Changeover:
         self._interruptions = interruptions
         self._record_work = record_work
         self.held = False
+        self._paused = False
         self.switches = 0
         self.last_switch: float | None = None
         self.last_pause = 0.0
@@ -60,6 +61,16 @@ class Changeover:
         self._plane.release_writes()
         self.served()
         log.info("writes released", phase=phase)
+
+    def begin_pause(self) -> None:
+        """All commands are kept back."""
+        self._paused = True
+        self.interrupted()
+
+    def end_pause(self) -> None:
+        """They go on."""
+        self._paused = False
+        self.served()
 
     def switch(self, target: Target, *, first: bool) -> None:
         """Switch to this server; every link to the old one ends. The `first` is no change."""
@@ -85,7 +96,7 @@ class Changeover:
 
     def served(self) -> None:
         """Record the interruption if it is over."""
-        if self._down_at is None or self.held or not self._own.shared.up:
+        if self._down_at is None or self.held or self._paused or not self._own.shared.up:
             return
         self._plane.tell_interrupted(False)
         self.last_pause = time.monotonic() - self._down_at

@@ -29,6 +29,7 @@ from sidecar.policy.following_words import (
     Moving,
     Observed,
     Phase,
+    Resolved,
     Retry,
     Role,
     Silence,
@@ -43,6 +44,7 @@ from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links import errors
 from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.identity import NodeLinks
+from sidecar.proxy.links.racing import Address as Found
 from sidecar.proxy.links.target import Target
 from sidecar.proxy.master_watch import MasterWatch
 from sidecar.proxy.name_search import NameSearch, TargetFor
@@ -104,7 +106,11 @@ class NameFollower:
         self._attending: asyncio.Task[None] | None = None
         self._switching: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
-        own.node.watch(up=self._link_up, down=self._link_down, not_master=self._dialled_no_master)
+        self._searching: asyncio.Task[None] | None = None
+        self._arriving = self._stopped = False
+        self._unwatch = own.node.watch(
+            up=self._link_up, down=self._link_down, not_master=self._dialled_no_master
+        )
 
     @property
     def phase(self) -> str:
@@ -114,10 +120,32 @@ class NameFollower:
     async def begin(self, deadline: float) -> None:
         """Search, until it is known where to connect; not beyond `deadline` (monotonic), nor longer
         than an address may take to answer."""
-        self._tasks.spawn(self._search.run())
+        self._searching = self._tasks.spawn(self._search.run())
         within = min(deadline - time.monotonic(), 2 * GRACE)
         with suppress(TimeoutError):  # the links then try the name themselves
             await asyncio.wait_for(self._settled.wait(), within)
+
+    def arrive(self, found: Found, role: Role) -> None:
+        """Lead the links to this address of the name, whose server has just told its role."""
+        address = self._search.know(found)
+        self._arriving = True
+        try:
+            self.on_event(Resolved((address,)))
+            self.on_event(Answered(address, role))
+        finally:
+            self._arriving = False
+        self._searching = self._tasks.spawn(self._search.run())
+
+    def stop(self) -> None:
+        """Follow no more; what is held for a failover goes on."""
+        self._stopped = True
+        self._unwatch()
+        self._own.node.patient_until = 0.0
+        for task in (self._searching, self._attending, self._switching):
+            stop_task(task)
+        self._search.stop()
+        if self.changeover.held:
+            self.changeover.release_writes(self.phase)
 
     def tick(self, now: float) -> None:
         """Let the decisions see that time passes."""
@@ -130,6 +158,8 @@ class NameFollower:
 
     def on_event(self, event: Observed) -> None:
         """Decide what an event means, and do it."""
+        if self._stopped:
+            return
         before = self.machine.phase, self.machine.pace, self.machine.to_ask()
         for command in self.machine.on(event, time.monotonic()):
             self._do(command)
@@ -159,6 +189,9 @@ class NameFollower:
     def _switch(self, address: Address) -> None:
         stop_task(self._switching)
         self._switching = None
+        if self._arriving:
+            self._switch_now(address, first=False)
+            return
         target, before = self._search.target(address), self._dialer.target
         first = before is None or not before.number
         if first and len(self.machine.addresses) == 1:

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -28,7 +29,7 @@ from sidecar.policy.server_version import told_by_info
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
-from sidecar.proxy.links.greeting import is_error, parsed
+from sidecar.proxy.links.greeting import ServerConnection, is_error, parsed
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.info_reply import fields_of
 from sidecar.proxy.links.outcomes import BROKEN
@@ -69,6 +70,27 @@ def shipped_table() -> CommandTable:
     data = files("sidecar.policy").joinpath("commands.json").read_text()
     table.update(rows_from_data(json.loads(data)))
     return table
+
+
+@dataclass(frozen=True)
+class Told:
+    """Raw replies of a server. `seen` is the fingerprint of its command table; `commands` is None
+    where that was known already."""
+
+    max_bulk: bytes
+    memory: bytes
+    seen: list[bytes]
+    commands: bytes | None
+
+
+async def ask(connection: ServerConnection, known: list[bytes]) -> Told:
+    """Ask a server for all that is to be learnt; `known` is a fingerprint. Raises Unreachable."""
+    max_bulk, memory, *seen = await connection.ask(MAX_BULK, MEMORY, *FINGERPRINT)
+    seen[-1] = b"\n".join(line for line in seen[-1].split() if line.startswith(TELLING))
+    commands = None
+    if seen != known:
+        (commands,) = await connection.ask(hiredis.pack_command((b"COMMAND",)))
+    return Told(max_bulk, memory, seen, commands)
 
 
 class Learning:
@@ -164,14 +186,17 @@ class Learning:
         """Merge the server's command table and limits into the shipped ones."""
         connection = await self._own.open()
         try:
-            max_bulk, memory, *seen = await connection.ask(MAX_BULK, MEMORY, *FINGERPRINT)
-            seen[-1] = b"\n".join(line for line in seen[-1].split() if line.startswith(TELLING))
-            if seen != self._seen:
-                commands = await connection.ask(hiredis.pack_command((b"COMMAND",)))
-                self._learn_commands(parsed(commands[0]))
-                self._seen = seen
+            told = await ask(connection, self._seen)
         finally:
             connection.close()
+        self.take(told)
+
+    def take(self, told: Told) -> None:
+        """Merge what a server has told into the shipped table and limits."""
+        if told.commands is not None:
+            self._learn_commands(parsed(told.commands))
+        self._seen = seen = told.seen
+        max_bulk, memory = told.max_bulk, told.memory
         limit = parsed(max_bulk) if not is_error(max_bulk) else None
         if isinstance(limit, list) and len(limit) == 2 and limit[1].isdigit():
             self._plane.set_max_bulk(int(limit[1]))

@@ -33,7 +33,7 @@ from sidecar.policy.failover_words import (
     Verify,
     WatchRole,
 )
-from sidecar.policy.topology import Address
+from sidecar.policy.topology import Address, MasterNamed
 from sidecar.proxy.changeover import Changeover
 from sidecar.proxy.links import errors
 from sidecar.proxy.links.greeting import Login
@@ -78,7 +78,10 @@ class MasterFollower:
         self._verifying: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._attending: asyncio.Task[None] | None = None
-        node.watch(up=self._link_up, down=self._link_down, not_master=self._dialled_no_master)
+        self._stopped = False
+        self._unwatch = node.watch(
+            up=self._link_up, down=self._link_down, not_master=self._dialled_no_master
+        )
 
     @property
     def phase(self) -> str:
@@ -89,8 +92,24 @@ class MasterFollower:
         """Let the decisions see that time passes."""
         self.on_event(Tick())
 
+    def arrive(self, address: Address) -> None:
+        """Lead the links to this server, which has just said that it is the master."""
+        self.on_event(MasterNamed(address, switched=False))
+        self.on_event(Verified(address))
+
+    def stop(self) -> None:
+        """Follow no more; what is held for a failover goes on."""
+        self._stopped = True
+        self._unwatch()
+        for task in (self._verifying, self._watching, self._attending):
+            stop_task(task)
+        if self.changeover.held:
+            self.changeover.release_writes(self.phase)
+
     def on_event(self, event: Observed) -> None:
         """Decide what an event means, and do it."""
+        if self._stopped:
+            return
         for command in self.machine.on(event, time.monotonic()):
             self._do(command)
 

@@ -54,6 +54,11 @@ class Wanted(Protocol):
         """The addresses that are to be asked for their role."""
 
 
+def of_path(path: str) -> Found:
+    """A unix socket in the form of a resolved address."""
+    return (0, 0, 0, "", (path, 0))
+
+
 class NameSearch:
     """Searches for `endpoint`, greeting with `login`. `target_for` makes the target of a resolved
     address; `tell` is called with each answer."""
@@ -81,6 +86,18 @@ class NameSearch:
         self._woken = asyncio.Event()
         self._unresolved = ""
         self.server_ids: set[int] = set()  # of the connections that ask
+
+    def know(self, found: Found) -> Address:
+        """This is one of the name's addresses."""
+        (address,) = addresses_of([found])
+        self._records = {**self._records, address: found}
+        return address
+
+    def stop(self) -> None:
+        """Ask nobody any more."""
+        for task in self._asking.values():
+            task.cancel()
+        self._asking.clear()
 
     def target(self, address: Address) -> Target:
         """The target of an address that was told as resolved, or found for what a server named."""
@@ -112,9 +129,7 @@ class NameSearch:
     async def _resolve(self) -> None:
         endpoint = self._endpoint
         if endpoint.kind == "unix":
-            path = (endpoint.path, 0)
-            self._records = {path: (0, 0, 0, "", path)}
-            self._tell(Resolved((path,)))
+            self._tell(Resolved((self.know(of_path(endpoint.path)),)))
             return
         try:
             found = await resolve(endpoint.host, endpoint.port)

@@ -6,11 +6,11 @@ Reads the parts and changes none of them. The composition root asks, for the adm
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sidecar.proxy.certificates import Certificates
-from sidecar.proxy.changeover import Changeover
+from sidecar.proxy.followers import Followers
 from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.hold import Hold
@@ -21,6 +21,7 @@ from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.warmup import Warmup
 from sidecar.proxy.overdue import Overdue
+from sidecar.proxy.pause import Pause
 from sidecar.proxy.server_info import ServerInfo
 from sidecar.proxy.session.clients import Clients
 from sidecar.proxy.span_recorder import SpanRecorder
@@ -29,20 +30,10 @@ from sidecar.settings.urls import Endpoint
 from sidecar.telemetry import facts, snapshots
 
 
-class Follower(Protocol):
-    """What follows the master, of a Sentinel service or of a name."""
-
-    changeover: Changeover
-
-    @property
-    def phase(self) -> str:
-        """The phase of the failover."""
-
-
 @dataclass(frozen=True)
 class Parts:
     """What a report is made from. `own` are the sidecar's own links; a part that is not configured
-    is None, `follower` where no master is followed."""
+    is None."""
 
     settings: Settings
     upstream: Endpoint
@@ -58,7 +49,8 @@ class Parts:
     near: NearCacheKeeper | None
     tracing: SpanRecorder | None
     warm: Warmup | None
-    follower: Follower | None
+    followers: Followers
+    pause: Pause
     interruptions: Interruptions
     server_info: ServerInfo
     overdue: Overdue
@@ -75,12 +67,19 @@ class Report:
         """Whether the sidecar's own link is up, and nobody's command is lost or overdue."""
         return self._parts.own.shared.up and not self._parts.overdue.is_down
 
+    def use(self, settings: Settings, upstream: Endpoint, certificates: Certificates) -> None:
+        """Report of these from now on."""
+        self._parts = replace(
+            self._parts, settings=settings, upstream=upstream, certificates=certificates
+        )
+
     def ready(self) -> dict[str, bool]:
         """What readiness consists of."""
         parts = self._parts
         checks = {
             "upstream": self._up,
             "accepting": not parts.listener.stopped,
+            "unpaused": not parts.pause.reasons,
         }
         if parts.warm is not None:
             checks["warm"] = parts.warm.ready()
@@ -95,13 +94,18 @@ class Report:
             links=self._links(counts),
             commands=_commands(counts, parts.plane.notes_lost),
             unanswered=parts.overdue.now,
-            held=snapshots.Held(clients=parts.hold.clients, bytes=parts.hold.bytes),
+            held=snapshots.Held(
+                clients=parts.hold.clients,
+                bytes=parts.hold.bytes,
+                reason=", ".join(parts.pause.reasons),
+                refused=parts.pause.expired,
+            ),
             breaker=snapshots.Breaker(state=breaker.state, opened=breaker.opened),
             cache=parts.near.snapshot() if parts.near is not None else None,
             hot_keys=parts.hot.snapshot() if parts.hot is not None else None,
             warm=parts.warm.snapshot() if parts.warm is not None else None,
             tracing=parts.tracing.snapshot() if parts.tracing is not None else None,
-            failover=_failover(parts.follower.changeover) if parts.follower is not None else None,
+            failover=_failover(parts.followers),
             certificates=parts.certificates.expiry,
         )
 
@@ -148,20 +152,23 @@ class Report:
 
     def topology(self) -> facts.Upstream:
         """Where the upstream is, and its interruptions and changes, the newest first."""
-        parts, follower = self._parts, self._parts.follower
+        parts = self._parts
         dialer = parts.own.node.dialer
         return facts.Upstream(
             upstream=str(parts.upstream),
             follows_sentinels=parts.upstream.kind == "sentinel",
-            phase=follower.phase if follower is not None else None,
+            phase=parts.followers.phase,
             master=dialer.target.address if dialer.target is not None else None,
             up=self._up,
-            switches=follower.changeover.switches if follower is not None else 0,
+            switches=parts.followers.changeover.switches,
             history=parts.interruptions.snapshot(),
         )
 
 
-def _failover(changeover: Changeover) -> snapshots.Failover:
+def _failover(followers: Followers) -> snapshots.Failover | None:
+    changeover = followers.changeover
+    if followers.current is None and not changeover.switches:
+        return None
     return snapshots.Failover(
         switches=changeover.switches,
         last_switch=changeover.last_switch,

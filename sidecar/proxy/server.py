@@ -11,27 +11,30 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from sidecar import __version__
-from sidecar.credentials import Credentials, fixed
-from sidecar.policy.topology import Address, Event, MasterNamed
-from sidecar.proxy import assembly, descriptors
+from sidecar.credentials import Credentials
+from sidecar.policy.topology import Address, Event
+from sidecar.proxy import assembly, comparison, descriptors
 from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.changeover import Changeover
+from sidecar.proxy.destination import Destination
 from sidecar.proxy.drain import drain
-from sidecar.proxy.following import NameFollower
-from sidecar.proxy.interruptions import Interruptions, LinkOutages
+from sidecar.proxy.followers import Followers
+from sidecar.proxy.interruptions import Interruptions
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.dialer import Dialing
-from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.reauthentication import Reauthentication
 from sidecar.proxy.links.room import Room
 from sidecar.proxy.listener import Listener
-from sidecar.proxy.master import MasterFollower, Sentinels
+from sidecar.proxy.master import Sentinels
 from sidecar.proxy.memory_guard import MemoryGuard, memory_limit
+from sidecar.proxy.moving import Arrival, Mover, reach
 from sidecar.proxy.nearcache.warmup import Show, Warmup
 from sidecar.proxy.overdue import Overdue
+from sidecar.proxy.pause import Pause
 from sidecar.proxy.pulse import Pulse
 from sidecar.proxy.report import Parts, Report
 from sidecar.proxy.server_info import ServerInfo
@@ -43,6 +46,7 @@ from sidecar.proxy.tasks import Tasks, Ticker, for_each
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry.audit import Audit
+from sidecar.telemetry.facts import ComparedServer
 
 
 class Proxy:
@@ -58,19 +62,18 @@ class Proxy:
         show_warming: Show | None = None,
     ) -> None:
         self.settings = settings
-        self.upstream = upstream
         self.plane: Plane
         self.facts: ServerInfo
         self.report: Report
         self._audit = AuditTrail(audit) if audit is not None else None
         self._show_warming = show_warming
-        self._credentials = credentials
-        self._login = login_of(settings, upstream, credentials)
-        self._user = self._login.user
+        self._destination = Destination(settings, upstream, credentials)
+        self._user = self._destination.login.user
         self._tasks = Tasks()
         self._interruptions = Interruptions()
-        self._master: MasterFollower | None = None
-        self._name: NameFollower | None = None
+        self._followers: Followers
+        self.pause: Pause
+        self.mover: Mover
         self._warm: Warmup | None = None
         self._certificates: Certificates
         self._sides: list[SideConnection] = []
@@ -104,13 +107,15 @@ class Proxy:
         """
         limit = descriptors.raise_limit()
         descriptors.warn_if_short(limit, self.settings)
-        listener = self._listener = self._assemble(sentinels, descriptors.Descriptors(limit))
-        self._begin(master)
+        self._destination = replace(self._destination, sentinels=sentinels, master=master)
+        listener = self._listener = self._assemble(descriptors.Descriptors(limit))
+        self._begin()
         try:
             listener.open(sockets)
-            if self._name is not None:
-                await self._name.begin(deadline)
-            await self._sessions.learning.begin(self.settings.upstream, self.upstream, deadline)
+            if self._followers.name is not None:
+                await self._followers.name.begin(deadline)
+            endpoint = self._destination.endpoint
+            await self._sessions.learning.begin(self.settings.upstream, endpoint, deadline)
         except BaseException:
             await self.close()
             raise
@@ -121,12 +126,11 @@ class Proxy:
         )
         listener.begin()
 
-    def _assemble(self, sentinels: Sentinels | None, reserve: descriptors.Descriptors) -> Listener:
-        settings, tasks = self.settings, self._tasks
-        follows = self.upstream.kind == "sentinel"
-        certificates = Certificates(settings, upstream=self.upstream.tls)
-        self._certificates = certificates
-        self._targets = Targets(settings.upstream, self.upstream, certificates)
+    def _assemble(self, reserve: descriptors.Descriptors) -> Listener:
+        settings, tasks, destination = self.settings, self._tasks, self._destination
+        follows, login = destination.follows_sentinels, destination.login
+        self._certificates = Certificates(settings, upstream=destination.endpoint.tls)
+        self._targets = Targets(settings.upstream, destination.endpoint, self._certificates)
         target = None if follows else self._targets.of_url()
         memory = memory_limit(settings.limits.memory)
         plane = self.plane = assembly.make_plane(
@@ -137,19 +141,32 @@ class Proxy:
         nodes = Nodes(Node(target, Dialing.of(settings, __version__, as_master=follows), room))
         ids = ClientIds()
         observers = assembly.make_observers(plane, nodes, tasks, ids, settings)
-        links = assembly.make_links(plane, nodes, tasks, observers, self._login, settings)
+        links = assembly.make_links(plane, nodes, tasks, observers, login, settings)
         self._observers, self._links = observers, links
         self._sides = [
-            SideConnection(nodes.home.dialer, self._login, __version__.encode()) for _ in range(2)
+            SideConnection(nodes.home.dialer, login, __version__.encode()) for _ in range(2)
         ]
         self.facts = ServerInfo(self._sides[0])
-        if self._credentials is not None:
-            tracked = observers.near.log_in if observers.near is not None else lambda request: 0
-            Reauthentication(plane, links.own, self._credentials, tasks, tracked)
-            self._credentials.on_change(self._flush_for_another_user)
+        self._attend_credentials(destination.credentials)
         pulse = Pulse(self._sides[1], tasks)
         self._overdue = Overdue(plane, links.identities, pulse)
-        self._watch_node(follows, sentinels, pulse)
+        changeover = Changeover(
+            plane, links.own, links.switch, self._interruptions, observers.record_work
+        )
+        self._followers = Followers(
+            plane,
+            links.own,
+            changeover,
+            tasks,
+            pulse,
+            self._interruptions,
+            __version__.encode(),
+            lambda: links.switch.retry(nodes.home),
+        )
+        self._followers.follow(destination, self._targets)
+        self.pause = Pause(plane, changeover, lambda: self.settings.failover.hold)
+        hold = lambda: self.settings.failover.hold  # noqa: E731
+        self.mover = Mover(plane, self.pause, self._arrive, hold, __version__.encode())
         self._sessions = assembly.make_sessions(
             plane,
             links,
@@ -159,7 +176,8 @@ class Proxy:
             self._audit,
             self._link_ids,
             settings,
-            noted=[self._name.noted] if self._name is not None else [],
+            self.pause,
+            noted=[self._followers.noted],
         )
         self._warm = assembly.make_warmup(
             plane, links, tasks, observers, settings, self._show_warming
@@ -167,61 +185,29 @@ class Proxy:
         listener = Listener(
             settings.listen,
             self._sessions.clients.welcome,
-            lambda: certificates.server,
+            lambda: self._certificates.server,
             lambda: len(plane.clients),
             reserve,
         )
         self.report = Report(self._parts(listener))
         return listener
 
-    def _watch_node(self, follows: bool, sentinels: Sentinels | None, pulse: Pulse) -> None:
-        """Follow the master, of a Sentinel service or of a name; of others, only record
-        interruptions."""
-        links, settings = self._links, self.settings
-        own, version = links.own, __version__.encode()
-        if not follows and not settings.follows_name:
-            dialer = own.node.dialer
-            outages = LinkOutages(self._interruptions, lambda: dialer.where, time.time)
-            own.node.watch(up=outages.link_up, down=outages.link_down)
+    def _attend_credentials(self, credentials: Credentials | None) -> None:
+        """Have links logged in again when the sidecar's own credentials change."""
+        if credentials is None:
             return
-        changeover = Changeover(
-            self.plane, own, links.switch, self._interruptions, self._observers.record_work
-        )
-        if follows:
-            self._master = MasterFollower(
-                own.node,
-                changeover,
-                self._tasks,
-                settings.failover,
-                login=self._login,
-                version=version,
-                target_for=self._targets.of_address,
-                sentinels=sentinels,
-            )
-            return
-        self._name = NameFollower(
-            self.plane,
-            own,
-            changeover,
-            self._tasks,
-            pulse,
-            self.upstream,
-            wait=settings.upstream.wait,
-            hold=settings.failover.hold,
-            login=self._login,
-            version=version,
-            target_for=self._targets.of_number,
-            retry=lambda: links.switch.retry(own.node),
-            maintenance=settings.upstream.maintenance,
-        )
+        near = self._observers.near
+        tracked = near.log_in if near is not None else lambda request: 0
+        Reauthentication(self.plane, self._links.own, credentials, self._tasks, tracked)
+        credentials.on_change(self._flush_for_another_user)
 
     def _connections(self) -> int:
         """The connections to servers that there are, without those that are being made. The one
         that asks the master for its role has its place before it is there."""
         links = len(self.plane.upstreams) + len(self.plane.tracked)
         asking = sum(len(side.server_ids()) for side in self._sides)
-        if (follower := self._master or self._name) is not None:
-            asking += max(1, len(follower.server_ids()))
+        if self._followers.current is not None:
+            asking += max(1, len(self._followers.server_ids()))
         return links + asking
 
     def _link_ids(self) -> set[int]:
@@ -229,8 +215,7 @@ class Proxy:
         ids = {up.server_id for up in self.plane.upstreams}
         for side in self._sides:
             ids |= side.server_ids()
-        if (follower := self._master or self._name) is not None:
-            ids |= follower.server_ids()
+        ids |= self._followers.server_ids()
         if self._observers.near is not None:
             ids |= self._observers.near.server_ids()
         return ids
@@ -238,7 +223,7 @@ class Proxy:
     def _parts(self, listener: Listener) -> Parts:
         return Parts(
             settings=self.settings,
-            upstream=self.upstream,
+            upstream=self._destination.endpoint,
             plane=self.plane,
             identities=self._links.identities,
             own=self._links.own,
@@ -251,13 +236,14 @@ class Proxy:
             near=self._observers.near,
             tracing=self._observers.tracing,
             warm=self._warm,
-            follower=self._master or self._name,
+            followers=self._followers,
+            pause=self.pause,
             interruptions=self._interruptions,
             server_info=self.facts,
             overdue=self._overdue,
         )
 
-    def _begin(self, master: Address | None) -> None:
+    def _begin(self) -> None:
         """Start the background work."""
         observers = self._observers
         if observers.near is not None:
@@ -278,30 +264,68 @@ class Proxy:
             ticker.add(observers.tracing.tick)
         for side in self._sides:
             ticker.add(side.tick)
-        if (follower := self._master or self._name) is not None:
-            ticker.add(follower.tick)
+        ticker.add(self._followers.tick)
+        ticker.add(self.pause.tick)
         self._tasks.spawn(ticker.run(self._tasks))
-        if self._master is not None and master is not None:
-            self._master.on_event(MasterNamed(master, switched=False))
+        if self._destination.master is not None:
+            self._followers.named(self._destination.master)
 
     # While it runs
 
     def _flush_for_another_user(self) -> None:
         """Values that one user of the server may read, another may not."""
-        assert self._credentials is not None
-        user, self._user = self._user, self._credentials.now.user
+        credentials = self._destination.credentials
+        assert credentials is not None
+        user, self._user = self._user, credentials.now.user
         if user != self._user:
             self.flush_cache()
 
     def on_sentinel_event(self, event: Event) -> None:
         """Take in what a Sentinel says."""
-        if self._master is not None:
-            self._master.on_event(event)
+        self._followers.on_sentinel_event(event)
 
     def flush_cache(self) -> int:
         """Drop everything in the near cache; returns how many values there were."""
         near = self._observers.near
         return near.flush() if near is not None else 0
+
+    async def ask_own(self) -> ComparedServer:
+        """What the server in use tells of itself."""
+        return await comparison.ask_own(self._links.own)
+
+    async def look_at(self, destination: Destination) -> ComparedServer:
+        """Reach another upstream's master, ask it, and leave it. Raises MoveError."""
+        arrival = await reach(destination, __version__.encode())
+        try:
+            return await comparison.ask(arrival.connection)
+        finally:
+            arrival.connection.close()
+
+    def _arrive(self, arrival: Arrival) -> None:
+        """Everything leads to another upstream from now on: commands are held, and none is under
+        way that could be waited for."""
+        destination, own, dialer = arrival.destination, self._links.own, self._links.own.node.dialer
+        login = destination.login
+        self._destination, self._user = destination, login.user
+        self.settings = destination.settings
+        self._certificates, self._targets = arrival.certificates, arrival.targets
+        self._followers.follow(destination, arrival.targets)
+        self._links.identities.rebase(login)
+        for side in self._sides:
+            side.login = login
+            side.close()
+        self._attend_credentials(destination.credentials)
+        self._followers.arrive(arrival.target, arrival.found, arrival.role)
+        if self._observers.near is not None:
+            self._observers.near.forget_spaces()
+        self._sessions.clients.join_again()
+        self._sessions.admission.moved()
+        self._sessions.learning.take(arrival.told)
+        self.report.use(self.settings, destination.endpoint, self._certificates)
+        assembly.use(self._reloadable(), self.settings)
+        assert dialer.target is not None
+        arrival.connection.target = dialer.target
+        self._links.shared.take(own, arrival.connection)
 
     def reload(self, settings: Settings, others: Callable[[], None]) -> None:
         """Use these settings from now on, and read the certificate files again. Raises OSError
@@ -338,8 +362,8 @@ class Proxy:
             self._observers,
             self._memory_guard,
             self._targets,
-            self._master.machine if self._master is not None else None,
-            self._name.machine if self._name is not None else None,
+            self._followers.master.machine if self._followers.master is not None else None,
+            self._followers.machine,
         )
 
     # Stopping
@@ -348,6 +372,7 @@ class Proxy:
         """Accept no more clients, and drain those that are there, for at most `within` seconds."""
         listener = self._listener
         assert listener is not None
+        self.pause.refuse()  # nobody would let go on what waits
         if spread := self.settings.listen.reuse_port:
             began = time.monotonic()
             await listener.hand_over()
@@ -376,12 +401,3 @@ class Proxy:
         if self._observers.tracing is not None:
             await self._observers.tracing.close()
         self.plane.close()
-
-
-def login_of(settings: Settings, upstream: Endpoint, credentials: Credentials | None) -> Login:
-    """The sidecar's own login: from its source, else from the settings, else from the URL."""
-    given = fixed(settings.upstream, upstream.username, upstream.password)
-    if credentials is not None:
-        given = credentials.now
-    user = given.user if given.user or given.password else None
-    return Login(2, user, given.password, upstream.db, source=credentials)

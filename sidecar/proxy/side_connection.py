@@ -18,11 +18,12 @@ UNUSED = 30.0
 
 
 class SideConnection:
-    """Asks the server that `dialer` leads to, greeted with `login`. One question at a time."""
+    """Asks the server that `dialer` leads to, greeted with `login`; another one counts from
+    the next connection on. One question at a time."""
 
     def __init__(self, dialer: Dialer, login: Login, version: bytes) -> None:
         self._dialer = dialer
-        self._login = login
+        self.login = login
         self._version = version
         self._connection: ServerConnection | None = None
         self._asked = 0.0
@@ -56,7 +57,7 @@ class SideConnection:
         target = self._dialer.target
         if target is None:
             raise Unreachable(self._dialer.unknown_because)
-        self._connection = await ServerConnection.greeted_at(target, self._login, self._version)
+        self._connection = await ServerConnection.greeted_at(target, self.login, self._version)
         return self._connection
 
     def server_ids(self) -> set[int]:

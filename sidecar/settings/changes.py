@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +14,26 @@ from sidecar.settings.schema import Settings, describe
 
 @dataclass(frozen=True)
 class Changes:
-    """`settings` are the old ones with all that can be taken over: the settings `taken`. Those in
-    `restart` differ as well, and need a restart."""
+    """`settings` are the old ones with all that can be taken over: the settings `taken`, of which
+    `switches` need a planned switch of the upstream. Those in `restart` differ as well, and need a
+    restart, for the reason given."""
 
     settings: Settings
     taken: Sequence[str]
-    restart: Sequence[str]
+    switches: Sequence[str]
+    restart: Mapping[str, str]
 
 
-def changes(old: Settings, new: Settings) -> Changes:
-    """Compare two configurations, setting by setting."""
+def changes(old: Settings, new: Settings, fixed: Mapping[str, str] | None = None) -> Changes:
+    """Compare two configurations, setting by setting. `fixed` are settings that cannot be taken
+    over now, with the reason."""
+    fixed = fixed or {}
     differing = [row for row in describe() if value_of(old, row) != value_of(new, row)]
-    taken = [row for row in differing if row.reloadable]
+    taken = [row for row in differing if row.reloadable and row.path not in fixed]
     merged = _with(old, {row.path: value_of(new, row) for row in taken})
-    names = [row.path for row in taken]
-    return Changes(merged, names, [row.path for row in differing if not row.reloadable])
+    restart = {row.path: fixed.get(row.path, row.restart) for row in differing if row not in taken}
+    switches = [row.path for row in taken if row.switches]
+    return Changes(merged, [row.path for row in taken], switches, restart)
 
 
 def value_of(settings: Settings, row: Row) -> object:

@@ -56,7 +56,10 @@ for a Service named `sidecar…`, such as `SIDECAR_SERVICE_HOST`, are ignored.)
 - In URLs, percent-encode `/`, `?`, `#`, `@`, `:` and `%` in a user name or password (`%2F`, `%3F`,
   `%23`, `%40`, `%3A`, `%25`). Write IPv6 addresses in brackets: `redis://[::1]:6379`. `valkey://`
   and `valkeys://` mean `redis://` and `rediss://`.
-- "Reload" says whether a running sidecar applies a change; if not, restart it.
+- "Reload" says whether a running sidecar applies a change (SIGHUP, `POST /api/reload`,
+  `reload.watch`), and why it needs a restart if it does not. "By a switch": the sidecar goes over
+  to the upstream of these settings as a whole, without an error for ordinary commands; what that
+  ends is in [compatibility.md](compatibility.md).
 """
 
 
@@ -82,12 +85,18 @@ def docs_page() -> str:
             section = row.section
             lines += ["", f"## [{section}]", _about(section), ""]
             lines += ["| Key | Type | Default | Reload | Meaning |", "|---|---|---|---|---|"]
-        reload = "yes" if row.reloadable else "no"
+        reload = _reload(row)
         meaning = row.help.replace("|", "\\|")
         lines.append(
             f"| `{row.key}` | {_type(row)} | `{row.default_text}` | {reload} | {meaning} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _reload(row: Row) -> str:
+    if row.switches:
+        return "by a switch"
+    return "yes" if row.reloadable else f"no: {row.restart}"
 
 
 def _help(row: Row) -> str:

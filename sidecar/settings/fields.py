@@ -31,6 +31,24 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What all sections share: immutable, no unknown keys, named arguments only."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Whether a running sidecar takes a change over. `restart` is the reason why it does not, as
+    the end of "needs a restart: …"; `switches`: by a planned switch of the upstream."""
+
+    restart: str = ""
+    switches: bool = False
+
+
+LIVE = Reload()
+SWITCH = Reload(switches=True)
+
+
+def restart(why: str) -> Reload:
+    """A setting that needs a restart, for this reason."""
+    return Reload(restart=why)
+
+
 def setting(
     help: str,
     *,
@@ -39,29 +57,27 @@ def setting(
     le: float | None = None,
     pattern: str | None = None,
     secret: bool = False,
-    reloadable: bool = False,
+    reload: Reload,
 ) -> msgspec.Meta:
     """Describe one setting, for use inside `Annotated`.
 
     `unit` is "seconds", "bytes", "octal" or empty. `secret` keeps the value out of messages.
-    `reloadable` says that a running sidecar takes a change over without a restart.
+    `reload` says whether a running sidecar takes a change over without a restart.
     """
-    extra = {"unit": unit, "secret": secret, "reloadable": reloadable}
+    extra = {"unit": unit, "secret": secret, "reload": reload}
     if pattern is not None:
         return msgspec.Meta(description=help, pattern=pattern, extra=extra)
     return msgspec.Meta(description=help, ge=ge, le=le, extra=extra)
 
 
-def seconds(
-    help: str, *, ge: float = 0.0, le: float = YEAR, reloadable: bool = False
-) -> msgspec.Meta:
+def seconds(help: str, *, ge: float = 0.0, le: float = YEAR, reload: Reload) -> msgspec.Meta:
     """Describe a duration: a float of seconds, also written as text such as "500ms"."""
-    return setting(help, unit="seconds", ge=ge, le=le, reloadable=reloadable)
+    return setting(help, unit="seconds", ge=ge, le=le, reload=reload)
 
 
-def size(help: str, *, ge: int = 0, le: int = 1 << 40, reloadable: bool = False) -> msgspec.Meta:
+def size(help: str, *, ge: int = 0, le: int = 1 << 40, reload: Reload) -> msgspec.Meta:
     """Describe a size: an integer of bytes, also written as text such as "64KiB"."""
-    return setting(help, unit="bytes", ge=ge, le=le, reloadable=reloadable)
+    return setting(help, unit="bytes", ge=ge, le=le, reload=reload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +94,27 @@ class Row:
     default: object
     unit: str
     help: str
-    reloadable: bool
+    reload: Reload
     secret: bool
     choices: tuple[str, ...]
     ge: float | None
     le: float | None
     annotation: Any
+
+    @property
+    def reloadable(self) -> bool:
+        """Whether a running sidecar takes a change over."""
+        return not self.reload.restart
+
+    @property
+    def restart(self) -> str:
+        """Why it does not; "" if it does."""
+        return self.reload.restart
+
+    @property
+    def switches(self) -> bool:
+        """Whether it does so by a planned switch of the upstream."""
+        return self.reload.switches
 
     @property
     def section(self) -> str:
@@ -172,7 +203,7 @@ def _row(path: str, annotation: Any, default: object) -> Row:
         default=default,
         unit=meta.extra["unit"],
         help=meta.description,
-        reloadable=meta.extra["reloadable"],
+        reload=meta.extra["reload"],
         secret=meta.extra["secret"],
         choices=choices,
         ge=meta.ge,

@@ -68,6 +68,41 @@ class Upstream(Frozen, frozen=True):
     history: Sequence[Interruption]
 
 
+class UnderWay(Frozen, frozen=True):
+    """The links on which something is under way: replies are due; a transaction, or WATCH, is open;
+    the rest of a large request is to come; a pinned client has asked something; a command
+    blocks."""
+
+    replies: int = 0
+    transactions: int = 0
+    streamed: int = 0
+    pinned: int = 0
+    blocked: int = 0
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is nothing but commands that block."""
+        return not (self.replies or self.transactions or self.streamed or self.pinned)
+
+
+class ComparedServer(Frozen, frozen=True):
+    """A server that clients leave, or go to; null where the sidecar's user may not ask. `keys` by
+    number of the database; `error` says why something is missing."""
+
+    address: str
+    run_id: str | None = None
+    software: str | None = None
+    version: str | None = None
+    role: str | None = None
+    keys: Mapping[int, int] = {}
+    modules: Sequence[str] = ()
+    used_memory: int | None = None
+    maxmemory: int | None = None
+    maxmemory_policy: str | None = None
+    notify_keyspace_events: str | None = None
+    error: str | None = None
+
+
 class Replica(Frozen, frozen=True):
     """A replica and how far it is behind; null is unknown. `state` is online if all is well."""
 

@@ -141,10 +141,19 @@ _COMMANDS = (
 )
 _FAILOVER = (
     _held.gauge(
-        "sidecar_held_clients", "Clients whose requests wait for a master.", lambda h: h.clients
+        "sidecar_held_clients",
+        "Clients whose requests wait for a master, or for the end of a pause.",
+        lambda h: h.clients,
     ),
     _held.gauge(
-        "sidecar_held_bytes", "Bytes of requests that wait for a master.", lambda h: h.bytes
+        "sidecar_held_bytes",
+        "Bytes of requests that wait for a master, or for the end of a pause.",
+        lambda h: h.bytes,
+    ),
+    _held.gauge(
+        "sidecar_paused",
+        "1 while all commands are held, by an operator or for a planned switch.",
+        lambda h: int(bool(h.reason)),
     ),
     _breaker.gauge(
         "sidecar_breaker_state",

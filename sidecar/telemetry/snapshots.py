@@ -71,10 +71,14 @@ class Commands(Frozen, frozen=True):
 
 
 class Held(Frozen, frozen=True):
-    """The requests that wait for a master or a connection."""
+    """The requests that wait for a master, a connection, or the end of a pause. `reason` says why
+    all commands wait: "pause", "switch", or both; empty: they do not. `refused`: a pause has lasted
+    for too long, so commands get errors."""
 
     clients: int
     bytes: int
+    reason: str
+    refused: bool
 
 
 Due = Literal["ok", "late", "overdue"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from sidecar.admin.answers import Reloaded
+from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
 from sidecar.admin.parts import Parts
 from sidecar.admin.sources import RefusedError
 from sidecar.settings.load import load
@@ -68,9 +68,25 @@ class Sentinels:
         return "10.0.0.9:26379"
 
 
+class Upstreams:
+    """Stands for what changes the upstream."""
+
+    async def reload(self) -> Reloaded:
+        return RELOADED
+
+    async def pause(self) -> Paused:
+        return filled(Paused, paused=True)
+
+    async def resume(self) -> Resumed:
+        return Resumed(paused=False, seconds=1.5)
+
+    async def switch(self, url: str, dry_run: bool) -> Switched:
+        raise RefusedError(f"{url} {dry_run}")
+
+
 def parts_of(settings: Settings | None = None) -> Parts:
     process = filled(snapshots.Process, loop_lag=0.5)
-    return Parts(settings or Settings(), lambda: None, lambda: RELOADED, lambda: process)
+    return Parts(settings or Settings(), lambda: None, Upstreams(), lambda: process)
 
 
 def serving(settings: Settings | None = None) -> Parts:
@@ -137,6 +153,10 @@ async def test_actions() -> None:
     actions = serving().actions()
     assert (await actions.flush_cache()).dropped == 3
     assert await actions.reload() == RELOADED
+    assert (await actions.pause()).paused
+    assert (await actions.resume()).seconds == 1.5
+    with pytest.raises(RefusedError, match=r"redis://h True"):
+        await actions.switch("redis://h", True)
     with pytest.raises(RefusedError, match="no Sentinel to ask"):
         await actions.failover()
     without_cache = serving(load(None, {"cache.mode": "off"}, {}))

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ssl
+from typing import TypeVar
 
 import pytest
 
-from sidecar.admin.answers import Reloaded
+from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
 from sidecar.admin.sources import RefusedError
-from sidecar.app.joints import WatchedSentinels, reload_or_refuse
+from sidecar.app.joints import Refusing, WatchedSentinels
 from sidecar.discovery.sentinel import SentinelWatcher
+from sidecar.proxy.moving import MoveError
 from sidecar.settings.load import ConfigError
 from sidecar.settings.sections.upstream import Sentinel
 from sidecar.settings.urls import parse_upstream
+from sidecar.telemetry.facts import ComparedServer, UnderWay
 from tests.harness.process import free_port
+
+T = TypeVar("T")
+
+QUIET = Paused(paused=True, quiet=True, waited_s=0.0, held_clients=0, under_way=UnderWay())
 
 
 async def test_sentinels_that_cannot_be_reached_refuse() -> None:
@@ -29,21 +36,50 @@ async def test_sentinels_that_cannot_be_reached_refuse() -> None:
     await watcher.close()
 
 
-@pytest.mark.parametrize("error", [OSError("no such file"), ssl.SSLError("no such file")])
-def test_a_bad_certificate_refuses(error: OSError) -> None:
-    def fails() -> Reloaded:
-        raise error
+class Changing:
+    """Stands for what changes the upstream: it fails, or is done."""
 
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+
+    async def reload(self) -> Reloaded:
+        return self._or(Reloaded(reloaded=["listen.tls"]))
+
+    async def pause(self) -> Paused:
+        return self._or(QUIET)
+
+    async def resume(self) -> Resumed:
+        return self._or(Resumed(paused=False, seconds=1.0))
+
+    async def switch(self, url: str, *, dry_run: bool) -> Switched:
+        server = ComparedServer(address=url)
+        return self._or(Switched(switched=not dry_run, before=server, after=server, warnings=[]))
+
+    def _or(self, done: T) -> T:
+        if self._error is not None:
+            raise self._error
+        return done
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("no such file"), ssl.SSLError("no such file"), MoveError("no such file")]
+)
+async def test_what_fails_refuses(error: Exception) -> None:
     with pytest.raises(RefusedError, match=r"nothing was reloaded: .*no such file"):
-        reload_or_refuse(fails)()
-    done = Reloaded(reloaded=["listen.tls"])
-    assert reload_or_refuse(lambda: done)() == done
+        await Refusing(Changing(error)).reload()
+    with pytest.raises(RefusedError, match=r"nothing has changed: .*no such file"):
+        await Refusing(Changing(error)).switch("redis://h", dry_run=False)
+    done = Refusing(Changing())
+    assert (await done.reload()).reloaded == ["listen.tls"]
+    assert (await done.pause()).quiet
+    assert (await done.resume()).seconds == 1.0
+    assert not (await done.switch("redis://h", dry_run=True)).switched
 
 
-def test_settings_that_cannot_be_used_refuse() -> None:
-    def fails() -> Reloaded:
-        raise ConfigError(["cache.memory: found 1", "log.level: found 2"])
-
+async def test_settings_that_cannot_be_used_refuse() -> None:
+    changing = Changing(ConfigError(["cache.memory: found 1", "log.level: found 2"]))
     what = "nothing was reloaded: cache.memory: found 1; log.level: found 2"
     with pytest.raises(RefusedError, match=what):
-        reload_or_refuse(fails)()
+        await Refusing(changing).reload()
+    with pytest.raises(RefusedError, match=r"cache.memory: found 1; log.level"):
+        await Refusing(changing).switch("redis://h", dry_run=False)

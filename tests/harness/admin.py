@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from typing import Any
@@ -76,3 +77,20 @@ def is_ready(sidecar: Sidecar) -> bool:
 def wait_ready(sidecar: Sidecar, deadline: float = 20.0) -> None:
     """Wait for /readyz."""
     wait_until(lambda: is_ready(sidecar), "the sidecar is ready", deadline)
+
+
+def post(
+    sidecar: Sidecar, path: str, body: dict[str, Any] | None = None, token: str = ""
+) -> tuple[int, Any]:
+    """POST a path of the admin endpoint: the status, and the JSON that it answers with."""
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(
+        f"http://{sidecar.admin}{path}", json.dumps(body or {}).encode(), headers, method="POST"
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=40) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())

@@ -5,7 +5,7 @@ A world is four clients, the link they share, a link of its own for each, a shel
 sessions want, and a server at the other end of each link that answers every request with what it
 read in it. Chance decides who moves next and by how many bytes: a client sends, a link is
 flushed, the server serves, replies arrive, a link breaks or is replaced, a client goes away, a
-server loses its role or gets it back, writes are held back and let go.
+server loses its role or gets it back, writes or all commands are held back and let go.
 
 Each request carries a number (a key `k<number>`), or none (MULTI); the server's reply repeats it.
 Now and then a reply is made here, as the near cache does, and waits for its turn.
@@ -14,7 +14,7 @@ once, and what its reply says of it must be true (fuzz_client.pyx has the cases)
 be answered by one -UNCERTAIN in its turn; while writes are held back none may be queued; when all
 is quiet nothing may be left.
 """
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
@@ -29,7 +29,7 @@ from sidecar.core.link.receiver cimport session_drop, session_mark, session_new,
 from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
-from sidecar.core.records cimport (Core, Link, MODE_DEDICATED, MODE_SHARED, Session,
+from sidecar.core.records cimport (HOLD_ALL, HOLD_WRITES, Core, Link, MODE_DEDICATED, MODE_SHARED, Session,
     STALL_DEDICATED, STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND, STALL_NONE, STALL_ONCE, STALL_REPLIES, STALL_ROOM,
     STALL_SHELL, STALL_WAIT_COMMAND, link_outstanding, link_demotion_over, link_unsent)
 from sidecar.core.protocol.reply cimport framer_reset
@@ -202,9 +202,12 @@ cdef class World:
             l.borrowed_len = 0
 
     cdef int check_held(self, Link* l, uint32_t queued) except -1:
-        """What has been queued behind so many entries is no write, if those are held back."""
+        """What has been queued behind so many entries is no write, if those are held back; and nothing
+        on a shared link, if all is."""
         cdef uint32_t i
-        if self.core.hold_writes and l != NULL:
+        if self.core.holds & HOLD_ALL and l != NULL and l.shared and l.tail - l.head > queued:
+            raise AssertionError("a command was not held back")
+        if self.core.holds & HOLD_WRITES and l != NULL:
             for i in range(l.head + queued, l.tail):
                 if self.table.commands[l.ring[i & l.mask].command].flags & COMMAND_WRITES:
                     raise AssertionError("a write was not held back")
@@ -253,7 +256,7 @@ cdef class World:
         if stall == STALL_ROOM or stall == STALL_REPLIES:
             return self.go_on(i)
         if stall == STALL_HELD:
-            return 0 if self.core.hold_writes else self.go_on(i)
+            return self.go_on(i) if s.held_in_round != self.core.hold_round else 0
         if stall == STALL_SESSION_COMMAND:
             scanner_reset(&scan)
             scan_request(&scan, buffer_head(&s.unread), buffer_size(&s.unread), &self.core.limits, True)
@@ -277,12 +280,13 @@ cdef class World:
         session_mark(s)
         return 0
 
-    cdef int hold(self, bint yes) except -1:
-        """Hold writes back, or let them go on."""
+    cdef int hold(self, uint8_t what) except -1:
+        """Hold this back (Hold), and let the rest go on."""
         cdef int i
-        self.core.hold_writes = yes
+        self.core.hold_round += self.core.holds & (0xff ^ what) != 0
+        self.core.holds = what
         for i in range(PEERS):
-            if not yes and self.peers[i].s.stall == STALL_HELD:
+            if self.peers[i].s.stall == STALL_HELD:
                 session_mark(self.peers[i].s)
         return self.settle()
 
@@ -440,7 +444,7 @@ cdef class World:
         cdef uint64_t* r = &self.truth.chance
         cdef bint now = below(r, self.calm) == 0
         if kind == 57:
-            return self.hold(below(r, 4) == 0) if self.holds else 0
+            return self.hold(below(r, 4) if below(r, 3) == 0 else 0) if self.holds else 0
         if kind == 58:
             if self.truth.follows and now:
                 self.wires[SHARED if below(r, 2) else w].role = <int>below(r, ROLES)
@@ -463,7 +467,7 @@ cdef class World:
     cdef int drain(self) except -1:
         """Let everything come to its end, and see that nothing is left."""
         cdef int i, w, turn
-        self.hold(False)
+        self.hold(0)
         for turn in range(600):
             self.restore()
             for i in range(PEERS):

@@ -1,4 +1,5 @@
 """The core as Python sees it, without sockets (see loopback.pyx)."""
+from libc.stdint cimport uint8_t
 from sidecar.core.observe.audit_notes cimport Notes
 from sidecar.core.observe.trace_records cimport Traces
 from sidecar.core.protocol.commands cimport CommandTable
@@ -20,5 +21,6 @@ cdef class Loopback:
 
     cdef Session* session(self, Py_ssize_t number) except NULL
     cdef Link* link(self, Py_ssize_t number) except NULL
+    cdef int hold(self, uint8_t what, bint yes) except -1
     cdef int settle(self) except -1
     cdef int settle_link(self, Link* l) except -1

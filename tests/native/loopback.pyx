@@ -23,7 +23,7 @@ from sidecar.core.link.pending cimport link_free, link_local, link_new, link_pus
 from sidecar.core.link.receive cimport link_receive
 from sidecar.core.link.receiver cimport session_drop, session_new, session_say
 from sidecar.core.records cimport (LARGEST_WINDOW, Core, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
-    STALL_NONE, STALL_SHELL, link_outstanding, link_demotion_over, link_unsent)
+    HOLD_ALL, HOLD_WRITES, STALL_NONE, STALL_SHELL, link_outstanding, link_demotion_over, link_unsent)
 from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
@@ -390,7 +390,19 @@ cdef class Loopback:
 
     def hold_writes(self, bint yes):
         """Whether what may change data waits ("held"); who waits is resumed by the caller."""
-        self.core.hold_writes = yes
+        self.hold(HOLD_WRITES, yes)
+
+    def hold_all(self, bint yes):
+        """Whether everything waits that belongs to no open transaction."""
+        self.hold(HOLD_ALL, yes)
+
+    cdef int hold(self, uint8_t what, bint yes) except -1:
+        if yes:
+            self.core.holds |= what
+        else:
+            self.core.holds &= 0xff ^ what
+            self.core.hold_round += 1
+        return 0
 
     def seal(self, Py_ssize_t link):
         """With `acks`: what is queued is about to be sent. Nothing happens in the middle of a

@@ -18,7 +18,7 @@ def test_what_can_be_taken_over_is() -> None:
     new = load(None, {"cache.memory": "9MiB", "log.format": "json", "limits.memory": "1GiB"}, {})
     found = changes(old, new)
     assert found.taken == ["cache.memory", "limits.memory"]
-    assert found.restart == ["log.format"]
+    assert found.restart == {"log.format": "all lines of one run have one form"}
     assert (found.settings.cache.memory, found.settings.limits.memory) == (9 << 20, 1 << 30)
     assert found.settings.log == old.log
 
@@ -26,7 +26,19 @@ def test_what_can_be_taken_over_is() -> None:
 def test_nothing_differs() -> None:
     settings = load(None, {"cache.memory": "8MiB"}, {})
     found = changes(settings, load(None, {"cache.memory": "8MiB"}, {}))
-    assert (found.settings, found.taken, found.restart) == (settings, [], [])
+    assert (found.settings, found.taken, found.restart) == (settings, [], {})
+
+
+def test_what_cannot_be_taken_over_now_says_why() -> None:
+    old, new = load(None, {"cache.memory": "8MiB"}, {}), load(None, {"cache.memory": "9MiB"}, {})
+    found = changes(old, new, fixed={"cache.memory": "it is full"})
+    assert (found.settings, found.restart) == (old, {"cache.memory": "it is full"})
+
+
+def test_the_reason_is_the_end_of_a_sentence() -> None:
+    for row in ROWS:
+        assert not row.restart.endswith("."), row.path
+        assert row.restart[:1].islower() or not row.restart, row.path
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.path)
@@ -39,6 +51,8 @@ def test_each_setting_is_taken_over_or_not(row: Row) -> None:
     found = changes(old, changed)
     assert [*found.taken, *found.restart] == [row.path]
     assert bool(found.taken) == row.reloadable
+    assert bool(found.switches) == row.switches
+    assert found.restart.get(row.path, "") == row.restart
     assert (value_of(found.settings, row) != row.default) == row.reloadable
 
 

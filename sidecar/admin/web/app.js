@@ -114,14 +114,21 @@ function draw() {
   text("n-errors", count(point?.errors));
   text("n-clients", count(said.clients));
   text("n-held", count(said.held.clients));
-  text("u-held", said.held.bytes ? bytes(said.held.bytes) : "");
+  text("u-held", pauseWord(said.held) || (said.held.bytes ? bytes(said.held.bytes) : ""));
   text("n-breaker", said.breaker.state);
   grade("n-errors", point?.errors > 0 ? "warn" : "");
-  grade("n-held", said.held.clients ? "warn" : "");
+  grade("n-held", said.held.refused ? "bad" : said.held.clients || said.held.reason ? "warn" : "");
   grade("n-breaker", { open: "bad", "half-open": "warn" }[said.breaker.state] || "");
   panels.cache(said, point);
   panels.links(said, known.health);
   panels.warm(said.warm);
+}
+
+// Whether all commands are held, in one word.
+function pauseWord(held) {
+  if (!held.reason) return "";
+  if (held.refused) return "refused";
+  return held.reason.includes("pause") ? "paused" : "switching";
 }
 
 function grade(id, state) {

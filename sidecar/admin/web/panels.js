@@ -105,6 +105,7 @@ export function links(said, health) {
     ["Links", `${said.links.shared} shared, ${said.links.dedicated} dedicated, ${said.links.idle} idle`],
     ["Reconnects", count(said.totals.reconnects)],
     ["Breaker", breaker.opened ? `${breaker.state}, opened ${breaker.opened} times` : breaker.state],
+    ["All commands held", said.held.reason ? `${said.held.reason}${said.held.refused ? ": they get errors by now" : ""}` : null],
     ["Held requests", said.held.clients ? `${said.held.clients} clients, ${bytes(said.held.bytes)}` : "none"],
     ["Uncertain writes", count(said.totals.uncertain)],
   ]));

@@ -21,10 +21,11 @@ from sidecar.core.cache.tracked cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command,
-    ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_MAYBE_BLOCKING, SubcommandRoute)
+    ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_HANG_UP, ROUTE_MAYBE_BLOCKING, SubcommandRoute)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push
 from sidecar.core.link.receiver cimport session_say
-from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, Link, MODE_DEDICATED, MODE_PINNED,
+from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, HOLD_ALL, HOLD_WRITES, Link,
+    MODE_DEDICATED, MODE_PINNED,
     STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
     STALL_PIN, STALL_PROTOCOL_ERROR, STALL_REPLIES, STALL_SESSION_COMMAND, STALL_SHELL,
     STALL_WAIT_COMMAND)
@@ -39,7 +40,8 @@ from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
     PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
-from sidecar.core.session.mode cimport GATHERING, SHARED, session_use, situation_of
+from sidecar.core.session.mode cimport (GATHERING, SHARED, session_in_transaction,
+    session_use, situation_of)
 
 cdef enum:
     SAMPLED_KEYS = 16       # of one command; one that names more is not counted
@@ -332,6 +334,15 @@ cdef inline void waits(Entry* e) noexcept nogil:
     e.family = BLOCKING_FAMILY
 
 
+cdef bint is_held(Session* s, const Command* c) noexcept nogil:
+    """Whether this command waits for the end of a hold. A pause lets open transactions come to their
+    end: who waits for them would wait in vain otherwise."""
+    s.held_in_round = s.core.hold_round
+    if s.core.holds & HOLD_WRITES and c.flags & COMMAND_WRITES:
+        return True
+    return s.core.holds & HOLD_ALL != 0 and c.route != ROUTE_HANG_UP and not session_in_transaction(s)
+
+
 cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noexcept nogil:
     """Decide on a request, whether or not it gets a record."""
     cdef int situation = situation_of(s)
@@ -343,7 +354,7 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
     s.last_command = c.id
     if s.core.sketch != NULL and sketch_due(<Sketch*>s.core.sketch):
         sample(s, c, p, n)
-    if s.core.hold_writes and c.flags & COMMAND_WRITES:
+    if s.core.holds and is_held(s, c):
         return STALL_HELD
     if row >= ROUTE_MAYBE_BLOCKING:
         row = row_by_arguments(s, c, p, n)
@@ -374,7 +385,7 @@ cdef int begin_stream(Session* s, Command* c, const char* p, size_t n) noexcept 
     cdef int situation = situation_of(s)
     cdef int action = PARTIAL[row_of(c.route, s.scan.argc)][situation]
     cdef int r
-    if s.core.hold_writes and c.flags & COMMAND_WRITES:
+    if s.core.holds and is_held(s, c):
         return STALL_HELD
     r = not_yet(s, c, situation, action) if situation > GATHERING else STALL_NONE
     if r != STALL_NONE:

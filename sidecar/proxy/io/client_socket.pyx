@@ -225,7 +225,7 @@ cdef class ClientSocket(PlaneConnection):
                 self.go_on()
             else:
                 self.plane.waiting_for_room.add(self)
-        elif stall == STALL_HELD and not self.plane.core.hold_writes:
+        elif stall == STALL_HELD and s.held_in_round != self.plane.core.hold_round:
             self.go_on()
         elif stall == STALL_HELD and (self in self.plane.held
                                       or self.plane.handler.may_hold(self)):
@@ -388,6 +388,7 @@ cdef class ClientSocket(PlaneConnection):
             self.drop_link()
         self.answered = None
         self.plane.clients.discard(self)
+        self.plane.held.discard(self)
         self.plane.closed_for[reason] = self.plane.closed_for.get(reason, 0) + 1
         self.detach()
         if self.s.awaited != NULL:

@@ -21,7 +21,7 @@ cdef class Plane(Reactor):
     cdef list unflushed
     cdef set waiting_for_room
     cdef list gathering         # clients whose replies wait for others of the same batch
-    cdef set held               # clients whose next command waits for release_writes
+    cdef set held               # clients whose next command is kept back (Core.holds)
     cdef bytes ack_request
     cdef readonly NearCache near_cache
     cdef readonly HotKeys hot_keys

@@ -23,7 +23,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from sidecar.core.observe.audit_notes cimport NOTE_COMMAND, NOTE_NOPERM, Note
 from sidecar.core.link.receiver cimport session_drop, session_mark
 from sidecar.core.memory cimport buffers_taken
-from sidecar.core.records cimport NEW_SESSION_WINDOW
+from sidecar.core.records cimport HOLD_ALL, HOLD_WRITES, NEW_SESSION_WINDOW
 from sidecar.core.stats cimport BUCKETS
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.observe.trace_records cimport trace_draw
@@ -204,14 +204,30 @@ cdef class Plane(Reactor):
 
     def hold_writes(self):
         """Keep back what may change data, until `release_writes`."""
-        self.core.hold_writes = True
+        self.core.holds |= HOLD_WRITES
 
     def release_writes(self):
-        """Let the writes that were kept back go on."""
+        """Let the writes that were kept back go on, unless all is held."""
+        self.core.holds &= 0xff ^ HOLD_WRITES
+        self.judge_held()
+
+    def hold_all(self):
+        """Keep back every command that does not belong to an open transaction, until
+        `release_all`."""
+        self.core.holds |= HOLD_ALL
+
+    def release_all(self):
+        """Let what was kept back go on, unless it is a write and those are held."""
+        self.core.holds &= 0xff ^ HOLD_ALL
+        self.judge_held()
+
+    def judge_held(self):
+        """Decide again on all commands that are held: a hold has ended, or who is held may wait no
+        longer."""
         cdef set held = self.held
         cdef PlaneConnection c
         self.held = set()
-        self.core.hold_writes = False
+        self.core.hold_round += 1
         for c in held:
             if not c.closed:
                 session_mark(c.s)
@@ -224,12 +240,12 @@ cdef class Plane(Reactor):
 
     @property
     def held_clients(self):
-        """The clients `writes_held` counts."""
+        """The clients whose next command is kept back."""
         return [c for c in self.held if not c.closed]
 
     @property
-    def writes_held(self):
-        """Clients whose next command is a write that is kept back."""
+    def held_count(self):
+        """The number of clients whose next command is kept back."""
         return len(self.held)
 
     def set_limits(self, *, size_t request_buffer, size_t link_pause, size_t output_pause,

@@ -14,7 +14,9 @@ from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_
 from sidecar.core.memory cimport buffer_append, buffer_head, buffer_size
 from sidecar.core.records cimport (Link, MODE_PINNED, Session, link_outstanding, link_demotion_over,
     link_unsent)
+from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_ONCE, ROUTE_WAIT
 from sidecar.core.protocol.reply cimport framer_reset
+from sidecar.core.session.mode cimport session_in_transaction
 from sidecar.core.observe.trace_records cimport trace_sent
 from sidecar.proxy.io.plane cimport PlaneConnection, Plane
 from sidecar.proxy.io.reactor cimport ENDED, NOTHING_YET
@@ -290,6 +292,31 @@ cdef class Upstream(PlaneConnection):
     def outstanding(self):
         """Replies due on this link."""
         return link_outstanding(self.link)
+
+    @property
+    def under_way(self):
+        """What is under way on this link: "replies", "transaction" (or WATCH), "streaming" (the rest of
+        a large request is still to come), "blocked" (nobody knows when the reply comes), "raw"
+        (requests of a pinned client without a reply, as far as can be told); "" if nothing is."""
+        cdef Link* l = self.link
+        cdef Session* s = l.client
+        cdef uint32_t at = l.head
+        cdef int route
+        if l.raw:
+            return "raw" if l.raw_requests_due and not l.unframed else ""
+        if s != NULL and s.streaming:
+            return "streaming"
+        if s != NULL and session_in_transaction(s):
+            return "transaction"
+        if at == l.tail:
+            return ""
+        while at != l.tail and l.ring[at & l.mask].session == NULL:
+            at += 1                     # the sidecar's own requests stand before the client's
+        if not self.shared and at != l.tail:
+            route = l.ring[at & l.mask].route
+            if route == ROUTE_BLOCKING or route == ROUTE_WAIT or route == ROUTE_ONCE:
+                return "blocked"
+        return "replies"
 
     @property
     def received(self):

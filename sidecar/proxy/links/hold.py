@@ -1,7 +1,7 @@
 """Counts the bytes of requests that are held, and says whether more may be.
 
-Held are the requests of clients that wait for a link, those of clients whose writes are held, and
-what is queued on shared links without a connection. Only counts: releases nobody.
+Held are the requests of clients that wait for a link, those that are kept back (Plane.hold_writes,
+hold_all), and what is queued on shared links without a connection. Only counts: releases nobody.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Hold:
     @property
     def clients(self) -> int:
         """The number of clients that wait."""
-        return self._plane.writes_held + sum(len(k.waiting) for k in self._identities.links)
+        return self._plane.held_count + sum(len(k.waiting) for k in self._identities.links)
 
     def count(self, now: float) -> None:
         """Count again; called at each tick."""
         links = self._identities.links
         self._holding = set()
-        if self._plane.writes_held or any(each.waiting for each in links):
+        if self._plane.held_count or any(each.waiting for each in links):
             self._holding.update(self._plane.held_clients)
             for each in links:
                 self._holding |= each.waiting

@@ -180,6 +180,23 @@ class Identity:
             self.unused_since = time.monotonic()
 
 
+def _rebased(identity: Identity, before: Login, now: Login) -> Login:
+    """The login of this identity once the sidecar's own is another one. Who has logged in keeps
+    the credentials; who has selected no other database gets that of the sidecar."""
+    login = identity.login
+    db = now.db if login.db == before.db else login.db
+    if not identity.own_login:
+        return replace(now, proto=login.proto, db=db, era=login.era)
+    via = login.via
+    if not db:
+        via = None
+    elif via is None or via.auth == before.auth:
+        via = replace(now, db=db)
+    else:
+        via = replace(via, db=db)
+    return replace(login, db=db, via=via)
+
+
 class Identities:
     """All identities in use. `default` is the sidecar's own. New clients begin with it, or, if it
     has no login, with that of the present era."""
@@ -238,6 +255,17 @@ class Identities:
     def of_era(self, era: int) -> Identity:
         """The identity of a client that begins in this era without a login; 0 is the first."""
         return self.get(replace(self.default.login, era=era), own_login=False)
+
+    def rebase(self, login: Login) -> None:
+        """This is the sidecar's own login from now on: what identities owe to the one before they
+        have of this one. Their links stay theirs, and are to be connected again."""
+        before, known = self.default.login, list(self._known.values())
+        self._known = {}
+        for identity in (self.default, *(each for each in known if each is not self.default)):
+            identity.login = _rebased(identity, before, login)
+            if identity.key in self._known:  # two databases are one now: links of its own will do
+                identity.login = replace(identity.login, era=self.new_era())
+            self._known[identity.key] = identity
 
     def join(self, client: Client, identity: Identity) -> Identity:
         """Move a client to this identity. It must have no reply outstanding.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from sidecar.proxy.links.dialer import Dialer, Dialing
 from sidecar.proxy.links.errors import NotMaster
@@ -48,34 +49,43 @@ class Node:
         down: Down | None = None,
         not_master: NotMasterSeen | None = None,
         broken: Told | None = None,
-    ) -> None:
-        """Register functions to call, in the order of registration.
+    ) -> Told:
+        """Register functions to call, in the order of registration; returns what takes them out
+        again.
 
         `up`: the sidecar's own link came up. `down`: it was lost (False), or the server said on any
         link that it is not the master (True). `not_master`: the server said so in a greeting.
         `broken`: the circuit breaker has opened.
         """
-        if up is not None:
-            self._watchers.up.append(up)
-        if down is not None:
-            self._watchers.down.append(down)
-        if not_master is not None:
-            self._watchers.not_master.append(not_master)
-        if broken is not None:
-            self._watchers.broken.append(broken)
+        watchers = self._watchers
+        registered: list[tuple[list[Any], object]] = [
+            (watchers.up, up),
+            (watchers.down, down),
+            (watchers.not_master, not_master),
+            (watchers.broken, broken),
+        ]
+        registered = [(told, call) for told, call in registered if call is not None]
+        for told, call in registered:
+            told.append(call)
+
+        def unwatch() -> None:
+            for told, call in registered:
+                told.remove(call)
+
+        return unwatch
 
     def link_up(self) -> None:
         """Tell the watchers that the sidecar's own link came up."""
-        for told in self._watchers.up:
+        for told in list(self._watchers.up):
             told()
 
     def link_down(self, demoted: bool) -> None:
         """Tell the watchers that the server was lost, or (`demoted`) is not the master any more."""
-        for told in self._watchers.down:
+        for told in list(self._watchers.down):
             told(demoted)
 
     def _tell_not_master(self, target: Target, error: NotMaster) -> None:
-        for told in self._watchers.not_master:
+        for told in list(self._watchers.not_master):
             told(target, error)
 
     def _tell_broken(self) -> None:

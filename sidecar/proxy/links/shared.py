@@ -93,8 +93,7 @@ class SharedLinks:
                     if links.shared.up:
                         connection.close()
                         return
-                    self.attach(links, links.shared, connection)
-                    self._wake(links)
+                    self.take(links, connection)
                     return
                 if not self._needed(links):
                     self._identities.forget(identity)
@@ -169,6 +168,11 @@ class SharedLinks:
         if self._is_own(links):
             links.node.link_up()
 
+    def take(self, links: NodeLinks, connection: ServerConnection) -> None:
+        """Connect the shared link, which is not up, with this greeted connection."""
+        self.attach(links, links.shared, connection)
+        self._wake(links)
+
     # Waiting
 
     def wait(self, client: Client, links: NodeLinks) -> None:
@@ -230,8 +234,7 @@ class SharedLinks:
         dialer.must_be_current(connection)
         links = self._identities.get(login, own_login=True).to(node)
         if not links.shared.up:
-            self.attach(links, links.shared, connection)
-            self._wake(links)
+            self.take(links, connection)
         elif len(links.idle) < self.pool_idle and not node.room.short:
             up = links.new_link(shared=False)
             links.attach(up, connection)

@@ -170,6 +170,19 @@ class NearCacheKeeper:
         """Undo one `hold`."""
         space.held -= 1
 
+    def forget_spaces(self) -> None:
+        """Begin anew, without any space; clients are to join again."""
+        for_each(self._plane.clients, self.leave)
+        for key in list(self.spaces):
+            self._close_space(key)
+
+    def _close_space(self, key: SpaceKey) -> None:
+        space = self.spaces.pop(key)
+        space.closed = True
+        space.end()
+        space.lost.set()
+        self.cache.close_space(space.number)
+
     def _space(self, login: Login) -> Space | None:
         """The space of a login, made if it is new; None if all there may be are in use."""
         key = (login.user, login.db)
@@ -185,11 +198,7 @@ class NearCacheKeeper:
         if number == 0:
             unused = (key for key, each in self.spaces.items() if not each.needed)
             if (key := next(unused, None)) is not None:
-                space = self.spaces.pop(key)
-                space.closed = True
-                space.end()
-                space.lost.set()
-                self.cache.close_space(space.number)
+                self._close_space(key)
                 number = self.cache.open_space()
         return number
 

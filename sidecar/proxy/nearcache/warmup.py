@@ -55,7 +55,7 @@ class OwnUser:
     """The sidecar's own user: its login; `connect` opens a connection; `bring_up` waits for its
     shared link and returns the error reply if that does not come up."""
 
-    login: Login
+    login: Callable[[], Login]
     connect: Open
     bring_up: Callable[[], Awaitable[bytes | None]]
 
@@ -76,7 +76,7 @@ class Warmup:
         record_work: RecordWork,
         show: Show | None = None,
     ) -> None:
-        warm, login = settings.warm, own.login
+        warm, login = settings.warm, own.login()
         self._own = own
         self._tasks = tasks
         self._near = near
@@ -185,7 +185,7 @@ class Warmup:
     def _hold(self, place: Place) -> Space | None:
         user, db = place
         if user is None:
-            return self._near.hold(replace(self._own.login, db=db))
+            return self._near.hold(replace(self._own.login(), db=db))
         return self._near.hold(self._near.spaces[place].login)
 
     async def _load(

@@ -40,13 +40,21 @@ class Admission:
         self._identities = identities
         self._own = own
         self._tasks = tasks
-        self._fixed = own.identity.login.user is not None
         self._era = 0
         self._wanted_login: bool | None = None  # whether the server asked for one in this era
         self._changing: dict[Client, float] = {}  # who may change that, and when they were noted
         self._doubt = 0  # counts what has cast doubt; 0: there is none
         self._after = 0  # the era of those who came after all that had been answered; 0: nobody did
         self._asking = False
+        self._asked = 0.0
+
+    @property
+    def _fixed(self) -> bool:
+        return self._own.identity.login.user is not None
+
+    def moved(self) -> None:
+        """There is another server: whether that one asks for a login is not known."""
+        self._wanted_login = None
         self._asked = 0.0
 
     def first(self) -> Identity:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
@@ -21,6 +22,10 @@ from sidecar.tls import Layer
 
 Joined = Callable[[Client, Identity], None]
 Left = Callable[[Client], None]
+
+
+def _tell(client: Client, told: Joined) -> None:
+    told(client, client.identity)
 
 
 class Clients:
@@ -67,6 +72,11 @@ class Clients:
         identity = self._identities.join(client, identity)
         for_each(self._joined, lambda told: told(client, identity))
         self._dedicated.refill(identity.to(self._nodes.home))
+
+    def join_again(self) -> None:
+        """What the identities stand for has changed: tell those that keep something for clients."""
+        for client in list(self._plane.clients):
+            for_each(self._joined, partial(_tell, client))
 
     def gone(self, client: Client) -> None:
         """Clean up after a client whose connection is closed."""

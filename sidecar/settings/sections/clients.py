@@ -4,35 +4,41 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sidecar.settings.fields import KiB, MiB, Section, TlsVersion, seconds, setting, size
+from sidecar.settings.fields import (
+    LIVE,
+    KiB,
+    MiB,
+    Section,
+    TlsVersion,
+    restart,
+    seconds,
+    setting,
+    size,
+)
 
 
 class ListenTls(Section, frozen=True):
     """TLS of `rediss://` listeners."""
 
-    cert_file: Annotated[
-        str, setting("Certificate chain (PEM) shown to clients.", reloadable=True)
-    ] = ""
+    cert_file: Annotated[str, setting("Certificate chain (PEM) shown to clients.", reload=LIVE)] = (
+        ""
+    )
     key_file: Annotated[
-        str, setting("Private key (PEM); empty if cert_file contains the key too.", reloadable=True)
+        str, setting("Private key (PEM); empty if cert_file contains the key too.", reload=LIVE)
     ] = ""
     ca_file: Annotated[
         str,
-        setting(
-            "CA certificates (PEM) that client certificates are checked against.", reloadable=True
-        ),
+        setting("CA certificates (PEM) that client certificates are checked against.", reload=LIVE),
     ] = ""
     client_auth: Annotated[
         Literal["none", "optional", "required"],
         setting(
             "Client certificates. none: clients are not asked for one. optional: a certificate is "
             "checked if the client sends one. required: clients without one are refused.",
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = "none"
-    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.", reloadable=True)] = (
-        "1.2"
-    )
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.", reload=LIVE)] = "1.2"
 
 
 class Listen(Section, frozen=True):
@@ -43,19 +49,27 @@ class Listen(Section, frozen=True):
         setting(
             "Addresses: redis://address:port, rediss://address:port (TLS) or unix:///path. "
             "Port 0 takes any free port.",
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = ("redis://127.0.0.1:6380",)
     backlog: Annotated[
         int,
-        setting("Connections that the system queues until they are accepted.", ge=1, le=65535),
+        setting(
+            "Connections that the system queues until they are accepted.",
+            ge=1,
+            le=65535,
+            reload=restart(
+                "the system takes it with the socket; listen.urls may be changed instead"
+            ),
+        ),
     ] = 1024
     reuse_port: Annotated[
         bool,
         setting(
             "Let another sidecar listen on the same TCP ports (SO_REUSEPORT), so that a new "
             "process can take over from this one. SIGTERM then ends the clients one after the "
-            "other, spread over drain.timeout, and serves them until then."
+            "other, spread over drain.timeout, and serves them until then.",
+            reload=restart("it is said when a port is opened, and those in use are open"),
         ),
     ] = False
     max_clients: Annotated[
@@ -64,25 +78,29 @@ class Listen(Section, frozen=True):
             "Clients connected at once; more clients get an error.",
             ge=1,
             le=1_000_000,
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = 10_000
     idle_timeout: Annotated[
         float,
-        seconds(
-            "A client that sends nothing for this long is closed; 0 means never.", reloadable=True
-        ),
+        seconds("A client that sends nothing for this long is closed; 0 means never.", reload=LIVE),
     ] = 0.0
     tcp_keepalive: Annotated[
         float,
         seconds(
             "After this much silence TCP probes whether the client is still there; 0 is off.",
             le=32767,
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = 300.0
     unix_mode: Annotated[
-        str, setting("File mode of unix:// sockets.", unit="octal", pattern="^0?[0-7]{3}$")
+        str,
+        setting(
+            "File mode of unix:// sockets.",
+            unit="octal",
+            pattern="^0?[0-7]{3}$",
+            reload=restart("it is the mode of a file that is there already"),
+        ),
     ] = "0600"
     tls: ListenTls = msgspec.field(default_factory=ListenTls)
 
@@ -96,7 +114,7 @@ class Limits(Section, frozen=True):
             "Larger requests are streamed over a dedicated link.",
             ge=KiB,
             le=1 << 30,
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = 256 * KiB
     client_output_pause: Annotated[
@@ -104,7 +122,7 @@ class Limits(Section, frozen=True):
         size(
             "A client with more unsent replies than this gets no more until it reads.",
             ge=KiB,
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = 16 * MiB
     memory: Annotated[
@@ -112,7 +130,7 @@ class Limits(Section, frozen=True):
         size(
             "What all requests and replies here may take; above it, the clients that hold most are "
             "closed. 0 is 40 % of the memory that the machine or container has.",
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = 0
     link_output_pause: Annotated[
@@ -120,7 +138,7 @@ class Limits(Section, frozen=True):
         size(
             "The sidecar stops reading from clients while a link has more than this to send.",
             ge=KiB,
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = 16 * MiB
 
@@ -132,6 +150,6 @@ class Drain(Section, frozen=True):
         float,
         seconds(
             "After SIGTERM, clients get this long to receive their outstanding replies.",
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = 10.0

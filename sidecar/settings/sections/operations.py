@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sidecar.settings.fields import Section, TlsVersion, seconds, setting
+from sidecar.settings.fields import LIVE, Section, TlsVersion, restart, seconds, setting
 
 
 class Tracing(Section, frozen=True):
@@ -16,56 +16,78 @@ class Tracing(Section, frozen=True):
             "Where spans are sent, with OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces; "
             "empty: nowhere. Needs the extra otlp.",
             pattern="^(https?://.+)?$",
+            reload=restart("the sender is made at the start"),
         ),
     ] = ""
     sample: Annotated[
         float,
-        setting("Share of commands that is traced if endpoint is set.", ge=0, le=1),
+        setting("Share of commands that is traced if endpoint is set.", ge=0, le=1, reload=LIVE),
     ] = 0.001
     slow: Annotated[
         float,
-        seconds("A command that takes at least this long is traced too; 0 is off.", le=4000),
+        seconds(
+            "A command that takes at least this long is traced too; 0 is off.", le=4000, reload=LIVE
+        ),
     ] = 0.1
-    failed: Annotated[bool, setting("Trace commands that get an error, too.")] = True
+    failed: Annotated[bool, setting("Trace commands that get an error, too.", reload=LIVE)] = True
     max_per_second: Annotated[
         int,
         setting(
             "Most commands traced each second, for whatever reason.",
             ge=1,
             le=10_000,
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = 100
     keys: Annotated[
         Literal["none", "hash", "plain"],
-        setting("How traces show the first key of a command: not at all, as a hash, or as it is."),
+        setting(
+            "How traces show the first key of a command: not at all, as a hash, or as it is.",
+            reload=LIVE,
+        ),
     ] = "none"
     context: Annotated[
         bool,
         setting(
             "The commands of a client that names itself tp:<traceparent> become part of that "
             "trace.",
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = False
     recent: Annotated[
         int,
-        setting("Traces of each kind kept in memory for /api/traces; 0: none.", ge=0, le=10_000),
+        setting(
+            "Traces of each kind kept in memory for /api/traces; 0: none.",
+            ge=0,
+            le=10_000,
+            reload=restart("the memory for traces is taken at the start"),
+        ),
     ] = 200
-    service: Annotated[str, setting("Name of this service in traces (service.name).")] = (
-        "redis-sidecar"
-    )
+    service: Annotated[
+        str,
+        setting(
+            "Name of this service in traces (service.name).",
+            reload=restart("the sender is made at the start"),
+        ),
+    ] = "redis-sidecar"
 
 
 class Embedded(Section, frozen=True):
     """The Valkey server that is started for `upstream.url = "embedded://"`."""
 
     dir: Annotated[
-        str, setting("Data directory; empty: a temporary one, deleted when the sidecar ends.")
+        str,
+        setting(
+            "Data directory; empty: a temporary one, deleted when the sidecar ends.",
+            reload=restart("the server is started with it"),
+        ),
     ] = ""
     args: Annotated[
         tuple[str, ...],
-        setting('Further arguments of the server, for example ["--maxmemory", "256mb"].'),
+        setting(
+            'Further arguments of the server, for example ["--maxmemory", "256mb"].',
+            reload=restart("the server is started with it"),
+        ),
     ] = ()
 
 
@@ -73,12 +95,20 @@ class AdminTls(Section, frozen=True):
     """TLS of the admin endpoint; on if cert_file is set."""
 
     cert_file: Annotated[
-        str, setting("Certificate chain (PEM) shown to HTTP clients.", reloadable=True)
+        str, setting("Certificate chain (PEM) shown to HTTP clients.", reload=LIVE)
     ] = ""
     key_file: Annotated[
-        str, setting("Private key (PEM); empty if cert_file contains the key too.", reloadable=True)
+        str, setting("Private key (PEM); empty if cert_file contains the key too.", reload=LIVE)
     ] = ""
-    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.")] = "1.2"
+    min_version: Annotated[
+        TlsVersion,
+        setting(
+            "Lowest TLS version accepted.",
+            reload=restart(
+                "the context of the endpoint is made at the start; its certificate may change"
+            ),
+        ),
+    ] = "1.2"
 
 
 class Admin(Section, frozen=True):
@@ -88,7 +118,8 @@ class Admin(Section, frozen=True):
         str,
         setting(
             'Address as host:port; port 0 takes any free port, "" turns the endpoint off. An '
-            "address that is not a loopback address needs a token."
+            "address that is not a loopback address needs a token.",
+            reload=restart("whoever changes it is connected there"),
         ),
     ] = "127.0.0.1:6381"
     token: Annotated[
@@ -98,14 +129,14 @@ class Admin(Section, frozen=True):
             "/healthz and the files of the web page; at least 16 characters. Empty: no token is "
             "needed.",
             secret=True,
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = ""
     failover: Annotated[
         bool,
         setting(
             "Whether POST /api/failover may ask the Sentinels to replace the master.",
-            reloadable=True,
+            reload=LIVE,
         ),
     ] = False
     tls: AdminTls = msgspec.field(default_factory=AdminTls)
@@ -116,17 +147,21 @@ class Log(Section, frozen=True):
 
     format: Annotated[
         Literal["auto", "json", "console"],
-        setting("auto: console on a terminal, JSON lines otherwise."),
+        setting(
+            "auto: console on a terminal, JSON lines otherwise.",
+            reload=restart("all lines of one run have one form"),
+        ),
     ] = "auto"
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        setting("Lowest level that is written.", reloadable=True),
+        setting("Lowest level that is written.", reload=LIVE),
     ] = "info"
     blocking: Annotated[
         bool,
         setting(
             "Write each line before going on: no line is lost if the process is killed, but a slow "
-            "reader of the log stops the traffic."
+            "reader of the log stops the traffic.",
+            reload=restart("the writer of the log is made at the start"),
         ),
     ] = False
 
@@ -138,7 +173,8 @@ class Audit(Section, frozen=True):
         str,
         setting(
             'Where it goes: a file (SIGHUP reopens it), or "-" for standard output. Each line '
-            'has "audit": true. Empty is off.'
+            'has "audit": true. Empty is off.',
+            reload=LIVE,
         ),
     ] = ""
 
@@ -148,5 +184,8 @@ class Reload(Section, frozen=True):
 
     watch: Annotated[
         bool,
-        setting("Read the settings again whenever the configuration file changes, as SIGHUP does."),
+        setting(
+            "Read the settings again whenever the configuration file changes, as SIGHUP does.",
+            reload=LIVE,
+        ),
     ] = False

@@ -1,0 +1,264 @@
+"""Changes while the sidecar runs: other settings, a pause, another upstream. One at a time.
+
+A change is checked first, and then taken over as a whole or not at all. Settings that say where the
+upstream is, and how to enter it, mean a planned switch (proxy/moving.py); the others are taken over
+in the moment before the links go over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
+from sidecar.admin.server import AdminServer
+from sidecar.admin.sources import RefusedError
+from sidecar.app.reload import take_over
+from sidecar.app.startup import StartError, reason
+from sidecar.app.upstreams import Way
+from sidecar.discovery.sentinel import DiscoveryError
+from sidecar.policy.topology import Event
+from sidecar.proxy.comparison import warnings
+from sidecar.proxy.moving import Moved, MoveError
+from sidecar.proxy.pause import under_way
+from sidecar.proxy.server import Proxy
+from sidecar.settings.changes import Changes, changes
+from sidecar.settings.load import ConfigError
+from sidecar.settings.rules import combinations
+from sidecar.settings.schema import Settings
+from sidecar.telemetry import logs
+from sidecar.telemetry.facts import ComparedServer
+
+log = structlog.get_logger()
+
+PAUSE = "pause"
+# Seconds that an operator waits for an answer at most (admin/api.py gives up a little later).
+PATIENCE = 25.0
+EMBEDDED = (
+    "embedded:// is a server of the sidecar's own, with its own data, which ends with the sidecar"
+)
+
+
+class Running(Protocol):
+    """The running sidecar, as far as changes concern it."""
+
+    settings: Settings
+    proxy: Proxy | None
+    admin: AdminServer | None
+    way: Way | None
+
+    def use_settings(self, settings: Settings) -> None: ...
+    def use_way(self, way: Way) -> None: ...
+    def note(self, action: str, result: str, detail: str) -> None: ...
+    def on_event(self, event: Event) -> None: ...
+
+
+class Changing:
+    """Changes `running`. `read_again` reads the settings from where they came from; it raises
+    ConfigError."""
+
+    def __init__(self, running: Running, read_again: Callable[[], Settings]) -> None:
+        self._running = running
+        self._read_again = read_again
+        self._turn = asyncio.Lock()
+        self._switching = False
+        self._url_read = running.settings.upstream.url
+
+    @property
+    def _proxy(self) -> Proxy:
+        proxy = self._running.proxy
+        if proxy is None or not proxy.listening:
+            raise RefusedError("the sidecar is not serving")
+        return proxy
+
+    # Settings
+
+    async def reload(self) -> Reloaded:
+        """Read the settings and certificates again, and take over what can be. Raises ConfigError,
+        OSError (ssl.SSLError), MoveError: then nothing has changed."""
+        async with self._turn:
+            try:
+                done = await self._reload()
+            except ConfigError as error:
+                what = "; ".join(error.problems)
+                of_certificates = all(".tls." in each.partition(" ")[0] for each in error.problems)
+                self._failed(what, certificates=of_certificates)
+                raise
+            except MoveError as error:
+                self._failed(str(error), certificates=False)
+                raise
+            except (OSError, ssl.SSLError) as error:
+                self._failed(reason(error), certificates=True)
+                raise
+        log.info("certificates reloaded")
+        if done.changed or done.needs_restart:
+            log.info("settings reloaded", changed=done.changed, needs_restart=done.needs_restart)
+        for setting, why in done.because.items():
+            log.warning("restart needed", setting=setting, reason=why)
+        self._running.note("reload", "done", ", ".join(["certificates", *done.changed]))
+        return done
+
+    def _failed(self, what: str, *, certificates: bool) -> None:
+        if certificates:
+            log.error("certificate reload failed", error=what)
+        else:
+            log.error("settings reload failed", error=what)
+        self._running.note("reload", "failed", what)
+
+    async def _reload(self) -> Reloaded:
+        running = self._running
+        read = self._read_again()
+        url_read = read.upstream.url
+        if url_read == self._url_read and url_read != running.settings.upstream.url:
+            # An operator has switched since: only news from the configuration undo that.
+            log.warning("upstream differs", hint="write the URL in use into upstream.url")
+            read = with_url(read, running.settings.upstream.url)
+        found = without_embedded(changes(running.settings, read), running.settings, read)
+        if problems := list(combinations(found.settings)):
+            raise ConfigError([f"{each} (with what needs a restart)" for each in problems])
+        if running.proxy is None or not running.proxy.listening:
+            return Reloaded(reloaded=[])
+        sections: Sequence[str] = ()
+
+        def use() -> None:
+            nonlocal sections
+            watcher = running.way.watcher if running.way is not None else None
+            sections = take_over(found.settings, running.proxy, watcher, running.admin)
+            running.use_settings(found.settings)
+            logs.set_level(found.settings.log.level)
+            self._url_read = url_read
+
+        if found.switches:
+            await self._go(found.settings, use)
+        else:
+            use()
+        return Reloaded(
+            reloaded=sections,
+            changed=found.taken,
+            needs_restart=list(found.restart),
+            because=found.restart,
+        )
+
+    # The upstream
+
+    async def pause(self) -> Paused:
+        """Hold all commands, if they are not; wait until nothing is under way."""
+        proxy, began = self._proxy, time.monotonic()
+        pause = proxy.pause
+        if PAUSE not in pause.reasons:
+            pause.begin(PAUSE)
+            self._running.note("pause", "done", "")
+        found = await pause.quiet(min(self._running.settings.failover.hold, PATIENCE))
+        return Paused(
+            paused=PAUSE in pause.reasons,
+            quiet=found.quiet,
+            waited_s=round(time.monotonic() - began, 3),
+            held_clients=proxy.plane.held_count,
+            under_way=under_way(proxy.plane),
+        )
+
+    async def resume(self) -> Resumed:
+        """Let commands go on, unless a switch is under way."""
+        pause = self._proxy.pause
+        if PAUSE not in pause.reasons:
+            raise RefusedError("the upstream is not paused")
+        seconds = pause.end(PAUSE)
+        self._running.note("resume", "done", "")
+        return Resumed(paused=False, seconds=round(seconds, 3))
+
+    async def switch(self, url: str, *, dry_run: bool) -> Switched:
+        """Go over to the upstream of this URL, or only look at it. Raises ConfigError, OSError,
+        MoveError: then nothing has changed."""
+        proxy = self._proxy
+        if self._switching or self._turn.locked():
+            raise RefusedError("another change is under way; try again when it is done")
+        settings = with_url(self._running.settings, url)
+        if problems := list(combinations(settings)):
+            raise ConfigError(problems)
+        if "embedded" in (
+            settings.upstream_endpoint.kind,
+            self._running.settings.upstream_endpoint.kind,
+        ):
+            raise MoveError(f"{EMBEDDED}: that needs a restart")
+        async with self._turn:
+            before = await proxy.ask_own()
+            if dry_run:
+                return self._compared(before, await self._look(settings))
+            try:
+                after = await self._look(settings)
+                moved = await self._go(settings, lambda: self._running.use_settings(settings))
+            except MoveError as error:
+                log.error("switch failed", error=str(error))
+                self._running.note("switch", "failed", str(error))
+                raise
+        self._running.note("switch", "done", str(settings.upstream_endpoint))
+        return self._compared(before, after, moved)
+
+    def _compared(
+        self, before: ComparedServer, after: ComparedServer, moved: Moved | None = None
+    ) -> Switched:
+        return Switched(
+            switched=moved is not None,
+            before=before,
+            after=after,
+            warnings=list(warnings(before, after)),
+            held_s=round(moved.seconds, 4) if moved is not None else None,
+            ended=moved.ended if moved is not None else None,
+        )
+
+    async def _look(self, settings: Settings) -> ComparedServer:
+        """What the new server tells of itself. Raises MoveError."""
+        way = self._way(settings)
+        try:
+            return await self._proxy.look_at(await way.destination())
+        except (StartError, DiscoveryError) as error:
+            raise MoveError(str(error)) from error
+        finally:
+            await way.close()
+
+    async def _go(self, settings: Settings, first: Callable[[], None]) -> Moved:
+        """Switch. Raises MoveError, and what `first` raises: then nothing has changed."""
+        way, old = self._way(settings), self._running.way
+        arrived = False
+
+        def ready() -> None:
+            nonlocal arrived
+            first()
+            self._running.use_way(way)
+            arrived = True
+
+        try:
+            moved = await self._proxy.mover.move(await way.destination(), ready)
+        except (StartError, DiscoveryError) as error:
+            raise MoveError(str(error)) from error
+        finally:
+            if not arrived:
+                await way.close()
+        if old is not None:
+            await old.close()
+        return moved
+
+    def _way(self, settings: Settings) -> Way:
+        return Way(settings, settings.upstream_endpoint, self._running.on_event)
+
+
+def with_url(settings: Settings, url: str) -> Settings:
+    """These settings with another `upstream.url`."""
+    return msgspec.structs.replace(
+        settings, upstream=msgspec.structs.replace(settings.upstream, url=url)
+    )
+
+
+def without_embedded(found: Changes, old: Settings, new: Settings) -> Changes:
+    """What can be taken over if a server of the sidecar's own is among the two upstreams: neither
+    can be left, or gone to, without a restart."""
+    kinds = {old.upstream_endpoint.kind, new.upstream_endpoint.kind}
+    if "embedded" not in kinds or not found.switches:
+        return found
+    return changes(old, new, fixed=dict.fromkeys(found.switches, EMBEDDED))
