@@ -70,7 +70,7 @@ def tabled(setup: Setup) -> Iterator[Table]:
 REFUSED = names(
     "shutdown exec discard failover sync psync monitor restore-asking quit latency_graph"
     " object_freq client_caching script_kill function_kill function_restore acl_load acl_save"
-    " config_rewrite module_load module_loadex module_unload asking"
+    " config_rewrite module_load module_loadex module_unload asking readonly readwrite"
 )
 """Commands of which no form here is right: without what they need they refuse, or are skipped."""
 

@@ -38,6 +38,8 @@ from .vocabulary import (
 DBS = (0, 0, 9)
 BIG = 100_000
 STREAMED = 400_000
+AHEAD = 10
+"""So many replies of BIG bytes the sidecar takes for a client that does not read, all at once."""
 
 
 @dataclass(frozen=True)
@@ -478,7 +480,12 @@ class Generator:
         )
         state.paused = True
         for _ in range(rng.randrange(5)):
-            self._single(rng.randrange(len(self.clients)))
+            other = rng.randrange(len(self.clients))
+            if count < AHEAD:
+                self._single(other)
+            else:
+                # The last of its requests wait until it reads (`limits.client_output_pause`).
+                self._add(other, [self._line(READS)], mask=unordered_deep)
         state.paused = False
         self._bare(client, rng.choice(("resume", "resume", "drop")))
         if self.steps[-1].what == "drop":
