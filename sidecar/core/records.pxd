@@ -192,6 +192,9 @@ cdef struct Session:
     bint watching           # was queued. What is so in fact is told by Link.transaction
     bint discard_due        # with acks: DISCARD has been queued, and nothing may be until its reply
     bint kept               # dedicated: the link is its own for good, and replies are still matched
+    bint rewrites_exec      # in MULTI: the shell changes something in the reply to EXEC
+    uint64_t redirect_link  # its tracking is redirected: to the link with this id on the server,
+    uint64_t redirect_client  #   which is that of the client with this number; 0: to none of ours
     bint streaming          # the head of a large request has been passed on, its rest has not
     bint input_broken       # pinned and past a protocol error: nothing more is passed on
     bint translates_ids     # pinned: it may know ids that only the sidecar understands
@@ -233,6 +236,7 @@ cdef struct Link:
     bint in_piece           # the head entry is in a piece of which some entries are answered
     bint tainted            # it has state of its client: it is closed after use
     uint8_t transaction     # TransactionState: what is open, as the replies tell
+    uint32_t queued         # dedicated: commands that the server has queued since MULTI
     uint32_t undecided      # dedicated: entries with ENTRY_STATE whose reply has not come
     bint unframed           # raw: what comes is not framed any more (replication streams)
     bint reset_passed       # raw: the reply to RESET has passed

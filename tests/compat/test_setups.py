@@ -19,6 +19,7 @@ from tests.harness.wire import DeadlineError, Wire, pack
 from .commands import GROUPS
 from .test_commands import compare_pipelined
 from .test_pipelines import INLINE, SHORT
+from .test_protocol_errors import ERROR_CASES
 from .test_transactions import BLOCKS
 
 
@@ -43,6 +44,38 @@ def session_pair(_session_pair: Pair) -> Pair:
 def test_commands_on_own_connections(session_pair: Pair, group: str, protocol: int) -> None:
     """Every command group, pipelined."""
     compare_pipelined(session_pair, group, protocol)
+
+
+@pytest.mark.parametrize("case", ERROR_CASES)
+def test_broken_behind_what_blocks(session_pair: Pair, case: str) -> None:
+    """The error comes once the client is blocked no more, as from the server."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(), session.open()
+        client.send(pack("BLPOP", "q", "0"))
+        session.wait_blocked(1)
+        client.send(ERROR_CASES[case])
+        other.run("PING", "RPUSH q v")
+        client.to_end()
+        other.run("LLEN q")
+
+    session_pair.same(script)
+
+
+def test_broken_behind_what_blocks_and_then_gone(session_pair: Pair) -> None:
+    """A client that leaves pops nothing."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(), session.open()
+        client.send(pack("BLPOP", "q", "0"))
+        session.wait_blocked(1)
+        client.send(b"*x\r\n")
+        other.run("PING")
+        client.wire.close()
+        session.wait_blocked(0)
+        other.run("RPUSH q v", "LLEN q")
+
+    session_pair.same(script)
 
 
 @pytest.mark.parametrize("block", BLOCKS)

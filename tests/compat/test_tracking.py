@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.harness.pair import Pair, Session, masked, pipeline, unordered
+from tests.harness.process import wait_until
 from tests.harness.wire import Wire
 
 _NUMBER = masked(rb":\d+")
@@ -97,6 +98,45 @@ def test_whom_it_names_is_told_by_its_number(pair: Pair, protocol: int) -> None:
             ):
                 assert b" redir=%b " % number in reply
             assert b" redir=-1 " in other.cmd("CLIENT", "INFO")
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("more", ["", "MULTI", "SUBSCRIBE c"])
+def test_a_target_that_has_gone_is_told_by_its_number(pair: Pair, protocol: int, more: str) -> None:
+    """In the push that says that it has gone, and in every reply afterwards."""
+    if protocol == 2 and more == "SUBSCRIBE c":
+        pytest.skip("a subscriber in RESP2 may not do that")
+    for port in (pair.direct.port, pair.sidecar.port):
+        with Wire(port) as client, Wire(port) as other, Wire(pair.behind.port) as behind:
+            observer = behind if port == pair.sidecar.port else other
+            client.cmd("HELLO", protocol)
+            own = client.cmd("CLIENT", "ID")[1:-2]
+            with Wire(port) as target:
+                number = target.cmd("CLIENT", "ID")[1:-2]
+                if more:
+                    client.cmd(*more.split())
+                client.cmd("CLIENT", "TRACKING", "ON", "REDIRECT", number)
+                if more == "MULTI":
+                    assert client.cmd("EXEC") == b"*1\r\n+OK\r\n"
+                client.cmd("GET", "k")
+                assert _redirected(observer)
+            wait_until(lambda who=observer: not _redirected(who), "the target has gone")  # type: ignore[misc]
+            assert other.cmd("SET", "k", "1") == b"+OK\r\n"
+            if protocol == 3:
+                broken = b">2\r\n$21\r\ntracking-redir-broken\r\n:%b\r\n"
+                assert client.read_reply() == broken % number
+            if not more.startswith("SUBSCRIBE"):
+                assert client.cmd("CLIENT", "GETREDIR") == b":%b\r\n" % number
+                info = client.cmd("CLIENT", "TRACKINGINFO")
+                assert b"redirect\r\n:%b\r\n" % number in info
+                assert b"broken_redirect" in info
+            assert b" redir=%b " % number in other.cmd("CLIENT", "LIST", "ID", own)
+
+
+def _redirected(wire: Wire) -> bool:
+    """Whether the client is there to which another's tracking is redirected."""
+    text = wire.cmd("CLIENT", "LIST")
+    return any(b"id=%b " % i in text for i in re.findall(rb" redir=(\d+) ", text))
 
 
 LINES = ["CLIENT TRACKING", "CLIENT TRACKING MAYBE", "CLIENT TRACKING ON", "CLIENT TRACKING OFF"]

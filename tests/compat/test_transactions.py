@@ -192,3 +192,62 @@ def test_error_then_many_clients(pair: Pair) -> None:
         clients[0].run("GET all", *(f"GET n{number}" for number in range(6)))
 
     pair.same(script)
+
+
+_TELLING = ["CLIENT ID", "CLIENT GETNAME", "CLIENT INFO", "CLIENT LIST", "CLIENT LIST ID {} {}",
+            "CLIENT LIST ID 0", "CLIENT LIST TYPE none", "CLIENT LIST TYPE normal",
+            "CLIENT GETREDIR", "CLIENT TRACKINGINFO", "GET k"]  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_a_block_tells_of_clients(pair: Pair, protocol: int, whole: bool) -> None:
+    """Ids and lists are those that its client is told outside; what is refused is refused."""
+
+    def script(session: Session) -> None:
+        other, client = session.open(), session.open(protocol)
+        ids = [each.unrecorded("CLIENT", "ID")[1:-2] for each in (other, client)]
+        client.run("CLIENT SETNAME me", "SET k 1")
+        other.run("CLIENT SETNAME other")
+        lines = [line.format(*(i.decode() for i in ids)) for line in _TELLING]
+        block = ["MULTI", *lines, "EXEC"]
+        if whole:
+            client.wire.send(pipeline(block))
+        else:
+            for line in block[:-1]:
+                client.unrecorded(*line.split())
+            client.run("CLIENT ID x", "EXEC")
+            for line in block[:-1]:
+                client.wire.send(pipeline([line]))
+            client.wire.send(pipeline(block[-1:]))
+        queued = client.read(len(lines) + 1)
+        assert queued == [b"+OK\r\n", *[b"+QUEUED\r\n"] * len(lines)]
+        said = client.wire.read_reply()
+        assert said.startswith(b"*%d\r\n:%b\r\n" % (len(lines), ids[1])), said
+        assert said.count(b"id=%b " % ids[1]) == 4
+        assert said.count(b"id=%b " % ids[0]) == 3
+        assert said.count(b" multi=%d " % len(lines)) == 4
+        assert said.count(b" name=me ") == 4
+        assert said.count(b" cmd=exec ") == 4
+        rest = said[said.rindex(b"-ERR Unknown client type") :]
+        assert rest.endswith(b"$1\r\n1\r\n")
+        client.run("CLIENT GETNAME", "PING")
+        assert client.unrecorded("CLIENT", "ID") == b":%b\r\n" % ids[1]
+
+    pair.same(script)
+
+
+def test_a_block_that_is_not_executed_tells_nothing(pair: Pair) -> None:
+    """A change of a watched key, an error, a DISCARD; and what the next block tells is right."""
+
+    def script(session: Session) -> None:
+        client, other = session.open(), session.open()
+        number = client.unrecorded("CLIENT", "ID")
+        client.run("WATCH k", "MULTI", "CLIENT ID", "GET k")
+        other.run("SET k 1")
+        client.run("EXEC", "MULTI", "CLIENT ID", "NOSUCH", "EXEC", "MULTI", "CLIENT ID", "DISCARD")
+        client.run("MULTI", "GET k", "GET k", "EXEC", "MULTI", "PING", "CLIENT ID")
+        assert client.unrecorded("EXEC") == b"*2\r\n+PONG\r\n" + number
+        client.run("MULTI", "CLIENT ID", "EXEC x", "EXEC", "MULTI", "PING", "PING", "EXEC")
+
+    pair.same(script)

@@ -7,8 +7,7 @@
 `--source` is an unpacked source of Redis or Valkey: its `runtest` has a mode for servers that it
 has not started. Each unit gets a new server and a new sidecar. KNOWN says which tests fail and
 why. A unit with another failure is run once more at the server itself. The exit code is 1 if
-anything fails only through the sidecar and is not known. Tests of DERAILING are left out: what
-they leave unread would fail the ones behind them.
+anything fails only through the sidecar and is not known.
 """
 
 from __future__ import annotations
@@ -63,12 +62,6 @@ KNOWN = {
     r"verify reply buffer limits": BUFFERS,
 }
 """Why a test fails through the sidecar, by its name: docs/compatibility.md tells of each."""
-
-DERAILING = (
-    "RESP3 Client gets tracking-redir-broken push message after cached key changed when "
-    "rediretion client is terminated",
-)
-"""Known as well (LINKS): the number in the message is the server's."""
 
 
 @dataclass
@@ -136,7 +129,6 @@ class Suite:
                 Path(binaries, f"valkey-{name}").symlink_to(server.binary)
             argv = ["./runtest", "--host", "127.0.0.1", "--port", str(port), "--clients", "1"]
             argv += ["--baseport", str(free_port()), "--single", unit, "--tags", TAGS]
-            argv += [word for name in DERAILING for word in ("--skiptest", name)]
             try:
                 done = subprocess.run(
                     argv,

@@ -210,6 +210,8 @@ class Side:
     def __init__(self, port: int, server: int) -> None:
         self.port, self.server = port, server
         self.peers: dict[int, Peer] = {}
+        self.ids: dict[bytes, bytes] = {}
+        """What clients are called, by id; also those that have gone."""
         self.observer = Peer(server)
         self.poll = select.epoll()
         self.by_fd: dict[int, Peer] = {}
@@ -224,6 +226,7 @@ class Side:
             requests.insert(0, [b"SELECT", b"%d" % db])
         peer.id = self._ask(peer, requests)[-1][1:-2]
         self.peers[name] = peer
+        self.ids[peer.id] = b"<id of %d>" % name
         self.by_fd[peer.sock.fileno()] = peer
         self.poll.register(peer.sock.fileno(), select.EPOLLIN)
 
@@ -473,7 +476,7 @@ class Duo:
     @staticmethod
     def _known_ids(side: Side, frames: list[bytes]) -> list[bytes]:
         """The same with the names of clients in the place of numbers that are their ids."""
-        ids = {p.id: b"<id of %d>" % name for name, p in side.peers.items()}
+        ids = side.ids
         return [
             _NUMBER.sub(lambda m: b"+" + ids[m[2]] if m[2] in ids else m[0], f)
             if (b":" in f or b"redir=" in f) and len(f) < LARGE else f

@@ -30,10 +30,12 @@ def _say(client: int, *lines: bytes, protocol: int = 2, db: int = 0) -> Step:
 
 
 def _names_clients(state: ClientState, words: Sequence[bytes]) -> bool:
-    """What tells ids, or lists clients, where replies pass unmatched or inside of MULTI."""
+    """What tells ids, or lists clients, where replies pass unmatched; and HELLO in MULTI, behind
+    which they do."""
     upper = [w.upper() for w in words]
-    asks = upper[:1] == [b"HELLO"] or (upper[:1] == [b"CLIENT"] and upper[1:2] in _TELLING)
-    return asks and (state.pinned or state.multi)
+    asks = upper[:1] == [b"CLIENT"] and upper[1:2] in _TELLING
+    greets = upper[:1] == [b"HELLO"]
+    return ((asks or greets) and state.pinned) or (greets and state.multi)
 
 
 _TELLING = [[b"ID"], [b"LIST"], [b"INFO"], [b"KILL"], [b"GETREDIR"], [b"TRACKINGINFO"]]
@@ -53,15 +55,51 @@ KNOWN: list[Known] = [
             Step(0, ((b"CLIENT", b"LIST", b"ID", id_of(0)),), mask=MASKS["client list"]),
         ],
     ),
-    Known(
-        "id-in-multi",
-        "So does CLIENT ID in a transaction.",
-        [_say(0, b"MULTI", b"CLIENT ID", b"EXEC")],
-    ),
 ]
 """Programs avoid these."""
 
 MENDED: list[Known] = [
+    Known(
+        "id-in-multi",
+        "CLIENT ID in a transaction tells the server's id of its link.",
+        [_say(0, b"MULTI", b"CLIENT ID", b"EXEC")],
+    ),
+    Known(
+        "kill-in-multi",
+        "CLIENT KILL in a transaction kills nobody whose id the sidecar gave out.",
+        [
+            _say(1, b"CLIENT NO-TOUCH ON"),
+            Step(0, ((b"MULTI",), (b"CLIENT", b"KILL", b"ID", id_of(1)), (b"EXEC",))),
+        ],
+    ),
+    Known(
+        "redirect-in-multi",
+        "CLIENT TRACKING ON REDIRECT in a transaction knows no client.",
+        [
+            _say(1, b"PING"), _say(0, b"MULTI", protocol=3),
+            Step(0, ((b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id_of(1)),), protocol=3),
+            _say(0, b"EXEC", protocol=3),
+        ],
+    ),
+    Known(
+        "redirected-to-who-has-gone",
+        "CLIENT LIST and TRACKINGINFO tell the server's number of a client that has gone.",
+        [
+            _say(1, b"PING"),
+            Step(0, ((b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id_of(1)),), protocol=3),
+            Step(1, what="drop"), _say(0, b"CLIENT GETREDIR"),
+            Step(0, ((b"CLIENT", b"LIST", b"ID", id_of(0)),), mask=MASKS["client list"]),
+        ],
+    ),
+    Known(
+        "names-refused",
+        "A client whose user may not run CLIENT is listed with the names of the sidecar's link.",
+        [
+            _say(0, b"ACL SETUSER bob -client"), _say(1, b"AUTH bob secret"),
+            _say(1, b"CLIENT NO-EVICT on"),
+            Step(0, ((b"CLIENT", b"LIST", b"ID", id_of(1)),), mask=MASKS["client list"]),
+        ],
+    ),
     Known(
         "login-selects",
         "AUTH in db 9 of a user who may not SELECT is refused.",

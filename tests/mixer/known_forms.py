@@ -35,13 +35,6 @@ def _command(*commands: str, kind: str = "", where: str = "") -> Callable[[Found
 
 KNOWN_FORMS = [
     KnownForm(
-        "id-in-multi",
-        "CLIENT ID and HELLO inside of MULTI tell the id of the connection to the server",
-        Setup("valkey"),
-        _form("client id", "in MULTI", b"CLIENT", b"ID"),
-        _command("client id", "hello", kind="in MULTI"),
-    ),
-    KnownForm(
         "client-list-pinned",
         "CLIENT LIST on a connection of the client's own (always so with session pooling) lists the"
         " sidecar's connections, spare ones included, not its clients",

@@ -9,14 +9,15 @@ beside its bytes: an open transaction, a fence, a refusal, its size.
 A reply may come in any number of parts. Only its first bytes are kept (`Link.reply_start`). On a link
 that follows a master, an error line is kept back until it is known whether it means "not executed".
 """
-from libc.stdint cimport uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcmp, memcpy, strlen
 from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.demotion cimport (link_demote, may_be_not_executed, not_executed,
     receive_demoted)
 from sidecar.core.link.fence cimport entry_took_back, fence_raise, is_null
 from sidecar.core.link.pending cimport settle_ready
-from sidecar.core.link.receiver cimport deliver
+from sidecar.core.link.receiver cimport deliver, session_say
 from sidecar.core.link.transaction_state cimport keep_reply_start, tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
@@ -124,6 +125,8 @@ cdef int take_part(Link* l, size_t answered, const char* p, size_t n) noexcept n
     if l.framer.first == c'-' and l.core.master_may_change and l.shared and not l.partial \
             and may_be_not_executed(p, n):
         return put_line_by(l, p, n)
+    if l.framer.first == c'>' and not l.partial and may_tell_redirect(l.client, p, n):
+        return put_line_by(l, p, n)
     if receiver_may_learn(l):
         fence_raise(l.core)
     if not l.partial:
@@ -135,15 +138,44 @@ cdef int take_part(Link* l, size_t answered, const char* p, size_t n) noexcept n
     return 1
 
 
+cdef const char* REDIRECT_BROKEN = b">2\r\n$21\r\ntracking-redir-broken\r\n:"
+
+
+cdef bint may_tell_redirect(const Session* s, const char* p, size_t n) noexcept nogil:
+    """Whether p[0:n] may be the beginning of a push that says that the client to which the session's
+    tracking is redirected has gone. It names the link of that client."""
+    cdef size_t size = strlen(REDIRECT_BROKEN)
+    return s != NULL and s.redirect_link and n < size + 20 \
+        and memcmp(p, REDIRECT_BROKEN, min(n, size)) == 0
+
+
+cdef bint tells_redirect(const Session* s, const char* p, size_t n) noexcept nogil:
+    """Whether p[0:n] is this push, and about the client that was named by the sidecar's number."""
+    cdef size_t at = strlen(REDIRECT_BROKEN)
+    cdef uint64_t number = 0
+    if n < at + 3 or not may_tell_redirect(s, p, n):
+        return False
+    while c'0' <= p[at] <= c'9':
+        number = 10 * number + <uint64_t>(p[at] - c'0')
+        at += 1
+    return number == s.redirect_link
+
+
+cdef void say_redirect(Session* s) noexcept nogil:
+    """Give out the push with the number that the client was named by."""
+    cdef char[96] text
+    cdef int n = snprintf(text, sizeof(text), b"%s%llu\r\n", REDIRECT_BROKEN,
+                          <unsigned long long>s.redirect_client)
+    session_say(s, text, <size_t>n)
+
+
 cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
     """Take bytes from upstream and give each session its part.
 
     Returns 0, or -1 when the bytes are not replies to what was asked: the link must be closed.
     """
     l.received_bytes += n
-    if l.raw:
-        return receive_raw(l, p, n)
-    if l.demoted:
+    if l.demoted and not l.raw:
         return receive_demoted(l, p, n)
     if l.error_line.end != l.error_line.start:
         if take_up_line(l, p, n) < 0:
@@ -151,7 +183,7 @@ cdef int link_receive(Link* l, const char* p, size_t n) noexcept nogil:
         if l.error_line_taken:
             p = buffer_head(&l.error_line)
             n = buffer_size(&l.error_line)
-    return receive_replies(l, p, n)
+    return receive_raw(l, p, n) if l.raw else receive_replies(l, p, n)
 
 
 cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
@@ -183,7 +215,12 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
             # On a shared link nobody has asked for it; a link's only client may have.
             if not l.shared:
                 fence_raise(l.core)
-            deliver(receiver(l), p + begin, (frame_at if l.shared else i) - begin)
+            if l.shared or tells_redirect(l.client, p + frame_at, i - frame_at):
+                deliver(receiver(l), p + begin, frame_at - begin)
+                if not l.shared:
+                    say_redirect(l.client)
+            else:
+                deliver(receiver(l), p + begin, i - begin)
             begin = frame_at = i
             continue
         e = l.ring + (l.head & l.mask)
@@ -284,6 +321,11 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
                 l.head += 1
                 l.framer.first = 0
             continue
+        if r == FRAME_MORE and l.reply_start_len == 0 and may_tell_redirect(s, p + at, n - at):
+            if begin < at:
+                fence_raise(l.core)
+            deliver(s, p + begin, at - begin)
+            return -1 if put_line_by(l, p + at, n - at) < 0 else 0
         if l.reply_start_len < 8:
             k = i - at
             if k > <size_t>(8 - l.reply_start_len):
@@ -292,6 +334,12 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
             l.reply_start_len += <int>k
         if r == FRAME_ERROR:
             l.unframed = True
+        elif r == FRAME_PUSH and tells_redirect(s, p + at, i - at):
+            deliver(s, p + begin, at - begin)
+            say_redirect(s)
+            begin = i
+            l.framer.first = 0
+            l.reply_start_len = 0
         elif r != FRAME_MORE:
             l.framer.first = 0
             if r == FRAME_REPLY:

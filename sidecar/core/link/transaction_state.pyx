@@ -90,6 +90,12 @@ cdef bint transaction_follows(Link* l, Entry* e, const char* p, size_t n) noexce
         l.unsealed = l.unsealed or not l.shared     # there a WAIT is behind already
     if l.shared:
         return not e.flags & ENTRY_LAST or (known and not now)
+    if before and now:
+        l.queued += begins(p, n, b"+QUEUED", 7)
+    else:
+        l.queued = 0
+        if l.client != NULL:
+            l.client.rewrites_exec = False
     l.tainted = l.tainted or not known
     e.flags = (e.flags & ~(ENTRY_IN_MULTI | ENTRY_LAST)) | place
     if e.flags & ENTRY_STATE:

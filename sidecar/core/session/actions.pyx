@@ -11,6 +11,7 @@ by piece, in PARTIAL. The table decides everything but what it cannot know:
 * some subcommands have a route, and so a row, of their own (`SUBCOMMAND_ROUTES`, policy/routing.py):
   CLIENT REPLY, SCRIPT DEBUG, SCRIPT KILL. It counts when the whole request is there, and its number
   of arguments is one that the server accepts: otherwise the server refuses it;
+* EXEC is served by the sidecar when something in its reply is to be changed (`rewrites_exec`);
 * EXEC, and MULTI, DISCARD, RESET, with arguments are errors, and have rows of their own (`row_of`).
 
 As long as replies are due, what is open on a link is only expected. PIN and KEEP act on the
@@ -19,9 +20,9 @@ would do harm (the link goes back to the pool, or the sidecar serves what the se
 queued), the session waits for the replies first: REPLIES.
 
 A command that the sidecar serves goes to the server as well when the session has a link of its own:
-in a transaction at once (KEEP), otherwise as the sidecar decides (proxy/session/commands.py). That
-link is then kept for good, so that the sidecar and the server never differ in what they know of the
-session. After AUTH and HELLO the sidecar does not know the user any more: the link is pinned.
+SELECT in a transaction at once (KEEP), the others as the sidecar decides (proxy/session/commands.py).
+If it changes anything, that link is then kept for good, so that the sidecar and the server never
+differ in what they know of the session. After AUTH and HELLO the sidecar does not know the user any more: the link is pinned.
 """
 from sidecar.core.protocol.commands cimport (ROUTE_DISCARD, ROUTE_EXEC, ROUTE_MULTI, ROUTE_RESET)
 
@@ -41,12 +42,12 @@ WHOLE[:] = [
     [SERVE,      WANT_OWN,    REPLIES,     SERVE,       KEEP,        PASS],         # SELECT ...
     [SERVE,      WANT_OWN,    REPLIES,     SERVE,       PIN,         PASS],         # AUTH
     [SERVE,      WANT_OWN,    REPLIES,     SERVE,       PIN,         PASS],         # HELLO
-    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       KEEP,        PASS_CLIENT],  # CLIENT
+    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       SERVE,       PASS_CLIENT],  # CLIENT
     [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS_RESET],   # RESET
     [SERVE,      WANT_OWN,    SERVE,       SERVE,       SERVE,       PASS],         # QUIT
     [SERVE_WAIT, WANT_OWN,    IN_TURN,     QUEUE,       QUEUE,       PASS],         # WAIT, WAITAOF
     [HANG_UP,    HANG_UP,     HANG_UP,     HANG_UP,     HANG_UP,     PASS],         # POST, Host:
-    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       KEEP,        SERVE],        # MAINT_NOTIFICATIONS
+    [SERVE,      WANT_OWN,    REPLIES,     SERVE,       SERVE,       SERVE],        # MAINT_NOTIFICATIONS
     [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       END_MULTI,   PASS],         # EXEC x
     [QUEUE,      WANT_OWN,    QUEUE,       QUEUE,       QUEUE,       PASS],         # MULTI x ...
 ]

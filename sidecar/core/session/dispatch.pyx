@@ -21,7 +21,7 @@ from sidecar.core.cache.tracked cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command,
-    ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_HANG_UP, ROUTE_MAYBE_BLOCKING, SubcommandRoute)
+    ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_MAYBE_BLOCKING, SubcommandRoute)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push
 from sidecar.core.link.receiver cimport session_say
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, HOLD_ALL, HOLD_WRITES, Link,
@@ -36,7 +36,8 @@ from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FILL, TR
     TRACED_PICKED, TRACED_WAITED, TRACE_FILLED, TRACE_WAITED, trace_begin, trace_draw, trace_drop,
     trace_local, trace_queued, trace_refused)
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
-from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
+from sidecar.core.protocol.request cimport (ERR_MEMORY, Scanner, arguments_of, scan_request,
+    scanner_reset)
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
     PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
@@ -163,6 +164,23 @@ cdef uint16_t expect(Session* s, const Command* c, int action) noexcept nogil:
     elif action == KEEP:
         s.kept = s.link.tainted = True
     return flags
+
+
+cdef int queue_asked(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
+    """Queue the whole request p[0:n], which the shell sends for the session: 0, or -1 without
+    memory. In a transaction it is a part of that, or its end."""
+    cdef Scanner scan
+    if not s.in_multi:
+        return link_push(s.link, s, c, p, n, 0)
+    if c.route != ROUTE_EXEC:
+        return link_push(s.link, s, c, p, n, ENTRY_IN_MULTI)
+    if link_push(s.link, s, c, p, n, expect(s, c, END_MULTI)) < 0:
+        return -1
+    if s.core.cache != NULL:
+        scanner_reset(&scan)
+        scan_request(&scan, p, n, &s.core.limits, True)
+        cache_pass(s.link, c, p, n, &scan)
+    return 0
 
 
 cdef int pass_bytes(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
@@ -360,6 +378,8 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         row = row_by_arguments(s, c, p, n)
         blocks = row == ROUTE_BLOCKING
     action = WHOLE[row][situation]
+    if s.rewrites_exec and row == ROUTE_EXEC:
+        action = SERVE
     if action == KEEP and s.core.acks:
         action = PIN                    # replies are withheld, and nothing may overtake them
     if action == ORDINARY and s.space and not s.fresh \

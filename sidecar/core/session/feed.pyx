@@ -11,6 +11,7 @@ request it stands for. A request larger than `request_buffer` is not collected: 
 pinned link its pieces are passed on as they arrive (`streaming`). Its entry is queued with the
 first piece.
 """
+from libc.string cimport strlen
 from sidecar.core.link.pending cimport link_bytes
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.link.weight cimport window_full, window_has_room, window_widen
@@ -124,13 +125,20 @@ cdef inline bint must_pause(Session* s) noexcept nogil:
     return buffer_size(&s.out) > s.core.output_pause
 
 
+cdef const char* END_OF_LINE_AND_INPUT = b"\r\n*1\r\n!\r\n"
+
+
 cdef void pass_wrong(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:
     """A pinned client's request breaks the protocol: pass it on, so that the server answers it in its
     turn. Some servers accept it and execute it, so it is noted for the audit stream. Nothing behind
-    it is passed on: nobody here knows where the next request begins."""
+    it is passed on: nobody here knows where the next request begins. In its place goes what no server
+    accepts, so that the connection ends in its turn, which may be long after: the client may be
+    blocked."""
     cdef Command* c
+    cdef const char* end = END_OF_LINE_AND_INPUT
     if s.scan.error == ERR_CRLF or s.scan.error == ERR_BULK:
         n = min(n, s.scan.pos)
+        end += 2                        # no line is open
     if s.scan.name_len and s.scan.name_at + s.scan.name_len <= n and not s.streaming:
         c = table.find(p + s.scan.name_at, s.scan.name_len)
         if c.flags & COMMAND_AUDITED:
@@ -138,6 +146,7 @@ cdef void pass_wrong(Session* s, CommandTable table, const char* p, size_t n) no
     s.streaming = False
     s.input_broken = True
     pass_rest(s, p, n)
+    pass_rest(s, end, strlen(end))
 
 
 cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexcept nogil:

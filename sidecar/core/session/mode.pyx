@@ -29,7 +29,8 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
         old.client = NULL
     if mode == MODE_SHARED:
         s.in_multi = s.watching = s.discard_due = s.streaming = s.reset_due = s.input_broken = False
-        s.translates_ids = s.kept = False
+        s.translates_ids = s.kept = s.rewrites_exec = False
+        s.redirect_link = 0
     else:
         if mode == MODE_PINNED and s.mode == MODE_DEDICATED:
             forget_entries(s, l)

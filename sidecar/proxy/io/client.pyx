@@ -5,17 +5,18 @@ The handler (sidecar.proxy.session.handler) and the parts that it passes calls o
 at the head here, answer it or send it on, and give the client links. The socket is in
 client_socket.pyx.
 """
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from sidecar.core.link.pending cimport link_bytes, link_push
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
 from sidecar.core.records cimport (Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
     STALL_DEDICATED, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND, STALL_NONE,
-    STALL_ONCE, STALL_PIN, STALL_WAIT_COMMAND)
+    STALL_ONCE, STALL_PIN, STALL_WAIT_COMMAND, STATE_IN_MULTI)
 from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_INLINE, Scanner, scan_request,
     scanner_reset)
 from sidecar.core.protocol.request import normalise_inline, split_arguments
+from sidecar.core.session.dispatch cimport queue_asked
 from sidecar.core.session.mode cimport session_in_transaction, session_use
 from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FOLLOW, TRACE_CONTEXT,
     trace_refused)
@@ -117,7 +118,7 @@ cdef class Client(ClientSocket):
             return
         self.asked_at = buffer_size(&s.out)
         self.answered = answered
-        if link_push(l, s, self.plane.table.find(name, len(name)), request, len(request), 0) < 0:
+        if queue_asked(s, self.plane.table.find(name, len(name)), request, len(request)) < 0:
             self.close("memory")
             return
         self.sent_to_link()
@@ -217,6 +218,36 @@ cdef class Client(ClientSocket):
         """The link it has to itself stays its own for good."""
         if self.s.mode == MODE_DEDICATED:
             self.s.kept = self.s.link.tainted = True
+
+    def redirect(self, uint64_t link, uint64_t number):
+        """Its tracking is redirected to the link with this id on the server, which is that of the
+        client with this number."""
+        if self.s != NULL and self.s.mode != MODE_SHARED:
+            self.s.redirect_link, self.s.redirect_client = link, number
+
+    @property
+    def redirected(self):
+        """What `redirect` was told: two numbers; 0 for none."""
+        if self.s == NULL:
+            return 0, 0
+        return self.s.redirect_link, self.s.redirect_client
+
+    @property
+    def queued(self):
+        """How many commands its transaction has; None outside of one."""
+        if self.s == NULL or self.s.mode != MODE_DEDICATED \
+                or not self.s.link.transaction & STATE_IN_MULTI:
+            return None
+        return self.s.link.queued
+
+    @property
+    def rewrites_exec(self):
+        """Whether `EXEC` of its present transaction is a session command."""
+        return self.s != NULL and self.s.rewrites_exec
+
+    def rewrite_exec(self):
+        """Have `EXEC` of its present transaction be a session command."""
+        self.s.rewrites_exec = True
 
     def pin(self):
         """From here on bytes pass both ways on the link it has to itself; go on."""

@@ -8,6 +8,7 @@ cdef class ClientSocket(PlaneConnection):
     cdef bint retiring
     cdef bint parsed            # requests have just been parsed, and nothing of theirs sent since
     cdef public object identity
+    cdef public object in_exec  # what is changed in the reply to EXEC (session/in_exec.py)
     cdef public object name
     cdef public object lib_name
     cdef public object lib_version

@@ -94,8 +94,6 @@ cdef class ClientSocket(PlaneConnection):
                     self.plane.later(up)
         elif l.borrowed_len or l.out.end > l.out.start:
             (<Upstream>l.owner).flush()
-        if not self.closed and self.s.input_broken and not self.ended:
-            self.end_of_input()         # a server that does not mind the error gets no more, either
         return 0
 
     cdef int end_of_input(self) except -1:

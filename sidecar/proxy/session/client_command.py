@@ -22,7 +22,7 @@ from sidecar.proxy.links.greeting import NAME, is_error
 from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Nodes
-from sidecar.proxy.session import client_filters, client_list
+from sidecar.proxy.session import client_filters, client_list, in_exec
 from sidecar.proxy.session.asking import answer_if_allowed, ask
 from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.session.client_kill import ClientKill
@@ -42,6 +42,8 @@ TELLING_REDIRECT = frozenset({b"GETREDIR", b"TRACKINGINFO"})
 # The sidecar itself hears what the server announces of its maintenance, and acts on it: a client's
 # connection is not moved. ON is sent as OFF, which only a server that knows the request accepts.
 ANNOUNCEMENTS = b"MAINT_NOTIFICATIONS"
+# Their arguments may name clients.
+TRANSLATED = frozenset({b"KILL", b"UNBLOCK"})
 _REDIRECT = re.compile(rb"(?:\A|redirect\r\n):(\d+)\r\n")
 _OWN_NAMES = {b"LIB-NAME": NAME, b"LIB-VER": b"-"}
 
@@ -72,7 +74,9 @@ class ClientCommands:
     def run(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """Serve a CLIENT command of a client whose replies are matched."""
         sub = args[1].upper() if len(args) > 1 else b""
-        if sub == b"ID" and len(args) == 2:
+        if client.queued is not None:
+            self._run_in_multi(client, sub, args, raw)
+        elif sub == b"ID" and len(args) == 2:
             answer_if_allowed(client, raw, lambda: b":%d\r\n" % client.id)
         elif sub == b"GETNAME" and len(args) == 2:
             self._get_name(client, raw)
@@ -93,7 +97,7 @@ class ClientCommands:
         elif sub in PASSED_THROUGH:
             self._pass_through.ask(client, pack_command(tuple(self._translate(args))))
         elif sub in TELLING_REDIRECT and client.kept:
-            ask(client, raw, lambda said: client.answer(self._with_our_id(said)))
+            ask(client, raw, lambda said: client.answer(self._with_our_id(client, said)))
         else:
             client.forward()
 
@@ -105,6 +109,31 @@ class ClientCommands:
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         else:
             client.pass_on(pack_command(tuple(self._translate(args))))
+
+    def _run_in_multi(self, client: Client, sub: bytes, args: Sequence[bytes], raw: bytes) -> None:
+        """Have the server queue a command. What it tells is changed in the reply to EXEC."""
+        if sub == b"ID":
+            in_exec.queue(client, raw, lambda _: b":%d\r\n" % client.id)
+        elif sub == b"INFO":
+            in_exec.queue(client, raw, lambda said: self._as_own_line(client, said))
+        elif sub == b"LIST":
+            shown = self._shown(client, args)
+            all_lines = pack_command((b"CLIENT", b"LIST")) if len(args) > 2 else b""
+            in_exec.queue(
+                client, raw, lambda said: client_list.rewrite(said, shown), instead=all_lines
+            )
+        elif sub in TELLING_REDIRECT:
+            in_exec.queue(client, raw, lambda said: self._with_our_id(client, said))
+        elif sub == b"GETNAME":
+            ask(client, raw, client.answer)
+        elif sub == b"TRACKING" and (at := _place_of_redirect(args)):
+            client.task = self._tasks.spawn(self._redirect(client, args, at))
+        elif sub == ANNOUNCEMENTS:
+            ask(client, _without_announcements(args) if len(args) > 2 else raw, client.answer)
+        elif sub in TRANSLATED and len(args) > 2:
+            self._keep_and_send(client, pack_command(tuple(self._translate(args))))
+        else:
+            self._keep_and_send(client, raw)
 
     def _links_of(self, client: Client) -> NodeLinks:
         links: NodeLinks = client.identity.to(self._nodes.home)
@@ -181,25 +210,30 @@ class ClientCommands:
         client.task = None
         if client.closed:
             return
+        request = pack_command(tuple(self._translate(args)))
+        link = other.dedicated if other is not None else None
+
+        def answered(said: bytes) -> None:
+            if other is not None and link is not None and said in (OK, in_exec.QUEUED):
+                client.redirect(link.server_id, other.id)
+            client.answer(said)
+
         if client.mode == PINNED_MODE:
-            client.pass_on(pack_command(tuple(self._translate(args))))
+            if other is not None and link is not None:
+                client.redirect(link.server_id, other.id)
+            client.pass_on(request)
         elif self._dedicated.keep(client, self._nodes.home):
             # Once kept, the client runs this command again, and then the id is translated.
-            request = pack_command(tuple(self._translate(args)))
-            ask(client, request, client.answer)
+            ask(client, request, answered)
 
-    def _with_our_id(self, said: bytes) -> bytes:
+    @staticmethod
+    def _with_our_id(client: Client, said: bytes) -> bytes:
         """The reply to GETREDIR or TRACKINGINFO, with the id that was given to REDIRECT."""
-
-        def ours(found: re.Match[bytes]) -> bytes:
-            return found[0].replace(found[1], self._our_id(found[1]))
-
-        return _REDIRECT.sub(ours, said)
-
-    def _our_id(self, number: bytes) -> bytes:
-        """The id of the client whose own link has this number on the server."""
-        ours = (c.id for c in self._ids if (up := c.dedicated) and b"%d" % up.server_id == number)
-        return b"%d" % next(ours, int(number))
+        link, ours = client.redirected
+        found = _REDIRECT.search(said)
+        if not link or found is None or int(found[1]) != link:
+            return said
+        return said[: found.start(1)] + b"%d" % ours + said[found.end(1) :]
 
     # The list of clients
 
@@ -214,20 +248,7 @@ class ClientCommands:
 
     def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """CLIENT LIST, with the clients of this sidecar in place of its links."""
-        filters = client_filters.parse(args[2:])
-        links = self._links_of(client)
-        once = links.greeted is None or version_of(links.greeted.hello).lists_ids_once
-
-        def shown(lines: Mapping[int, Line]) -> Iterable[Line]:
-            found = list(self._all_lines(lines, self._link_of(client).server_id))
-            for line in found:
-                if line[b"id"] == b"%d" % client.id:
-                    line |= {b"cmd": b"client|list", b"idle": b"0"}
-            if filters.ids and not once:
-                by_id = {line[b"id"]: line for line in found}
-                found = [by_id[i] for i in map(_plain, filters.ids) if i in by_id]
-            skipped = b"%d" % client.id if filters.skip_me else b""
-            return [line for line in found if line[b"id"] != skipped and filters.match(line)]
+        shown = self._shown(client, args)
 
         def listed(said: bytes) -> None:
             client.answer(client_list.rewrite(said, shown))
@@ -240,19 +261,43 @@ class ClientCommands:
 
         ask(client, raw, judged if len(args) > 2 else listed)
 
+    def _shown(
+        self, client: Client, args: Sequence[bytes]
+    ) -> Callable[[Mapping[int, Line]], Iterable[Line]]:
+        """What CLIENT LIST with these arguments makes of all lines of the server."""
+        filters = client_filters.parse(args[2:])
+        command = b"client|list" if client.queued is None else b"exec"
+        links = self._links_of(client)
+        once = links.greeted is None or version_of(links.greeted.hello).lists_ids_once
+
+        def shown(lines: Mapping[int, Line]) -> Iterable[Line]:
+            found = list(self._all_lines(lines, self._link_of(client).server_id))
+            for line in found:
+                if line[b"id"] == b"%d" % client.id:
+                    line |= {b"cmd": command, b"idle": b"0"}
+            if filters.ids and not once:
+                by_id = {line[b"id"]: line for line in found}
+                found = [by_id[i] for i in map(_plain, filters.ids) if i in by_id]
+            skipped = b"%d" % client.id if filters.skip_me else b""
+            return [line for line in found if line[b"id"] != skipped and filters.match(line)]
+
+        return shown
+
     def _info(self, client: Client, raw: bytes) -> None:
         """CLIENT INFO: the line of the client's link, changed to this client's."""
+        ask(client, raw, lambda said: client.answer(self._as_own_line(client, said)))
+
+    def _as_own_line(self, client: Client, said: bytes) -> bytes:
+        """The server's reply to CLIENT INFO, changed."""
 
         def own(lines: Mapping[int, Line]) -> list[Line]:
             me = self._listed(client)
             return [
-                dict(client_list.own_line(line, me))
-                | {b"cmd": line.get(b"cmd", b"NULL")}
-                | ({b"redir": self._our_id(line[b"redir"])} if b"redir" in line else {})
+                dict(client_list.own_line(line, me)) | {b"cmd": line.get(b"cmd", b"NULL")}
                 for line in lines.values()
             ]
 
-        ask(client, raw, lambda said: client.answer(client_list.rewrite(said, own)))
+        return client_list.rewrite(said, own)
 
     def _link_of(self, client: Client) -> Upstream:
         return client.dedicated or self._links_of(client).shared
@@ -272,6 +317,7 @@ class ClientCommands:
         for field, address in ((b"addr", client.peer), (b"laddr", client.local)):
             if text := printable_address(address):
                 told[field] = text
+        link, target = client.redirected
         return Listed(
             client.id,
             self._link_of(client).server_id,
@@ -285,6 +331,8 @@ class ClientCommands:
                 b"lib-ver": client.lib_version,
             },
             told=told,
+            redirected={b"%d" % link: b"%d" % target} if link else {},
+            added=in_exec.added(client),
         )
 
 

@@ -8,22 +8,30 @@ traffic are the client's. Pure: text and facts in, text out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from sidecar.proxy.links.greeting import NAME
 
 Line = dict[bytes, bytes]
 
 
 @dataclass(frozen=True)
 class Listed:
-    """The facts of one client, by field. `link_id` is the id of its link on the server; `carried`:
-    others may share that link. `told` is what only the sidecar knows; `own` is what the server
-    knows as well, if the link is the client's own."""
+    """The facts of one client, by field.
+
+    `link_id` is the id of its link on the server; `carried`: others may share that link. `told` is
+    what only the sidecar knows; `own` is what the server knows as well, if the link is the client's
+    own. `redirected`: the client to which its tracking is redirected, by the id of that one's link;
+    `added`: how many requests of the sidecar's own are in its transaction.
+    """
 
     id: int
     link_id: int
     carried: bool
     own: Line
     told: Line
+    redirected: Mapping[bytes, bytes] = field(default_factory=dict)
+    added: int = 0
 
 
 def rewrite(reply: bytes, change: Callable[[dict[int, Line]], Iterable[Line]]) -> bytes:
@@ -66,8 +74,15 @@ def own_line(template: Mapping[bytes, bytes] | None, client: Listed) -> Line:
     changes = {b"id": b"%d" % client.id, **client.told}
     if client.carried or template is None:
         changes |= client.own
+    elif NAME in (template.get(b"name"), template.get(b"lib-name")):
+        # The server has refused to know the link by the client's names.
+        changes |= {field: client.own[field] for field in (b"name", b"lib-name", b"lib-ver")}
     if template is None:
         return changes
+    if (redirect := template.get(b"redir", b"")) in client.redirected:
+        changes[b"redir"] = client.redirected[redirect]
+    if client.added and (queued := template.get(b"multi", b"")).isdigit():
+        changes[b"multi"] = b"%d" % (int(queued) - client.added)
     return {k: changes.get(k, v) for k, v in template.items()}
 
 
@@ -83,14 +98,14 @@ def merge(
     shown = list(clients)
     out = [dict(line) for number, line in lines.items() if number not in hidden]
     carried = {b"%d" % client.link_id: b"%d" % client.id for client in shown if not client.carried}
+    for line in out:
+        if line.get(b"redir") in carried:
+            line[b"redir"] = carried[line[b"redir"]]
     for client in shown:
         template = lines.get(client.link_id)
         if template is None:
             client = replace(client, carried=True)
         out.append(own_line(template or lines.get(spare), client))
-    for line in out:
-        if line.get(b"redir") in carried:
-            line[b"redir"] = carried[line[b"redir"]]
     return out
 
 

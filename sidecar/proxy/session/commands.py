@@ -21,6 +21,7 @@ from sidecar.proxy.links.greeting import Login, is_error
 from sidecar.proxy.links.hello_reply import with_id
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.session import in_exec
 from sidecar.proxy.session.asking import ask
 from sidecar.proxy.session.client_command import OK, ClientCommands
 from sidecar.proxy.session.hello import parse_hello
@@ -62,6 +63,8 @@ class SessionCommands:
             self._client_commands.run_pinned(client, args)
         elif name == b"CLIENT":
             self._client_commands.run(client, args, raw)
+        elif name == b"EXEC":
+            in_exec.run(client, raw)
         elif name == b"QUIT":
             client.say(OK)
             client.finish()

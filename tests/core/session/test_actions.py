@@ -51,17 +51,17 @@ MONITOR             pinned   own        replies    pin       pin       pass
 DEBUG SLEEP 0       once     own        tainted    tainted   tainted   pass
 NOSUCHCOMMAND       once     own        tainted    tainted   tainted   pass
 SELECT 1            serve    own        replies    serve     keep      pass
-CLIENT ID           serve    own        replies    serve     keep      pass
+CLIENT ID           serve    own        replies    serve     serve     pass
 AUTH p              serve    own        replies    serve     pin       pass
 HELLO 3             serve    own        replies    serve     pin       pass
 HELLO               serve    own        replies    serve     pin       pass
-CLIENT              serve    own        replies    serve     keep      pass
+CLIENT              serve    own        replies    serve     serve     pass
 CLIENT REPLY OFF    pinned   own        replies    pin       pin       pass
-CLIENT REPLY        serve    own        replies    serve     keep      pass
-CLIENT MAINT_NOTIFICATIONS ON   serve own replies serve keep serve
-CLIENT MAINT_NOTIFICATIONS      serve own replies serve keep pass
-CLIENT REPLY OFF x  serve    own        replies    serve     keep      pass
-CLIENT REPLYX OFF   serve    own        replies    serve     keep      pass
+CLIENT REPLY        serve    own        replies    serve     serve     pass
+CLIENT MAINT_NOTIFICATIONS ON   serve own replies serve serve serve
+CLIENT MAINT_NOTIFICATIONS      serve own replies serve serve pass
+CLIENT REPLY OFF x  serve    own        replies    serve     serve     pass
+CLIENT REPLYX OFF   serve    own        replies    serve     serve     pass
 SCRIPT DEBUG YES    pinned   own        replies    pin       pin       pass
 script Debug yes    pinned   own        replies    pin       pin       pass
 SCRIPT DEBUG        queue    own        queue      queue     queue     pass

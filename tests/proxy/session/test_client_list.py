@@ -84,9 +84,30 @@ def test_fields_the_server_does_not_know_are_not_added() -> None:
 
 
 def test_on_a_link_of_its_own_the_server_knows_its_user_and_names() -> None:
-    line = own_line(parse(TEXT)[7], replace(CLIENT, carried=False))
-    assert (line[b"name"], line[b"user"]) == (b"redis-sidecar", b"default")
+    named = LINK.replace(b"redis-sidecar", b"other")
+    line = own_line(parse(named)[7], replace(CLIENT, carried=False))
+    assert (line[b"name"], line[b"user"], line[b"lib-name"]) == (b"other", b"default", b"other")
     assert (line[b"id"], line[b"addr"], line[b"cmd"]) == (b"8589934592", b"127.0.0.1:1234", b"set")
+
+
+def test_a_link_that_the_server_may_not_name_has_its_client_s_names() -> None:
+    line = own_line(parse(TEXT)[7], replace(CLIENT, carried=False))
+    assert (line[b"name"], line[b"lib-name"], line[b"lib-ver"]) == (b"me", b"lib", b"2.0")
+    assert line[b"user"] == b"default"
+
+
+def test_requests_of_the_sidecar_s_own_in_a_transaction_are_not_counted() -> None:
+    for multi, shown in ((b"3", b"1"), (b"-1", b"-1")):
+        template = parse(LINK)[7] | {b"multi": multi}
+        line = own_line(template, replace(CLIENT, carried=False, added=2))
+        assert line[b"multi"] == shown
+
+
+def test_whom_a_client_named_is_told_by_the_number_it_gave() -> None:
+    template = parse(LINK)[7] | {b"redir": b"12"}
+    client = replace(CLIENT, carried=False, redirected={b"12": b"8589934599"})
+    assert own_line(template, client)[b"redir"] == b"8589934599"
+    assert own_line(template, replace(client, redirected={b"1": b"2"}))[b"redir"] == b"12"
 
 
 def test_a_client_without_an_address_has_its_link_s() -> None:
