@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from typing import Any
 
 from typing_extensions import disjoint_base
 
@@ -14,6 +15,7 @@ _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 @disjoint_base
 class ClientSocket(PlaneConnection):
     identity: Identity
+    in_exec: Any
     name: bytes
     lib_name: bytes
     lib_version: bytes
