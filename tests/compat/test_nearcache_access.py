@@ -137,6 +137,18 @@ def test_permissions_changed_through_the_sidecar(cached: Cached, elsewhere: bool
         assert client.cmd("GET", "k").startswith(b"-NOPERM")
 
 
+@pytest.mark.parametrize(
+    "words", ["SET k x", "LPUSH k x", "INCR k", "MSET ours:k x k x", "EVAL return(1) 1 k"]
+)
+def test_a_write_that_is_refused_changes_nothing(cached: Cached, words: str) -> None:
+    """It drops the values of its keys, as one that is executed does; they are cached again."""
+    other = login(cached, "ours")
+    assert other.cmd(*words.split())[:1] == b"-"
+    for key in ("k", "ours:k"):
+        assert cached.near.cmd("GET", key) == VALUE
+        assert cached.warm("GET", key) == VALUE
+
+
 def test_a_user_deleted_through_the_sidecar(cached: Cached) -> None:
     """The server closes the user's connections; the sidecar's clients of that user get no data."""
     client = login(cached, "leaver")

@@ -35,8 +35,10 @@ _STREAMED_AGGREGATES = b"*~%"
 def reply_end(data: bytes | bytearray, pos: int = 0) -> int | None:
     """The offset after the reply at `pos`, or None when it has not arrived whole.
 
-    An attribute (`|`) belongs to the value behind it. A push (`>`) is a frame of its own.
+    An attribute (`|`) belongs to the value behind it. A push (`>`) is a frame of its own; servers
+    also put one between the values of a reply to EXEC, of which it is none.
     """
+    pushed = data[pos : pos + 1] == b">"
     todo = [1]  # values missing at each depth; -1: streamed, until a `.` line
     while todo:
         if todo[-1] == 0:
@@ -50,7 +52,8 @@ def reply_end(data: bytes | bytearray, pos: int = 0) -> int | None:
         if todo[-1] < 0 and kind == ord(".") and not text:
             todo.pop()
             continue
-        if todo[-1] > 0 and kind != ord("|"):
+        between = kind == ord(">") and len(todo) > 1 and not pushed
+        if todo[-1] > 0 and kind != ord("|") and not between:
             todo[-1] -= 1
         if kind in _AGGREGATES:
             todo.append(_children(kind, text))

@@ -214,7 +214,8 @@ class Generator:
             elif name == b"MULTI":
                 state.multi = True
             elif name in (b"EXEC", b"DISCARD", b"RESET"):
-                state.multi = state.watching = False
+                if state.multi or name == b"RESET":
+                    state.multi = state.watching = False
                 if name == b"RESET" and len(command) == 1:
                     state.subscribed = state.kept = False
                     state.pinned = state.session
@@ -501,6 +502,8 @@ class Generator:
         self._add(client, [[b"GET", key], [b"EXISTS", key]])
 
     def _broken(self, client: int) -> None:
+        if self.clients[client].rest:
+            return  # behind a request that is answered, a browser's word differs on purpose
         self._add(client, [self.rng.choice([*BROKEN, b"*-1\r\n*0\r\n"])])
         if self.steps and b"*0" not in self.steps[-1].commands[-1:][0][:9]:
             self._lost(client)

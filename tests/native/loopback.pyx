@@ -336,6 +336,11 @@ cdef class Loopback:
         cdef Session* s = self.session(session)
         return s.link != NULL and s.link.reset_passed
 
+    def redirect(self, Py_ssize_t session, unsigned long long link, unsigned long long number):
+        """Its tracking is redirected to this link (by its id), of the client of this number."""
+        cdef Session* s = self.session(session)
+        s.redirect_link, s.redirect_client = link, number
+
     def set_authenticated(self, Py_ssize_t session, bint yes):
         """Whether the tighter limits before authentication are off."""
         self.session(session).authenticated = yes

@@ -221,6 +221,7 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
                     say_redirect(l.client)
             else:
                 deliver(receiver(l), p + begin, i - begin)
+            l.partial = False
             begin = frame_at = i
             continue
         e = l.ring + (l.head & l.mask)

@@ -107,6 +107,8 @@ cdef int end_length(Framer* f) noexcept nogil:
     if f.kind == c'$' or f.kind == c'!' or f.kind == c'=':
         f.bulk = n + 2
         f.state = AT_BULK
+    elif f.kind == c'>' and f.first != c'>':
+        f.remaining += n                # it is none of the values that it stands between
     elif f.kind == c'*' or f.kind == c'~' or f.kind == c'>':
         f.remaining += n - 1
     elif f.kind == c'%':

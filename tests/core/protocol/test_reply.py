@@ -121,6 +121,15 @@ class TestTranscripts:
             ("reply", b"+b\r\n"),
         ]
 
+    def test_a_push_between_the_values_of_a_reply_is_none_of_them(self) -> None:
+        """Redis 7 does that in the reply to EXEC of a client that gets another's invalidations."""
+        push = b">2\r\n+invalidate\r\n*1\r\n+k\r\n"
+        for reply in (b"*2\r\n:1\r\n%b:4\r\n", b"*2\r\n%b:1\r\n:4\r\n", b"*1\r\n*1\r\n%b:4\r\n"):
+            assert decode([reply % push + b"+b\r\n"]) == [
+                ("reply", reply % push),
+                ("reply", b"+b\r\n"),
+            ]
+
     def test_an_attribute_does_not_hide_a_push(self) -> None:
         push = b"|1\r\n+k\r\n+v\r\n>1\r\n+x\r\n"
         assert decode([push]) == [("push", push)]

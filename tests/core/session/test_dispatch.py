@@ -221,23 +221,24 @@ class TestPinned:
         assert core.take(ann) == b":1\r\n+OK\r\n+QUEUED\r\n"
 
     @pytest.mark.parametrize(
-        ("wrong", "behind"),
+        ("wrong", "behind", "end"),
         [
-            (b"*x\r\n", b""),
-            (b"*1\r\n$4\r\nPINGxx", b"*1\r\n$8\r\nFLUSHALL\r\n"),
-            (b"*1\rX", b"$8\r\nFLUSHALL\r\n"),
-            (b"*1\r\n$999999999999\r\n", b"*1\r\n$8\r\nFLUSHALL\r\n"),
+            (b"*x\r\n", b"", b"\r\n*1\r\n!\r\n"),
+            (b"*1\r\n$4\r\nPINGxx", b"*1\r\n$8\r\nFLUSHALL\r\n", b"*1\r\n!\r\n"),
+            (b"*1\rX", b"$8\r\nFLUSHALL\r\n", b"*1\r\n!\r\n"),
+            (b"*1\r\n$999999999999\r\n", b"*1\r\n$8\r\nFLUSHALL\r\n", b"*1\r\n!\r\n"),
         ],
     )
     def test_errors_are_the_server_s_to_judge(
-        self, core: Loopback, link: int, wrong: bytes, behind: bytes
+        self, core: Loopback, link: int, wrong: bytes, behind: bytes, end: bytes
     ) -> None:
-        """And what stands behind them is passed to nobody: no one could say what it is."""
+        """And what stands behind them is passed to nobody: no one could say what it is. In its
+        place is what every server refuses."""
         ann, own = self.pinned(core, link)
         core.feed(ann, wrong + behind)
         core.feed(ann, b"*1\r\n$4\r\nPING\r\n")
         assert core.stall(ann) == "nothing"
-        assert core.link_output(own, LOTS) == wrong
+        assert core.link_output(own, LOTS) == wrong + end
 
     @pytest.mark.parametrize("cut", range(1, 8))
     def test_reset_is_noticed(self, core: Loopback, link: int, cut: int) -> None:
@@ -249,6 +250,32 @@ class TestPinned:
         assert not core.was_reset(ann)
         core.link_receive(own, b"+RESET\r\n"[cut:])
         assert core.was_reset(ann)
+
+    @pytest.mark.parametrize("size", [1, 2, 30, 100])
+    @pytest.mark.parametrize("pinned", [True, False])
+    def test_a_target_that_has_gone_is_named_as_the_client_named_it(
+        self, core: Loopback, link: int, pinned: bool, size: int
+    ) -> None:
+        """However the push is cut; other numbers and other pushes stay as they are."""
+        if pinned:
+            ann, own = self.pinned(core, link)
+            core.link_receive(own, b"+OK\r\n")
+            core.take(ann)
+        else:
+            ann = core.add_session(link)
+            core.feed(ann, request("WATCH", "k"))
+            own = core.add_link(shared=False)
+            core.use_dedicated(ann, own)
+            core.resume(ann)
+            core.link_receive(own, b"+OK\r\n")
+            core.take(ann)
+        core.redirect(ann, 12, 7_000_000_000)
+        broken = b">2\r\n$21\r\ntracking-redir-broken\r\n:%d\r\n"
+        other = b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n"
+        told = other + broken % 12 + broken % 13 + other
+        for at in range(0, len(told), size):
+            core.link_receive(own, told[at : at + size])
+        assert core.take(ann) == other + broken % 7_000_000_000 + broken % 13 + other
 
 
 class TestStreaming:

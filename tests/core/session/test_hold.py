@@ -38,6 +38,10 @@ def release(core: Loopback, *sessions: int) -> None:
         core.resume(session)
 
 
+END = b"\r\n*1\r\n!\r\n"
+"""What stands behind a broken request that is passed on: no server accepts it."""
+
+
 def give_own(core: Loopback, session: int, pinned: bool = False) -> int:
     """The session gets the link of its own that it asks for."""
     assert core.stall(session) == ("pin" if pinned else "dedicated")
@@ -333,7 +337,7 @@ class TestDedicated:
         own = give_own(core, ann, pinned=True)
         core.feed(ann, b"*x\r\n" + SET)
         assert core.stall(ann) == "nothing"
-        assert core.link_output(own, LOTS) == request("MONITOR") + b"*x\r\n" + SET
+        assert core.link_output(own, LOTS) == request("MONITOR") + b"*x\r\n" + SET + END
 
 
 class TestLarge:
