@@ -411,9 +411,9 @@ class Duo:
         return any(p.rest and not p.ended for p in self.direct.peers.values() if not p.paused)
 
     def _wait_frames(self, peer: Peer, count: int, limit: float) -> bool:
-        """Receive until a direct client has so many frames, or in vain."""
+        """Receive until a direct client has so many frames, without pushes, or in vain."""
         end = time.monotonic() + limit
-        while len(peer.frames) < count:
+        while sum(frame[:1] != b">" for frame in peer.frames) < count:
             left = end - time.monotonic()
             if peer.ended or left <= 0:
                 return False
@@ -463,25 +463,32 @@ class Duo:
             return frames if mask is None else [*map(mask, frames[:masked]), *frames[masked:]]
 
         one, other = seen(left), seen(right)
-        names = seen(self._known_ids(self.direct, left)), seen(self._known_ids(self.sidecar, right))
-        if len(left) == len(right):
-            # An integer is taken for an id only where the frames are not the same without that.
-            for at, (a, b) in enumerate(zip(left, right, strict=True)):
-                if a == b or one[at] == other[at]:
-                    one[at] = other[at] = a
-                elif names[0][at] == names[1][at]:
-                    one[at] = other[at] = names[0][at]
+        if one != other and len(left) == len(right):
+            pairs = [self._named(a, b) for a, b in zip(left, right, strict=True)]
+            one, other = (seen(list(side)) for side in zip(*pairs, strict=True))
         return None if one == other else Difference(name, one, other)
 
-    @staticmethod
-    def _known_ids(side: Side, frames: list[bytes]) -> list[bytes]:
-        """The same with the names of clients in the place of numbers that are their ids."""
-        ids = side.ids
-        return [
-            _NUMBER.sub(lambda m: b"+" + ids[m[2]] if m[2] in ids else m[0], f)
-            if (b":" in f or b"redir=" in f) and len(f) < LARGE else f
-            for f in frames
-        ]  # fmt: skip
+    def _named(self, left: bytes, right: bytes) -> tuple[bytes, bytes]:
+        """Two frames with the name of a client in the place of two numbers that are not the same,
+        where both are its ids."""
+        numbers = [_NUMBER.findall(frame) for frame in (left, right)]
+        if (
+            left == right
+            or max(len(left), len(right)) > LARGE
+            or len(numbers[0]) != len(numbers[1])
+        ):
+            return left, right
+        ids = self.direct.ids, self.sidecar.ids
+        same = [
+            a[1] != b[1] and a[1] in ids[0] and ids[0][a[1]] == ids[1].get(b[1])
+            for a, b in zip(*numbers, strict=True)
+        ]
+
+        def put(frame: bytes, known: dict[bytes, bytes]) -> bytes:
+            turn = iter(same)
+            return _NUMBER.sub(lambda m: b"+" + known[m[2]] if next(turn) else m[0], frame)
+
+        return put(left, ids[0]), put(right, ids[1])
 
     def _behind(self) -> bool:
         others = self.sidecar.peers
