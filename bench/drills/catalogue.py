@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from string import ascii_lowercase
 from typing import Any
 
-from bench.drills import failovers, maintenance, moves, restarts, rotations
+from bench.drills import failovers, maintenance, moves, restarts, rotations, switching
 from bench.drills.drill import Drill
 from tests.harness.errors import Unavailable
 
@@ -17,6 +17,7 @@ DRILLS: tuple[Drill[Any], ...] = (
     *rotations.DRILLS,
     *restarts.DRILLS,
     *maintenance.DRILLS,
+    *switching.DRILLS,
 )
 
 

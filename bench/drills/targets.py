@@ -25,7 +25,7 @@ SWITCH = tuple(sorted(PLANNED + CRASH + SPLIT))
 CALM, RESTART = ("5",), ("9",)
 HANDED_OVER, CLOSED = ("10a", "10d"), ("10b", "10c", "10e")
 """A name's master that hands over, and one that is gone when another one is promoted."""
-SEAMLESS = ("11a", "11b", "12", "13")
+SEAMLESS = ("11a", "11b", "12", "13", "14a", "14b")
 """What nobody is to notice."""
 NAMED = tuple(sorted(HANDED_OVER + CLOSED))
 EVERY = tuple(drill.number for drill in DRILLS)

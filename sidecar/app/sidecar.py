@@ -89,6 +89,10 @@ class Sidecar:
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
 
+    def _on_file_changed(self) -> None:
+        if self.settings.reload.watch:
+            self.on_reload()
+
     async def _on_reload(self) -> None:
         self.systemd.reloading()
         try:
@@ -144,8 +148,9 @@ class Sidecar:
                 self._announce()
                 self.systemd.ready()
                 self.watching.append(asyncio.create_task(self.systemd.watch()))
-                if self.settings.reload.watch and self._file is not None:
-                    self.watching.append(asyncio.create_task(watch(self._file, self.on_reload)))
+                if self._file is not None:
+                    changed = self._on_file_changed
+                    self.watching.append(asyncio.create_task(watch(self._file, changed)))
                 await self.stop.wait()
                 self.systemd.stopping()
                 await self._drain()

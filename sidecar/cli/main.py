@@ -1,4 +1,5 @@
-"""The command line: `sidecar run`, `check`, `hotkeys`, `certs dev`, and `--version`.
+"""The command line: `sidecar run`, `check`, `hotkeys`, `pause`, `resume`, `switch`, `certs dev`,
+and `--version`.
 
 Each command reads its arguments, calls one function, and turns the errors of that function into one
 line on standard error and an exit code: 0 done, 1 failed, 2 wrong arguments or settings,
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(check)
 
     _add_hotkeys(commands)
+    _add_upstream(commands)
     _add_certs(commands)
     return parser
 
@@ -65,15 +67,39 @@ def _add_hotkeys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "hotkeys", help="show the hottest keys of a running sidecar", allow_abbrev=False
     )
     hotkeys.set_defaults(command=_hotkeys)
-    hotkeys.add_argument(
+    _add_admin(hotkeys)
+    hotkeys.add_argument("--count", type=int, default=20, help="how many keys (default: 20)")
+    hotkeys.add_argument("--watch", action="store_true", help="show them again every second")
+
+
+def _add_admin(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--admin",
         metavar="HOST:PORT",
         default="127.0.0.1:6381",
         help="its admin address (default: 127.0.0.1:6381)",
     )
-    hotkeys.add_argument("--count", type=int, default=20, help="how many keys (default: 20)")
-    hotkeys.add_argument("--watch", action="store_true", help="show them again every second")
-    hotkeys.add_argument("--json", action="store_true", help="print the JSON of the admin API")
+    parser.add_argument("--json", action="store_true", help="print the JSON of the admin API")
+
+
+def _add_upstream(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    pause = commands.add_parser(
+        "pause", help="have a running sidecar hold all commands", allow_abbrev=False
+    )
+    pause.set_defaults(command=_pause)
+    _add_admin(pause)
+    resume = commands.add_parser("resume", help="let held commands go on", allow_abbrev=False)
+    resume.set_defaults(command=_resume)
+    _add_admin(resume)
+    switch = commands.add_parser(
+        "switch", help="have a running sidecar go over to another upstream", allow_abbrev=False
+    )
+    switch.set_defaults(command=_switch)
+    _add_admin(switch)
+    switch.add_argument(
+        "url", help="as upstream.url; - reads it from standard input, so that nobody sees it"
+    )
+    switch.add_argument("--dry-run", action="store_true", help="only connect and compare")
 
 
 def _add_certs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -180,11 +206,41 @@ def _check(parsed: argparse.Namespace) -> int:
 def _hotkeys(parsed: argparse.Namespace) -> int:
     from sidecar.cli import show_hotkeys
 
-    try:
-        return show_hotkeys.show(
+    return _asking(
+        lambda: show_hotkeys.show(
             parsed.admin, parsed.count, watch=parsed.watch, as_json=parsed.json
         )
-    except show_hotkeys.NoAnswer as error:
+    )
+
+
+def _pause(parsed: argparse.Namespace) -> int:
+    from sidecar.cli import operate
+
+    return _asking(lambda: operate.pause(parsed.admin, as_json=parsed.json))
+
+
+def _resume(parsed: argparse.Namespace) -> int:
+    from sidecar.cli import operate
+
+    return _asking(lambda: operate.resume(parsed.admin, as_json=parsed.json))
+
+
+def _switch(parsed: argparse.Namespace) -> int:
+    from sidecar.cli import operate
+
+    url = sys.stdin.readline().strip() if parsed.url == "-" else parsed.url
+    return _asking(
+        lambda: operate.switch(parsed.admin, url, dry_run=parsed.dry_run, as_json=parsed.json)
+    )
+
+
+def _asking(ask: Callable[[], int]) -> int:
+    """What `ask` returns; one line if no sidecar answers, or it refuses."""
+    from sidecar.cli.admin_client import NoAnswer
+
+    try:
+        return ask()
+    except NoAnswer as error:
         return _complain(str(error), FAILED)
 
 

@@ -5,23 +5,16 @@ Asks the admin endpoint of the sidecar; how keys are counted is none of its busi
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-TIMEOUT = 5.0
+from sidecar.cli import admin_client
+
 EVERY = 1.0
 CLEAR = "\x1b[H\x1b[2J"
-
-
-class NoAnswer(Exception):
-    """The admin endpoint did not answer; the message is one line: why, and what to do."""
 
 
 def show(admin: str, count: int, *, watch: bool, as_json: bool) -> int:
@@ -39,36 +32,11 @@ def show(admin: str, count: int, *, watch: bool, as_json: bool) -> int:
 
 def ask(admin: str, count: int) -> Any:
     """The answer of the admin endpoint. Raises NoAnswer."""
-    base = admin if "://" in admin else f"http://{admin}"
-    url = f"{base.rstrip('/')}/api/hotkeys?count={count}"
-    request = urllib.request.Request(url)
-    try:
-        if secret := token(os.environ):
-            request.add_unredirected_header("Authorization", f"Bearer {secret}")
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-            said = json.load(response)
-    except urllib.error.HTTPError as error:
-        said = error.read(300).decode("utf-8", "replace")
-        raise NoAnswer(f"{url}: {error.code} {said}") from error
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise NoAnswer(_nobody(admin, str(reason))) from error
-    if not isinstance(said, dict) or not isinstance(said.get("keys"), list):
-        raise NoAnswer(_nobody(admin, "what answers there is something else"))
+    said = admin_client.get(admin, f"/api/hotkeys?count={count}")
+    if not isinstance(said.get("keys"), list):
+        what = "what answers there is something else"
+        raise admin_client.NoAnswer(admin_client.nobody(admin, what))
     return said
-
-
-def _nobody(admin: str, reason: str) -> str:
-    return f"no sidecar answers at {admin}: {reason}; give its admin address with --admin"
-
-
-def token(environ: Mapping[str, str]) -> str:
-    """The admin token, from the same variables as the sidecar's. Raises OSError if the file named
-    there cannot be read."""
-    if file := environ.get("SIDECAR_ADMIN__TOKEN_FILE"):
-        with open(file, encoding="utf-8") as opened:
-            return opened.read(4096).rstrip("\r\n")
-    return environ.get("SIDECAR_ADMIN__TOKEN", "")
 
 
 def table(keys: Sequence[Mapping[str, Any]]) -> str:

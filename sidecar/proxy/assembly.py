@@ -278,6 +278,7 @@ class Reloadable:
     targets: Targets
     sentinels: Failover | None
     name: Following | None
+    warm: Warmup | None
 
 
 def use(parts: Reloadable, settings: Settings) -> None:
@@ -298,6 +299,7 @@ def use(parts: Reloadable, settings: Settings) -> None:
     parts.links.own.node.room.most = upstream.max_links
     parts.links.hold.most = settings.failover.hold_bytes
     parts.links.shared.pool_idle = upstream.pool_idle
+    parts.links.identities.use_spare(upstream.pool_spare)
     parts.sessions.dedicated.use(upstream)
     parts.sessions.maintenance.silence_timeout = upstream.silence_timeout
     if parts.sentinels is not None:
@@ -312,9 +314,11 @@ def use(parts: Reloadable, settings: Settings) -> None:
     if parts.observers.near is not None:
         parts.observers.near.use(settings.cache)
     if parts.observers.hot is not None:
-        parts.observers.hot.settings = settings.hotkeys
+        parts.observers.hot.use(settings.hotkeys)
     if parts.observers.tracing is not None:
-        parts.observers.tracing.settings = settings.tracing
+        parts.observers.tracing.use(settings.tracing)
+    if parts.warm is not None:
+        parts.warm.memory.interval = settings.warm.interval
 
 
 def _nobody_judges(client: Client, user: bytes | None, accepted: bool) -> None:

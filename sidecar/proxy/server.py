@@ -364,6 +364,7 @@ class Proxy:
             self._targets,
             self._followers.master.machine if self._followers.master is not None else None,
             self._followers.machine,
+            self._warm,
         )
 
     # Stopping

@@ -82,8 +82,20 @@ class SpanRecorder:
         self._granted = 0
         self._ticked = time.monotonic()
         self._allow(settings.max_per_second)
-        slow = settings.slow * 1e6
-        plane.use_traces(self._traces, min(int(slow), NEVER) if slow else NEVER)
+        self._use_slow()
+
+    def _use_slow(self) -> None:
+        slow = self.settings.slow * 1e6
+        self._plane.use_traces(self._traces, min(int(slow), NEVER) if slow else NEVER)
+
+    def use(self, settings: Settings) -> None:
+        """Record by these settings from now on; where spans go, and how many traces are kept,
+        stays."""
+        self.settings = settings
+        share = settings.sample if self.export is not None else 0.0
+        keys = settings.keys != "none"
+        self._traces.use(share=share, failed=settings.failed, keys=keys)
+        self._use_slow()
 
     @staticmethod
     def wanted(settings: Settings) -> bool:

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import sidecar
+from tests.harness.process import free_port
+from tests.harness.servers import Server, Sidecar, valkey
 
 WAIT = 30.0  # seconds for anything a child is waited for
 
@@ -196,6 +198,26 @@ def test_hotkeys_at_a_wrong_port_is_one_line() -> None:
             assert done.returncode == 1
             assert done.stderr.startswith(f"sidecar: no sidecar answers at 127.0.0.1:{port}: ")
             assert done.stderr.count("\n") == 1
+
+
+def test_pause_switch_and_resume(plain_server: Server) -> None:
+    """As docs/operations.md has it, with the answers of a running sidecar."""
+    admin = f"127.0.0.1:{free_port()}"
+    with valkey() as second, Sidecar(plain_server.url, admin=admin):
+        at = ("--admin", admin)
+        assert "dry run: nothing has changed" in cli("switch", second.url, "--dry-run", *at).stdout
+        assert cli("pause", *at).stdout.startswith("paused: quiet after ")
+        done = cli("switch", second.url, *at)
+        assert f"after:  127.0.0.1:{second.port}  valkey" in done.stdout
+        assert "switched: commands were held for " in done.stdout
+        assert cli("resume", *at).stdout.startswith("resumed after ")
+        again = cli("resume", *at)
+        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+        assert "the upstream is not paused" in again.stderr
+        there = json.loads(cli("switch", plain_server.url, "--json", *at).stdout)
+        assert there["switched"] is True
+        nowhere = cli("switch", f"redis://127.0.0.1:{free_port()}", *at)
+        assert (nowhere.returncode, "nothing has changed" in nowhere.stderr) == (1, True)
 
 
 def test_output_that_nobody_reads_is_no_error() -> None:

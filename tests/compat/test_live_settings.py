@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.harness.admin import api
+from tests.harness.admin import api, post
+from tests.harness.counting import Counting
 from tests.harness.failover import Load, news
 from tests.harness.process import free_port, ping, wait_until
-from tests.harness.servers import PROGRAM, Server, Sidecar
+from tests.harness.servers import PROGRAM, Server, Sidecar, valkey
 from tests.harness.wire import Wire
 
 Values = Mapping[str, str | int | float | bool | list[str]]
@@ -46,15 +46,21 @@ class Configured(Sidecar):
         text = "".join(f"[{name}]\n" + "\n".join(lines) + "\n" for name, lines in sections.items())
         self.path.write_text(text)
 
+    def reload_quietly(self) -> None:
+        """POST /api/reload, whatever has changed."""
+        assert _post(self)[0] == 200
+
     def reload(self) -> dict[str, Any]:
         """SIGHUP; what the log says of it."""
         names = ("settings reloaded", "settings reload failed")
         before = sum(len(news(self, name)) for name in names)
         os.kill(self.pid, signal.SIGHUP)
-        said = wait_until(
-            lambda: [each for name in names for each in news(self, name)][before:], "reloaded", 10
-        )
-        return dict(said[-1])
+
+        def said() -> list[dict[str, Any]]:
+            entries = [each for name in names for each in news(self, name)]
+            return sorted(entries, key=lambda entry: entry["time"])[before:]
+
+        return dict(wait_until(said, "reloaded", 10)[-1])
 
 
 BASE: Values = {"log.level": "info", "cache.mode": "rules", "cache.rules": ["*"]}
@@ -131,14 +137,7 @@ def test_the_admin_api_reloads(sidecar: Configured, where: dict[str, Any]) -> No
 
 
 def _post(sidecar: Sidecar) -> tuple[int, Any]:
-    url = f"http://{sidecar.admin}/api/reload"
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, b"{}", headers, method="POST")
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
+    return post(sidecar, "/api/reload")
 
 
 def test_listeners_come_and_go(
@@ -177,6 +176,90 @@ def test_the_level_of_the_log(sidecar: Configured, where: dict[str, Any]) -> Non
     os.kill(sidecar.pid, signal.SIGHUP)
     wait_until(lambda: api(sidecar, "/api/config")["log.level"]["value"] == "error", "")
     assert len(news(sidecar, "settings reloaded")) == 1, "an information is not written any more"
+
+
+class Everything(Configured):
+    """The upstream stands in the file, too."""
+
+    @property
+    def where(self) -> int | str:
+        return int(re.findall(r"redis://127.0.0.1:(\d+)", self.path.read_text())[0])
+
+    def argv(self) -> list[str]:
+        argv = super().argv()
+        at = argv.index("--upstream")
+        return argv[:at] + argv[at + 2 :]
+
+
+def test_another_upstream(plain_server: Server, tmp_path: Path, where: dict[str, Any]) -> None:
+    """It is switched to with all other settings, or nothing changes; an operator's switch stays
+    until the file names another one."""
+    with valkey() as second:
+        base = {**where, "upstream.url": plain_server.url, "drain.timeout": 3}
+        with (
+            Everything(plain_server, tmp_path / "all.toml", base) as sidecar,
+            Counting(int(sidecar.where)) as load,
+        ):
+            load.more()
+            sidecar.put({**base, "upstream.url": second.url, "drain.timeout": 4})
+            assert set(sidecar.reload()["changed"]) == {"upstream.url", "drain.timeout"}
+            load.more()
+            nowhere = f"redis://127.0.0.1:{free_port()}"
+            sidecar.put({**base, "upstream.url": nowhere, "drain.timeout": 5})
+            assert sidecar.reload()["event"] == "settings reload failed"
+            assert api(sidecar, "/api/config")["drain.timeout"]["value"] == 4
+            sidecar.put({**base, "upstream.url": second.url, "drain.timeout": 4})
+            sidecar.reload_quietly()
+            status, said = post(sidecar, "/api/upstream", {"url": plain_server.url})
+            assert status == 200, said
+            sidecar.put({**base, "upstream.url": second.url, "drain.timeout": 6})
+            assert sidecar.reload()["changed"] == ["drain.timeout"]
+            assert len(news(sidecar, "upstream differs")) == 1
+            assert api(sidecar, "/api/topology")["master"].endswith(f":{plain_server.port}")
+            load.more()
+            load.stop()
+            assert load.errors == Counter()
+            assert load.counted(plain_server, second) == load.acknowledged
+
+
+def test_settings_that_are_used_at_once(sidecar: Configured, where: dict[str, Any]) -> None:
+    """Hot keys, traces, spare links."""
+    changed: Values = {
+        "hotkeys.hot_share": 0.2,
+        "hotkeys.cool_share": 0.1,
+        "hotkeys.window": 0.5,
+        "hotkeys.samples_per_second": 1000,
+        "tracing.slow": 0,
+        "tracing.failed": False,
+        "tracing.keys": "plain",
+        "upstream.pool_spare": 9,
+    }
+    with Wire(sidecar.where) as wire:
+        wire.cmd("NOSUCHCOMMAND")
+        wait_until(lambda: len(_traces(sidecar, "failed")) == 1, "a failed command is traced")
+        failed = 1
+        sidecar.put({**BASE, **where, **changed})
+        said = sidecar.reload()
+        assert (set(said["changed"]), said["needs_restart"]) == (set(changed), [])
+        wire.cmd("NOSUCHCOMMAND")
+        sidecar.put({**BASE, **where, **changed, "tracing.slow": 0.000001})
+        assert sidecar.reload()["changed"] == ["tracing.slow"]
+        wire.cmd("GET", "k")
+        wait_until(lambda: bool(_traces(sidecar, "slow")), "a slow command is traced")
+        assert len(_traces(sidecar, "failed")) == failed
+        wait_until(lambda: api(sidecar, "/api/stats")["links"]["idle"] == 9, "spare links")
+
+
+def _traces(sidecar: Sidecar, why: str) -> Any:
+    return api(sidecar, f"/api/traces?why={why}")["traces"]
+
+
+def test_what_needs_a_restart_says_why(sidecar: Configured, where: dict[str, Any]) -> None:
+    sidecar.put({**BASE, **where, "upstream.pooling": "session", "cache.mode": "off"})
+    said = _post(sidecar)[1]
+    assert set(said["because"]) == {"upstream.pooling", "cache.mode"} | set(said["needs_restart"])
+    assert all(said["because"].values())
+    assert len(news(sidecar, "restart needed")) == len(said["because"])
 
 
 def test_reloaded_again_and_again_under_load(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.harness.admin import api, post
+from tests.harness.counting import Counting
 from tests.harness.failover import news
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, redis7, valkey
@@ -47,54 +48,6 @@ def switch(sidecar: Sidecar, url: str, dry_run: bool = False) -> Any:
     status, said = post(sidecar, "/api/upstream", {"url": url, "dry_run": dry_run})
     assert status == 200, said
     return said
-
-
-class Counting:
-    """Clients that INCR, each a key of its own, in batches and alone."""
-
-    def __init__(self, port: int, clients: int = 4) -> None:
-        self.port = port
-        self.acknowledged = [0] * clients
-        self.errors: Counter[bytes] = Counter()
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._work, args=(n,)) for n in range(clients)]
-
-    def __enter__(self) -> Counting:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """No new commands; wait for the answers to those that are under way."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def more(self, number: int = 100) -> None:
-        """Wait until so many more have been acknowledged."""
-        before = sum(self.acknowledged)
-        wait_until(lambda: sum(self.acknowledged) >= before + number, "they are served", 20)
-
-    def _work(self, number: int) -> None:
-        batch = 1 + 3 * (number % 2)
-        with Wire(self.port, deadline=20) as wire:
-            while not self._stop.is_set():
-                for reply in wire.pipeline([("INCR", f"n{number}")] * batch):
-                    if reply.startswith(b":"):
-                        self.acknowledged[number] += 1
-                    else:
-                        self.errors[reply] += 1
-
-    def counted(self, *servers: Server) -> list[int]:
-        """What the servers have counted, together, by client."""
-        found = []
-        for number in range(len(self.acknowledged)):
-            values = [ask(each, "GET", f"n{number}").split(b"\r\n") for each in servers]
-            found.append(sum(int(value[1]) for value in values if len(value) > 2))
-        return found
 
 
 def test_ten_times_under_load(two: tuple[Server, Server]) -> None:

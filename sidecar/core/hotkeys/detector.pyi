@@ -33,6 +33,14 @@ class HotKeys:
         cool_share: float = 0.0025,
         key_max: int = 128,
     ) -> Self: ...
+    def use(
+        self,
+        *,
+        window: float,
+        samples_per_second: float,
+        hot_share: float,
+        cool_share: float,
+    ) -> None: ...
     def tick(self, now: float) -> None: ...
     def add(self, space: int, key: bytes, write: bool = False) -> None: ...
     def drive(

@@ -35,20 +35,26 @@ cdef class HotKeys:
         if not sizes_fit(width, depth, top, key_max):
             raise ValueError("sizes: width a power of two from 256 to 65536, depth * log2(width) "
                              "<= 64, top and key_max <= 4096")
+        self.sketch = sketch_new(seed, width, depth, top, key_max)
+        if self.sketch == NULL:
+            raise MemoryError
+        self.use(window=window, samples_per_second=samples_per_second, hot_share=hot_share,
+                 cool_share=cool_share)
+
+    def __dealloc__(self):
+        sketch_free(self.sketch)
+
+    def use(self, *, double window, double samples_per_second, double hot_share,
+            double cool_share):
+        """Count by these from now on; what has been counted stays."""
         if not (0 < cool_share <= hot_share <= 1 and 0.1 <= window <= 3600
                 and 100 <= samples_per_second <= 1e9):
             raise ValueError("0 < cool_share <= hot_share <= 1, window from 0.1 to 3600 s, "
                              "samples_per_second from 100 to 1e9")
-        self.sketch = sketch_new(seed, width, depth, top, key_max)
-        if self.sketch == NULL:
-            raise MemoryError
         self.sketch.window = <uint64_t>(window * 1e6)
         self.sketch.samples_per_second = samples_per_second
         self.sketch.hot_share, self.sketch.cool_share = hot_share, cool_share
         renew_budget(self.sketch)
-
-    def __dealloc__(self):
-        sketch_free(self.sketch)
 
     def tick(self, double now):
         """The time; to be called about every 50 ms."""

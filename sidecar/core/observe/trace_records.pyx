@@ -390,6 +390,12 @@ cdef class Traces:
         self.tracer.random = seed
         self.tracer.share, self.tracer.failed, self.tracer.keys = share, failed, keys
 
+    def use(self, *, double share, bint failed, bint keys):
+        """Record by these from now on (see the class)."""
+        if not 0 <= share <= 1:
+            raise ValueError("share")
+        self.tracer.share, self.tracer.failed, self.tracer.keys = share, failed, keys
+
     def __dealloc__(self):
         free(self.tracer)
 

@@ -28,7 +28,7 @@ from sidecar.proxy.links.target import Target
 Key = tuple[int, bytes | None, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass
 class LinkMaking:
     """What it takes to make links. `spare` is the initial number of spare links of an identity.
     `attached` is called for each connected link before it carries anything."""
@@ -241,6 +241,12 @@ class Identities:
                 if other.own_login and other.login.user == login.user:
                     other.learn(replace(other.login, password=login.password))
         return found
+
+    def use_spare(self, spare: int) -> None:
+        """Keep so many spare links of each identity from now on."""
+        self._making.spare = spare
+        for links in self.links:
+            links.spare = spare
 
     def is_up(self, login: Login, node: Node) -> bool:
         """Whether the identity of this login is known and has its shared link to this node."""

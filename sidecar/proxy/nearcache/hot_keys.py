@@ -64,6 +64,16 @@ class HotKeyDetector:
         self._looked = 0.0
         plane.use_hot_keys(self.detector)
 
+    def use(self, settings: Settings) -> None:
+        """Count by these settings from now on; the sizes stay."""
+        self.settings = settings
+        self.detector.use(
+            window=settings.window,
+            samples_per_second=settings.samples_per_second,
+            hot_share=settings.hot_share,
+            cool_share=settings.cool_share,
+        )
+
     def join(self, client: Client, identity: Identity) -> None:
         """A client joined this identity."""
         tenant = (identity.login.user, identity.login.db)

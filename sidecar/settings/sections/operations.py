@@ -174,7 +174,7 @@ class Audit(Section, frozen=True):
         setting(
             'Where it goes: a file (SIGHUP reopens it), or "-" for standard output. Each line '
             'has "audit": true. Empty is off.',
-            reload=LIVE,
+            reload=restart("whether commands are noted is decided at the start"),
         ),
     ] = ""
 

@@ -1,0 +1,72 @@
+"""Asks the admin endpoint of a running sidecar, for the commands that need one."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+# Seconds for an answer. An action may take longer: it waits for commands that are under way.
+TIMEOUT = 5.0
+ACTION_TIMEOUT = 40.0
+
+
+class NoAnswer(Exception):
+    """The admin endpoint did not answer, or refuses; the message is one line: why, and what to
+    do."""
+
+
+def get(admin: str, path: str) -> Any:
+    """The JSON at this path. Raises NoAnswer."""
+    return _ask(admin, path, None, TIMEOUT)
+
+
+def post(admin: str, path: str, body: Mapping[str, Any]) -> Any:
+    """The JSON that an action answers. Raises NoAnswer."""
+    return _ask(admin, path, json.dumps(body).encode(), ACTION_TIMEOUT)
+
+
+def _ask(admin: str, path: str, body: bytes | None, timeout: float) -> Any:
+    base = admin if "://" in admin else f"http://{admin}"
+    url = base.rstrip("/") + path
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        if secret := token(os.environ):
+            request.add_unredirected_header("Authorization", f"Bearer {secret}")
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            said = json.load(response)
+    except urllib.error.HTTPError as error:
+        said = error.read(2000).decode("utf-8", "replace")
+        raise NoAnswer(f"{url}: {error.code} {_reason(said)}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise NoAnswer(nobody(admin, str(reason))) from error
+    if not isinstance(said, dict):
+        raise NoAnswer(nobody(admin, "what answers there is something else"))
+    return said
+
+
+def _reason(said: str) -> str:
+    """The reason in an error's body, or the body as it is."""
+    try:
+        return str(json.loads(said)["error"])
+    except (ValueError, KeyError, TypeError):
+        return said
+
+
+def nobody(admin: str, reason: str) -> str:
+    """The message where no sidecar answers."""
+    return f"no sidecar answers at {admin}: {reason}; give its admin address with --admin"
+
+
+def token(environ: Mapping[str, str]) -> str:
+    """The admin token, from the same variables as the sidecar's. Raises OSError if the file named
+    there cannot be read."""
+    if file := environ.get("SIDECAR_ADMIN__TOKEN_FILE"):
+        with open(file, encoding="utf-8") as opened:
+            return opened.read(4096).rstrip("\r\n")
+    return environ.get("SIDECAR_ADMIN__TOKEN", "")
