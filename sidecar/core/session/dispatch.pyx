@@ -41,8 +41,7 @@ from sidecar.core.protocol.request cimport (ERR_MEMORY, Scanner, arguments_of, s
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
     PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
-from sidecar.core.session.mode cimport (GATHERING, SHARED, session_in_transaction,
-    session_use, situation_of)
+from sidecar.core.session.mode cimport GATHERING, SHARED, session_use, situation_of
 
 cdef enum:
     SAMPLED_KEYS = 16       # of one command; one that names more is not counted
@@ -354,11 +353,14 @@ cdef inline void waits(Entry* e) noexcept nogil:
 
 cdef bint is_held(Session* s, const Command* c) noexcept nogil:
     """Whether this command waits for the end of a hold. A pause lets open transactions come to their
-    end: who waits for them would wait in vain otherwise."""
+    end: who waits for them would wait in vain otherwise. What stands behind EXEC is no part of one,
+    whether or not that has been answered."""
     s.held_in_round = s.core.hold_round
     if s.core.holds & HOLD_WRITES and c.flags & COMMAND_WRITES:
         return True
-    return s.core.holds & HOLD_ALL != 0 and c.route != ROUTE_HANG_UP and not session_in_transaction(s)
+    if not s.core.holds & HOLD_ALL or c.route == ROUTE_HANG_UP:
+        return False
+    return s.mode != MODE_DEDICATED or not (s.in_multi or s.watching)
 
 
 cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noexcept nogil:

@@ -456,3 +456,73 @@ def test_nothing_is_lost_or_overtaken(
     sent += serve(core, ann, False)
     plain = b"".join(parts).replace(b"*0\r\n", b"")
     assert sent == plain.replace(b"SET k v\r\n", SET).replace(b"GET k\n", GET)
+
+
+class TestAll:
+    """Everything is held: a pause."""
+
+    @pytest.fixture
+    def core(self) -> Loopback:
+        core = Loopback(table())
+        core.hold_all(True)
+        return core
+
+    @pytest.mark.parametrize(
+        "args",
+        [("GET", "k"), ("SET", "k", "v"), ("PING",), ("WATCH", "k"), ("MULTI",), ("SELECT", "1"),
+         ("SUBSCRIBE", "c"), ("BLPOP", "k", "0"), ("WAIT", "1", "0"), ("NOSUCHCOMMAND",)],
+    )  # fmt: skip
+    def test_every_command_waits(self, core: Loopback, link: int, args: tuple[str, ...]) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, request(*args))
+        assert (core.stall(ann), core.ready(ann)) == ("held", True)
+        assert core.link_unsent(link) == 0
+
+    def test_what_is_hostile_does_not(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, request("POST", "/"))
+        assert core.stall(ann) == "hang_up"
+
+    def test_a_large_request_waits(self, core: Loopback, link: int) -> None:
+        ann = core.add_session(link)
+        core.feed(ann, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000\r\n" + b"x" * 70000)
+        assert core.stall(ann) == "held"
+
+    def test_an_open_transaction_goes_on(self, core: Loopback, link: int) -> None:
+        core.hold_all(False)
+        ann = core.add_session(link)
+        core.feed(ann, MULTI)
+        own = give_own(core, ann)
+        assert core.link_output(own, LOTS) == MULTI
+        core.link_receive(own, b"+OK\r\n")
+        core.hold_all(True)
+        core.feed(ann, SET + EXEC + GET)
+        assert core.link_output(own, LOTS) == SET + EXEC
+        core.link_receive(own, b"+QUEUED\r\n*1\r\n+OK\r\n")
+        assert core.stall(ann) == "held"
+
+    def test_a_pinned_session_waits(self, core: Loopback, link: int) -> None:
+        core.hold_all(False)
+        ann = core.add_session(link)
+        core.feed(ann, request("SUBSCRIBE", "c"))
+        own = give_own(core, ann, pinned=True)
+        core.link_output(own, LOTS)
+        core.hold_all(True)
+        core.feed(ann, request("SUBSCRIBE", "d"))
+        assert (core.stall(ann), core.link_unsent(own)) == ("held", 0)
+        core.link_receive(own, b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n")
+        assert core.take(ann).endswith(b"m\r\n")
+
+    def test_both_holds_end_by_themselves(self, core: Loopback, link: int) -> None:
+        """A read waits for the end of the pause only, a write for the end of both."""
+        ann, bob = core.add_session(link), core.add_session(link)
+        core.hold_writes(True)
+        core.feed(ann, GET)
+        core.feed(bob, SET)
+        core.hold_all(False)
+        core.resume(ann)
+        core.resume(bob)
+        assert (core.stall(ann), core.stall(bob)) == ("nothing", "held")
+        core.hold_writes(False)
+        core.resume(bob)
+        assert core.link_output(link, LOTS) == GET + SET
