@@ -114,13 +114,13 @@ class Changing:
     async def _reload(self) -> Reloaded:
         running = self._running
         read = self._read_again()
-        url_read = read.upstream.url
+        url_read, strict = read.upstream.url, True
         if url_read == self._url_read and url_read != running.settings.upstream.url:
             # An operator has switched since: only news from the configuration undo that.
             log.warning("upstream differs", hint="write the URL in use into upstream.url")
-            read = with_url(read, running.settings.upstream.url)
+            read, strict = with_url(read, running.settings.upstream.url), False
         found = without_embedded(changes(running.settings, read), running.settings, read)
-        if problems := list(combinations(found.settings)):
+        if problems := list(combinations(found.settings, strict=strict)):
             raise ConfigError([f"{each} (with what needs a restart)" for each in problems])
         if running.proxy is None or not running.proxy.listening:
             return Reloaded(reloaded=[])
@@ -179,7 +179,7 @@ class Changing:
         if self._switching or self._turn.locked():
             raise RefusedError("another change is under way; try again when it is done")
         settings = with_url(self._running.settings, url)
-        if problems := list(combinations(settings)):
+        if problems := list(combinations(settings, strict=False)):
             raise ConfigError(problems)
         if "embedded" in (
             settings.upstream_endpoint.kind,

@@ -35,14 +35,15 @@ _WITHOUT_SENTINEL = ("failover.min_replicas_ack", "failover.ack_timeout")
 _FOLLOWED = ("failover.hold", "failover.hold_bytes")
 
 
-def combinations(settings: Settings) -> Iterator[str]:
-    """Each reason why `settings` cannot be used; none when they can."""
+def combinations(settings: Settings, *, strict: bool = True) -> Iterator[str]:
+    """Each reason why `settings` cannot be used; none when they can. Unless `strict`, there may be
+    settings for another kind of upstream: an operator has switched to this one."""
     yield from _listen(settings)
     try:
-        yield from _upstream(settings, parse_upstream(settings.upstream.url))
+        yield from _upstream(settings, parse_upstream(settings.upstream.url), strict)
     except ValueError as error:
         yield f"upstream.url: {error}"
-    yield from _admin(settings)
+    yield from _admin(settings, strict)
     yield from _cache(settings)
     yield from _warm(settings)
 
@@ -87,15 +88,16 @@ def _listen_tls(settings: Settings, listeners: Sequence[Endpoint]) -> Iterator[s
     yield from _files("listen.tls", tls)
 
 
-def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
+def _upstream(settings: Settings, endpoint: Endpoint, strict: bool) -> Iterator[str]:
     upstream, tls = settings.upstream, settings.upstream.tls
-    yield from _sentinel(settings, endpoint)
+    yield from _sentinel(settings, endpoint, strict)
     yield from _credentials("upstream", upstream, endpoint.password)
     if endpoint.kind == "embedded":
         for name in ("username", "username_file", "password", "password_file"):
             if getattr(upstream, name):
                 yield f"upstream.{name}: set, but the embedded server has no users; remove it"
-    if not endpoint.tls and not (endpoint.kind == "sentinel" and settings.sentinel.tls == "on"):
+    uses_tls = endpoint.tls or (endpoint.kind == "sentinel" and settings.sentinel.tls == "on")
+    if strict and not uses_tls:
         for name in _changed(tls):
             yield (
                 f"upstream.tls.{name}: set, but upstream.url ({endpoint}) is not rediss://; "
@@ -107,7 +109,7 @@ def _upstream(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
         yield "upstream.backoff_min: above upstream.backoff_max; make it smaller"
 
 
-def _admin(settings: Settings) -> Iterator[str]:
+def _admin(settings: Settings, strict: bool) -> Iterator[str]:
     admin = settings.admin
     if not admin.listen:
         return
@@ -127,7 +129,7 @@ def _admin(settings: Settings) -> Iterator[str]:
             "admin.token: too short, or not printable ASCII without blanks; write 16 to 512 "
             "characters, for example those of `openssl rand -hex 32`"
         )
-    if admin.failover and "sentinel" not in settings.upstream.url.partition("://")[0]:
+    if strict and admin.failover and "sentinel" not in settings.upstream.url.partition("://")[0]:
         yield (
             "admin.failover: set, but upstream.url is not redis+sentinel://; write the URL of the "
             "Sentinels or remove it"
@@ -179,8 +181,8 @@ def _warm(settings: Settings) -> Iterator[str]:
         yield "warm.fleet_key: empty, but warm.fleet is set; name a key"
 
 
-def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
-    if endpoint.kind != "sentinel":
+def _sentinel(settings: Settings, endpoint: Endpoint, strict: bool) -> Iterator[str]:
+    if strict and endpoint.kind != "sentinel":
         usable = _WITHOUT_SENTINEL + (_FOLLOWED if settings.follows_name else ())
         for section in ("sentinel", "failover"):
             for name in _changed(getattr(settings, section)):
@@ -189,7 +191,7 @@ def _sentinel(settings: Settings, endpoint: Endpoint) -> Iterator[str]:
                         f"{section}.{name}: set, but upstream.url ({endpoint}) is not "
                         "redis+sentinel://; write the URL of the Sentinels or remove it"
                     )
-    if settings.upstream.follow == "off" and endpoint.kind not in ("tcp", "unix"):
+    if strict and settings.upstream.follow == "off" and endpoint.kind not in ("tcp", "unix"):
         yield (f"upstream.follow: set, but upstream.url ({endpoint}) is not one address; remove it")
     yield from _credentials("sentinel", settings.sentinel)
     if settings.breaker.open_for > settings.breaker.open_max:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from tests.harness.admin import api, post
+from tests.harness.certificates import Authority
 from tests.harness.counting import Counting
 from tests.harness.failover import news
 from tests.harness.process import free_port, wait_until
-from tests.harness.servers import Server, Sidecar, redis7, valkey
+from tests.harness.servers import Server, Sidecar, TlsFiles, redis7, valkey
 from tests.harness.wire import Wire
 
 
@@ -325,3 +326,28 @@ def test_followed_there(two: tuple[Server, Server]) -> None:
         wait_until(lambda: bool(news(sidecar, "writes held")), "it is noticed")
         ask(second, "REPLICAOF", "NO", "ONE")
         assert wire.read_reply() == b"+OK\r\n"
+
+
+@pytest.mark.redis
+def test_from_tls_and_back(two: tuple[Server, Server], tmp_path: Path) -> None:
+    """The settings of TLS wait for the way back, and a reload does not mind them meanwhile."""
+    authority = Authority(tmp_path, "ca")
+    pem = authority.issue("server", "localhost")
+    settings: dict[str, str | int | float] = {
+        "upstream.tls.ca_file": str(authority.cert_file),
+        "upstream.tls.server_name": "localhost",
+    }
+    admin = f"127.0.0.1:{free_port()}"
+    with (
+        redis7(tls=TlsFiles(pem.cert, pem.key, authority.cert_file)) as secret,
+        Sidecar(secret.tls_url, admin=admin, settings=settings) as sidecar,
+        Counting(sidecar.port) as load,
+    ):
+        for url in (two[0].url, secret.tls_url, two[0].url):
+            load.more()
+            assert switch(sidecar, url)["switched"]
+            assert post(sidecar, "/api/reload")[0] == 200
+        load.more()
+        load.stop()
+        assert load.errors == Counter()
+        assert load.counted(two[0], secret) == load.acknowledged
