@@ -127,6 +127,10 @@ class SharedLinks:
             if links.shared.refuse(error.reply) and identity.clients:
                 log.warning("upstream greeting refused", upstream=dialer.where, error=str(error))
             if identity.own_login:
+                waiting, links.waiting = links.waiting, set()
+                for client in waiting:
+                    if not client.closed:
+                        client.refuse_last(error.reply)
                 for client in list(identity.clients):
                     client.finish()
         elif time.monotonic() >= deadline or dialer.given_up:

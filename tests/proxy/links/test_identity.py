@@ -39,6 +39,30 @@ async def test_what_tells_identities_apart() -> None:
     await parts.close()
 
 
+async def test_another_login_of_the_sidecar() -> None:
+    """Who has logged in stays that user; who has selected a database stays there."""
+    parts = Parts(1)
+    identities = parts.identities
+    third = identities.get(replace(NOBODY, db=3), own_login=False)
+    fifth = identities.get(replace(NOBODY, db=5, proto=3), own_login=False)
+    bob = identities.get(NOBODY.as_user(b"bob", b"pw"), own_login=True)
+    app = replace(NOBODY, user=b"app", password=b"secret", db=3)
+    identities.rebase(app)
+    assert identities.default.login == app
+    assert fifth.login == replace(app, db=5, proto=3)
+    assert (bob.login.user, bob.login.password, bob.login.db) == (b"bob", b"pw", 3)
+    assert bob.login.via is not None
+    assert bob.login.via.auth == app.auth
+    assert replace(third.login, era=0) == app
+    assert third.key != identities.default.key
+    assert all(each in identities for each in (identities.default, third, fifth, bob))
+    identities.rebase(NOBODY)
+    assert identities.default.login == NOBODY
+    assert (bob.login.db, bob.login.via) == (0, None)
+    assert fifth.login == replace(NOBODY, db=5, proto=3)
+    await parts.close()
+
+
 async def test_clients_join_and_leave() -> None:
     parts = Parts(1)
     first = parts.identities.default
