@@ -31,8 +31,12 @@ class Client {
     this.numbers = {};
     this.redis = new Redis({ host: spec.host, port: spec.port, username: spec.username ?? undefined,
       password: spec.password ?? undefined });
-    this.redis.on("connect", () => connects.push([number, now(), ""]));
-    this.redis.on("error", (error) => connects.push([number, now(), kind(error)]));
+    let up = false;
+    this.redis.on("connect", () => { up = true; connects.push([number, now(), ""]); });
+    this.redis.on("close", () => { up = false; });
+    this.redis.on("error", (error) => { // of a connection that is up, it is about its end
+      if (!up) connects.push([number, now(), kind(error)]);
+    });
     this.served = new Promise((done) => { this.first = done; });
   }
 

@@ -66,7 +66,8 @@ ON_PURPOSE = 3.0
 # A link that was only cut is back by then; before that nobody is asked.
 CUT = 0.05
 # An address whose server has announced that it goes away is not chosen again for so long after the
-# announced moment: records of the name that still list it are old.
+# announced moment: records of the name that still list it are old. Unless the one in its place is
+# gone as well, or a later announcement says to go where the name leads.
 LEFT = 60.0
 
 _ANSWERING = (Role.REPLICA, Role.LOADING, Role.UNTOLD)
@@ -141,8 +142,11 @@ class Following:
     @property
     def _candidates(self) -> tuple[Address, ...]:
         """The addresses that the links may lead to."""
-        every = dict.fromkeys((*self.addresses, *self.announced))
-        return tuple(a for a in every if a == self.address or a not in self.leaving)
+        every = tuple(dict.fromkeys((*self.addresses, *self.announced)))
+        found = tuple(a for a in every if a == self.address or a not in self.leaving)
+        alone = all(address == self.address for address in found)
+        gone = self.phase is Phase.LOST and self._silent(self.address)
+        return every if alone and gone else found
 
     @property
     def _to_leave(self) -> bool:
@@ -205,7 +209,8 @@ class Following:
         return [Wait(self.patience)]
 
     def _may_serve(self, address: Address | None, role: Role | None) -> bool:
-        if address in self.leaving and address != self.address:
+        left = address in self.leaving and address != self.address
+        if left and address not in self._candidates:
             return False
         if role is Role.UNTOLD:
             return not self.proven and address not in self.refused
@@ -261,6 +266,8 @@ class Following:
         mine = self.address
         if mine is None or self.phase is not Phase.SERVING or self.moving is not None:
             return []
+        for address in self.addresses:
+            self.leaving.pop(address, None)  # the name leads there now
         if any(address != mine for address in self._candidates):
             self.leaving[mine] = now + LEFT
             return []
@@ -415,6 +422,7 @@ class Following:
 
     def _switch(self, address: Address) -> list[Command]:
         self.address = address
+        self.leaving.pop(address, None)
         self.link_up = False
         return [SwitchTo(address)]
 

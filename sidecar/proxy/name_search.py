@@ -122,9 +122,10 @@ class NameSearch:
     async def run(self) -> None:
         """Search until cancelled."""
         while True:
+            begun = asyncio.get_running_loop().time()
             await self._resolve()
             self._attend()
-            await self._pause()
+            await self._pause(begun)
 
     async def _resolve(self) -> None:
         endpoint = self._endpoint
@@ -158,10 +159,11 @@ class NameSearch:
                 if address not in self._asking:
                     self._asking[address] = self._tasks.spawn(self._ask(address))
 
-    async def _pause(self) -> None:
+    async def _pause(self, begun: float) -> None:
+        """Wait for the next question; the last one `begun` at this time of the loop."""
         slow = SLOW * random.uniform(0.75, 1.25)
         with suppress(TimeoutError):
-            async with asyncio.timeout(FAST if self._wanted.pace == "fast" else slow):
+            async with asyncio.timeout_at(begun + (FAST if self._wanted.pace == "fast" else slow)):
                 await self._woken.wait()
 
     async def _ask(self, address: Address) -> None:
@@ -169,6 +171,7 @@ class NameSearch:
         number = 0
         try:
             while True:
+                begun = asyncio.get_running_loop().time()
                 try:
                     if connection is None:
                         connection = await self._greeted(address)
@@ -185,7 +188,7 @@ class NameSearch:
                     role = Role.NONE
                     connection = None
                 self._tell(Answered(address, role))
-                await self._pause()
+                await self._pause(begun)
         finally:
             self.server_ids.discard(number)
             if connection is not None:

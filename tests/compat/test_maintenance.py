@@ -84,6 +84,33 @@ def test_it_names_nobody_and_the_name_moves(server: Server) -> None:
             assert load.errors == Counter()
 
 
+def test_it_goes_back_by_the_name(server: Server) -> None:
+    """There to an address that is named, and back, a moment later, to where the name leads."""
+    port = free_port()
+    with (
+        Names() as names,
+        Announcing((server.host, server.port), port, "127.0.0.2") as first,
+        Announcing((server.host, server.port), port, "127.0.0.3") as second,
+    ):
+        names.put(NAME, first.host)
+        with (
+            Sidecar(f"redis://{NAME}:{port}", env=names.env) as sidecar,
+            Load(sidecar.port) as load,
+        ):
+            heard(sidecar)
+            load.until_served()
+            first.announce("MOVING", 1, 2, f"{second.host}:{port}")
+            wait_until(lambda: not first.connections, "all have left", 10)
+            heard(sidecar, 2)
+            second.announce("MOVING", 2, 2, None)
+            wait_until(lambda: not second.connections, "all have left", 10)
+            second.cut()
+            load.until_served()
+            load.stop()
+            assert load.judge(server.address) == Counter()
+            assert load.errors == Counter()
+
+
 def test_it_names_nobody_and_stays_the_only_one(server: Server) -> None:
     """A virtual address: who connects to it anew reaches the new endpoint."""
     with (

@@ -289,6 +289,40 @@ def test_records_count_again_in_the_end() -> None:
     assert told(machine, says(A, Role.MASTER), at=81.1) == [HoldWrites()]
 
 
+def moved_to_b() -> Following:
+    """A machine that an announcement has led from A to B, and whose name still lists A."""
+    machine = served(A)
+    told(machine, Moving((B,), 2.0), says(B, Role.MASTER))
+    told(machine, TICK, LinkUp(), Resolved((A,)), at=1.1)
+    assert machine.address == B
+    assert machine.phase is Phase.SERVING
+    return machine
+
+
+def test_who_went_away_is_asked_again_once_the_other_is_gone() -> None:
+    machine = moved_to_b()
+    told(machine, LOST, at=5.0)
+    told(machine, TICK, at=5.1)
+    assert machine.to_ask() == (B,)
+    assert told(machine, says(B, Role.NONE), at=5.2) == []
+    assert machine.to_ask() == (A, B)
+    assert told(machine, says(A, Role.MASTER), at=5.3) == [FOLLOW, SwitchTo(A)]
+    told(machine, LinkUp(), at=5.4)
+    assert machine.phase is Phase.SERVING
+    assert machine.to_ask() == ()
+
+
+def test_it_goes_back_to_where_the_name_leads() -> None:
+    machine = moved_to_b()
+    told(machine, Moving((), 2.0), at=5.0)
+    assert machine.to_ask() == (B,)
+    told(machine, TICK, at=6.0)
+    assert machine.to_ask() == (A, B)
+    assert told(machine, says(A, Role.MASTER), at=6.1) == [HoldWrites()]
+    assert told(machine, TICK, at=6.2) == [FOLLOW, SwitchTo(A)]
+    assert told(machine, LinkUp(), at=6.3) == [ReleaseWrites()]
+
+
 def test_it_goes_before_the_other_is_ready() -> None:
     machine = served(A)
     told(machine, Moving((B,), 20.0), LOST)
