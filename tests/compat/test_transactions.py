@@ -237,6 +237,24 @@ def test_what_a_block_tells_of_clients(pair: Pair, protocol: int, whole: bool) -
     pair.same(script)
 
 
+def test_invalidations_come_behind_what_a_block_tells(pair: Pair) -> None:
+    """In the same write of the server as the reply to EXEC."""
+
+    def script(session: Session) -> None:
+        client = session.open(3)
+        client.run("CLIENT TRACKING ON BCAST PREFIX k")
+        number = client.unrecorded("CLIENT", "ID")
+        for key in ("k1", "k2"):
+            client.run("MULTI", "CLIENT ID", f"SET {key} 1")
+            client.wire.send(pack("EXEC") + pack("PING"))
+            replies = client.wire.read_replies(3)
+            assert replies[0] == b"*2\r\n" + number + b"+OK\r\n"
+            assert sorted(replies[1:])[0] == b"+PONG\r\n"
+            assert sorted(replies[1:])[1].endswith(f"$2\r\n{key}\r\n".encode())
+
+    pair.same(script)
+
+
 def test_a_block_that_is_not_executed_tells_nothing(pair: Pair) -> None:
     """A change of a watched key, an error, a DISCARD; and what the next block tells is right."""
 

@@ -48,7 +48,9 @@ BUFFERS = "buffers of a line of CLIENT LIST are those of the link"
 RESET = "after RESET a client of session pooling has a new link, without its library's name"
 UNMATCHED = "a client whose replies pass unmatched is told the server's numbers"
 COUNTS = "bytes and commands of a client are counted as the sidecar gets and sends them"
+EXPIRY = "a hash field that expires is seen in the near cache when the server announces it"
 KNOWN = {
+    r"Field TTL expires before key TTL: only the specific field should expire: m?s,?:?.*": EXPIRY,
     r"RESET does NOT clean library name": RESET,
     r"CLIENT GETREDIR provides correct client id": UNMATCHED,
     r"CLIENT TRACKINGINFO provides reasonable results when tracking on with options": UNMATCHED,

@@ -55,6 +55,16 @@ KNOWN: list[Known] = [
             Step(0, ((b"CLIENT", b"LIST", b"ID", id_of(0)),), mask=MASKS["client list"]),
         ],
     ),
+    Known(
+        "reset-evicts",
+        "RESET ends CLIENT NO-EVICT, which Redis keeps.",
+        [
+            _say(0, b"CLIENT NO-EVICT on", b"RESET"),
+            Step(0, ((b"CLIENT", b"LIST", b"ID", id_of(0)),), mask=MASKS["client list"]),
+        ],
+        lambda state, words: state.exempt and words[:1] == [b"RESET"],
+        kind="redis7",
+    ),
 ]
 """Programs avoid these."""
 

@@ -115,6 +115,7 @@ MASKS: dict[str, Mask] = {
     "xinfo stream": _put(rb"(:)\d{9,}"),
     "debug": _put(rb"((?:at:0x|lru:|lru_seconds_idle:))[0-9a-f]+"),
     "role": _put(rb"(:)\d+"),
+    "vinfo": _put(rb"(max-level\r\n:)\d+"), "vlinks": kind_only,
 }  # fmt: skip
 
 NEVER: dict[str, str] = {

@@ -113,6 +113,8 @@ class ClientState:
     """It has a link of its own for good."""
     pinned: bool = False
     """Likewise, and its replies are not matched with its requests any more."""
+    exempt: bool = False
+    """It has said NO-EVICT or NO-TOUCH."""
     session: bool = False
     """With session pooling."""
 
@@ -208,6 +210,7 @@ class Generator:
                 second = command[1].upper() if len(command) > 1 else b""
                 state.kept |= second in KEEPING
                 state.pinned |= second == b"REPLY"
+                state.exempt |= second in (b"NO-EVICT", b"NO-TOUCH")
                 state.redirecting |= b"REDIRECT" in command
             elif name == b"WATCH":
                 state.watching = True

@@ -14,19 +14,20 @@ from sidecar.proxy.links.greeting import is_error
 
 def ask(client: Client, request: bytes, then: Callable[[bytes], None]) -> None:
     """Call `then` with the reply, while the client's own request waits at the head. Pushes that
-    came before it, on a link of the client's own, are given to the client."""
+    came before or behind it, on a link of the client's own, are given to the client there; the last
+    one may have come in part."""
 
     def answered(data: bytes) -> None:
-        if data[:1] != b">":
-            then(data)
-            return
-        reply = b""
+        reply, end = b"", 0
         for kind, raw in ReplyDecoder().feed(data):
+            end += len(raw)
             if kind == "reply":
                 reply = raw
-            else:
-                client.say(raw)
+                break
+            client.say(raw)
         then(reply)
+        if end < len(data) and not client.closed:
+            client.say(data[end:])
 
     client.ask(request, answered)
 
