@@ -182,7 +182,11 @@ ONE = (
     )),
     Row("The process", (
         Panel("CPU", [("sum(rate(process_cpu_seconds_total{S}[$__rate_interval]))", "cores")],
-              help="One core at most."),
+              help="One core for each worker at most."),
+        Panel("Workers", [("sum by (state) (sidecar_workers{S})", "{{state}}"),
+                          ("sum(increase(sidecar_worker_restarts_total{S}[$__rate_interval]))",
+                           "restarted")],
+              help="Of sidecars with more than one worker."),
         Panel("Memory", [("sum(process_resident_memory_bytes{S})", "")], "bytes"),
         Panel("Lag of the event loop", [("max(sidecar_event_loop_lag_seconds{S})", "")], "s",
               bad=0.25),

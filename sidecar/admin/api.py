@@ -58,7 +58,7 @@ class Api:
     ) -> None:
         self._sources = sources
         self._actions = actions
-        self._exposition = Exposition(sources.snapshot)
+        self._exposition = Exposition(sources.snapshot, processes=sources.processes)
         self._recorder = recorder
         self._events = events
         self._introduction = introduction
@@ -72,6 +72,7 @@ class Api:
         return web.Response(text="ok\n")
 
     async def is_ready(self, request: web.Request) -> web.Response:
+        await self._sources.refresh("figures")
         checks = self._sources.ready()
         ready = all(checks.values())
         text = "ok\n" if ready else "not ready\n"
@@ -83,20 +84,28 @@ class Api:
     async def metrics(self, request: web.Request) -> web.Response:
         openmetrics = wants_openmetrics(", ".join(request.headers.getall("Accept", [])))
         content_type = OPENMETRICS_TYPE if openmetrics else TEXT_TYPE
-        body = self._exposition.render(openmetrics)
+        await self._sources.refresh("figures")
+        each = self._sources.each() if "per_worker" in request.query else {}
+        if each:
+            body = self._exposition.render_each(each, openmetrics)
+        else:
+            body = self._exposition.render(openmetrics)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def openapi(self, request: web.Request) -> web.Response:
         return web.Response(body=self._document, content_type="application/json")
 
     async def redis_health(self, request: web.Request) -> web.Response:
-        topology, server = await asyncio.gather(self._sources.topology(), self._sources.server())
+        topology, server, _ = await asyncio.gather(
+            self._sources.topology(), self._sources.server(), self._sources.refresh("figures")
+        )
         recent = self._recorder.over(RECENT)
         said = health(self._sources.snapshot(), recent, server, topology)
         return answer(said, 503 if said.status == "down" else 200)
 
     async def stats(self, request: web.Request) -> web.Response:
         count = count_of(request, 1, self._most("/api/stats"))
+        await self._sources.refresh("figures")
         return answer(
             Stats(
                 **msgspec.structs.asdict(self._introduction),
@@ -108,7 +117,9 @@ class Api:
         )
 
     async def hotkeys(self, request: web.Request) -> web.Response:
-        return answer(self._sources.hot_keys(count_of(request, 20, MOST_KEYS)))
+        count = count_of(request, 20, MOST_KEYS)
+        await self._sources.refresh("hot keys")
+        return answer(self._sources.hot_keys(count))
 
     async def topology(self, request: web.Request) -> web.Response:
         return answer(await self._sources.topology())
@@ -118,6 +129,7 @@ class Api:
         why = request.query.get("why", "")
         if why and why not in TRACE_KINDS:
             raise BadQueryError(f"why is one of {', '.join(TRACE_KINDS)}")
+        await self._sources.refresh(f"traces:{why}")
         return answer(Traces(traces=self._sources.traces.recent(most, why)))
 
     async def certificates(self, request: web.Request) -> web.Response:

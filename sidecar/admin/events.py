@@ -137,8 +137,12 @@ class Events:
         while True:
             try:
                 if looks % LOOKS == 0:
+                    await self._refresh(
+                        "figures", *(("traces", "audit") if self._listeners else ())
+                    )
                     self._each_second(looks // LOOKS)
                 elif self._listeners:
+                    await self._refresh("figures")
                     self._look(self._sources.snapshot())
             except Exception:
                 log.exception("admin events failed")
@@ -158,6 +162,9 @@ class Events:
                     log.exception("admin events failed")
             await asyncio.sleep(max(0.0, began + EVERY - time.monotonic()))
 
+    async def _refresh(self, *what: str) -> None:
+        await asyncio.gather(*map(self._sources.refresh, what))
+
     def _each_second(self, second: int) -> None:
         snapshot = self._sources.snapshot()
         point = self._recorder.add(snapshot, time.monotonic(), time.time())
@@ -174,7 +181,9 @@ class Events:
     async def _slow(self) -> list[bytes]:
         """What takes a question to the server or the Sentinels."""
         sources = self._sources
-        self._topology, self._server = await asyncio.gather(sources.topology(), sources.server())
+        self._topology, self._server, _ = await asyncio.gather(
+            sources.topology(), sources.server(), sources.refresh("hot keys")
+        )
         return [
             message("topology", self._topology),
             message("hotkeys", self._sources.hot_keys(TOP)),
@@ -188,6 +197,7 @@ class Events:
 
     async def _everything(self) -> list[bytes]:
         """Everything that is known now, for a new listener."""
+        await self._refresh("figures", "traces", "audit")
         snapshot = self._sources.snapshot()
         said = [_stats(snapshot, None)]
         said += await self._slow()

@@ -76,7 +76,7 @@ def _down(snapshot: Snapshot) -> list[str]:
 
 
 def _degraded(snapshot: Snapshot) -> list[str]:
-    found = []
+    found = [each.why for each in snapshot.workers or () if each.state != "up"]
     if breaker_state(snapshot) == "half-open":
         found.append("the circuit breaker is trying the server again")
     if snapshot.data_plane is not None and snapshot.data_plane.unanswered.state == "late":

@@ -146,6 +146,12 @@ class Parts:
     async def server(self) -> facts.Server:
         return await self.data_plane.server() if self.data_plane is not None else facts.Server()
 
+    def recent_traces(self, most: int, why: str = "") -> Sequence[facts.Trace]:
+        return self.data_plane.recent_traces(most, why) if self.data_plane is not None else ()
+
+    def recent_records(self, most: int) -> Sequence[Record]:
+        return self.audit.recent(most) if self.audit is not None else ()
+
     async def topology(self) -> Topology:
         upstream = self.data_plane.topology() if self.data_plane is not None else NOWHERE
         known = {name: getattr(upstream, name) for name in facts.Upstream.__struct_fields__}
@@ -204,8 +210,7 @@ class _Traces:
         self._parts = parts
 
     def recent(self, most: int, why: str = "") -> Sequence[facts.Trace]:
-        plane = self._parts.data_plane
-        return plane.recent_traces(most, why) if plane is not None else ()
+        return self._parts.recent_traces(most, why)
 
 
 class _Audit:
@@ -213,7 +218,7 @@ class _Audit:
         self._parts = parts
 
     def recent(self, most: int) -> Sequence[Record]:
-        return self._parts.audit.recent(most) if self._parts.audit is not None else ()
+        return self._parts.recent_records(most)
 
 
 def _replica(seen: facts.SentinelReplica, lag: facts.Replica | None) -> facts.Replica:

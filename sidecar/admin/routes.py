@@ -33,7 +33,12 @@ ROUTES: tuple[Route, ...] = (
         open=True,
     ),
     Route(
-        "GET", "/metrics", "metrics", "Metrics, as Prometheus text or OpenMetrics.", content=TEXT
+        "GET",
+        "/metrics",
+        "metrics",
+        "Metrics, as Prometheus text or OpenMetrics; ?per_worker has those of each worker.",
+        content=TEXT,
+        flags=("per_worker",),
     ),
     Route("GET", "/api/openapi.json", "openapi", "This document.", Any),
     Route(

@@ -82,6 +82,10 @@ async def _no_server() -> Server:
     return Server()
 
 
+async def _nothing(what: str) -> None:
+    """All of it is known here."""
+
+
 async def _refuse() -> Never:
     raise RefusedError("not available")
 
@@ -110,6 +114,14 @@ class Sources:
     """The settings by path, without secrets."""
     traces: Traces = field(default_factory=NoTraces)
     audit: AuditTail = field(default_factory=NoAudit)
+    refresh: Callable[[str], Awaitable[None]] = _nothing
+    """Has what is about to be shown brought up to date, where it comes from other processes:
+    "figures" (what is ready, counters and gauges), "hot keys", "traces" or "traces:…" of one kind,
+    "audit". Returns soon."""
+    each: Callable[[], Mapping[str, Snapshot]] = dict
+    """Counters and gauges of each worker by its number; empty where there is a single process."""
+    processes: Callable[[], Mapping[str, int]] = dict
+    """The process ids of the workers, by number."""
 
 
 @dataclass(frozen=True)

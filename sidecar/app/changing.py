@@ -11,13 +11,12 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import structlog
 
 from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
-from sidecar.admin.server import AdminServer
 from sidecar.admin.sources import RefusedError
 from sidecar.app.reload import take_over
 from sidecar.app.startup import StartError, reason
@@ -34,6 +33,9 @@ from sidecar.settings.rules import combinations
 from sidecar.settings.schema import Settings
 from sidecar.telemetry import logs
 from sidecar.telemetry.facts import ComparedServer
+
+if TYPE_CHECKING:
+    from sidecar.admin.server import AdminServer
 
 log = structlog.get_logger()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from sidecar.admin.server import AdminServer
 from sidecar.discovery.sentinel import SentinelWatcher
 from sidecar.file_version import file_version
 from sidecar.proxy.server import Proxy
 from sidecar.settings.schema import Settings
 from sidecar.tls import sentinel_context
+
+if TYPE_CHECKING:
+    from sidecar.admin.server import AdminServer
 
 # Seconds between two looks at the configuration file.
 LOOK = 0.5

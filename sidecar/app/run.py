@@ -1,4 +1,7 @@
-"""`run`: one sidecar on an event loop of its own, and the signals that end or reload it."""
+"""`run`: one sidecar on an event loop of its own, and the signals that end or reload it.
+
+With several workers, this process is their supervisor.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable
 import uvloop
 
 from sidecar.app.sidecar import Sidecar
+from sidecar.app.supervisor import Supervisor
 from sidecar.settings.schema import Settings
 from sidecar.telemetry import logs
 
@@ -30,7 +34,8 @@ async def serve(
     settings: Settings, read_again: Callable[[], Settings], file: str | None = None
 ) -> None:
     """`run`, on the running loop, which must be the main thread's. Raises StartError."""
-    sidecar = Sidecar(settings, read_again, file)
+    kind = Supervisor if settings.workers > 1 else Sidecar
+    sidecar = kind(settings, read_again, file)
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
         loop.add_signal_handler(number, sidecar.on_signal, number)

@@ -14,15 +14,15 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
 from sidecar import __version__
-from sidecar.admin.audited_calls import audited
 from sidecar.admin.parts import Parts
-from sidecar.admin.server import AdminServer
 from sidecar.app.changing import Changing
 from sidecar.app.joints import Refusing
 from sidecar.app.reload import watch
@@ -34,7 +34,9 @@ from sidecar.discovery.sentinel import DiscoveryError
 from sidecar.policy.topology import Event
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.moving import MoveError
+from sidecar.proxy.nearcache.warmup import Show
 from sidecar.proxy.server import Proxy
+from sidecar.proxy.session.others import Membership
 from sidecar.settings.load import ConfigError
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
@@ -43,17 +45,39 @@ from sidecar.telemetry.audit import Audit, AuditError
 from sidecar.telemetry.looplag import LoopLag
 from sidecar.telemetry.snapshots import Process
 
+if TYPE_CHECKING:
+    from sidecar.admin.server import AdminServer
+
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the supervisor gives to a worker: listening sockets, the server where it runs an
+    embedded one, and what it tells of the other workers. `serving` is called once it serves,
+    `served` once it has drained."""
+
+    sockets: Sequence[socket.socket]
+    upstream: Endpoint | None
+    membership: Membership
+    serving: Callable[[], None]
+    served: Callable[[], Awaitable[None]]
 
 
 class Sidecar:
     """The parts of one running sidecar, and what has been asked of it. `read_again` reads the
-    settings from where they came from; it raises ConfigError. `file` is the configuration file."""
+    settings from where they came from; it raises ConfigError. `file` is the configuration file.
+    `given` is for one of several workers: what its supervisor does, it leaves."""
 
     def __init__(
-        self, settings: Settings, read_again: Callable[[], Settings], file: str | None = None
+        self,
+        settings: Settings,
+        read_again: Callable[[], Settings],
+        file: str | None = None,
+        given: Given | None = None,
     ) -> None:
         self.settings = settings
+        self._given = given
         self._file = file
         self.admin: AdminServer | None = None
         self.embedded: EmbeddedServer | None = None
@@ -62,6 +86,7 @@ class Sidecar:
         self.changing = Changing(self, read_again)
         self.parts = Parts(settings, self.end, Refusing(self.changing), self.counts)
         self.failure = ""
+        self.ends_alone = False  # the other workers go on
         self.stop = asyncio.Event()
         self.lag = LoopLag()
         self.systemd = Systemd(os.environ)
@@ -77,11 +102,15 @@ class Sidecar:
             self.end()
             return
         log.warning("sidecar stopping at once", signal=name)
-        if self.embedded is not None:
-            self.embedded.kill()
+        self.kill_children()
         logs.flush(0.2)
         sys.stderr.flush()
         os._exit(128 + number)
+
+    def kill_children(self) -> None:
+        """End at once what this process has started."""
+        if self.embedded is not None:
+            self.embedded.kill()
 
     def on_reload(self) -> None:
         """SIGHUP: read the settings and certificates again; bad ones leave the old ones in use."""
@@ -119,18 +148,24 @@ class Sidecar:
 
     def note(self, action: str, result: str, detail: str) -> None:
         """In the audit stream, which goes on in a new file where the old one was moved away."""
+        if action == "reload":
+            self.reopen_audit()
+        if self.audit is not None:
+            self.audit.note(action, result, detail)
+
+    def reopen_audit(self) -> None:
+        """Go on in a new audit file where the old one was moved away."""
         if self.audit is None:
             return
-        if action == "reload":
-            try:
-                self.audit.reopen()
-            except AuditError as error:
-                log.error("audit reopen failed", error=str(error))
-        self.audit.note(action, result, detail)
+        try:
+            self.audit.reopen()
+        except AuditError as error:
+            log.error("audit reopen failed", error=str(error))
 
     def end(self) -> None:
         """End in order."""
-        self.parts.serves_no_more()
+        if self._given is None:  # of a worker its supervisor asks the figures to the end
+            self.parts.serves_no_more()
         self.stop.set()
 
     def on_embedded_exit(self, reason: str) -> None:
@@ -143,11 +178,10 @@ class Sidecar:
         self.watching.append(asyncio.create_task(self.lag.watch()))
         try:
             if await self._unless_stopped(self._start()):
-                assert self.proxy is not None
-                self.parts.serves(self.proxy.report, self.proxy.flush_cache)
+                self._begun()
                 self._announce()
                 self.systemd.ready()
-                self.watching.append(asyncio.create_task(self.systemd.watch()))
+                self.watching.append(asyncio.create_task(self._feed_watchdog()))
                 if self._file is not None:
                     changed = self._on_file_changed
                     self.watching.append(asyncio.create_task(watch(self._file, changed)))
@@ -161,7 +195,16 @@ class Sidecar:
             await self._close()
         if self.failure:
             raise StartError(self.failure)
-        log.info("sidecar stopped")
+        if self._given is None:
+            log.info("sidecar stopped")
+
+    async def _feed_watchdog(self) -> None:
+        await self.systemd.watch()
+
+    def _begun(self) -> None:
+        """Clients are served from now on."""
+        assert self.proxy is not None
+        self.parts.serves(self.proxy.report, self.proxy.flush_cache)
 
     async def _unless_stopped(self, work: Coroutine[object, object, None]) -> bool:
         """Run `work`; False when a signal came first (then it is cancelled)."""
@@ -193,13 +236,18 @@ class Sidecar:
                 self.audit = self.parts.audit = Audit(self.settings.audit.file)
             except AuditError as error:
                 raise StartError(str(error)) from error
-            self.audit.note("started", detail=__version__)
+            if self._given is None:
+                self.audit.note("started", detail=__version__)
 
     async def _start(self) -> None:
         self._start_audit()
-        await self._start_admin()
+        given = self._given
+        if given is None:
+            await self._start_admin()
         upstream = self.settings.upstream_endpoint
-        if upstream.kind == "embedded":
+        if given is not None and given.upstream is not None:
+            upstream = given.upstream
+        elif upstream.kind == "embedded":
             upstream = await self._start_embedded(upstream)
         self.way = way = Way(self.settings, upstream, self.on_event)
         credentials = await way.open()
@@ -208,13 +256,15 @@ class Sidecar:
             upstream,
             audit=self.audit,
             credentials=credentials,
-            show_warming=progress.bar(self.settings.log.format, sys.stderr, "warming up"),
+            show_warming=None if given is not None else self._warming(),
+            membership=given.membership if given is not None else None,
         )
         deadline = time.monotonic() + self.settings.upstream.start_timeout
         try:
             master = await way.find_master(deadline)
             self.use_way(way)
-            await proxy.start(deadline, master, way.watcher, self.systemd.sockets())
+            sockets = given.sockets if given is not None else self.systemd.sockets()
+            await proxy.start(deadline, master, way.watcher, sockets)
         except DiscoveryError as error:
             raise StartError(str(error)) from error
         except ProxyStartError as error:
@@ -225,10 +275,17 @@ class Sidecar:
             where = ", ".join(self.settings.listen.urls)
             raise StartError(f"cannot listen on {where}: {advice(error, 'listen.urls')}") from error
 
+    def _warming(self) -> Show | None:
+        return progress.bar(self.settings.log.format, sys.stderr, "warming up")
+
     async def _start_admin(self) -> None:
         listen = self.settings.admin.listen
         if not listen:
             return
+        # Here: workers have no admin address, and the HTTP library takes them long to load.
+        from sidecar.admin.audited_calls import audited
+        from sidecar.admin.server import AdminServer
+
         try:
             admin = AdminServer(
                 self.settings.admin,
@@ -261,8 +318,10 @@ class Sidecar:
         return self.embedded.endpoint
 
     def _announce(self) -> None:
-        assert self.proxy is not None
-        urls = self.proxy.listening
+        if self._given is not None:
+            self._given.serving()
+            return
+        urls = self.addresses()
         upstream = f"embedded server at {self.embedded.url}" if self.embedded else ""
         upstream = upstream or str(self.settings.upstream_endpoint)
         admin = self.admin.url if self.admin is not None else "off"
@@ -270,6 +329,10 @@ class Sidecar:
         logs.flush()
         if logs.shows_console(self.settings.log.format, sys.stderr) and sys.stderr.isatty():
             sys.stderr.write(banner(urls, upstream, admin))
+
+    def addresses(self) -> list[str]:
+        """Where clients can connect."""
+        return self.proxy.listening if self.proxy is not None else []
 
     async def _drain(self) -> None:
         """Let clients get their outstanding replies, as long as `drain.timeout` allows."""
@@ -279,9 +342,11 @@ class Sidecar:
         try:
             if self.admin is not None:
                 await self.admin.hand_over()
-            await self.proxy.drain(self.settings.drain.timeout)
+            await self.proxy.drain(self.settings.drain.timeout, alone=self.ends_alone)
         except Exception:
             log.exception("drain failed")
+        if self._given is not None:
+            await self._given.served()
 
     async def _close(self) -> None:
         """Stop all parts, the later started first; one that fails does not keep the others."""
@@ -300,5 +365,6 @@ class Sidecar:
             except Exception:
                 log.exception("part stop failed")
         if self.audit is not None:
-            self.audit.note("stopped")
+            if self._given is None:
+                self.audit.note("stopped")
             self.audit.close()

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 
 FIRST_DESCRIPTOR = 3
@@ -39,10 +39,12 @@ class Systemd:
         """The sidecar is ending."""
         self._tell("STOPPING=1")
 
-    async def watch(self) -> None:
-        """Say that the event loop turns, twice in each watchdog period; for ever."""
+    async def watch(self, well: Callable[[], bool] = lambda: True) -> None:
+        """Say that the event loop turns, twice in each watchdog period, if all is `well`; for
+        ever."""
         while self.watchdog:
-            self._tell("WATCHDOG=1")
+            if well():
+                self._tell("WATCHDOG=1")
             await asyncio.sleep(self.watchdog / 2)
 
     def sockets(self) -> Sequence[socket.socket]:

@@ -49,6 +49,7 @@ from sidecar.proxy.session.handler import Audited, Handler
 from sidecar.proxy.session.held import HeldSessions
 from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
+from sidecar.proxy.session.others import Others
 from sidecar.proxy.session.passthrough import PassThrough
 from sidecar.proxy.span_recorder import SpanRecorder
 from sidecar.proxy.targets import Targets
@@ -213,6 +214,7 @@ class Sessions:
     admission: Admission
     maintenance: LinkMaintenance
     dedicated: DedicatedLinks
+    client_commands: ClientCommands
 
 
 def make_sessions(
@@ -227,6 +229,7 @@ def make_sessions(
     pause: Pause,
     *,
     noted: Sequence[Audited],
+    others: Others | None,
 ) -> Sessions:
     """Make the handler of the plane and everything it calls. `noted` are told of audited
     commands, beside the parts that are made here."""
@@ -252,7 +255,9 @@ def make_sessions(
     change = IdentityChange(
         nodes, links.identities, shared, tasks, clients.join, admission.first, judged
     )
-    client_commands = ClientCommands(nodes, ids, names, dedicated, pass_through, tasks, link_ids)
+    client_commands = ClientCommands(
+        nodes, ids, names, dedicated, pass_through, tasks, link_ids, others
+    )
     commands = SessionCommands(nodes, change, names, client_commands, dedicated, pass_through)
     held = HeldSessions(links.hold, shared, pause)
     all_noted = [learning.noted, admission.noted, *noted]
@@ -262,7 +267,7 @@ def make_sessions(
     silence = settings.upstream.silence_timeout
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)
-    return Sessions(clients, learning, admission, maintenance, dedicated)
+    return Sessions(clients, learning, admission, maintenance, dedicated, client_commands)
 
 
 @dataclass(frozen=True)

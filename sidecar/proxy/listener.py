@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import structlog
 
@@ -20,6 +19,7 @@ from sidecar.proxy.listening import (
     How,
     Listening,
     inherited,
+    is_made_for,
     knock,
     lead_to,
     lead_to_all,
@@ -45,7 +45,7 @@ Welcome = Callable[[socket.socket, Layer | None, object], None]
 
 class Listener:
     """All listeners. `context` returns the current TLS context, `connected` the number of
-    clients."""
+    clients. `shared`: other workers listen on the same ports, whatever the settings say."""
 
     def __init__(
         self,
@@ -54,8 +54,10 @@ class Listener:
         context: Callable[[], ssl.SSLContext | None],
         connected: Callable[[], int],
         descriptors: Descriptors,
+        shared: bool = False,
     ) -> None:
         self._settings = settings
+        self._with_others = shared
         self._welcome = welcome
         self._context = context
         self._connected = connected
@@ -81,13 +83,17 @@ class Listener:
         """Listen on every configured address, without accepting yet. Raises OSError. `sockets` were
         handed over by whoever started this process, and take the place of new ones."""
         settings = self._settings
-        how = How(settings.backlog, int(str(settings.unix_mode), 8), settings.reuse_port)
+        how = self._how(settings)
         endpoints = [parse_listen(url) for url in settings.urls]
         self._sockets += inherited(sockets, endpoints)
         there = [each.endpoint for each in self._sockets]
         for endpoint in endpoints:
             if endpoint not in there:
                 self._sockets.extend(listen(endpoint, how))
+
+    def _how(self, settings: Listen) -> How:
+        reuse_port = settings.reuse_port or self._with_others
+        return How(settings.backlog, int(str(settings.unix_mode), 8), reuse_port)
 
     def begin(self) -> None:
         """Begin to accept."""
@@ -103,7 +109,7 @@ class Listener:
         """Listen by these settings from now on: new addresses are added, and those that are not in
         them any more are closed; their clients stay. Raises OSError: nothing has changed then."""
         wanted, before = settings.urls, self._settings.urls
-        how = How(settings.backlog, int(str(settings.unix_mode), 8), settings.reuse_port)
+        how = self._how(settings)
         new: list[Listening] = []
         try:
             for url in wanted:
@@ -116,7 +122,7 @@ class Listener:
         gone = [parse_listen(url) for url in before if url not in wanted]
         kept = []
         for each in self._sockets:
-            if any(_same(each.endpoint, endpoint) for endpoint in gone):
+            if any(is_made_for(each.endpoint, endpoint) for endpoint in gone):
                 self._loop.remove_reader(each.sock.fileno())
                 each.close()
             else:
@@ -240,9 +246,3 @@ class Listener:
             sock.close()
             raise
         self._welcome(sock, layer, address)
-
-
-def _same(listening: Endpoint, configured: Endpoint) -> bool:
-    """Whether a socket was made for this address; the system may have chosen its port."""
-    port = listening.port if configured.port == 0 else configured.port
-    return listening == replace(configured, port=port)

@@ -68,11 +68,15 @@ def listen(endpoint: Endpoint, how: How) -> Iterator[Listening]:
         _remove_stale(endpoint)
         yield _bound(endpoint, socket.AF_UNIX, endpoint.path, how)
         return
+    yield from _each(endpoint, how)
+
+
+def _each(endpoint: Endpoint, how: How, *, listens: bool = True) -> Iterator[Listening]:
     missing: OSError | None = None
     found = False
     for family, host in _addresses(endpoint):
         try:
-            made = _bound(endpoint, family, (host, endpoint.port), how)
+            made = _bound(endpoint, family, (host, endpoint.port), how, listens)
         except OSError as error:
             if error.errno not in ABSENT:
                 raise
@@ -83,6 +87,15 @@ def listen(endpoint: Endpoint, how: How) -> Iterator[Listening]:
         yield made
     if missing is not None and not found:
         raise missing
+
+
+def reserve(endpoint: Endpoint, how: How) -> Iterator[Listening]:
+    """Take the ports of an endpoint for processes that will listen there, without listening: one
+    socket for each of its addresses. Raises OSError, also if somebody listens there and
+    `how.reuse_port` does not allow that."""
+    for made in _each(endpoint, how, listens=False):
+        made.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield made
 
 
 def _addresses(endpoint: Endpoint) -> Sequence[tuple[int, str]]:
@@ -96,7 +109,13 @@ def _addresses(endpoint: Endpoint) -> Sequence[tuple[int, str]]:
     return list(dict.fromkeys((family, str(address[0])) for family, *_, address in found))
 
 
-def _bound(endpoint: Endpoint, family: int, address: str | tuple[str, int], how: How) -> Listening:
+def _bound(
+    endpoint: Endpoint,
+    family: int,
+    address: str | tuple[str, int],
+    how: How,
+    listens: bool = True,
+) -> Listening:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -109,7 +128,8 @@ def _bound(endpoint: Endpoint, family: int, address: str | tuple[str, int], how:
         sock.bind(address)
         if family == socket.AF_UNIX:
             os.chmod(endpoint.path, how.unix_mode)
-        sock.listen(how.backlog)
+        if listens:
+            sock.listen(how.backlog)
     except OSError as error:
         sock.close()
         raise OSError(error.errno, f"{error.strerror}: {endpoint}") from error
@@ -143,6 +163,12 @@ def _is_at(endpoint: Endpoint, family: int, address: Any) -> bool:
         return family == socket.AF_UNIX and endpoint.path == address
     hosts = [host for _, host in _addresses(endpoint)]
     return endpoint.port == address[1] and address[0] in hosts
+
+
+def is_made_for(listening: Endpoint, configured: Endpoint) -> bool:
+    """Whether a socket was made for this address; the system may have chosen its port."""
+    port = listening.port if configured.port == 0 else configured.port
+    return listening == replace(configured, port=port)
 
 
 def lead_to(sock: socket.socket, number: int) -> bool:

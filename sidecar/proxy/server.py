@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from sidecar import __version__
@@ -40,6 +40,7 @@ from sidecar.proxy.report import Parts, Report
 from sidecar.proxy.server_info import ServerInfo
 from sidecar.proxy.session.audit_trail import AuditTrail
 from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.proxy.session.others import Crowd, Membership
 from sidecar.proxy.side_connection import SideConnection
 from sidecar.proxy.targets import Targets
 from sidecar.proxy.tasks import Tasks, Ticker, for_each
@@ -50,7 +51,8 @@ from sidecar.telemetry.facts import ComparedServer
 
 
 class Proxy:
-    """The data plane of one sidecar. `show_warming` shows the progress of a warm start."""
+    """The data plane of one sidecar, or of one of its workers (`membership`). `show_warming` shows
+    the progress of a warm start."""
 
     def __init__(
         self,
@@ -60,8 +62,10 @@ class Proxy:
         audit: Audit | None = None,
         credentials: Credentials | None = None,
         show_warming: Show | None = None,
+        membership: Membership | None = None,
     ) -> None:
         self.settings = settings
+        self._membership = membership
         self.plane: Plane
         self.facts: ServerInfo
         self.report: Report
@@ -116,6 +120,8 @@ class Proxy:
                 await self._followers.name.begin(deadline)
             endpoint = self._destination.endpoint
             await self._sessions.learning.begin(self.settings.upstream, endpoint, deadline)
+            if self._membership is not None:
+                await self._membership.prepared()
         except BaseException:
             await self.close()
             raise
@@ -139,7 +145,8 @@ class Proxy:
         self._memory_guard = MemoryGuard(plane, memory)
         room = Room(self._connections, settings.upstream.max_links)
         nodes = Nodes(Node(target, Dialing.of(settings, __version__, as_master=follows), room))
-        ids = ClientIds()
+        membership = self._membership
+        ids = ClientIds(membership.ids if membership is not None else None)
         observers = assembly.make_observers(plane, nodes, tasks, ids, settings)
         links = assembly.make_links(plane, nodes, tasks, observers, login, settings)
         self._observers, self._links = observers, links
@@ -178,6 +185,7 @@ class Proxy:
             settings,
             self.pause,
             noted=[self._followers.noted],
+            others=membership.others if membership is not None else None,
         )
         self._warm = assembly.make_warmup(
             plane, links, tasks, observers, settings, self._show_warming
@@ -188,6 +196,7 @@ class Proxy:
             lambda: self._certificates.server,
             lambda: len(plane.clients),
             reserve,
+            shared=membership is not None,
         )
         self.report = Report(self._parts(listener))
         return listener
@@ -284,6 +293,20 @@ class Proxy:
         """Take in what a Sentinel says."""
         self._followers.on_sentinel_event(event)
 
+    def crowd(self) -> Crowd:
+        """The clients and connections, for the other workers."""
+        if self._listener is None:
+            return Crowd((), (), ())
+        return self._sessions.client_commands.crowd()
+
+    def kill(self, numbers: Collection[int]) -> Sequence[int]:
+        """Close the clients with these ids; the ids of those that are there."""
+        return self._sessions.client_commands.kill_here(numbers)
+
+    async def keep(self, number: int) -> int:
+        """Give the client with this id a link for good; its id on the server, or 0."""
+        return await self._sessions.client_commands.keep_here(number)
+
     def flush_cache(self) -> int:
         """Drop everything in the near cache; returns how many values there were."""
         near = self._observers.near
@@ -369,12 +392,13 @@ class Proxy:
 
     # Stopping
 
-    async def drain(self, within: float) -> None:
-        """Accept no more clients, and drain those that are there, for at most `within` seconds."""
+    async def drain(self, within: float, *, alone: bool = False) -> None:
+        """Accept no more clients, and drain those that are there, for at most `within` seconds.
+        `alone`: the other workers go on, and take over the new clients."""
         listener = self._listener
         assert listener is not None
         self.pause.refuse()  # nobody would let go on what waits
-        if spread := self.settings.listen.reuse_port:
+        if spread := self.settings.listen.reuse_port or alone:
             began = time.monotonic()
             await listener.hand_over()
             within -= time.monotonic() - began

@@ -30,7 +30,7 @@ def changes(old: Settings, new: Settings, fixed: Mapping[str, str] | None = None
     fixed = fixed or {}
     differing = [row for row in describe() if value_of(old, row) != value_of(new, row)]
     taken = [row for row in differing if row.reloadable and row.path not in fixed]
-    merged = _with(old, {row.path: value_of(new, row) for row in taken})
+    merged = with_values(old, {row.path: value_of(new, row) for row in taken})
     restart = {row.path: fixed.get(row.path, row.restart) for row in differing if row not in taken}
     switches = [row.path for row in taken if row.switches]
     return Changes(merged, [row.path for row in taken], switches, restart)
@@ -44,15 +44,15 @@ def value_of(settings: Settings, row: Row) -> object:
     return found
 
 
-def _with(section: Any, values: dict[str, object], prefix: str = "") -> Any:
-    """A copy with these values by path."""
+def with_values(section: Any, values: dict[str, object], prefix: str = "") -> Any:
+    """A copy of settings, or of the section at `prefix`, with these values by path."""
     changed: dict[str, object] = {}
     for field in msgspec.structs.fields(section):
         path = prefix + field.name
         inner = getattr(section, field.name)
         if isinstance(inner, msgspec.Struct):
             if _any_below(path, values):
-                changed[field.name] = _with(inner, values, f"{path}.")
+                changed[field.name] = with_values(inner, values, f"{path}.")
         elif path in values:
             changed[field.name] = values[path]
     return msgspec.structs.replace(section, **changed)

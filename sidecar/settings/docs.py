@@ -71,6 +71,8 @@ def full_toml() -> str:
         if row.section != section:
             section = row.section
             lines += ["", f"# {_about(section)}", f"[{section}]"]
+        elif not section:
+            lines.append("")
         lines += [f"# {line}" for line in textwrap.wrap(_help(row), 96)]
         lines.append(f"{row.key} = {row.default_text}")
     return "\n".join(lines) + "\n"
@@ -79,14 +81,15 @@ def full_toml() -> str:
 def docs_page() -> str:
     """`docs/configuration.md`: how to set the settings, and a table for each section."""
     lines = [_DOCS_HEAD.rstrip("\n")]
-    section = ""
+    section = None
     for row in describe():
         if row.section != section:
             section = row.section
-            lines += ["", f"## [{section}]", _about(section), ""]
+            head = f"## [{section}]" if section else "## Without a section"
+            lines += ["", head, _about(section), ""]
             lines += ["| Key | Type | Default | Reload | Meaning |", "|---|---|---|---|---|"]
         reload = _reload(row)
-        meaning = row.help.replace("|", "\\|")
+        meaning = _meaning(row).replace("|", "\\|")
         lines.append(
             f"| `{row.key}` | {_type(row)} | `{row.default_text}` | {reload} | {meaning} |"
         )
@@ -101,7 +104,11 @@ def _reload(row: Row) -> str:
 
 def _help(row: Row) -> str:
     choices = " One of: " + ", ".join(row.choices) + "." if row.choices else ""
-    return row.help + choices
+    return _meaning(row) + choices
+
+
+def _meaning(row: Row) -> str:
+    return row.help + " Divided among the workers." if row.divided else row.help
 
 
 def _type(row: Row) -> str:
@@ -116,6 +123,8 @@ def _type(row: Row) -> str:
 
 def _about(section: str) -> str:
     """The first line of the docstring of the section's class."""
+    if not section:
+        return "In a file, before the first section. In the environment: `SIDECAR_WORKERS`."
     found: type[msgspec.Struct] = Settings
     for name in section.split("."):
         found = next(f.type for f in msgspec.structs.fields(found) if f.name == name)

@@ -58,13 +58,15 @@ def setting(
     pattern: str | None = None,
     secret: bool = False,
     reload: Reload,
+    divided: bool = False,
 ) -> msgspec.Meta:
     """Describe one setting, for use inside `Annotated`.
 
     `unit` is "seconds", "bytes", "octal" or empty. `secret` keeps the value out of messages.
-    `reload` says whether a running sidecar takes a change over without a restart.
+    `reload` says whether a running sidecar takes a change over without a restart. `divided`: it is
+    what all workers together may take, and each gets its share (shares.py).
     """
-    extra = {"unit": unit, "secret": secret, "reload": reload}
+    extra = {"unit": unit, "secret": secret, "reload": reload, "divided": divided}
     if pattern is not None:
         return msgspec.Meta(description=help, pattern=pattern, extra=extra)
     return msgspec.Meta(description=help, ge=ge, le=le, extra=extra)
@@ -75,9 +77,11 @@ def seconds(help: str, *, ge: float = 0.0, le: float = YEAR, reload: Reload) -> 
     return setting(help, unit="seconds", ge=ge, le=le, reload=reload)
 
 
-def size(help: str, *, ge: int = 0, le: int = 1 << 40, reload: Reload) -> msgspec.Meta:
+def size(
+    help: str, *, ge: int = 0, le: int = 1 << 40, reload: Reload, divided: bool = False
+) -> msgspec.Meta:
     """Describe a size: an integer of bytes, also written as text such as "64KiB"."""
-    return setting(help, unit="bytes", ge=ge, le=le, reload=reload)
+    return setting(help, unit="bytes", ge=ge, le=le, reload=reload, divided=divided)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class Row:
     unit: str
     help: str
     reload: Reload
+    divided: bool
     secret: bool
     choices: tuple[str, ...]
     ge: float | None
@@ -204,6 +209,7 @@ def _row(path: str, annotation: Any, default: object) -> Row:
         unit=meta.extra["unit"],
         help=meta.description,
         reload=meta.extra["reload"],
+        divided=meta.extra["divided"],
         secret=meta.extra["secret"],
         choices=choices,
         ge=meta.ge,

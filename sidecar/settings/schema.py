@@ -7,10 +7,11 @@ state.
 """
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 
-from sidecar.settings.fields import Row, Section, rows
+from sidecar.settings.fields import Row, Section, restart, rows, setting
 from sidecar.settings.sections.cache import Cache, HotKeys, Warm
 from sidecar.settings.sections.clients import Drain, Limits, Listen
 from sidecar.settings.sections.operations import Admin, Audit, Embedded, Log, Reload, Tracing
@@ -21,6 +22,16 @@ from sidecar.settings.urls import Endpoint, parse_listen, parse_upstream
 class Settings(Section, frozen=True):
     """All settings of one sidecar."""
 
+    workers: Annotated[
+        int,
+        setting(
+            "Processes that share the listeners, so that more than one processor is used; what "
+            "they may take (memory, clients, links) is divided among them. 1: a single process.",
+            ge=1,
+            le=64,
+            reload=restart("processes and their shares are made at the start"),
+        ),
+    ] = 1
     listen: Listen = msgspec.field(default_factory=Listen)
     upstream: Upstream = msgspec.field(default_factory=Upstream)
     sentinel: Sentinel = msgspec.field(default_factory=Sentinel)

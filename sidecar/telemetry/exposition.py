@@ -15,12 +15,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
-from prometheus_client import ProcessCollector
-from prometheus_client.core import Metric
-from prometheus_client.registry import CollectorRegistry
-
 from sidecar.telemetry.metric_types import Declared, Histogram, LabelValues, Value
 from sidecar.telemetry.metrics import METRICS
+from sidecar.telemetry.processes import Processes, ProcessFigure
 from sidecar.telemetry.snapshots import Exemplar, Latency, Snapshot
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,12 +43,19 @@ def wants_openmetrics(accept: str) -> bool:
 
 
 class Exposition:
-    """Renders one sidecar's metrics, and those of its process."""
+    """Renders one sidecar's metrics, and those of its processes.
 
-    def __init__(self, snapshot: Callable[[], Snapshot], process: bool = True) -> None:
+    `processes` are the workers' by name, beside this one.
+    """
+
+    def __init__(
+        self,
+        snapshot: Callable[[], Snapshot],
+        process: bool = True,
+        processes: Callable[[], Mapping[str, int]] | None = None,
+    ) -> None:
         self._snapshot = snapshot
-        # With a registry of its own: it is read only here.
-        self._process = ProcessCollector(registry=CollectorRegistry()) if process else None
+        self._processes = Processes(processes) if process else None
         self._prefixes: dict[tuple[str, LabelValues], str] = {}
         self._bucket_prefixes: dict[tuple[str, str, Sequence[float]], list[str]] = {}
 
@@ -64,11 +68,25 @@ class Exposition:
             if value is not None:
                 lines.append(_heading(declared.name, declared.type, declared.help, openmetrics))
                 self._samples(lines, declared, value, openmetrics)
-        for family in self._process.collect() if self._process is not None else ():
-            lines += _family(family, openmetrics)
-        if openmetrics:
-            lines.append("# EOF\n")
-        return "".join(lines).encode()
+        for figure in self._processes.together() if self._processes is not None else ():
+            lines += _process(figure, openmetrics)
+        return _finished(lines, openmetrics)
+
+    def render_each(self, snapshots: Mapping[str, Snapshot], openmetrics: bool = False) -> bytes:
+        """The metrics of each worker by itself, as of now, with its name as the label `worker`."""
+        lines: list[str] = []
+        for declared in METRICS:
+            found = {name: declared.read(snapshot) for name, snapshot in snapshots.items()}
+            values = {name: value for name, value in found.items() if value is not None}
+            if values:
+                lines.append(_heading(declared.name, declared.type, declared.help, openmetrics))
+            for name, value in values.items():
+                of_one: list[str] = []
+                self._samples(of_one, declared, value, openmetrics)
+                lines += [_of_worker(line, name) for line in of_one]
+        for figure in self._processes.each() if self._processes is not None else ():
+            lines += _process(figure, openmetrics)
+        return _finished(lines, openmetrics)
 
     def _samples(
         self, lines: list[str], declared: Declared, value: Value, openmetrics: bool
@@ -129,6 +147,18 @@ class Exposition:
         return found
 
 
+def _finished(lines: list[str], openmetrics: bool) -> bytes:
+    return "".join([*lines, "# EOF\n"] if openmetrics else lines).encode()
+
+
+def _of_worker(line: str, worker: str) -> str:
+    """A line with one more label."""
+    brace, space = line.find("{"), line.find(" ")
+    if 0 <= brace < space:
+        return f'{line[: brace + 1]}worker="{worker}",{line[brace + 1 :]}'
+    return f'{line[:space]}{{worker="{worker}"}}{line[space:]}'
+
+
 def _heading(name: str, type_: str, help_: str, openmetrics: bool) -> str:
     text = help_.replace("\\", r"\\").replace("\n", r"\n")
     type_ = "gauge" if type_ == "info" else type_
@@ -138,12 +168,12 @@ def _heading(name: str, type_: str, help_: str, openmetrics: bool) -> str:
     return f"# HELP {name} {text}\n# TYPE {name} {type_}\n"
 
 
-def _family(family: Metric, openmetrics: bool) -> Iterable[str]:
-    """A metric made by prometheus_client; only plain gauges and counters are expected."""
-    name = f"{family.name}_total" if family.type == "counter" else family.name
-    yield _heading(name, family.type, family.documentation, openmetrics)
-    for sample in family.samples:
-        yield f"{sample.name} {_line(sample.value)}"
+def _process(figure: ProcessFigure, openmetrics: bool) -> Iterable[str]:
+    name = f"{figure.name}_total" if figure.type == "counter" else figure.name
+    yield _heading(name, figure.type, figure.help, openmetrics)
+    for worker, value in figure.values.items():
+        line = f"{name} {_line(value)}"
+        yield _of_worker(line, worker) if worker else line
 
 
 def _mark(exemplar: Exemplar) -> str:

@@ -54,11 +54,13 @@ def configure(
     stream: TextIO | None = None,
     *,
     blocking: bool = False,
+    worker: int = 0,
 ) -> None:
     """Set up structlog and `logging`. A thread writes the lines to standard error.
 
     Lines for another `stream` are written at once, and so are all lines if `blocking`. `auto` means
-    console on a terminal and JSON otherwise. Can be called again: the last call counts, also for
+    console on a terminal and JSON otherwise. Each line says which `worker` it is of, if it is of
+    one. Can be called again: the last call counts, also for
     loggers made before it.
     """
     close()
@@ -69,7 +71,7 @@ def configure(
         _setup.writer = LineWriter(out.fileno(), line)
     else:
         _setup.writer = _Direct(out, line)
-    _setup.put = _setup.writer.put
+    _setup.put = _setup.writer.put if not worker else _of_worker(worker, _setup.writer.put)
     _setup.repeats = Repeats()
     _setup.level = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -81,6 +83,16 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [_Handler()]
     root.setLevel(max(_setup.level, logging.INFO))  # the libraries' debug lines are theirs
+
+
+def _of_worker(
+    number: int, put: Callable[[MutableMapping[str, Any]], None]
+) -> Callable[[MutableMapping[str, Any]], None]:
+    def put_numbered(event: MutableMapping[str, Any]) -> None:
+        event["worker"] = number
+        put(event)
+
+    return put_numbered
 
 
 def set_level(level: Level) -> None:

@@ -11,7 +11,7 @@ import sidecar
 from sidecar.policy.breaker import State
 from sidecar.telemetry.cache_metrics import CACHE, HOT_KEYS, WARM_START
 from sidecar.telemetry.metric_types import Declared, Histogram, Part, of_data_plane
-from sidecar.telemetry.snapshots import DataPlane
+from sidecar.telemetry.snapshots import WORKER_STATES, DataPlane
 
 _data_plane = Part[DataPlane](lambda s: s.data_plane)
 _clients = of_data_plane(lambda p: p.clients)
@@ -24,6 +24,7 @@ _failover = of_data_plane(lambda p: p.failover)
 _tracing = of_data_plane(lambda p: p.tracing)
 _sentinels = Part(lambda s: s.sentinels)
 _process = Part(lambda s: s.process)
+_workers = Part(lambda s: s.workers)
 
 
 def _latency(data_plane: DataPlane) -> Histogram:
@@ -219,6 +220,19 @@ _PROCESS = (
         lambda p: p.suppressed,
     ),
 )
+_WORKERS = (
+    _workers.gauge(
+        "sidecar_workers",
+        "Worker processes (workers above 1), by state: up, silent (no answer), or starting.",
+        lambda w: {state: sum(each.state == state for each in w) for state in WORKER_STATES},
+        "state",
+    ),
+    _workers.counter(
+        "sidecar_worker_restarts_total",
+        "Workers that ended and were started again.",
+        lambda w: sum(each.restarts for each in w),
+    ),
+)
 _TRACING = (
     _tracing.counter(
         "sidecar_traced_commands_total",
@@ -260,5 +274,6 @@ METRICS: tuple[Declared, ...] = (
     *HOT_KEYS,
     *WARM_START,
     *_PROCESS,
+    *_WORKERS,
     *_TRACING,
 )

@@ -5,12 +5,14 @@ a layer below both, so that neither side needs to know the other. A part that do
 What the admin API shows as it is (keys, topology, traces) is in facts.py.
 
 Counters are totals since the start. Times are seconds, points in time are seconds since 1970.
+
+Each figure says with its type how those of several workers become one; combining.py does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -22,35 +24,55 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What all structs share: immutable, named arguments only, closed JSON schemas."""
 
 
+def _over_workers(how: str) -> msgspec.Meta:
+    """How the figures of several workers become one: a word that combining.py knows."""
+    return msgspec.Meta(extra={"over workers": how})
+
+
+ADDED = _over_workers("added")  # a counter: what workers have counted that are gone stays in it
+COMMON = _over_workers("common")  # a counter of what happens to all of them at once: the greatest
+SUM = _over_workers("sum")  # a gauge: of the workers that are there
+MOST = _over_workers("most")
+LEAST = _over_workers("least")
+ALL = _over_workers("all")
+SAME = _over_workers("same")  # every worker's is the same
+WORST = _over_workers("worst")
+NEWEST = _over_workers("newest")
+
+Counter = Annotated[int, ADDED]
+Counters = Annotated[Mapping[str, int], ADDED]
+Gauge = Annotated[int, SUM]
+
+
 class Clients(Frozen, frozen=True):
     """The connections of clients. `closed` is by reason; bytes are counted before encryption."""
 
-    connected: int
-    accepted: int
-    rejected: int
-    closed: Mapping[str, int]
-    received_bytes: int
-    sent_bytes: int
-    protocol_errors: int
+    connected: Gauge
+    accepted: Counter
+    rejected: Counter
+    closed: Counters
+    received_bytes: Counter
+    sent_bytes: Counter
+    protocol_errors: Counter
 
 
 class Links(Frozen, frozen=True):
     """The connections to the upstream. Bytes are counted before encryption."""
 
-    up: bool
-    shared: int
-    dedicated: int
-    idle: int
-    reconnects: int
-    received_bytes: int
-    sent_bytes: int
+    up: Annotated[bool, ALL]
+    shared: Gauge
+    dedicated: Gauge
+    idle: Gauge
+    reconnects: Counter
+    received_bytes: Counter
+    sent_bytes: Counter
 
 
 class Latency(Frozen, frozen=True):
     """The latencies of one command family: a count for each bound and one above all; their sum."""
 
-    counts: Sequence[int]
-    seconds: float
+    counts: Annotated[Sequence[int], ADDED]
+    seconds: Annotated[float, ADDED]
 
 
 class Commands(Frozen, frozen=True):
@@ -61,13 +83,13 @@ class Commands(Frozen, frozen=True):
     too fast for the audit stream.
     """
 
-    calls: Mapping[str, int]
-    errors: Mapping[str, int]
+    calls: Counters
+    errors: Counters
     latency: Mapping[str, Latency]
-    bounds: Sequence[float]
-    local_errors: int
-    uncertain: int
-    unaudited: int
+    bounds: Annotated[Sequence[float], SAME]
+    local_errors: Counter
+    uncertain: Counter
+    unaudited: Counter
 
 
 class Held(Frozen, frozen=True):
@@ -75,10 +97,10 @@ class Held(Frozen, frozen=True):
     all commands wait: "pause", "switch", or both; empty: they do not. `refused`: a pause has lasted
     for too long, so commands get errors."""
 
-    clients: int
-    bytes: int
-    reason: str
-    refused: bool
+    clients: Gauge
+    bytes: Gauge
+    reason: Annotated[str, MOST]
+    refused: Annotated[bool, MOST]
 
 
 Due = Literal["ok", "late", "overdue"]
@@ -103,33 +125,33 @@ class Unanswered(Frozen, frozen=True):
 class Breaker(Frozen, frozen=True):
     """The circuit breaker. `opened` is how often it has opened."""
 
-    state: breaker.State
-    opened: int
+    state: Annotated[breaker.State, WORST]
+    opened: Annotated[int, COMMON]
 
 
 class Cache(Frozen, frozen=True):
     """The near cache. `proof_age` is that of the user who is worst off, of those with clients; 0
     without any. None: the server is too old for the cache."""
 
-    mode: str
-    entries: int
-    bytes: int
-    limit_bytes: int
-    hits: int
-    observed_hits: int
-    misses: Mapping[str, int]
-    proof_waits: int
-    checks: Mapping[str, int]
-    fills: int
-    stored: int
-    evictions: int
-    expirations: int
-    invalidations_own: int
-    invalidations_server: int
-    flushes: int
-    touched: int
-    connections_lost: int
-    proof_age: float | None
+    mode: Annotated[str, SAME]
+    entries: Gauge
+    bytes: Gauge
+    limit_bytes: Gauge
+    hits: Counter
+    observed_hits: Counter
+    misses: Counters
+    proof_waits: Counter
+    checks: Counters
+    fills: Counter
+    stored: Counter
+    evictions: Counter
+    expirations: Counter
+    invalidations_own: Counter
+    invalidations_server: Counter
+    flushes: Counter
+    touched: Counter
+    connections_lost: Counter
+    proof_age: Annotated[float | None, MOST]
 
 
 HotKeyLabels = tuple[str, str, str]
@@ -139,22 +161,22 @@ HotKeyLabels = tuple[str, str, str]
 class HotKeyCounts(Frozen, frozen=True):
     """Hot-key detection. `shares` and `rates` are of the hottest keys; None if not asked for."""
 
-    hot: int
-    samples: int
-    top_share: float
-    shares: Mapping[HotKeyLabels, float] | None = None
-    rates: Mapping[HotKeyLabels, float] | None = None
+    hot: Annotated[int, MOST]
+    samples: Counter
+    top_share: Annotated[float, MOST]
+    shares: Annotated[Mapping[HotKeyLabels, float] | None, MOST] = None
+    rates: Annotated[Mapping[HotKeyLabels, float] | None, SUM] = None
 
 
 class WarmStart(Frozen, frozen=True):
     """The warm start. `total` entries were found; `sources` is their number by source."""
 
-    state: Phase
-    total: int
-    loaded: int
-    failed: int
-    duration: float
-    sources: Mapping[str, int]
+    state: Annotated[Phase, WORST]
+    total: Gauge
+    loaded: Gauge
+    failed: Gauge
+    duration: Annotated[float, MOST]
+    sources: Annotated[Mapping[str, int], SUM]
 
 
 class Exemplar(NamedTuple):
@@ -169,19 +191,19 @@ class Exemplar(NamedTuple):
 class Tracing(Frozen, frozen=True):
     """Traced commands by reason, spans by what became of them, exemplars by family and bucket."""
 
-    commands: Mapping[str, int]
-    untraced: int
-    spans_exported: int
-    spans_dropped: Mapping[str, int]
-    exemplars: Mapping[str, Mapping[int, Exemplar]]
+    commands: Counters
+    untraced: Counter
+    spans_exported: Counter
+    spans_dropped: Counters
+    exemplars: Annotated[Mapping[str, Mapping[int, Exemplar]], NEWEST]
 
 
 class Failover(Frozen, frozen=True):
     """Changes of the master. The latest switch and interruption are None before the first."""
 
-    switches: int
-    last_switch: float | None
-    last_interruption: float | None
+    switches: Annotated[int, COMMON]
+    last_switch: Annotated[float | None, MOST]
+    last_interruption: Annotated[float | None, MOST]
 
 
 class DataPlane(Frozen, frozen=True):
@@ -190,7 +212,7 @@ class DataPlane(Frozen, frozen=True):
     clients: Clients
     links: Links
     commands: Commands
-    unanswered: Unanswered
+    unanswered: Annotated[Unanswered, WORST]
     held: Held
     breaker: Breaker
     cache: Cache | None = None
@@ -198,14 +220,14 @@ class DataPlane(Frozen, frozen=True):
     warm: WarmStart | None = None
     tracing: Tracing | None = None
     failover: Failover | None = None
-    certificates: Mapping[str, float] = {}
+    certificates: Annotated[Mapping[str, float], LEAST] = {}
 
 
 class Lines(Frozen, frozen=True):
     """The lines of one stream; dropped are those that its reader was too slow for."""
 
-    written: int
-    dropped: int
+    written: Counter
+    dropped: Counter
 
 
 class Process(Frozen, frozen=True):
@@ -214,22 +236,40 @@ class Process(Frozen, frozen=True):
     `suppressed` lines were left out because their event had been logged often enough.
     """
 
-    loop_lag: float
+    loop_lag: Annotated[float, MOST]
     lines: Mapping[str, Lines]
-    suppressed: int
+    suppressed: Counter
 
 
 class SentinelCounts(Frozen, frozen=True):
     """Sentinels known and connected; the replicas that they know, None if none has told."""
 
-    known: int
-    connected: int
-    replicas: int | None
+    known: Annotated[int, MOST]
+    connected: Annotated[int, LEAST]
+    replicas: Annotated[int | None, MOST]
+
+
+WorkerState = Literal["up", "silent", "starting"]
+WORKER_STATES: Sequence[str] = ("up", "silent", "starting")
+
+
+class Worker(Frozen, frozen=True):
+    """One of several workers. `silent`: it does not answer; `starting`: not yet, or again, because
+    it has ended. `why` says that in words, `since` when it began."""
+
+    number: int
+    pid: int
+    state: WorkerState
+    since: float
+    why: str
+    restarts: int
 
 
 class Snapshot(Frozen, frozen=True):
-    """All counters and gauges. `data_plane` is None while no clients are served."""
+    """All counters and gauges. `data_plane` is None while no clients are served, `workers` where
+    there is a single process."""
 
     process: Process | None = None
     data_plane: DataPlane | None = None
     sentinels: SentinelCounts | None = None
+    workers: Annotated[Sequence[Worker] | None, SAME] = None

@@ -181,6 +181,7 @@ def test_every_expression_on_a_real_prometheus(tmp_path: Path) -> None:
         "cache.mode": "rules",
         "cache.rules": "*",
         "hotkeys.metrics": 10,
+        "workers": 2,  # there are metrics of workers
     }
     with ExitStack() as parts:
         cluster = parts.enter_context(Cluster(replicas=1))

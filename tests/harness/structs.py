@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -19,15 +19,20 @@ def filled(kind: type[S], **given: object) -> S:
     """
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
+        type_ = _plain(field.type)
         if field.name in given:
-            value, struct = given.pop(field.name), _struct(field.type)
+            value, struct = given.pop(field.name), _struct(type_)
             if struct is not None and isinstance(value, Mapping):
                 value = filled(struct, **value)
             values[field.name] = value
         elif field.required:
-            values[field.name] = _empty(field.type)
+            values[field.name] = _empty(type_)
     assert not given, f"{kind.__name__} has no {', '.join(given)}"
     return kind(**values)
+
+
+def _plain(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _struct(annotation: Any) -> type[msgspec.Struct] | None:

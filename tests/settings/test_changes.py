@@ -47,7 +47,7 @@ def test_each_setting_is_taken_over_or_not(row: Row) -> None:
     old = Settings()
     name, _, key = row.path.rpartition(".")
     assert value_of(old, row) == row.default
-    changed = _with(old, name.split("."), key, object())
+    changed = _with(old, name.split(".") if name else [], key, object())
     found = changes(old, changed)
     assert [*found.taken, *found.restart] == [row.path]
     assert bool(found.taken) == row.reloadable

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import pytest
@@ -44,12 +44,16 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         }
         return st.builds(kind, **fields)
     origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return values(arguments[0])
     if origin is Literal:
         return st.sampled_from(arguments)
     if origin is tuple:
         return st.tuples(*map(values, arguments))
     if origin in (Union, UnionType):
         return st.one_of(*map(values, arguments))
+    if issubclass(origin, Sequence):
+        return st.lists(values(arguments[0]), max_size=2)
     assert issubclass(origin, Mapping), kind
     return st.dictionaries(*map(values, arguments), max_size=2)
 
@@ -93,6 +97,23 @@ def test_exemplars() -> None:
     assert marked.exemplar.labels == {"trace_id": "4bf92f3577b34da6", "span_id": "00f0"}
     assert (marked.exemplar.value, marked.value) == (3.5e-06, 2.0)
     assert math.isclose(float(marked.exemplar.timestamp), 1795411762.25)
+
+
+@settings(deadline=None)
+@given(SNAPSHOTS, SNAPSHOTS)
+def test_each_worker_by_itself(one: Snapshot, other: Snapshot) -> None:
+    """The lines of each, with one more label, below one heading."""
+    ours = Exposition(Snapshot, process=False)
+    text = ours.render_each({"1": one, "2": other}).decode()
+    found = {"1": [], "2": []}
+    for family in parse_text(text):
+        for sample in family.samples:
+            labels = dict(sample.labels)
+            found[labels.pop("worker")].append((sample.name, labels, sample.value))
+    for name, snapshot in (("1", one), ("2", other)):
+        alone = parse_text(Exposition(lambda s=snapshot: s, process=False).render().decode())
+        wanted = [(s.name, dict(s.labels), s.value) for family in alone for s in family.samples]
+        assert found[name] == wanted
 
 
 def test_the_process_is_there() -> None:

@@ -25,6 +25,7 @@ from sidecar.telemetry.snapshots import (
     Snapshot,
     Tracing,
     WarmStart,
+    Worker,
 )
 from tests.harness.structs import filled
 
@@ -52,6 +53,7 @@ FULL = Snapshot(
         failover=filled(Failover, last_switch=1.0, last_interruption=2.0),
         certificates=ONE,
     ),
+    workers=[filled(Worker, number=1, restarts=3), filled(Worker, number=2, state="silent")],
 )
 
 
@@ -87,6 +89,8 @@ def test_everything_in_the_snapshot_is_shown() -> None:
     assert samples["sidecar_upstream_links{kind=dedicated}"] == 2
     assert samples["sidecar_commands_total{command=set}"] == 9
     assert samples["sidecar_upstream_transmit_bytes_total{}"] == 400
+    assert samples["sidecar_workers{state=silent}"] == 1
+    assert samples["sidecar_worker_restarts_total{}"] == 3
     for declared in METRICS:
         assert any(name.startswith(declared.name) for name in samples), declared.name
 

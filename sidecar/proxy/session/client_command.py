@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from hiredis import pack_command
 
@@ -29,6 +29,7 @@ from sidecar.proxy.session.client_kill import ClientKill
 from sidecar.proxy.session.client_list import Line, Listed, printable_address
 from sidecar.proxy.session.hello import is_plain_word
 from sidecar.proxy.session.names import ClientNames
+from sidecar.proxy.session.others import Crowd, Others
 from sidecar.proxy.session.passthrough import PassThrough
 from sidecar.proxy.tasks import Tasks
 
@@ -61,6 +62,7 @@ class ClientCommands:
         pass_through: PassThrough,
         tasks: Tasks,
         link_ids: Callable[[], set[int]],
+        others: Others | None = None,
     ) -> None:
         self._nodes = nodes
         self._ids = ids
@@ -69,7 +71,8 @@ class ClientCommands:
         self._pass_through = pass_through
         self._tasks = tasks
         self._link_ids = link_ids
-        self._kill = ClientKill(ids, pass_through, self._all_lines)
+        self._others = others
+        self._kill = ClientKill(ids, pass_through, self._all_lines, others)
 
     def run(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """Serve a CLIENT command of a client whose replies are matched."""
@@ -95,7 +98,11 @@ class ClientCommands:
         elif sub == b"KILL":
             self._kill.run(client, args, raw)
         elif sub in PASSED_THROUGH:
-            self._pass_through.ask(client, pack_command(tuple(self._translate(args))))
+            self._with_others(
+                client,
+                self._names_other(args),
+                lambda crowds: self._pass_through.ask(client, self._translated(args, crowds)),
+            )
         elif sub in TELLING_REDIRECT and client.kept:
             ask(client, raw, lambda said: client.answer(self._with_our_id(client, said)))
         else:
@@ -108,7 +115,11 @@ class ClientCommands:
         elif args[1].upper() == b"TRACKING" and (at := _place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         else:
-            client.pass_on(pack_command(tuple(self._translate(args))))
+            self._with_others(
+                client,
+                self._names_other(args),
+                lambda crowds: client.pass_on(self._translated(args, crowds)),
+            )
 
     def _run_in_multi(self, client: Client, sub: bytes, args: Sequence[bytes], raw: bytes) -> None:
         """Have the server queue a command. What it tells is changed in the reply to EXEC."""
@@ -119,8 +130,15 @@ class ClientCommands:
         elif sub == b"LIST":
             shown = self._shown(client, args)
             all_lines = pack_command((b"CLIENT", b"LIST")) if len(args) > 2 else b""
-            in_exec.queue(
-                client, raw, lambda said: client_list.rewrite(said, shown), instead=all_lines
+            self._with_others(
+                client,
+                True,
+                lambda crowds: in_exec.queue(
+                    client,
+                    raw,
+                    lambda said: client_list.rewrite(said, lambda lines: shown(lines, crowds)),
+                    instead=all_lines,
+                ),
             )
         elif sub in TELLING_REDIRECT:
             in_exec.queue(client, raw, lambda said: self._with_our_id(client, said))
@@ -131,7 +149,11 @@ class ClientCommands:
         elif sub == ANNOUNCEMENTS:
             ask(client, _without_announcements(args) if len(args) > 2 else raw, client.answer)
         elif sub in TRANSLATED and len(args) > 2:
-            self._keep_and_send(client, pack_command(tuple(self._translate(args))))
+            self._with_others(
+                client,
+                self._names_other(args),
+                lambda crowds: self._keep_and_send(client, self._translated(args, crowds)),
+            )
         else:
             self._keep_and_send(client, raw)
 
@@ -174,30 +196,70 @@ class ClientCommands:
         shared = pack_command((*args[:-1], own))
         ask(client, shared if client.dedicated is None else raw, judged)
 
+    # Other workers
+
+    def crowd(self) -> Crowd:
+        """The clients and connections, for the other workers."""
+        return Crowd([self._listed(c) for c in self._ids], *self._connections())
+
+    def kill_here(self, numbers: Collection[int]) -> Sequence[int]:
+        """Close the clients with these ids; the ids of those that are there."""
+        found = [c for number in numbers if (c := self._ids.get(number)) is not None]
+        for each in found:
+            each.close("killed")
+        return [each.id for each in found]
+
+    async def keep_here(self, number: int) -> int:
+        """Give the client with this id a link for good; its id on the server, or 0."""
+        client = self._ids.get(number)
+        if client is None:
+            return 0
+        await self._dedicated.keep_for(client, self._nodes.home)
+        return client.dedicated.server_id if client.dedicated is not None else 0
+
+    def _with_others(
+        self, client: Client, needed: bool, then: Callable[[Sequence[Crowd]], None]
+    ) -> None:
+        """Call `then` with the clients of the other workers, if they are needed and there are any;
+        the client's request waits meanwhile."""
+        if not needed or self._others is None:
+            then(())
+            return
+        others = self._others
+
+        async def ask_them() -> None:
+            crowds = await others.crowds()
+            client.task = None
+            if not client.closed:
+                then(crowds)
+
+        client.task = self._tasks.spawn(ask_them())
+
     # Other clients
 
     def _client_of(self, number: bytes) -> Client | None:
         """Our client with this id; None if there is none, or this is no id."""
         return self._ids.get(int(number)) if number.isdigit() and len(number) < 19 else None
 
-    def _translate(self, args: Sequence[bytes]) -> list[bytes]:
-        """Replace our ids in the arguments by those of dedicated links on the server.
+    def _names_other(self, args: Sequence[bytes]) -> bool:
+        """Whether the arguments have an id that is none of ours."""
+        at = _place_of_id(args)
+        return at is not None and self._client_of(args[at]) is None
+
+    def _translated(self, args: Sequence[bytes], crowds: Sequence[Crowd] = ()) -> bytes:
+        """The request, with ids of clients replaced by those of dedicated links on the server.
 
         The id of a client without a dedicated link becomes 0, which no server uses.
         """
         changed = list(args)
-        words = [a.upper() for a in args]
-        at = None
-        if words[1] == b"UNBLOCK" and len(args) > 2:
-            at = 2
-        else:
-            mark = {b"KILL": b"ID", b"TRACKING": b"REDIRECT"}.get(words[1], b"")
-            if mark in words[2:-1]:
-                at = words.index(mark, 2) + 1
-        if at is not None and (other := self._client_of(args[at])) is not None:
-            up = other.dedicated
-            changed[at] = b"%d" % (up.server_id if up is not None else 0)
-        return changed
+        if (at := _place_of_id(args)) is not None:
+            if (other := self._client_of(args[at])) is not None:
+                up = other.dedicated
+                changed[at] = b"%d" % (up.server_id if up is not None else 0)
+            for each in (each for crowd in crowds for each in crowd.clients):
+                if args[at] == b"%d" % each.id:
+                    changed[at] = b"%d" % (0 if each.carried else each.link_id)
+        return pack_command(tuple(changed))
 
     async def _redirect(self, client: Client, args: Sequence[bytes], at: int) -> None:
         """Serve CLIENT TRACKING ... REDIRECT, whose argument at `at` is the id of a client.
@@ -205,26 +267,39 @@ class ClientCommands:
         The server must know the id, so that client gets a link for good first.
         """
         other = self._client_of(args[at])
+        elsewhere = 0
         if other is not None and other is not client:
             await self._dedicated.keep_for(other, self._nodes.home)
+        elif other is None:
+            elsewhere = await self._kept_elsewhere(args[at])
         client.task = None
         if client.closed:
             return
-        request = pack_command(tuple(self._translate(args)))
-        link = other.dedicated if other is not None else None
+        request, link, target = self._translated(args), elsewhere, 0
+        if elsewhere:
+            target = int(args[at])
+            request = pack_command((*args[:at], b"%d" % elsewhere, *args[at + 1 :]))
+        elif other is not None and other.dedicated is not None:
+            link, target = other.dedicated.server_id, other.id
 
         def answered(said: bytes) -> None:
-            if other is not None and link is not None and said in (OK, in_exec.QUEUED):
-                client.redirect(link.server_id, other.id)
+            if link and said in (OK, in_exec.QUEUED):
+                client.redirect(link, target)
             client.answer(said)
 
         if client.mode == PINNED_MODE:
-            if other is not None and link is not None:
-                client.redirect(link.server_id, other.id)
+            if link:
+                client.redirect(link, target)
             client.pass_on(request)
         elif self._dedicated.keep(client, self._nodes.home):
             # Once kept, the client runs this command again, and then the id is translated.
             ask(client, request, answered)
+
+    async def _kept_elsewhere(self, number: bytes) -> int:
+        """The id, on the server, of the link of a client of another worker; 0 if there is none."""
+        if self._others is None or not number.isdigit() or len(number) >= 19:
+            return 0
+        return await self._others.keep(int(number))
 
     @staticmethod
     def _with_our_id(client: Client, said: bytes) -> bytes:
@@ -237,21 +312,36 @@ class ClientCommands:
 
     # The list of clients
 
-    def _all_lines(self, lines: Mapping[int, Line], asker: int) -> Iterable[Line]:
-        """The lines of all clients: of this sidecar's, and of others that the server knows."""
-        listed = [self._listed(c) for c in self._ids]
+    def _connections(self) -> tuple[list[int], list[bytes]]:
+        """This worker's connections: the ids that the server gave them, and the addresses of those
+        that have none yet."""
         dialer = self._nodes.home.dialer
-        ours = {printable_address(each) for each in dialer.addresses} - {b""}
+        addresses = {printable_address(each) for each in dialer.addresses} - {b""}
+        return sorted(self._link_ids() | dialer.greeted_ids), sorted(addresses)
+
+    def _all_lines(
+        self, lines: Mapping[int, Line], asker: int, crowds: Sequence[Crowd] = ()
+    ) -> Iterable[Line]:
+        """The lines of all clients: of this sidecar's, and of others that the server knows."""
+        crowds = [self.crowd(), *crowds]
+        listed = {each.id: each for crowd in crowds for each in crowd.clients}
+        ours = {address for crowd in crowds for address in crowd.addresses}
         own = {number for number, line in lines.items() if line.get(b"addr") in ours}
-        own |= self._link_ids() | dialer.greeted_ids
-        return client_list.merge(lines, own, listed, asker)
+        own.update(number for crowd in crowds for number in crowd.links)
+        return client_list.merge(lines, own, listed.values(), asker)
 
     def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """CLIENT LIST, with the clients of this sidecar in place of its links."""
         shown = self._shown(client, args)
 
         def listed(said: bytes) -> None:
-            client.answer(client_list.rewrite(said, shown))
+            self._with_others(
+                client,
+                not is_error(said),
+                lambda crowds: client.answer(
+                    client_list.rewrite(said, lambda lines: shown(lines, crowds))
+                ),
+            )
 
         def judged(said: bytes) -> None:
             if is_error(said):
@@ -263,15 +353,15 @@ class ClientCommands:
 
     def _shown(
         self, client: Client, args: Sequence[bytes]
-    ) -> Callable[[Mapping[int, Line]], Iterable[Line]]:
+    ) -> Callable[[Mapping[int, Line], Sequence[Crowd]], Iterable[Line]]:
         """What CLIENT LIST with these arguments makes of all lines of the server."""
         filters = client_filters.parse(args[2:])
         command = b"client|list" if client.queued is None else b"exec"
         links = self._links_of(client)
         once = links.greeted is None or version_of(links.greeted.hello).lists_ids_once
 
-        def shown(lines: Mapping[int, Line]) -> Iterable[Line]:
-            found = list(self._all_lines(lines, self._link_of(client).server_id))
+        def shown(lines: Mapping[int, Line], crowds: Sequence[Crowd]) -> Iterable[Line]:
+            found = list(self._all_lines(lines, self._link_of(client).server_id, crowds))
             for line in found:
                 if line[b"id"] == b"%d" % client.id:
                     line |= {b"cmd": command, b"idle": b"0"}
@@ -338,6 +428,15 @@ class ClientCommands:
 
 def _plain(number: bytes) -> bytes:
     return b"%d" % int(number) if number.isdigit() else number
+
+
+def _place_of_id(args: Sequence[bytes]) -> int | None:
+    """The index of the id of another client, in UNBLOCK, KILL and TRACKING."""
+    words = [a.upper() for a in args]
+    if words[1] == b"UNBLOCK":
+        return 2 if len(args) > 2 else None
+    mark = {b"KILL": b"ID", b"TRACKING": b"REDIRECT"}.get(words[1], b"")
+    return words.index(mark, 2) + 1 if mark in words[2:-1] else None
 
 
 def _place_of_redirect(args: Sequence[bytes]) -> int:

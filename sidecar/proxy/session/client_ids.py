@@ -7,14 +7,16 @@ from collections.abc import Iterator
 
 from sidecar.proxy.io.client import Client
 
+UPPER = 1 << 20
+
 
 class ClientIds:
-    """All clients, by id."""
+    """All clients, by id. `upper` is the upper half of the ids; None: any."""
 
-    def __init__(self) -> None:
+    def __init__(self, upper: int | None = None) -> None:
         # Ids must not collide with those of other sidecars, nor with the small ones of servers, and
         # must stay exact in a double.
-        self._last = secrets.randbelow(1 << 20) << 32
+        self._last = (secrets.randbelow(UPPER) if upper is None else upper % UPPER) << 32
         self._clients: dict[int, Client] = {}
 
     def __iter__(self) -> Iterator[Client]:

@@ -19,6 +19,7 @@ from sidecar.proxy.session import client_filters, client_list
 from sidecar.proxy.session.client_filters import Filters
 from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.session.client_list import Line, printable_address
+from sidecar.proxy.session.others import Crowd, Others
 from sidecar.proxy.session.passthrough import PassThrough
 
 OK = b"+OK\r\n"
@@ -27,17 +28,24 @@ NOBODY = b"-"
 NO_SUCH_CLIENT = b"-ERR No such client"
 LIST = pack_command((b"CLIENT", b"LIST"))
 
-Listing = Callable[[Mapping[int, Line], int], Iterable[Line]]
+Listing = Callable[[Mapping[int, Line], int, Sequence[Crowd]], Iterable[Line]]
 
 
 class ClientKill:
-    """Serves CLIENT KILL. `listing` makes the lines of all clients from those of the server and the
-    id of the connection that asked."""
+    """Serves CLIENT KILL. `listing` makes the lines of all clients from those of the server, the id
+    of the connection that asked, and the clients of `others`."""
 
-    def __init__(self, ids: ClientIds, pass_through: PassThrough, listing: Listing) -> None:
+    def __init__(
+        self,
+        ids: ClientIds,
+        pass_through: PassThrough,
+        listing: Listing,
+        others: Others | None,
+    ) -> None:
         self._ids = ids
         self._pass_through = pass_through
         self._listing = listing
+        self._others = others
 
     def run(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """Serve the request at the head."""
@@ -51,20 +59,34 @@ class ClientKill:
     def _by_address(self, client: Client, address: bytes, raw: bytes) -> None:
         """The old form: an address alone. It may kill the client that asks."""
         named = (c for c in self._ids if address and printable_address(c.peer) == address)
-        other = next(named, None)
-        if other is None:
+        killed = next(named, None)
+        if killed is None and self._others is None:
             self._pass_through.ask(client, raw)
             return
-        killed = other
 
         async def talk(connection: ServerConnection) -> bytes:
+            elsewhere = await self._elsewhere(address) if killed is None else []
+            if killed is None and not elsewhere:
+                return (await connection.ask(raw))[0]
             said = (await connection.ask(pack_command((b"CLIENT", b"KILL", NOBODY))))[0]
-            return OK if said.startswith(NO_SUCH_CLIENT) else said
+            if not said.startswith(NO_SUCH_CLIENT):
+                return said
+            if self._others is None or not elsewhere or await self._others.kill(elsewhere):
+                return OK
+            return NO_SUCH_CLIENT + b"\r\n"
 
         def end(reply: bytes) -> None:
-            _end([killed] if reply == OK else [], client, reply)
+            _end([killed] if killed is not None and reply == OK else [], client, reply)
 
         self._pass_through.talk(client, talk, end)
+
+    async def _crowds(self) -> Sequence[Crowd]:
+        return await self._others.crowds() if self._others is not None else ()
+
+    async def _elsewhere(self, address: bytes) -> Sequence[int]:
+        """The client of another worker that has this address."""
+        listed = (each for crowd in await self._crowds() for each in crowd.clients)
+        return [each.id for each in listed if address and each.told.get(b"addr") == address][:1]
 
     def _by_filters(self, client: Client, args: Sequence[bytes]) -> None:
         ours: list[Client] = []
@@ -81,15 +103,21 @@ class ClientKill:
             hello = connection.greeted.hello if connection.greeted is not None else None
             filters = client_filters.parse(args[2:], ids_add_up=version_of(hello).adds_ids_up)
             lines = client_list.lines_of(listed)
-            numbers = {int(line[b"id"]) for line in self._listing(lines, connection.server_id)
-                       if meant(line, filters)}  # fmt: skip
+            crowds = await self._crowds()
+            all_lines = self._listing(lines, connection.server_id, crowds)
+            numbers = {int(line[b"id"]) for line in all_lines if meant(line, filters)}
             # Who knows the id of a link of ours has it from the server itself.
             numbers |= {
                 int(i) for i in filters.ids if int(i) in lines and meant(lines[int(i)], filters)
             }
             ours.extend(c for number in numbers if (c := self._ids.get(number)) is not None)
-            others = sorted(numbers - {c.id for c in ours})
-            return b":%d\r\n" % (len(ours) + await _killed(connection, others))
+            numbers -= {c.id for c in ours}
+            elsewhere = numbers & {each.id for crowd in crowds for each in crowd.clients}
+            count = len(ours)
+            if elsewhere and self._others is not None:
+                count += len(await self._others.kill(elsewhere))
+            others = sorted(numbers - elsewhere)
+            return b":%d\r\n" % (count + await _killed(connection, others))
 
         def end(reply: bytes) -> None:
             _end(ours, client, reply)

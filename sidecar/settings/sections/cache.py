@@ -86,7 +86,9 @@ class Cache(Section, frozen=True):
             reload=restart("the near cache is built into the data path, or is not, at the start"),
         ),
     ] = "hot"
-    memory: Annotated[int, size("Memory for cached replies.", ge=MiB, reload=LIVE)] = 64 * MiB
+    memory: Annotated[
+        int, size("Memory for cached replies.", ge=MiB, reload=LIVE, divided=True)
+    ] = 64 * MiB
     max_staleness: Annotated[
         float,
         seconds(
@@ -195,6 +197,7 @@ class Warm(Section, frozen=True):
             ge=1,
             le=10_000,
             reload=restart("names are loaded at the start only"),
+            divided=True,
         ),
     ] = 128
     rate: Annotated[
@@ -203,6 +206,7 @@ class Warm(Section, frozen=True):
             "Most reads started each second while loading; 0 is no limit.",
             ge=0,
             reload=restart("names are loaded at the start only"),
+            divided=True,
         ),
     ] = 0.0
     deadline: Annotated[

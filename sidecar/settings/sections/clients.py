@@ -79,6 +79,7 @@ class Listen(Section, frozen=True):
             ge=1,
             le=1_000_000,
             reload=LIVE,
+            divided=True,
         ),
     ] = 10_000
     idle_timeout: Annotated[
@@ -131,6 +132,7 @@ class Limits(Section, frozen=True):
             "What all requests and replies here may take; above it, the clients that hold most are "
             "closed. 0 is 40 % of the memory that the machine or container has.",
             reload=LIVE,
+            divided=True,
         ),
     ] = 0
     link_output_pause: Annotated[

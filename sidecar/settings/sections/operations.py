@@ -37,6 +37,7 @@ class Tracing(Section, frozen=True):
             ge=1,
             le=10_000,
             reload=LIVE,
+            divided=True,
         ),
     ] = 100
     keys: Annotated[

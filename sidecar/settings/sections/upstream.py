@@ -190,11 +190,18 @@ class Upstream(Section, frozen=True):
             ge=0,
             le=1000,
             reload=LIVE,
+            divided=True,
         ),
     ] = 4
     pool_idle: Annotated[
         int,
-        setting("Idle dedicated links kept for each identity.", ge=0, le=1_000_000, reload=LIVE),
+        setting(
+            "Idle dedicated links kept for each identity.",
+            ge=0,
+            le=1_000_000,
+            reload=LIVE,
+            divided=True,
+        ),
     ] = 64
     pool_idle_timeout: Annotated[
         float,
@@ -202,7 +209,13 @@ class Upstream(Section, frozen=True):
     ] = 60.0
     max_links: Annotated[
         int,
-        setting("Most connections to the upstream, of all kinds.", ge=1, le=1_000_000, reload=LIVE),
+        setting(
+            "Most connections to the upstream, of all kinds.",
+            ge=1,
+            le=1_000_000,
+            reload=LIVE,
+            divided=True,
+        ),
     ] = 9_000  # fewer than the 10,000 that a server allows by default: others need some as well
     tls: UpstreamTls = msgspec.field(default_factory=UpstreamTls)
 
@@ -263,6 +276,7 @@ class Failover(Section, frozen=True):
             "Most bytes of waiting requests of all clients; further requests get an error.",
             ge=KiB,
             reload=LIVE,
+            divided=True,
         ),
     ] = 64 * MiB
     switch_on: Annotated[

@@ -1,0 +1,62 @@
+"""What the supervisor and a worker say to each other on their channel: one struct for each content.
+
+| Call | From | Content | Answer |
+|---|---|---|---|
+| `start` | supervisor | `Start` | once clients are served, the addresses |
+| `state` | supervisor | | `State` |
+| `hot keys`, `traces`, `audit` | supervisor | `Ask` | the newest of them |
+| `topology`, `server` | supervisor | | as the admin API shows them |
+| `flush` | supervisor | | how many values the near cache has dropped |
+| `failover` | supervisor | | the Sentinel that was asked |
+| `change` | supervisor | the share of other `Settings` | |
+| `pause`, `resume` | supervisor | | as the admin API answers |
+| `drain` | supervisor | whether the other workers go on | |
+| `crowd`, `kill`, `keep` | supervisor | for a worker that asks `crowds`, … | |
+| `crowds` | worker | | a `Crowd` of each other worker |
+| `kill others` | worker | ids of clients | those that were there |
+| `keep other` | worker | the id of a client | that of its link on the server |
+| `prepared` | worker | | once every worker can serve |
+| `last` | worker | the last `State` | |
+| `told to end` | worker | | |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sidecar.settings.schema import Settings
+from sidecar.settings.urls import Endpoint
+from sidecar.telemetry.snapshots import Frozen, Snapshot
+
+# Seconds that an answer may take: what the worker knows at once, and what it asks its server.
+SOON = 1.0
+ASKED = 10.0
+
+
+class Start(Frozen, frozen=True):
+    """Begin to serve. `settings` are this worker's share of the sidecar's. `sockets` are the
+    numbers of listening descriptors that it has inherited; `upstream` is the embedded server.
+    `paused`: hold all commands from the first on."""
+
+    number: int
+    settings: Settings
+    ids: int
+    sockets: Sequence[int]
+    upstream: Endpoint | None
+    paused: bool
+
+
+class State(Frozen, frozen=True):
+    """How a worker is, and its connections to the server: ids, and addresses of those without."""
+
+    snapshot: Snapshot
+    ready: Mapping[str, bool]
+    links: Sequence[int] = ()
+    addresses: Sequence[bytes] = ()
+
+
+class Ask(Frozen, frozen=True):
+    """How many of something; `why` selects a kind of traces."""
+
+    most: int
+    why: str = ""

@@ -1,0 +1,62 @@
+"""A sidecar of several workers: which process is which, and which client is whose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from .process import free_port, wait_until
+from .servers import Settings, Sidecar
+from .wire import Wire
+
+
+def several(
+    upstream: str, workers: int = 2, *, settings: Settings | None = None, also: Sequence[str] = ()
+) -> Sidecar:
+    """Start one, with an admin address, and wait until every worker serves."""
+    sidecar = Sidecar(
+        upstream,
+        settings={"workers": workers, **(settings or {})},
+        admin=f"127.0.0.1:{free_port()}",
+        also=also,
+    )
+    wait_until(lambda: "sidecar started" in sidecar.log(), "every worker serves", 20)
+    return sidecar
+
+
+def pids(sidecar: Sidecar) -> dict[int, int]:
+    """The newest process of each worker, by its number, from the log."""
+    found = {}
+    for line in sidecar.log().splitlines():
+        if '"worker started"' in line:
+            said = json.loads(line)
+            found[said["number"]] = said["pid"]
+    return found
+
+
+def worker_of(wire: Wire) -> int:
+    """A number for the process that serves this client: its clients' ids have it in common."""
+    return int(wire.ask("CLIENT", "ID") or 0) >> 32
+
+
+@contextmanager
+def spread(port: int, of_each: int = 1, workers: int = 2) -> Iterator[list[list[Wire]]]:
+    """Clients of every worker, so many of each. The system chooses the worker."""
+    found: dict[int, list[Wire]] = {}
+    others: list[Wire] = []
+
+    def enough() -> bool:
+        wire = Wire(port, deadline=10)
+        mine = found.setdefault(worker_of(wire), [])
+        (mine if len(mine) < of_each else others).append(wire)
+        return len(found) == workers and all(len(each) == of_each for each in found.values())
+
+    try:
+        wait_until(enough, "clients of every worker", 20)
+        for wire in others:
+            wire.close()
+        yield list(found.values())
+    finally:
+        for wire in [*others, *(wire for each in found.values() for wire in each)]:
+            wire.close()
