@@ -170,6 +170,7 @@ class Crew:
             return next((link for link in await asyncio.gather(*asked) if link), 0)
 
         async def prepared(content: msgspec.Raw) -> None:
+            asking.told(decoded(content, State))
             self._prepared += 1
             if self._prepared >= len(self.workers):
                 self._go.set()

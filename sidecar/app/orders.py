@@ -15,7 +15,7 @@
 | `crowds` | worker | | a `Crowd` of each other worker |
 | `kill others` | worker | ids of clients | those that were there |
 | `keep other` | worker | the id of a client | that of its link on the server |
-| `prepared` | worker | | once every worker can serve |
+| `prepared` | worker | its `State` | once every worker can serve |
 | `last` | worker | the last `State` | |
 | `told to end` | worker | | |
 """

@@ -178,7 +178,7 @@ class Sidecar:
         self.watching.append(asyncio.create_task(self.lag.watch()))
         try:
             if await self._unless_stopped(self._start()):
-                self._begun()
+                self.begun()
                 self._announce()
                 self.systemd.ready()
                 self.watching.append(asyncio.create_task(self._feed_watchdog()))
@@ -201,7 +201,7 @@ class Sidecar:
     async def _feed_watchdog(self) -> None:
         await self.systemd.watch()
 
-    def _begun(self) -> None:
+    def begun(self) -> None:
         """Clients are served from now on."""
         assert self.proxy is not None
         self.parts.serves(self.proxy.report, self.proxy.flush_cache)

@@ -72,6 +72,7 @@ class Supervisor(Sidecar):
             where = ", ".join(self.settings.listen.urls)
             raise StartError(f"cannot listen on {where}: {advice(error, 'listen.urls')}") from error
         self.crew = Crew(self.settings, self._share, self._descriptors, upstream)
+        self.parts.serves_with(self.crew)
         try:
             await self.crew.start()
         except WorkerFailed as error:
@@ -118,9 +119,8 @@ class Supervisor(Sidecar):
     def addresses(self) -> list[str]:
         return list(self.crew.urls) if self.crew is not None else []
 
-    def _begun(self) -> None:
+    def begun(self) -> None:
         assert self.crew is not None
-        self.parts.serves_with(self.crew)
         log.info("workers started", workers=len(self.crew.workers))
 
     # While it runs

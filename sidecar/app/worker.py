@@ -140,9 +140,10 @@ class Worker:
         """Wait until every worker can serve."""
         if self._paused and self._here.proxy is not None:
             self._here.proxy.pause.begin(PAUSE)
+        self._here.begun()
         with suppress(CallError, SilentError):
             patience = self._here.settings.upstream.start_timeout + ASKED
-            await self._channel.call("prepared", within=patience)
+            await self._channel.call("prepared", self._now(), within=patience)
 
     async def _last(self) -> None:
         """All clients are gone: what is counted now is final."""

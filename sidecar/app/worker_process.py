@@ -201,7 +201,6 @@ class WorkerProcess:
                 "start", self._start_with(self.number), within=within, type=list[str]
             )
         except (CallError, SilentError) as error:
-            channel.close()
             self._channel = None
             process, reason = self._process, str(error)
             if process.returncode is None:
@@ -213,6 +212,7 @@ class WorkerProcess:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+            channel.close()
             raise WorkerFailed(reason) from error
         self._asked, self._ends = time.monotonic(), False
         self._now("up", "")

@@ -36,6 +36,8 @@ TLS_HANDSHAKE_TIMEOUT = 10.0
 # Seconds in which connections that were begun before are completed.
 HANDING_OVER = 0.2
 HAND_OVER_TRIES = 3
+# Seconds between two looks of a worker at who gets the connections.
+SHARING = 5.0
 # In one turn of the loop. Beginning a TLS handshake takes a multiple of what a plain client does.
 ACCEPTS_AT_ONCE = 64
 TLS_ACCEPTS_AT_ONCE = 8
@@ -58,6 +60,7 @@ class Listener:
     ) -> None:
         self._settings = settings
         self._with_others = shared
+        self._giving_way = False
         self._welcome = welcome
         self._context = context
         self._connected = connected
@@ -130,9 +133,19 @@ class Listener:
         self._settings, self._sockets = settings, [*kept, *new]
         self._accept_on(new)
 
+    async def share(self) -> None:
+        """Let the system deal out new connections of ports that several workers share, whatever a
+        process that has ended since had chosen. Never ends."""
+        while True:
+            await asyncio.sleep(SHARING)
+            if not self._giving_way:
+                for each in self._shared():
+                    lead_to_all(each.sock)
+
     async def hand_over(self) -> None:
         """Let the process that shares the ports take the new clients, accept those who have come
         already, and close the listeners."""
+        self._giving_way = True
         for _ in range(HAND_OVER_TRIES):
             shared = [each for each in self._shared() if await self._give_way(each)]
             await asyncio.sleep(HANDING_OVER)

@@ -131,6 +131,8 @@ class Proxy:
             self._sessions.clients.end_idle(lambda: self.settings.listen.idle_timeout)
         )
         listener.begin()
+        if self._membership is not None:
+            self._tasks.spawn(listener.share())
 
     def _assemble(self, reserve: descriptors.Descriptors) -> Listener:
         settings, tasks, destination = self.settings, self._tasks, self._destination
