@@ -137,7 +137,9 @@ def main(argv: list[str] | None = None) -> int:
         one, more = each[1], each[args.workers]
         free = more.on_free_cores(args.workers) / one.on_free_cores(1)
         ratios[name] = {"measured": more.rps / one.rps, "on free cores": free}
-        console.print(f"{name}: × {more.rps / one.rps:.2f} as measured, × {free:.2f} on free cores")
+        console.print(
+            f"{name}: {more.rps / one.rps:.2f} times as measured, {free:.2f} on free cores"
+        )
     figures = {name: {n: asdict(r) for n, r in each.items()} for name, each in found.items()}
     folder = command_line.results_folder(args.out, "workers")
     report = {"rounds": repeat, "seconds": seconds, "figures": figures, "ratios": ratios}
