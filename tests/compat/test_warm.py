@@ -217,6 +217,7 @@ def test_a_start_without_the_server_keeps_it(
             "serving": True,
             "upstream": False,
             "accepting": True,
+            "unpaused": True,
             "warm": False,
         }
         assert sidecar.stop() == 0
