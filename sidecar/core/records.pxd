@@ -147,6 +147,9 @@ cdef struct Core:
     uint32_t trace_skip     # commands up to and with the next one that is sampled
     uint32_t slow_from      # microseconds from which a command is slow
     void* tracer            # the Tracer of trace_records.pyx; NULL: nothing is recorded
+    Command* commands       # of the command table, by number
+    void* slots             # the Slots of slots.pxd; NULL: the upstream is no cluster
+    Link* fed               # links that have got requests since the shell last sent
     int acks                # replicas that must have a write before it is answered; 0: none
     const char* ack_request  # the WAIT that asks for it; borrowed from the shell
     size_t ack_request_len
@@ -186,6 +189,9 @@ cdef struct Session:
     uint32_t telling_replies  # replies due that may tell of changes
     bint awaits_proof       # `awaited` is a Space
     bint proof_came         # the proof has come that its next command waited for
+    void* branches          # of a cluster's client: the Branches of branches.pxd; NULL: it is none
+    Session* trunk          # of a branch: the client's session
+    Session* news           # its branches that have got something, by next_dirty
     bint dirty
     bint authenticated      # False: the server's limits before authentication hold
     bint in_multi           # these two: what is open on the server once it has accepted all that
@@ -259,6 +265,8 @@ cdef struct Link:
     Buffer deferred_buckets  # buckets whose barriers end with the transaction
     bint unsealed           # with acks: writes have been queued behind the last WAIT
     bint records_unsent     # a command with a record waits to be sent
+    Link* next_fed          # of Core.fed,
+    bint fed                #   if it is in there
     bint piece_tells        # the reply to the end of the transaction tells of changes
     uint32_t server         # the shell's number of the server, for records
 
@@ -291,6 +299,13 @@ cdef inline void link_took(Link* l, const Entry* e) noexcept nogil:
     """The head entry leaves the ring."""
     l.head += 1
     l.in_piece = e.flags & (ENTRY_IN_MULTI | ENTRY_LAST) == ENTRY_IN_MULTI
+
+cdef inline void link_fed(Link* l) noexcept nogil:
+    """It has got a request: have the shell send it before the current event is over."""
+    if not l.fed:
+        l.fed = True
+        l.next_fed = l.core.fed
+        l.core.fed = l
 
 cdef inline size_t link_unsent(const Link* l) noexcept nogil:
     return l.out.end - l.out.start - l.sent

@@ -18,6 +18,7 @@ from sidecar.core.link.demotion cimport (link_demote, may_be_not_executed, not_e
 from sidecar.core.link.fence cimport entry_took_back, fence_raise, is_null
 from sidecar.core.link.pending cimport settle_ready
 from sidecar.core.link.receiver cimport deliver, session_say
+from sidecar.core.link.redirected cimport is_redirection, keep_redirected
 from sidecar.core.link.transaction_state cimport keep_reply_start, tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
@@ -74,6 +75,8 @@ cdef inline void count_reply(Link* l, const Entry* e, Tally* t, size_t answered,
     l.core.stats.latency[e.family].counts[t.bucket] += 1
     l.core.stats.latency[e.family].sum_us += t.now - t.read_at
     if l.framer.first == c'-':
+        if l.core.slots != NULL and e.session != NULL and e.session.trunk != NULL:
+            look_for_redirection(l, e, answered, p, n)
         l.core.stats.errors[e.family] += 1
         if l.core.audit != NULL and not l.partial:
             audit_reply(e, p, n)
@@ -258,6 +261,19 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
         buffer_drop(&l.out, answered)
         l.sent -= answered
     return -1 if result < 0 else 0
+
+
+cdef void look_for_redirection(Link* l, const Entry* e, size_t answered, const char* p,
+                               size_t n) noexcept nogil:
+    """A branch has got an error, whose last part is p[0:n]. Its request is the last one of the
+    `answered` bytes."""
+    cdef char[16] start
+    cdef size_t kept = <size_t>l.reply_start_len if l.partial else 0
+    cdef size_t more = min(n, sizeof(start) - kept)
+    memcpy(start, l.reply_start, kept)
+    memcpy(start + kept, p, more)
+    if is_redirection(start, kept + more):
+        keep_redirected(e.session, e.command, buffer_head(&l.out) + answered - e.size, e.size)
 
 
 cdef bint follows(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:

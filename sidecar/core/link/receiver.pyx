@@ -47,7 +47,14 @@ cdef void session_drop(Session* s) noexcept nogil:
 
 
 cdef void session_mark(Session* s) noexcept nogil:
-    """Have the shell look at this session before the current event is over."""
+    """Have the shell look at this session before the current event is over. A branch has it look at
+    the client's session."""
+    if s.trunk != NULL:
+        if not s.dirty:
+            s.dirty = True
+            s.next_dirty = s.trunk.news
+            s.trunk.news = s
+        s = s.trunk
     if not s.dirty:
         s.dirty = True
         s.next_dirty = s.core.dirty

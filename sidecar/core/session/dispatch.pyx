@@ -10,6 +10,7 @@ ordinary, everything since MULTI is taken back (nothing is flushed before the pa
 the session asks for a dedicated link.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from sidecar.core.cluster.branches cimport branch_for, branch_push, branch_waits
 from sidecar.core.link.replica_acks cimport link_seal
 from sidecar.core.observe.audit_notes cimport audit_begin, audit_command, audit_take_back
 from sidecar.core.link.barrier cimport barriers_undo
@@ -253,6 +254,30 @@ cdef int apart(const Session* s, const Command* c, int action) noexcept nogil:
     return STALL_HEAVY if s.heavy else STALL_NONE
 
 
+cdef int to_shard(Session* s, Command* c, int action, const char* p, size_t n) noexcept nogil:
+    """A cluster's client: queue an ordinary request at the shard of its keys."""
+    cdef uint16_t shard
+    cdef int r
+    if action == OPEN_PIECE:
+        return STALL_DEDICATED          # where its keys are is not known yet
+    r = branch_for(s, c, p, n, &shard)
+    if r != STALL_NONE:
+        return out_of_memory(s) if r == STALL_PROTOCOL_ERROR else r
+    if branch_waits(s, shard):
+        if not s.link.up and s.link.refusal != NULL and s.outstanding == 0 and not s.link.retired:
+            return refuse(s, c, p, n)
+        return STALL_LINK
+    if s.heavy or s.link.cautious:
+        r = apart(s, c, action)
+        if r != STALL_NONE:
+            return r
+    if branch_push(s, shard, c, p, n) < 0:
+        return out_of_memory(s)
+    if c.flags & COMMAND_AUDITED:
+        audit_command(s, c, p, n)
+    return STALL_NONE
+
+
 cdef inline int not_yet(Session* s, const Command* c, int situation, int action) noexcept nogil:
     """What the session waits for first, whatever the table says; STALL_NONE: nothing."""
     if situation <= GATHERING:
@@ -389,6 +414,9 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         r = from_cache(s, c, p, n)
         if r != NOT_SERVED:
             return STALL_NONE if r == SERVED else STALL_FILL
+    if s.branches != NULL and situation <= GATHERING \
+            and (action == ORDINARY or action == QUEUE or action == OPEN_PIECE):
+        return to_shard(s, c, action, p, n)
     r = not_yet(s, c, situation, action)
     if r == STALL_NONE:
         r = act(s, c, action, p, n, at)

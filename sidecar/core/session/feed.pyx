@@ -12,6 +12,7 @@ pinned link its pieces are passed on as they arrive (`streaming`). Its entry is 
 first piece.
 """
 from libc.string cimport strlen
+from sidecar.core.cluster.branches cimport early_bytes
 from sidecar.core.link.pending cimport link_bytes
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.link.weight cimport window_full, window_has_room, window_widen
@@ -122,7 +123,7 @@ cdef inline bint must_pause(Session* s) noexcept nogil:
     if window_full(s):
         window_widen(s)
         return True
-    return buffer_size(&s.out) > s.core.output_pause
+    return buffer_size(&s.out) + early_bytes(s) > s.core.output_pause
 
 
 cdef const char* END_OF_LINE_AND_INPUT = b"\r\n*1\r\n!\r\n"
@@ -210,7 +211,7 @@ cdef bint session_has_room(const Session* s, size_t share) noexcept nogil:
             limit = DEDICATED_PAUSE
         if link_unsent(s.link) > limit // share:
             return False
-    return buffer_size(&s.out) <= s.core.output_pause // share
+    return buffer_size(&s.out) + early_bytes(s) <= s.core.output_pause // share
 
 
 cdef int after(Session* s) noexcept nogil:

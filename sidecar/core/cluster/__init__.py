@@ -1,0 +1,1 @@
+"""Clusters: which shard a request goes to, and replies of several shards in one order."""

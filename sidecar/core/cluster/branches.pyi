@@ -1,0 +1,1 @@
+"""A client of a cluster, and its turns. Nothing of it is seen from Python."""

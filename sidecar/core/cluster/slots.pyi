@@ -1,0 +1,2 @@
+def slot(key: bytes) -> int:
+    """The slot of a key."""

@@ -1,0 +1,1 @@
+"""Requests that a cluster has redirected. Nothing of it is seen from Python."""

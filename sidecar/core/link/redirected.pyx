@@ -1,0 +1,34 @@
+# cython: language_level=3
+"""Requests that a cluster's server has answered by a redirection: they were not executed there, and will
+be sent to another shard. Until the reply's turn comes (core/cluster/branches.pyx) they are kept with
+the client's branch. A branch reads nothing from a client: these are its `unread` bytes.
+"""
+from libc.string cimport memcpy
+from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
+
+
+cdef void keep_redirected(Session* t, uint16_t command, const char* request,
+                          uint32_t size) noexcept nogil:
+    """Keep a request, behind those that are kept already. Without memory its client is closed."""
+    cdef Redirected kept
+    cdef size_t before = buffer_size(&t.unread)
+    kept.size, kept.command = size, command
+    if buffer_append(&t.unread, <const char*>&kept, sizeof(kept)) < 0 \
+            or buffer_append(&t.unread, request, size) < 0:
+        t.unread.end = t.unread.start + before
+        t.must_close = True
+
+
+cdef Redirected first_redirected(const Session* t, const char** request) noexcept nogil:
+    """The oldest request that is kept. There must be one."""
+    cdef Redirected kept
+    memcpy(&kept, buffer_head(&t.unread), sizeof(kept))
+    request[0] = buffer_head(&t.unread) + sizeof(kept)
+    return kept
+
+
+cdef void forget_redirected(Session* t) noexcept nogil:
+    """The oldest request that is kept is dealt with."""
+    cdef const char* request
+    cdef Redirected kept = first_redirected(t, &request)
+    buffer_drop(&t.unread, sizeof(kept) + kept.size)
