@@ -32,7 +32,7 @@ from sidecar.settings.load import ConfigError
 from sidecar.settings.rules import combinations
 from sidecar.settings.schema import Settings
 from sidecar.telemetry import logs
-from sidecar.telemetry.facts import ComparedServer
+from sidecar.telemetry.facts import ComparedServer, UnderWay
 
 if TYPE_CHECKING:
     from sidecar.admin.server import AdminServer
@@ -70,6 +70,7 @@ class Changing:
         self._read_again = read_again
         self._turn = asyncio.Lock()
         self._switching = False
+        self._ended: UnderWay | None = None
         self._url_read = running.settings.upstream.url
 
     @property
@@ -121,11 +122,33 @@ class Changing:
             # An operator has switched since: only news from the configuration undo that.
             log.warning("upstream differs", hint="write the URL in use into upstream.url")
             read, strict = with_url(read, running.settings.upstream.url), False
-        found = without_embedded(changes(running.settings, read), running.settings, read)
+        found = self._compare(running.settings, read)
         if problems := list(combinations(found.settings, strict=strict)):
             raise ConfigError([f"{each} (with what needs a restart)" for each in problems])
-        if running.proxy is None or not running.proxy.listening:
+        if not self._serving:
             return Reloaded(reloaded=[])
+        sections = await self._use(found)
+        self._url_read = url_read
+        return Reloaded(
+            reloaded=sections,
+            changed=found.taken,
+            needs_restart=list(found.restart),
+            because=found.restart,
+        )
+
+    def _compare(self, old: Settings, new: Settings) -> Changes:
+        """What of the new settings can be taken over."""
+        return without_embedded(changes(old, new), old, new)
+
+    @property
+    def _serving(self) -> bool:
+        """Whether there are parts that use settings."""
+        return self._running.proxy is not None and bool(self._running.proxy.listening)
+
+    async def _use(self, found: Changes) -> Sequence[str]:
+        """Take over what was found; the sections that have certificates. Raises OSError
+        (ssl.SSLError), MoveError: then nothing has changed."""
+        running = self._running
         sections: Sequence[str] = ()
 
         def use() -> None:
@@ -134,18 +157,21 @@ class Changing:
             sections = take_over(found.settings, running.proxy, watcher, running.admin)
             running.use_settings(found.settings)
             logs.set_level(found.settings.log.level)
-            self._url_read = url_read
 
         if found.switches:
-            await self._go(found.settings, use)
+            self._ended = (await self._go(found.settings, use)).ended
         else:
             use()
-        return Reloaded(
-            reloaded=sections,
-            changed=found.taken,
-            needs_restart=list(found.restart),
-            because=found.restart,
-        )
+        return sections
+
+    async def take(self, settings: Settings) -> UnderWay | None:
+        """Take over settings that were checked elsewhere; what a switch had to end, if they name
+        another upstream. Raises OSError (ssl.SSLError), MoveError: then nothing has changed."""
+        async with self._turn:
+            self._ended = None
+            found = changes(self._running.settings, settings)
+            await self._use(Changes(settings, found.taken, found.switches, {}))
+            return self._ended
 
     # The upstream
 
@@ -180,18 +206,11 @@ class Changing:
         proxy = self._proxy
         if self._switching or self._turn.locked():
             raise RefusedError("another change is under way; try again when it is done")
-        settings = with_url(self._running.settings, url)
-        if problems := list(combinations(settings, strict=False)):
-            raise ConfigError(problems)
-        if "embedded" in (
-            settings.upstream_endpoint.kind,
-            self._running.settings.upstream_endpoint.kind,
-        ):
-            raise MoveError(f"{EMBEDDED}: that needs a restart")
+        settings = self._at(url)
         async with self._turn:
-            before = await proxy.ask_own()
             if dry_run:
-                return self._compared(before, await self._look(settings))
+                return await self.compare(settings)
+            before = await proxy.ask_own()
             try:
                 after = await self._look(settings)
                 moved = await self._go(settings, lambda: self._running.use_settings(settings))
@@ -201,6 +220,21 @@ class Changing:
                 raise
         self._running.note("switch", "done", str(settings.upstream_endpoint))
         return self._compared(before, after, moved)
+
+    def _at(self, url: str) -> Settings:
+        """The settings with another upstream. Raises ConfigError, MoveError."""
+        old = self._running.settings
+        settings = with_url(old, url)
+        if problems := list(combinations(settings, strict=False)):
+            raise ConfigError(problems)
+        if "embedded" in (settings.upstream_endpoint.kind, old.upstream_endpoint.kind):
+            raise MoveError(f"{EMBEDDED}: that needs a restart")
+        return settings
+
+    async def compare(self, settings: Settings) -> Switched:
+        """The server in use beside the one of these settings. Raises MoveError."""
+        before = await self._proxy.ask_own()
+        return self._compared(before, await self._look(settings))
 
     def _compared(
         self, before: ComparedServer, after: ComparedServer, moved: Moved | None = None

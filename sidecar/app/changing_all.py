@@ -1,31 +1,33 @@
 """Changes of a sidecar of several workers: in all of them, or in none (see changing.py).
 
 The supervisor checks other settings, with the files that they name, and takes new addresses; then
-every worker takes its share over. A pause holds the commands of all. A planned switch is refused:
-it would have to reach all workers in one moment, or some would write to the old server while others
-write to the new one.
+every worker takes its share over. A pause holds the commands of all. In a planned switch all are
+paused first, and go over one by one while nothing is under way: no worker writes to the old server
+while another one writes to the new one. If one cannot go over, those that have go back.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
+import msgspec
+
+from sidecar.admin.answers import Paused, Resumed, Switched
 from sidecar.admin.sources import RefusedError
-from sidecar.app.changing import Changing, Running
+from sidecar.app.changing import Changing, Running, without_embedded
+from sidecar.app.channel import CallError, SilentError
 from sidecar.app.crew import Crew
-from sidecar.settings.changes import changes
-from sidecar.settings.load import ConfigError
-from sidecar.settings.rules import combinations
-from sidecar.settings.schema import Settings, describe
+from sidecar.proxy.moving import MoveError
+from sidecar.settings.changes import Changes, changes
+from sidecar.settings.schema import Settings
 from sidecar.settings.urls import parse_listen
 from sidecar.telemetry import logs
 from sidecar.telemetry.facts import UnderWay
 
-NO_SWITCH = "with several workers the upstream is not switched while they run"
 NO_SOCKET = "a running worker cannot inherit another unix socket"
-# Seconds in which each worker has answered a pause.
+# Seconds in which each worker has answered a pause, or a question about another upstream.
 PATIENCE = 30.0
 
 
@@ -52,28 +54,25 @@ class ChangingAll(Changing):
             raise RefusedError("the sidecar is not serving")
         return self._all.crew
 
-    async def _reload(self) -> Reloaded:
-        old, new = self._all.settings, self._read_again()
-        fixed = {row.path: NO_SWITCH for row in describe() if row.switches}
-        if any(
-            parse_listen(u).kind == "unix" and u not in old.listen.urls for u in new.listen.urls
-        ):
-            fixed["listen.urls"] = NO_SOCKET
-        found = changes(old, new, fixed=fixed)
-        if problems := list(combinations(found.settings)):
-            raise ConfigError([f"{each} (with what needs a restart)" for each in problems])
-        if self._all.crew is None:
-            return Reloaded(reloaded=[])
+    @property
+    def _serving(self) -> bool:
+        return self._all.crew is not None
+
+    def _compare(self, old: Settings, new: Settings) -> Changes:
+        urls = [url for url in new.listen.urls if url not in old.listen.urls]
+        if any(parse_listen(url).kind == "unix" for url in urls):
+            return without_embedded(changes(old, new, fixed={"listen.urls": NO_SOCKET}), old, new)
+        return without_embedded(changes(old, new), old, new)
+
+    async def _use(self, found: Changes) -> Sequence[str]:
         sections = self._all.take(found.settings)
-        self._all.use_settings(found.settings)
+        if found.switches:
+            await self._switch_all(found.settings)
+        else:
+            self._all.use_settings(found.settings)
+            await self._crew.change()
         logs.set_level(found.settings.log.level)
-        await self._all.crew.change()
-        return Reloaded(
-            reloaded=sections,
-            changed=found.taken,
-            needs_restart=list(found.restart),
-            because=found.restart,
-        )
+        return sections
 
     async def pause(self) -> Paused:
         """Hold the commands of all workers."""
@@ -105,8 +104,50 @@ class ChangingAll(Changing):
         )
 
     async def switch(self, url: str, *, dry_run: bool) -> Switched:
-        """Refused."""
-        raise RefusedError(f"{NO_SWITCH}: write it into the configuration, and restart")
+        """Have all go over to the upstream of this URL; or have one look at it."""
+        crew = self._crew
+        if self._turn.locked():
+            raise RefusedError("another change is under way; try again when it is done")
+        settings = self._at(url)
+        async with self._turn:
+            try:
+                found: Switched = await crew.ask_one("look", url, type=Switched, within=PATIENCE)
+            except (CallError, SilentError) as error:
+                raise MoveError(str(error)) from error
+            if dry_run:
+                return found
+            began = time.monotonic()
+            try:
+                ended = await self._switch_all(settings)
+            except MoveError as error:
+                self._all.note("switch", "failed", str(error))
+                raise
+        self._all.note("switch", "done", str(settings.upstream_endpoint))
+        held = round(time.monotonic() - began, 4)
+        return msgspec.structs.replace(found, switched=True, held_s=held, ended=ended)
+
+    async def _switch_all(self, settings: Settings) -> UnderWay:
+        """All workers go over, or none. What had to be ended."""
+        crew, old, paused = self._crew, self._all.settings, self._crew.paused
+        crew.paused = True
+        try:
+            said: Sequence[Paused] = await crew.ask_all("pause", type=Paused, within=PATIENCE)
+            if len(said) < len(crew.workers):
+                raise MoveError("not every worker answers; try again when they do")
+            replies = sum(each.under_way.replies for each in said)
+            if replies:
+                raise MoveError(f"{replies} links still wait for replies of the old server")
+            self._all.use_settings(settings)  # also for a worker that is started meanwhile
+            try:
+                return _sum(await crew.go_over())
+            except (CallError, SilentError) as error:
+                self._all.use_settings(old)
+                await crew.change()
+                raise MoveError(str(error)) from error
+        finally:
+            crew.paused = paused
+            if not paused:
+                await crew.ask_all("resume", type=Resumed)
 
 
 def _sum(counts: Sequence[UnderWay]) -> UnderWay:

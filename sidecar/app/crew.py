@@ -22,6 +22,7 @@ from sidecar.proxy.session.others import Crowd
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry.combining import combined
+from sidecar.telemetry.facts import UnderWay
 from sidecar.telemetry.snapshots import Snapshot
 
 log = structlog.get_logger()
@@ -114,12 +115,14 @@ class Crew:
         asked = [self._ask(worker, name, content, type, within) for worker in self.up]
         return [said for said in await asyncio.gather(*asked) if said is not None]
 
-    async def ask_one(self, name: str, *, type: Any, within: float = SOON) -> Any:
+    async def ask_one(
+        self, name: str, content: object = None, *, type: Any, within: float = SOON
+    ) -> Any:
         """What the first says that answers. Raises CallError, SilentError."""
         error: Exception = SilentError("no worker answers")
         for worker in self.up:
             try:
-                return await worker.call(name, type=type, within=within)
+                return await worker.call(name, content, type=type, within=within)
             except SilentError as problem:
                 error = problem
         raise error
@@ -136,6 +139,15 @@ class Crew:
     async def change(self) -> None:
         """Have all take over their share of other settings."""
         await asyncio.gather(*(each.change(self._share(each.number)) for each in self.workers))
+
+    async def go_over(self) -> Sequence[UnderWay]:
+        """Have all take over their share of settings that name another upstream, one by one; what
+        each had to end. Raises CallError, SilentError: some may have gone over."""
+        ended = []
+        for worker in self.workers:
+            share = self._share(worker.number)
+            ended.append(await worker.call("change", share, within=GRACE, type=UnderWay | None))
+        return [each for each in ended if each is not None]
 
     async def drain(self, within: float, *, one_by_one: bool) -> None:
         """End all in order. `one_by_one`: another sidecar takes over the ports."""
@@ -169,12 +181,13 @@ class Crew:
             asked = [self._ask(each, "keep", number, int, SOON) for each in others]
             return next((link for link in await asyncio.gather(*asked) if link), 0)
 
-        async def prepared(content: msgspec.Raw) -> None:
+        async def prepared(content: msgspec.Raw) -> bool:
             asking.told(decoded(content, State))
             self._prepared += 1
             if self._prepared >= len(self.workers):
                 self._go.set()
             await self._go.wait()
+            return self.paused
 
         async def last(content: msgspec.Raw) -> None:
             asking.told(decoded(content, State))

@@ -21,17 +21,18 @@ import msgspec
 import structlog
 import uvloop
 
-from sidecar.admin.answers import Paused, Resumed
+from sidecar.admin.answers import Paused, Resumed, Switched
 from sidecar.admin.sources import RefusedError
-from sidecar.app.changing import PAUSE
+from sidecar.app.changing import PAUSE, with_url
 from sidecar.app.channel import CallError, Channel, SilentError
 from sidecar.app.orders import ASKED, SOON, Ask, Start, State
-from sidecar.app.reload import take_over
 from sidecar.app.sidecar import Given, Sidecar
 from sidecar.app.startup import StartError
+from sidecar.proxy.moving import MoveError
 from sidecar.proxy.session.others import Crowd, Membership
 from sidecar.settings.schema import Settings
 from sidecar.telemetry import logs
+from sidecar.telemetry.facts import UnderWay
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class Worker:
             "flush": self._flush,
             "failover": self._failover,
             "change": self._change,
+            "look": self._look,
             "pause": self._pause,
             "resume": self._resume,
             "drain": self._drain,
@@ -143,7 +145,12 @@ class Worker:
         self._here.begun()
         with suppress(CallError, SilentError):
             patience = self._here.settings.upstream.start_timeout + ASKED
-            await self._channel.call("prepared", self._now(), within=patience)
+            paused: bool = await self._channel.call(
+                "prepared", self._now(), within=patience, type=bool
+            )
+            proxy = self._here.proxy
+            if not paused and proxy is not None and PAUSE in proxy.pause.reasons:
+                proxy.pause.end(PAUSE)  # it was ended meanwhile
 
     async def _last(self) -> None:
         """All clients are gone: what is counted now is final."""
@@ -191,16 +198,21 @@ class Worker:
     async def _failover(self, content: msgspec.Raw) -> str:
         return (await _or_refusal(self._here.parts.failover())).asked
 
-    async def _change(self, content: msgspec.Raw) -> None:
-        settings, sidecar = msgspec.msgpack.decode(content, type=Settings), self._here
-        watcher = sidecar.way.watcher if sidecar.way is not None else None
+    async def _change(self, content: msgspec.Raw) -> UnderWay | None:
+        sidecar = self._here
         try:
-            take_over(settings, sidecar.proxy, watcher, None)
-        except OSError as error:
+            ended = await sidecar.changing.take(msgspec.msgpack.decode(content, type=Settings))
+        except (OSError, MoveError) as error:
             raise CallError(str(error)) from error
-        sidecar.use_settings(settings)
-        logs.set_level(settings.log.level)
         sidecar.reopen_audit()
+        return ended
+
+    async def _look(self, content: msgspec.Raw) -> Switched:
+        changing, url = self._here.changing, msgspec.msgpack.decode(content, type=str)
+        try:
+            return await _or_refusal(changing.compare(with_url(self._here.settings, url)))
+        except (OSError, MoveError) as error:
+            raise CallError(str(error)) from error
 
     async def _pause(self, content: msgspec.Raw) -> Paused:
         return await _or_refusal(self._here.changing.pause())

@@ -258,7 +258,7 @@ def test_the_document_is_kept_to(documented: Sidecar, tmp_path: Path) -> None:
         "--exclude-path",
         "/api/drain",
         "--max-examples",
-        "40",
+        "15",
         "--phases",
         "examples,coverage,fuzzing",
         "--seed",

@@ -116,6 +116,7 @@ def test_a_frozen_server_is_told_whatever_link_its_clients_are_on(world: World) 
     wait_until(lambda: not world.prometheus.query(firing), "it is over", AT_MOST)
 
 
+@pytest.mark.slow
 def test_a_sidecar_that_dies_reaches_both(world: World) -> None:
     wait_until(lambda: world.prometheus.query("sidecar_upstream_up == 1"), "it is scraped", 20.0)
     world.sidecar.kill()

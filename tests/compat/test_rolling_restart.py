@@ -24,6 +24,10 @@ from tests.harness.servers import PROGRAM, Server, Sidecar
 from tests.harness.wire import ClosedError, Wire, pack
 
 TOGETHER: dict[str, str | int | float] = {"listen.reuse_port": "true", "drain.timeout": 1}
+# In the instant in which a listener is closed the kernel may still have put a connection into its
+# queue, and resets it. It does not with this setting: then the queue goes to the other listeners.
+MIGRATES = Path("/proc/sys/net/ipv4/tcp_migrate_req").read_text().strip() == "1"
+CLOSINGS = 3
 # A client that the machine makes wait is not ended before its first command.
 SLOWLY = {**TOGETHER, "drain.timeout": 5}
 
@@ -48,7 +52,7 @@ class Connecting(threading.Thread):
 
 @contextmanager
 def crowd(port: int) -> Iterator[list[Connecting]]:
-    """Clients that come and go; none of them may see an error."""
+    """Clients that come and go; none of them may see an error but those of MIGRATES."""
     clients = [Connecting(port) for _ in range(4)]
     for each in clients:
         each.start()
@@ -59,7 +63,8 @@ def crowd(port: int) -> Iterator[list[Connecting]]:
             each.stopping = True
         for each in clients:
             each.join()
-    assert [each.failures for each in clients] == [[]] * 4
+    failures = [failure for each in clients for failure in each.failures]
+    assert len(failures) <= (0 if MIGRATES else CLOSINGS), failures
     assert all(each.served > 20 for each in clients)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.admin import api, checks, get, metrics, scrape
+from tests.harness.admin import api, checks, get, metrics, post, scrape
 from tests.harness.errors import DeadlineError
 from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar, valkey
@@ -374,6 +374,78 @@ def _with_file(server: Server, file: Path) -> Sidecar:
             return [*super().argv(), "-c", str(file)]
 
     return Filed(server.url, settings={"workers": 2})
+
+
+def test_all_go_over_to_another_upstream(plain_server: Server) -> None:
+    """Each command is counted once, on one of the two servers; and a pause outlasts a switch."""
+    with valkey() as second, several(plain_server.url) as sidecar:
+        clients = [Counting(sidecar.port, f"n{n}") for n in range(4)]
+        while len({each.worker for each in clients}) < 2:
+            clients.append(Counting(sidecar.port, f"n{len(clients)}"))
+        for each in clients:
+            each.start()
+        for url in (second.url, plain_server.url, second.url):
+            done = [each.confirmed for each in clients]
+            _more(clients, done)
+            status, said = post(sidecar, "/api/upstream", {"url": url})
+            assert (status, said["switched"]) == (200, True), said
+            assert said["after"]["address"] in url
+        assert post(sidecar, "/api/pause")[0] == 200
+        done = [each.confirmed for each in clients]
+        status, said = post(sidecar, "/api/upstream", {"url": plain_server.url})
+        assert (status, said["switched"]) == (200, True), said
+        assert [each.confirmed for each in clients] == done
+        assert post(sidecar, "/api/resume")[0] == 200
+        _more(clients, done)
+        for each in clients:
+            each.stop = True
+        for each in clients:
+            each.join()
+            assert (each.failures, each.lost) == ([], 0)
+            counts = []
+            for server in (plain_server, second):
+                with Wire(server.port) as wire:
+                    counts.append(int(wire.ask("GET", each.key) or 0))
+            assert sum(counts) == each.confirmed
+            assert min(counts) > 0
+            each.wire.close()
+
+
+def _more(clients: list[Counting], done: list[int]) -> None:
+    """Wait until all have gone on."""
+    wait_until(
+        lambda: all(e.confirmed > n + 20 for e, n in zip(clients, done, strict=True)), "load", 30
+    )
+
+
+def test_a_switch_that_fails_leaves_all_where_they_are(plain_server: Server) -> None:
+    """The one that could not go over is replaced, or nobody went."""
+    with several(plain_server.url) as sidecar, spread(sidecar.port) as ([mine], [other]):
+        status, said = post(sidecar, "/api/upstream", {"url": "redis://127.0.0.1:1"})
+        assert status == 409
+        assert "127.0.0.1:1" in said["error"]
+        with Wire(plain_server.port) as direct:
+            for number, wire in enumerate((mine, other)):
+                assert wire.cmd("SET", f"k{number}", "v") == b"+OK\r\n"
+                assert direct.cmd("GET", f"k{number}") == b"$1\r\nv\r\n"
+
+
+def test_a_worker_started_during_a_pause_holds_too(plain_server: Server) -> None:
+    with several(plain_server.url) as sidecar:
+        assert post(sidecar, "/api/pause")[0] == 200
+        old = pids(sidecar)
+        os.kill(old[1], signal.SIGKILL)
+        wait_until(lambda: pids(sidecar).get(1) not in (None, old[1]), "another one", 20)
+        wait_until(lambda: up(sidecar) == 2, "it is up", 20)
+        wires = [Wire(sidecar.port) for _ in range(12)]
+        for wire in wires:
+            wire.send(pack("PING"))
+        for wire in wires:
+            wire.expect_silence()
+        assert post(sidecar, "/api/resume")[0] == 200
+        for wire in wires:
+            assert wire.read_reply() == b"+PONG\r\n"
+            wire.close()
 
 
 # Listeners

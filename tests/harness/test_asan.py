@@ -43,6 +43,7 @@ def stage(name: str) -> list[str]:
     return [word for word in re.findall(r'"([^"]+)"', match[1]) if re.match(r"tests[./]", word)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "folder"), [("tests", ""), ("fuzz", "core")])
 def test_a_stage_loads_every_module(name: str, folder: str) -> None:
     command = [sys.executable, "-c", LOADERS[name], *stage(name)]

@@ -22,7 +22,9 @@ as they come. That no reply is given out of turn rests on three facts:
 
 The order of a client's commands for one key could still be lost while the key's slot moves: one is
 redirected, and one behind it goes to the new shard at once. So after any change of the slots a client
-that waits for replies sends nothing more until it has them all (`Branches.seen`).
+that waits for replies sends nothing more until it has them all (`Branches.seen`). One case is left, as
+for every client that has more than one request under way: the slot leaves its shard and is back there
+within one round trip, so that the shard redirects the first request and executes the second.
 """
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr

@@ -241,8 +241,10 @@ def test_any_order_of_events(steps: list[tuple]) -> None:  # type: ignore[type-a
 @settings(deadline=None, max_examples=100)
 @given(_STEPS)
 def test_the_order_of_one_key(steps: list[tuple]) -> None:  # type: ignore[type-arg]
-    """Is the client's, on whichever shards it is executed: none of a loss here."""
+    """Is the client's, on whichever shards it is executed: none of a loss here. A slot does not
+    come back to where it was; see the head of branches.pyx."""
     cluster = Cluster()
+    been = {(key_slot(key), cluster.owner[key_slot(key)]) for key in _KEYS}
     log: list[bytes] = []
     for shard in cluster.shards:
         shard.executed = log
@@ -253,7 +255,10 @@ def test_the_order_of_one_key(steps: list[tuple]) -> None:  # type: ignore[type-
             sent += len(keys)
             cluster.send(b"".join(request("SET", key, n) for n, key in keys))
         elif kind == "move":
-            cluster.owner[key_slot(args[0])] = args[1]
+            moves = key_slot(args[0]), args[1]
+            if moves not in been:
+                been.add(moves)
+                cluster.owner[moves[0]] = moves[1]
         elif kind != "lose":
             getattr(cluster, kind)(*args)
     cluster.drain()
