@@ -65,8 +65,9 @@ def test_a_failover_during_a_pause(cluster: Cluster) -> None:
 
 
 def test_a_pause_during_a_failover(cluster: Cluster) -> None:
-    """Both end by themselves, and whoever waited for either goes on."""
-    with beside(cluster.url) as sidecar, Counting(sidecar.port) as load:
+    """Both end by themselves, and whoever waited for either goes on. Sentinels wait for their disk:
+    on a busy one that takes seconds."""
+    with beside(cluster.url, failover__hold=30) as sidecar, Counting(sidecar.port) as load:
         load.more()
         thread = threading.Thread(target=cluster.failover)
         thread.start()

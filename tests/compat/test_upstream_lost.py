@@ -15,7 +15,7 @@ UNCERTAIN = (
     b"-UNCERTAIN the connection to the server was lost before it answered; "
     b"the command may or may not have been executed\r\n"
 )
-SETTINGS = {"upstream.wait": 0.3, "upstream.backoff_max": 0.1, "upstream.silence_timeout": 2}
+SETTINGS = {"upstream.wait": 1, "upstream.backoff_max": 0.1, "upstream.silence_timeout": 2}
 
 
 @pytest.fixture
