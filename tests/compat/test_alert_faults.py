@@ -186,4 +186,5 @@ def test_refused_clients_are_told(server: Server, tmp_path: Path) -> None:
         with Wire(sidecar.port) as other:
             assert other.cmd("PING").startswith(b"-ERR max number of clients")
         after = series(sidecar)
-    assert firing(tmp_path, before, after) == {"SidecarClientsRejected"}
+    slow = {"SidecarLoopLag", "SidecarLatencyHigh"}  # a loaded machine may be
+    assert firing(tmp_path, before, after) - slow == {"SidecarClientsRejected"}
