@@ -69,8 +69,6 @@ class Changing:
         self._running = running
         self._read_again = read_again
         self._turn = asyncio.Lock()
-        self._switching = False
-        self._ended: UnderWay | None = None
         self._url_read = running.settings.upstream.url
 
     @property
@@ -127,7 +125,7 @@ class Changing:
             raise ConfigError([f"{each} (with what needs a restart)" for each in problems])
         if not self._serving:
             return Reloaded(reloaded=[])
-        sections = await self._use(found)
+        sections, _ = await self._use(found)
         self._url_read = url_read
         return Reloaded(
             reloaded=sections,
@@ -145,9 +143,9 @@ class Changing:
         """Whether there are parts that use settings."""
         return self._running.proxy is not None and bool(self._running.proxy.listening)
 
-    async def _use(self, found: Changes) -> Sequence[str]:
-        """Take over what was found; the sections that have certificates. Raises OSError
-        (ssl.SSLError), MoveError: then nothing has changed."""
+    async def _use(self, found: Changes) -> tuple[Sequence[str], UnderWay | None]:
+        """Take over what was found: the sections that have certificates, and what a switch had to
+        end. Raises OSError (ssl.SSLError), MoveError: then nothing has changed."""
         running = self._running
         sections: Sequence[str] = ()
 
@@ -158,20 +156,19 @@ class Changing:
             running.use_settings(found.settings)
             logs.set_level(found.settings.log.level)
 
-        if found.switches:
-            self._ended = (await self._go(found.settings, use)).ended
-        else:
+        if not found.switches:
             use()
-        return sections
+            return sections, None
+        moved = await self._go(found.settings, use)
+        return sections, moved.ended
 
     async def take(self, settings: Settings) -> UnderWay | None:
         """Take over settings that were checked elsewhere; what a switch had to end, if they name
         another upstream. Raises OSError (ssl.SSLError), MoveError: then nothing has changed."""
         async with self._turn:
-            self._ended = None
             found = changes(self._running.settings, settings)
-            await self._use(Changes(settings, found.taken, found.switches, {}))
-            return self._ended
+            _, ended = await self._use(Changes(settings, found.taken, found.switches, {}))
+            return ended
 
     # The upstream
 
@@ -204,7 +201,7 @@ class Changing:
         """Go over to the upstream of this URL, or only look at it. Raises ConfigError, OSError,
         MoveError: then nothing has changed."""
         proxy = self._proxy
-        if self._switching or self._turn.locked():
+        if self._turn.locked():
             raise RefusedError("another change is under way; try again when it is done")
         settings = self._at(url)
         async with self._turn:

@@ -64,15 +64,15 @@ class ChangingAll(Changing):
             return without_embedded(changes(old, new, fixed={"listen.urls": NO_SOCKET}), old, new)
         return without_embedded(changes(old, new), old, new)
 
-    async def _use(self, found: Changes) -> Sequence[str]:
-        sections = self._all.take(found.settings)
+    async def _use(self, found: Changes) -> tuple[Sequence[str], UnderWay | None]:
+        sections, ended = self._all.take(found.settings), None
         if found.switches:
-            await self._switch_all(found.settings)
+            ended = await self._switch_all(found.settings)
         else:
             self._all.use_settings(found.settings)
             await self._crew.change()
         logs.set_level(found.settings.log.level)
-        return sections
+        return sections, ended
 
     async def pause(self) -> Paused:
         """Hold the commands of all workers."""

@@ -50,6 +50,7 @@ from sidecar.proxy.master_watch import MasterWatch
 from sidecar.proxy.name_search import NameSearch, TargetFor
 from sidecar.proxy.pulse import Pulse
 from sidecar.proxy.tasks import Tasks, stop_task
+from sidecar.settings.addresses import join_host_port
 from sidecar.settings.urls import Endpoint
 
 log = structlog.get_logger()
@@ -247,7 +248,7 @@ class NameFollower:
             kind=said.kind,
             seconds=said.within,
             address=self._dialer.where,
-            **({"to": "{}:{}".format(*said.endpoint)} if said.endpoint else {}),
+            **({"to": join_host_port(*said.endpoint)} if said.endpoint else {}),
         )
         if said.kind == "MOVING":
             self._tasks.spawn(self._goes_away(said))

@@ -6,7 +6,6 @@ certificates that are loaded at that moment.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,17 +14,9 @@ from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.links.own_connections import OwnConnections
 from sidecar.proxy.links.racing import Address as ResolvedAddress
 from sidecar.proxy.links.target import Target
+from sidecar.settings.addresses import is_number
 from sidecar.settings.sections.upstream import Upstream
 from sidecar.settings.urls import Endpoint
-
-
-def is_number(host: str) -> bool:
-    """Whether this is an IP address and no name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 class Targets:

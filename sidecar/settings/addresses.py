@@ -25,15 +25,20 @@ def is_loopback(host: str) -> bool:
         return host.lower().rstrip(".") == "localhost"
 
 
-def may_move(host: str) -> bool:
-    """Whether a name may lead to another host later: a name that a resolver is asked for."""
+def is_number(host: str) -> bool:
+    """Whether this is an IP address and no name."""
     from ipaddress import ip_address  # here: see above
 
     try:
         ip_address(host.partition("%")[0])
     except ValueError:
-        return host.lower().rstrip(".") != "localhost"
-    return False
+        return False
+    return True
+
+
+def may_move(host: str) -> bool:
+    """Whether a name may lead to another host later: a name that a resolver is asked for."""
+    return not is_number(host) and host.lower().rstrip(".") != "localhost"
 
 
 def parse_host_port(
