@@ -185,8 +185,7 @@ def test_replication_as_the_first_command(pair: Pair, data: bytes) -> None:
     """Servers refuse it on a connection that has replies due, such as one that is being greeted."""
     for port in (pair.direct.port, pair.sidecar.port):
         with Wire(port) as replica:
-            replica.send(data)
-            assert replica.read_reply().lstrip(b"\n").startswith(b"+FULLRESYNC ")
+            assert replica.replicate(data).startswith(b"+FULLRESYNC ")
 
 
 def test_replication_as_the_first_command_with_session_pooling(pair: Pair) -> None:
@@ -195,5 +194,4 @@ def test_replication_as_the_first_command_with_session_pooling(pair: Pair) -> No
     with Sidecar(pair.behind.url, settings=settings) as sidecar:
         for _ in range(8):
             with Wire(sidecar.port) as replica:
-                replica.send(b"PSYNC ? -1\r\n")
-                assert replica.read_reply().lstrip(b"\n").startswith(b"+FULLRESYNC ")
+                assert replica.replicate(b"PSYNC ? -1\r\n").startswith(b"+FULLRESYNC ")

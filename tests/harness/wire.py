@@ -147,6 +147,18 @@ class Wire(Closing):
             found.append(self.read_reply(max(limit - time.monotonic(), 0.001)))
         return found
 
+    def replicate(self, request: bytes) -> bytes:
+        """Send a PSYNC or SYNC and return its reply.
+
+        A server sends empty lines while the snapshot for a replica is not ready.
+        """
+        self.send(request)
+        while True:
+            self.read_until_bytes(1)
+            if self._buffer[self._pos : self._pos + 1] != b"\n":
+                return self.read_reply()
+            self._pos += 1
+
     def drain(self, deadline: float | None = None) -> list[bytes]:
         """All replies outstanding, made countable by a `PING token` behind them (left out)."""
         token = b"drain-%d" % next(_tokens)
