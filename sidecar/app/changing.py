@@ -224,7 +224,7 @@ class Changing:
         settings = with_url(old, url)
         if problems := list(combinations(settings, strict=False)):
             raise ConfigError(problems)
-        if "embedded" in (settings.upstream_endpoint.kind, old.upstream_endpoint.kind):
+        if settings.upstream_endpoint.is_embedded or old.upstream_endpoint.is_embedded:
             raise MoveError(f"{EMBEDDED}: that needs a restart")
         return settings
 
@@ -291,7 +291,7 @@ def with_url(settings: Settings, url: str) -> Settings:
 def without_embedded(found: Changes, old: Settings, new: Settings) -> Changes:
     """What can be taken over if a server of the sidecar's own is among the two upstreams: neither
     can be left, or gone to, without a restart."""
-    kinds = {old.upstream_endpoint.kind, new.upstream_endpoint.kind}
-    if "embedded" not in kinds or not found.switches:
+    embedded = old.upstream_endpoint.is_embedded or new.upstream_endpoint.is_embedded
+    if not embedded or not found.switches:
         return found
     return changes(old, new, fixed=dict.fromkeys(found.switches, EMBEDDED))

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from sidecar.settings.address_map import parse_map
 from sidecar.settings.addresses import is_loopback, parse_host_port
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.schema import Settings
@@ -29,8 +30,8 @@ _WARM_NEEDS = {
     "interval": _WARM_KEPT,
     **dict.fromkeys(("keys", "concurrency", "rate", "deadline", "hold"), _WARM_SOURCES),
 }
-# These work with any upstream, and these with any whose master is followed. The other settings of
-# [failover] need Sentinels.
+# These work with any upstream, and these with any whose master is followed and with clusters. The
+# other settings of [failover] need Sentinels.
 _WITHOUT_SENTINEL = ("failover.min_replicas_ack", "failover.ack_timeout")
 _FOLLOWED = ("failover.hold", "failover.hold_bytes")
 
@@ -91,8 +92,9 @@ def _listen_tls(settings: Settings, listeners: Sequence[Endpoint]) -> Iterator[s
 def _upstream(settings: Settings, endpoint: Endpoint, strict: bool) -> Iterator[str]:
     upstream, tls = settings.upstream, settings.upstream.tls
     yield from _sentinel(settings, endpoint, strict)
+    yield from _cluster(settings, endpoint, strict)
     yield from _credentials("upstream", upstream, endpoint.password)
-    if endpoint.kind == "embedded":
+    if endpoint.is_embedded:
         for name in ("username", "username_file", "password", "password_file"):
             if getattr(upstream, name):
                 yield f"upstream.{name}: set, but the embedded server has no users; remove it"
@@ -183,7 +185,8 @@ def _warm(settings: Settings) -> Iterator[str]:
 
 def _sentinel(settings: Settings, endpoint: Endpoint, strict: bool) -> Iterator[str]:
     if strict and endpoint.kind != "sentinel":
-        usable = _WITHOUT_SENTINEL + (_FOLLOWED if settings.follows_name else ())
+        followed = settings.follows_name or endpoint.is_cluster
+        usable = _WITHOUT_SENTINEL + (_FOLLOWED if followed else ())
         for section in ("sentinel", "failover"):
             for name in _changed(getattr(settings, section)):
                 if f"{section}.{name}" not in usable:
@@ -196,6 +199,19 @@ def _sentinel(settings: Settings, endpoint: Endpoint, strict: bool) -> Iterator[
     yield from _credentials("sentinel", settings.sentinel)
     if settings.breaker.open_for > settings.breaker.open_max:
         yield "breaker.open_for: above breaker.open_max; make it smaller"
+
+
+def _cluster(settings: Settings, endpoint: Endpoint, strict: bool) -> Iterator[str]:
+    if strict and not endpoint.is_cluster:
+        for name in _changed(settings.cluster):
+            yield (
+                f"cluster.{name}: set, but upstream.url ({endpoint}) is not redis+cluster://; "
+                "write the URL of the cluster or remove it"
+            )
+    try:
+        parse_map(settings.cluster.map)
+    except ValueError as error:
+        yield f"cluster.map: {error}"
 
 
 def _credentials(path: str, section: Upstream | Sentinel, url_password: str = "") -> Iterator[str]:

@@ -14,6 +14,7 @@ import msgspec
 from sidecar.settings.fields import Row, Section, restart, rows, setting
 from sidecar.settings.sections.cache import Cache, HotKeys, Warm
 from sidecar.settings.sections.clients import Drain, Limits, Listen
+from sidecar.settings.sections.cluster import Cluster
 from sidecar.settings.sections.operations import Admin, Audit, Embedded, Log, Reload, Tracing
 from sidecar.settings.sections.upstream import Breaker, Failover, Sentinel, Upstream
 from sidecar.settings.urls import Endpoint, parse_listen, parse_upstream
@@ -35,6 +36,7 @@ class Settings(Section, frozen=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     upstream: Upstream = msgspec.field(default_factory=Upstream)
     sentinel: Sentinel = msgspec.field(default_factory=Sentinel)
+    cluster: Cluster = msgspec.field(default_factory=Cluster)
     failover: Failover = msgspec.field(default_factory=Failover)
     breaker: Breaker = msgspec.field(default_factory=Breaker)
     hotkeys: HotKeys = msgspec.field(default_factory=HotKeys)

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote
 
 from sidecar.settings.addresses import join_host_port, parse_host_port
 
-Kind = Literal["tcp", "unix", "embedded", "sentinel"]
+Kind = Literal["tcp", "unix", "embedded", "sentinel", "cluster", "embedded-cluster"]
 
 REDIS_PORT = 6379
 LISTEN_PORT = 6380
@@ -42,6 +42,13 @@ _SCHEMES: Mapping[str, tuple[Kind, bool]] = MappingProxyType(
         "rediss+sentinel": ("sentinel", True),
         "valkeys+sentinel": ("sentinel", True),
         "rediss-sentinel": ("sentinel", True),
+        "redis+cluster": ("cluster", False),
+        "valkey+cluster": ("cluster", False),
+        "redis-cluster": ("cluster", False),
+        "rediss+cluster": ("cluster", True),
+        "valkeys+cluster": ("cluster", True),
+        "rediss-cluster": ("cluster", True),
+        "embedded+cluster": ("embedded-cluster", False),
     }
 )
 _OPTIONS: Mapping[Kind, frozenset[str]] = MappingProxyType(
@@ -50,11 +57,21 @@ _OPTIONS: Mapping[Kind, frozenset[str]] = MappingProxyType(
         "unix": frozenset({"db"}),
         "embedded": frozenset({"port"}),
         "sentinel": frozenset({"db", "sentinelMasterId"}),
+        "cluster": frozenset({"db"}),
+        "embedded-cluster": frozenset({"replicas", "shards"}),
     }
 )
 _SENTINEL_FORM = "redis+sentinel://host1:26379,host2:26379/service/0"
-_UPSTREAM_FORMS = "redis://host:port/db, rediss://, unix:///path or embedded://"
+_EMBEDDED_CLUSTER_FORM = "embedded+cluster://?shards=3&replicas=1"
+_UPSTREAM_FORMS = (
+    "redis://host:port/db, rediss://, redis+cluster://host:port,host:port, unix:///path "
+    "or embedded://"
+)
 _LISTEN_FORMS = "redis://address:port, rediss://address:port or unix:///path"
+# Of the servers that the sidecar starts itself: option -> (default, least, most).
+_EMBEDDED_SIZES: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {"shards": (3, 1, 32), "replicas": (0, 0, 4)}
+)
 _BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 
@@ -64,8 +81,9 @@ class Endpoint:
     """One place to listen on or to connect to.
 
     `kind` says which fields mean something: `tcp` has `host` and `port`, `unix` has `path`,
-    `sentinel` has `members` and `service`, `embedded` has only `options`. `password` is left
-    out of `repr` and shown as `***` by `str`.
+    `sentinel` has `members` and `service`, `cluster` has `members` (some nodes, to ask for the
+    others), `embedded` and `embedded-cluster` have only `options`. `password` is left out of
+    `repr` and shown as `***` by `str`.
     """
 
     kind: Kind
@@ -90,11 +108,35 @@ class Endpoint:
         if self.kind == "embedded":
             port = self.options.get("port")
             return "embedded://" + (f"?port={port}" if port else "")
+        if self.kind == "embedded-cluster":
+            return f"embedded+cluster://?shards={self.shards}&replicas={self.replicas}"
         db = f"/{self.db}" if self.db else ""
+        members = ",".join(join_host_port(host, port) for host, port in self.members)
+        if self.kind == "cluster":
+            return f"redis{s}+cluster://{who}{members}{db}"
         if self.kind == "sentinel":
-            members = ",".join(join_host_port(host, port) for host, port in self.members)
             return f"redis{s}+sentinel://{who}{members}/{quote(self.service, safe='')}{db}"
         return f"redis{s}://{who}{join_host_port(self.host, self.port)}{db}"
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the sidecar starts the servers itself."""
+        return self.kind in ("embedded", "embedded-cluster")
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether slots are on several shards."""
+        return self.kind in ("cluster", "embedded-cluster")
+
+    @property
+    def shards(self) -> int:
+        """How many primaries an `embedded-cluster` has."""
+        return int(self.options.get("shards", _EMBEDDED_SIZES["shards"][0]))
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas each of them has."""
+        return int(self.options.get("replicas", _EMBEDDED_SIZES["replicas"][0]))
 
 
 def parse_listen(url: str) -> Endpoint:
@@ -104,7 +146,7 @@ def parse_listen(url: str) -> Endpoint:
     right; the message never holds a password.
     """
     parts = _split(url, _LISTEN_FORMS)
-    if parts.kind in ("embedded", "sentinel"):
+    if parts.kind not in ("tcp", "unix"):
         raise ValueError(f"the sidecar cannot listen on {parts.scheme}://; write {_LISTEN_FORMS}")
     if parts.userinfo is not None:
         raise ValueError(
@@ -127,7 +169,7 @@ def parse_listen(url: str) -> Endpoint:
 
 
 def parse_upstream(url: str) -> Endpoint:
-    """Read the URL of the server behind: TCP, unix socket, embedded or Sentinel form.
+    """Read the URL of the server behind: TCP, unix socket, Sentinel, cluster or embedded form.
 
     Raises ValueError with what was wrong and what would be right; the message never holds a
     password.
@@ -136,17 +178,18 @@ def parse_upstream(url: str) -> Endpoint:
     username, password = _credentials(parts.userinfo)
     if parts.kind == "embedded":
         return _embedded(parts)
+    if parts.kind == "embedded-cluster":
+        return _embedded_cluster(parts)
+    if parts.kind == "cluster":
+        return _cluster(parts, username, password)
     if parts.kind == "sentinel":
         return _sentinel(parts, username, password)
-    host, port, path, db_text = "", 0, "", ""
+    host, port, path = "", 0, ""
     if parts.kind == "unix":
         path = _unix_path(parts)
     else:
         host, port = parse_host_port(parts.netloc, REDIS_PORT, lowest=1)
-        db_text = parts.path.strip("/")
     options = _options(parts)
-    if db_text and "db" in options:
-        raise ValueError("the database is given twice, as /N and as ?db=N; keep one of them")
     return Endpoint(
         kind=parts.kind,
         tls=parts.tls,
@@ -155,7 +198,7 @@ def parse_upstream(url: str) -> Endpoint:
         path=path,
         username=username,
         password=password,
-        db=_database(db_text or options.get("db", "")),
+        db=_chosen(parts, options),
         options=options,
     )
 
@@ -240,6 +283,14 @@ def _options(parts: _Parts) -> dict[str, str]:
     return options
 
 
+def _chosen(parts: _Parts, options: Mapping[str, str]) -> int:
+    """The database, from the path (which of a unix socket is the socket's) or the options."""
+    text = "" if parts.kind == "unix" else parts.path.strip("/")
+    if text and "db" in options:
+        raise ValueError("the database is given twice, as /N and as ?db=N; keep one of them")
+    return _database(text or options.get("db", ""))
+
+
 def _database(text: str) -> int:
     if not text:
         return 0
@@ -271,10 +322,39 @@ def _embedded(parts: _Parts) -> Endpoint:
     return Endpoint(kind="embedded", options=options)
 
 
-def _sentinel(parts: _Parts, username: str, password: str) -> Endpoint:
-    members = tuple(
-        parse_host_port(member, SENTINEL_PORT, lowest=1) for member in parts.netloc.split(",")
+def _embedded_cluster(parts: _Parts) -> Endpoint:
+    if parts.userinfo is not None or parts.netloc or parts.path.strip("/"):
+        raise ValueError(
+            f"embedded+cluster:// takes no user, host or path; write {_EMBEDDED_CLUSTER_FORM} "
+            "(the data directory is the setting embedded.dir)"
+        )
+    options = _options(parts)
+    for name, text in options.items():
+        _, least, most = _EMBEDDED_SIZES[name]
+        if not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most):
+            raise ValueError(f"bad number of {name}; write one from {least} to {most}")
+    return Endpoint(kind="embedded-cluster", options=options)
+
+
+def _members(parts: _Parts, port: int) -> tuple[tuple[str, int], ...]:
+    return tuple(parse_host_port(member, port, lowest=1) for member in parts.netloc.split(","))
+
+
+def _cluster(parts: _Parts, username: str, password: str) -> Endpoint:
+    options = _options(parts)
+    return Endpoint(
+        kind="cluster",
+        tls=parts.tls,
+        username=username,
+        password=password,
+        db=_chosen(parts, options),
+        options=options,
+        members=_members(parts, REDIS_PORT),
     )
+
+
+def _sentinel(parts: _Parts, username: str, password: str) -> Endpoint:
+    members = _members(parts, SENTINEL_PORT)
     options = _options(parts)
     segments = [_decode(segment, "path") for segment in parts.path.strip("/").split("/") if segment]
     service = options.get("sentinelMasterId", "") or _decode(parts.fragment, "service name")

@@ -162,6 +162,17 @@ def test_the_result_cannot_be_changed() -> None:
         ({"failover.hold": "3s"}, "failover.hold: set, but upstream.url"),
         ({"sentinel.password": "x"}, "sentinel.password: set, but upstream.url"),
         ({"sentinel.username": "x", "upstream.url": "redis+sentinel://h/m"}, "sentinel.password"),
+        ({"cluster.split": "false"}, "cluster.split: set, but upstream.url"),
+        ({"cluster.refresh": "0"}, "cluster.refresh: found"),
+        ({"cluster.present": "both"}, 'one of "standalone", "cluster"'),
+        ({"upstream.url": "redis+cluster://h", "cluster.map": "a=b:1"}, "cluster.map: a port on"),
+        (
+            {"upstream.url": "redis+cluster://h", "failover.switch_on": "promotion"},
+            "switch_on: set",
+        ),
+        ({"upstream.url": "redis+cluster://h", "upstream.follow": "off"}, "upstream.follow: set"),
+        ({"upstream.url": "redis+cluster://h", "admin.failover": "true"}, "admin.failover: set"),
+        ({"upstream.url": "embedded+cluster://", "upstream.password": "x"}, "has no users"),
         ({"breaker.open_for": "3s"}, "breaker.open_for: above breaker.open_max"),
         ({"upstream.tls.verify": "none"}, "upstream.tls.verify: set, but upstream.url"),
         ({"upstream.url": "rediss://h", "upstream.tls.ca_file": "/nowhere"}, "no file '/nowhere'"),
@@ -170,6 +181,15 @@ def test_the_result_cannot_be_changed() -> None:
 )
 def test_refusals_name_the_key(overrides: dict[str, str], says: str) -> None:
     assert says in refused(overrides=overrides)
+
+
+@pytest.mark.parametrize("url", ["rediss+cluster://h1,h2", "embedded+cluster://?shards=2"])
+def test_settings_of_a_cluster(url: str) -> None:
+    own = {"cluster.map": "10.0.0.1=h1,10.0.0.2:1=h2:2", "cluster.refresh": "1s"}
+    own |= {"cluster.present": "cluster", "cluster.split": "false", "failover.hold": "3s"}
+    cluster = load(None, {"upstream.url": url, **own}, {}).cluster
+    assert cluster.map == ("10.0.0.1=h1", "10.0.0.2:1=h2:2")
+    assert (cluster.refresh, cluster.present, cluster.split) == (1.0, "cluster", False)
 
 
 def test_client_certificates_need_a_ca_and_a_ca_needs_a_use() -> None:

@@ -70,6 +70,36 @@ def test_sentinel_with_tls(scheme: str) -> None:
     assert parse_upstream(f"{scheme}://h/m").tls
 
 
+@pytest.mark.parametrize("scheme", ["redis+cluster", "valkey+cluster", "redis-cluster"])
+@pytest.mark.parametrize("database", ["/2", "?db=2"])
+def test_cluster_forms_all_mean_the_same(scheme: str, database: str) -> None:
+    endpoint = parse_upstream(f"{scheme}://u:pw@h1,[::1]:5000{database}")
+    assert (endpoint.kind, endpoint.tls, endpoint.db) == ("cluster", False, 2)
+    assert endpoint.members == (("h1", 6379), ("::1", 5000))
+    assert (endpoint.username, endpoint.password) == ("u", "pw")
+    assert (endpoint.is_cluster, endpoint.is_embedded) == (True, False)
+
+
+@pytest.mark.parametrize("scheme", ["rediss+cluster", "valkeys+cluster", "rediss-cluster"])
+def test_cluster_with_tls(scheme: str) -> None:
+    assert parse_upstream(f"{scheme}://h").tls
+
+
+@pytest.mark.parametrize(
+    ("options", "shards", "replicas"),
+    [("", 3, 0), ("?shards=1", 1, 0), ("?shards=32&replicas=4", 32, 4)],
+)
+def test_an_embedded_cluster(options: str, shards: int, replicas: int) -> None:
+    endpoint = parse_upstream(f"embedded+cluster://{options}")
+    assert (endpoint.kind, endpoint.shards, endpoint.replicas) == (
+        "embedded-cluster",
+        shards,
+        replicas,
+    )
+    assert endpoint.is_cluster
+    assert endpoint.is_embedded
+
+
 @pytest.mark.parametrize(
     ("url", "endpoint"),
     [
@@ -120,6 +150,19 @@ def test_listen_forms(url: str, endpoint: Endpoint) -> None:
         ("redis+sentinel://h1,h2", "no service"),
         ("redis+sentinel://h1,,h2/m", "no host"),
         ("redis+sentinel://h1/m/0/9", "too much"),
+        ("redis+cluster://", "no host"),
+        ("redis+cluster://h1,,h2", "no host"),
+        ("redis+cluster://h1:0", "from 1 to 65535"),
+        ("redis+cluster://h1/x", "bad database"),
+        ("redis+cluster://h1/1?db=1", "given twice"),
+        ("redis+cluster://h1?shards=3", "supports: db"),
+        ("redis+cluster://h1#m", "%23"),
+        ("redis+cluster://h1@h2", "user without a password"),
+        ("embedded+cluster://host", "embedded.dir"),
+        ("embedded+cluster://?port=7001", "supports: replicas, shards"),
+        ("embedded+cluster://?shards=0", "bad number of shards; write one from 1 to 32"),
+        ("embedded+cluster://?shards=x", "bad number of shards"),
+        ("embedded+cluster://?replicas=5", "bad number of replicas; write one from 0 to 4"),
     ],
 )
 def test_bad_upstreams_say_what_is_wrong(url: str, says: str) -> None:
@@ -132,6 +175,8 @@ def test_bad_upstreams_say_what_is_wrong(url: str, says: str) -> None:
     [
         ("embedded://", "cannot listen on embedded://"),
         ("redis+sentinel://h/m", r"cannot listen on redis\+sentinel://"),
+        ("redis+cluster://h", r"cannot listen on redis\+cluster://"),
+        ("embedded+cluster://", r"cannot listen on embedded\+cluster://"),
         ("redis://:pw@127.0.0.1:6380", "takes no user or password"),
         ("redis://127.0.0.1:6380/1", "takes no database"),
         ("redis://127.0.0.1:6380?db=1", "takes no options"),
@@ -163,6 +208,9 @@ def test_bad_listeners_say_what_is_wrong(url: str, says: str) -> None:
         "unix://:hunter2@run/x",
         "embedded://:hunter2@host",
         "redis+sentinel://:hunter2@h1",
+        "redis+cluster://:hunter2@h1:x",
+        "redis+cluster://hunter2@h1",
+        "embedded+cluster://:hunter2@",
         "foo://:hunter2@host",
         ":hunter2@host",
         ":hunter2@host://",
@@ -183,6 +231,8 @@ def test_no_refusal_shows_a_password(url: str) -> None:
         ("redis://user:@host", "redis://user:@host:6379"),
         ("unix://:hunter2@/run/a%20b?db=1", "unix://:***@/run/a%20b?db=1"),
         ("redis+sentinel://:hunter2@a,b/m/1", "redis+sentinel://:***@a:26379,b:26379/m/1"),
+        ("valkeys+cluster://u:hunter2@a,[::1]:7/1", "rediss+cluster://u:***@a:6379,[::1]:7/1"),
+        ("embedded+cluster://", "embedded+cluster://?shards=3&replicas=0"),
         ("embedded://?port=7001", "embedded://?port=7001"),
     ],
 )

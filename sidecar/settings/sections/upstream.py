@@ -84,8 +84,10 @@ class Upstream(Section, frozen=True):
         setting(
             "redis://[user:password@]host:port[/db], rediss:// (TLS), "
             "unix://[user:password@]/path[?db=N], redis+sentinel://[user:password@]host:port,…"
-            "/service[/db] (rediss+sentinel:// with TLS), or embedded:// (the sidecar starts its "
-            "own Valkey server; embedded://?port=N sets the TCP port of that server).",
+            "/service[/db] (rediss+sentinel:// with TLS), redis+cluster://[user:password@]"
+            "host:port,…[/db] (some nodes of a cluster; rediss+cluster:// with TLS), or "
+            "embedded:// (the sidecar starts its own Valkey server; embedded://?port=N sets the "
+            "TCP port of that server; embedded+cluster://?shards=3&replicas=1: a cluster).",
             secret=True,
             reload=SWITCH,
         ),
