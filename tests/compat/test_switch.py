@@ -207,6 +207,7 @@ def test_own_users_log_in_there(two: tuple[Server, Server]) -> None:
         bob.send_command("ACL", "WHOAMI")
         wait_until(lambda: api(sidecar, "/api/stats")["held"]["clients"] == 1, "it waits")
         switch(sidecar, second.url)
+        wait_until(lambda: "upstream greeting refused" in sidecar.log(), "bob is refused there")
         post(sidecar, "/api/resume")
         assert bob.read_to_end() == WRONGPASS
         assert ann.cmd("ACL", "WHOAMI") == b"$3\r\nann\r\n"

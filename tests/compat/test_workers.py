@@ -391,10 +391,11 @@ def test_all_go_over_to_another_upstream(plain_server: Server) -> None:
             assert (status, said["switched"]) == (200, True), said
             assert said["after"]["address"] in url
         assert post(sidecar, "/api/pause")[0] == 200
-        done = [each.confirmed for each in clients]
+        before = [_counted(each, plain_server, second) for each in clients]
         status, said = post(sidecar, "/api/upstream", {"url": plain_server.url})
         assert (status, said["switched"]) == (200, True), said
-        assert [each.confirmed for each in clients] == done
+        assert [_counted(each, plain_server, second) for each in clients] == before
+        done = [each.confirmed for each in clients]
         assert post(sidecar, "/api/resume")[0] == 200
         _more(clients, done)
         for each in clients:
@@ -402,13 +403,19 @@ def test_all_go_over_to_another_upstream(plain_server: Server) -> None:
         for each in clients:
             each.join()
             assert (each.failures, each.lost) == ([], 0)
-            counts = []
-            for server in (plain_server, second):
-                with Wire(server.port) as wire:
-                    counts.append(int(wire.ask("GET", each.key) or 0))
+            counts = _counted(each, plain_server, second)
             assert sum(counts) == each.confirmed
             assert min(counts) > 0
             each.wire.close()
+
+
+def _counted(client: Counting, *servers: Server) -> list[int]:
+    """What each server has counted of this client's commands."""
+    found = []
+    for server in servers:
+        with Wire(server.port) as wire:
+            found.append(int(wire.ask("GET", client.key) or 0))
+    return found
 
 
 def _more(clients: list[Counting], done: list[int]) -> None:

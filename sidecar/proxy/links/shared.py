@@ -132,7 +132,10 @@ class SharedLinks:
                     if not client.closed:
                         client.refuse_last(error.reply)
                 for client in list(identity.clients):
-                    client.finish()
+                    if client.unparsed and not client.outstanding:
+                        client.refuse_last(error.reply)  # its command is held
+                    else:
+                        client.finish()
         elif time.monotonic() >= deadline or dialer.given_up:
             self._give_up(links, str(error))
             return
