@@ -179,6 +179,7 @@ class Sidecar:
         try:
             if await self._unless_stopped(self._start()):
                 self.begun()
+                self.lag.begin(time.monotonic())
                 self._announce()
                 self.systemd.ready()
                 self.watching.append(asyncio.create_task(self._feed_watchdog()))

@@ -21,6 +21,7 @@ from sidecar.proxy.listening import (
     inherited,
     is_made_for,
     knock,
+    knocker,
     lead_to,
     lead_to_all,
     listen,
@@ -68,7 +69,7 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[Listening] = []
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._knocking: object = None  # the address of this process's own connection, see `knock`
+        self._knocking: object = None  # the address of this process's own connection, see `knocker`
         self.rejected = 0
         self.stopped = False
 
@@ -173,13 +174,16 @@ class Listener:
 
     async def _comes_here(self, each: Listening) -> bool:
         """Whether who connects to this port is accepted by this process."""
-        client = await knock(each.sock)
-        if client is None:
+        try:
+            client = knocker(each.sock)
+        except OSError:
             return False
         with client:
+            # Set before it connects: while it does, the loop may accept it.
             self._knocking = client.getsockname()
-            while self._knocking is not None and self._accept(each.sock, each.endpoint):
-                pass
+            if await knock(client, each.sock):
+                while self._knocking is not None and self._accept(each.sock, each.endpoint):
+                    pass
             came, self._knocking = self._knocking is None, None
         return came
 

@@ -192,23 +192,34 @@ def lead_to_all(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
 
 
-async def knock(sock: socket.socket) -> socket.socket | None:
-    """Connect to the port of this listening socket, as a client does. None if nobody is there."""
-    address = list(sock.getsockname())
-    if address[0] in ANY:
-        address[0] = ANY[address[0]]
+def knocker(sock: socket.socket) -> socket.socket:
+    """A socket to `knock` with at the port of this listening one. It has its address before it
+    connects, so that whoever accepts it can tell it from a client. Raises OSError."""
     client = socket.socket(sock.family, socket.SOCK_STREAM)
-    client.setblocking(False)
     try:
-        async with asyncio.timeout(KNOCK_WITHIN):
-            await asyncio.get_running_loop().sock_connect(client, tuple(address))
-    except (OSError, TimeoutError):
-        client.close()
-        return None
+        client.setblocking(False)
+        host, _, *rest = _reached(sock)
+        client.bind((host, 0, *rest))
     except BaseException:
         client.close()
         raise
     return client
+
+
+async def knock(client: socket.socket, sock: socket.socket) -> bool:
+    """Connect to the port of this listening socket, as a client does. False if nobody is there."""
+    try:
+        async with asyncio.timeout(KNOCK_WITHIN):
+            await asyncio.get_running_loop().sock_connect(client, _reached(sock))
+    except (OSError, TimeoutError):
+        return False
+    return True
+
+
+def _reached(sock: socket.socket) -> tuple[Any, ...]:
+    """Where who is on this host reaches a listening socket."""
+    host, *rest = sock.getsockname()
+    return (ANY.get(host, host), *rest)
 
 
 def _file(path: str) -> tuple[int, int]:

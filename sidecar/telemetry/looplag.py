@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -14,17 +15,24 @@ class LoopLag:
     """Wakes up every INTERVAL and notes how late it was.
 
     `longest` covers the present window and the one before, so a scrape every 30 seconds misses
-    nothing.
+    nothing. What keeps the loop busy before there are clients delays nobody, and does not count: it
+    measures from `begin` on.
     """
 
     def __init__(self) -> None:
         self.also: list[Callable[[float], None]] = []
+        self._begun = math.inf
         self._since = time.monotonic()
         self._now = 0.0
         self._before = 0.0
 
-    def note(self, late: float, now: float) -> None:
-        """Note that it woke up so many seconds late."""
+    def begin(self, now: float) -> None:
+        """Clients are served from now on."""
+        self._begun = now
+
+    def note(self, due: float, now: float) -> None:
+        """Note that it woke up now, and when that was due."""
+        late = max(now - max(due, self._begun), 0.0)
         if now - self._since >= WINDOW:
             self._before = self._now if now - self._since < 2 * WINDOW else 0.0
             self._since, self._now = now, 0.0
@@ -40,6 +48,6 @@ class LoopLag:
             due = time.monotonic() + INTERVAL
             await asyncio.sleep(INTERVAL)
             now = time.monotonic()
-            self.note(max(now - due, 0.0), now)
+            self.note(due, now)
             for call in self.also:
                 call(now)
