@@ -30,7 +30,7 @@ REQUIREMENTS := import sys, tomllib; \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv build native run test test-slow check lint types structure format bench bench-smoke \
+.PHONY: help venv build native run test test-workers test-slow check lint types structure format bench bench-smoke \
   bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
   docs-screenshots certs clean observe dashboards
 
@@ -52,6 +52,11 @@ test: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## all tests but the slow ones
 	@tests/harness/install_peers.sh test
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0 \
 	  -m "not slow" $(ARGS)
+
+test-workers: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## the compatibility suite, every sidecar with two workers
+	@tests/harness/install_peers.sh test
+	SIDECAR_WORKERS=2 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0 \
+	  -m "not slow" tests/compat $(ARGS)
 
 test-slow: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## the slow tests
 	@tests/harness/install_peers.sh test

@@ -3,10 +3,15 @@
 Servers are shared by all tests of one xdist worker (session scope, started when first asked for)
 and emptied before each test. A failed test shows what each child process logged during it. Tests
 marked `redis` do not run where Debian's redis-server is absent; one line at the end names them.
+
+With SIDECAR_WORKERS above 1, every sidecar that does not say otherwise has so many workers
+(`make test-workers`). What asks for that which only a single process has is marked `one_worker`
+with the reason: it does not run then, and is named at the end as well.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -14,10 +19,11 @@ import pytest
 from tests.harness.farm import Farm
 from tests.harness.pair import Pair
 from tests.harness.process import RUNNING
-from tests.harness.servers import HAVE_REDIS7, Server
+from tests.harness.servers import HAVE_REDIS7, WORKERS, Server
 from tests.harness.wire import Wire
 
 ABSENT = "Debian's redis-server is absent"
+ONE_WORKER = "only a sidecar of one worker has it"
 LOG_TAIL = 8000
 
 KINDS = ["valkey", pytest.param("redis7", marks=pytest.mark.redis)]
@@ -65,12 +71,13 @@ def plain_server(farm: Farm) -> Server:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a server that is not installed."""
-    if HAVE_REDIS7:
-        return
+    """Skip what needs a server that is not installed, or a sidecar of a single process."""
     for item in items:
-        if item.get_closest_marker("redis"):
+        if not HAVE_REDIS7 and item.get_closest_marker("redis"):
             item.add_marker(pytest.mark.skip(reason=ABSENT))
+        alone = item.get_closest_marker("one_worker")
+        if alone is not None and WORKERS > 1:
+            item.add_marker(pytest.mark.skip(reason=f"{ONE_WORKER}: {alone.args[0]}"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -92,12 +99,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the tests that did not run for want of a server."""
-    skipped = [
-        report.nodeid
-        for report in terminalreporter.stats.get("skipped", [])
-        if ABSENT in str(report.longrepr)
-    ]
-    if skipped:
-        names = ", ".join(sorted(skipped))
-        terminalreporter.write_line(f"NOT RUN ({len(skipped)}), {ABSENT}: {names}", yellow=True)
+    """Name the tests that did not run, and for want of what."""
+    skipped: dict[str, list[str]] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        why = re.search(f"{ABSENT}|{ONE_WORKER}: [^']*", str(report.longrepr))
+        if why is not None:
+            skipped.setdefault(why[0], []).append(report.nodeid)
+    for why, names in sorted(skipped.items()):
+        line = f"NOT RUN ({len(names)}), {why}: {', '.join(sorted(names))}"
+        terminalreporter.write_line(line, yellow=True)

@@ -19,6 +19,7 @@ from sidecar.telemetry.snapshots import (
     Snapshot,
     Unanswered,
     WarmStart,
+    Worker,
 )
 
 BreakerState = Literal["closed", "open", "half-open", "unknown"]
@@ -109,7 +110,7 @@ class Totals(Frozen, frozen=True):
 
 
 class Gauges(Frozen, frozen=True):
-    """What is now, and totals since the start."""
+    """What is now, and totals since the start; `workers` where there are several processes."""
 
     serving: bool
     clients: int
@@ -120,6 +121,7 @@ class Gauges(Frozen, frozen=True):
     cache: CacheNow
     totals: Totals
     warm: WarmStart | None
+    workers: Sequence[Worker] | None
 
 
 class Introduction(Frozen, frozen=True):
@@ -208,7 +210,7 @@ def gauges(snapshot: Snapshot) -> Gauges:
     """The figures of now."""
     plane = snapshot.data_plane
     if plane is None:
-        return _NOT_SERVING
+        return msgspec.structs.replace(_NOT_SERVING, workers=snapshot.workers)
     links, commands = plane.links, plane.commands
     return Gauges(
         serving=True,
@@ -229,6 +231,7 @@ def gauges(snapshot: Snapshot) -> Gauges:
             switches=switches(snapshot),
         ),
         warm=plane.warm,
+        workers=snapshot.workers,
     )
 
 
@@ -266,4 +269,5 @@ _NOT_SERVING = Gauges(
         switches=0,
     ),
     warm=None,
+    workers=None,
 )

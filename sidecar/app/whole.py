@@ -7,6 +7,7 @@ the end of the audit stream are merged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 # Seconds that a scrape waits for the workers.
 ANSWER = 0.5
+# Seconds within which workers notice the same interruption, or go over one after the other.
+TOGETHER = 1.0
 KEYS = 1000
 TRACES = 500
 
@@ -116,11 +119,10 @@ class Whole(Parts):
         return said
 
     async def topology(self) -> Topology:
-        try:
-            said: Topology = await self._ask_one("topology", Topology)
-        except RefusedError:
+        if self._crew is None:
             return NOWHERE
-        return said
+        said = await self._crew.ask_all("topology", type=Topology, within=ASKED)
+        return merged_topology(said) if said else NOWHERE
 
     async def flush_cache(self) -> Flushed:
         if self._crew is None:
@@ -149,6 +151,52 @@ class Whole(Parts):
         if self._crew is None:
             return {}
         return {str(each.number): each.pid for each in self._crew.workers if each.pid}
+
+
+def merged_topology(said: Sequence[Topology]) -> Topology:
+    """What all workers know. They have the same upstream, but each has its own links to it, and may
+    have noticed what others have not yet."""
+    first = next((each for each in said if each.phase not in (None, "serving")), said[0])
+    return msgspec.structs.replace(
+        first,
+        up=all(each.up for each in said),
+        switches=max(each.switches for each in said),
+        history=merged_history([each.history for each in said]),
+    )
+
+
+def merged_history(
+    histories: Sequence[Sequence[facts.Interruption]],
+) -> Sequence[facts.Interruption]:
+    """The interruptions of all workers, the newest first. What several have noticed at about the
+    same time is one."""
+    found = sorted(
+        ((each, number) for number, history in enumerate(histories) for each in history),
+        key=lambda pair: pair[0].at,
+    )
+    merged: list[tuple[facts.Interruption, set[int]]] = []
+    for each, number in found:
+        last, noticed_by = merged[-1] if merged else (each, {number})
+        if number in noticed_by or each.at > _end(last) + TOGETHER:
+            merged.append((each, {number}))
+        else:
+            merged[-1] = _joined(last, each), {*noticed_by, number}
+    return [each for each, _ in reversed(merged)]
+
+
+def _end(of: facts.Interruption) -> float:
+    return math.inf if of.seconds is None else of.at + of.seconds
+
+
+def _joined(one: facts.Interruption, later: facts.Interruption) -> facts.Interruption:
+    end = max(_end(one), _end(later))
+    return facts.Interruption(
+        at=one.at,
+        before=one.before,
+        after=later.after if later.switched else one.after,
+        switched=one.switched or later.switched,
+        seconds=None if end == math.inf else round(end - one.at, 4),
+    )
 
 
 def _all(said: Sequence[Sequence[T]]) -> list[T]:

@@ -21,7 +21,7 @@ from tests.harness.certificates import make_certificates
 from tests.harness.load import Load
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
-from tests.harness.servers import Server, Sidecar
+from tests.harness.servers import WORKERS, Server, Sidecar
 from tests.harness.wire import Wire
 
 PASSWORD = "pa55-of-the-server"
@@ -78,7 +78,7 @@ def test_health_and_stats_are_true(sidecar: Sidecar) -> None:
     stats = get(sidecar, "/api/stats?count=5")
     assert 0 < len(stats["points"]) <= 5
     assert stats["totals"]["commands"] >= stats["cache"]["hits"] > 0
-    assert stats["links"]["shared"] == 1
+    assert 1 <= stats["links"]["shared"] <= WORKERS, "each worker has one"
 
 
 def test_down_and_up_again(plain_server: Server) -> None:

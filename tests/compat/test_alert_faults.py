@@ -6,6 +6,8 @@ hour, and promtool evaluates the rules on them.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from tests.harness.admin import answers, api, metric, scrape
 from tests.harness.alerting import CONFIG, MISSING, WITHOUT
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.several import pids
 from tests.harness.wire import Wire, pack
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=WITHOUT)
@@ -191,3 +194,32 @@ def test_refused_clients_are_told(server: Server, tmp_path: Path) -> None:
             assert other.cmd("PING").startswith(b"-ERR max number of clients")
         after = series(sidecar)
     assert firing(tmp_path, before, after) - SLOW == {"SidecarClientsRejected"}
+
+
+def test_workers_that_are_down_or_keep_ending_are_told(server: Server, tmp_path: Path) -> None:
+    with started(server.url, workers=2) as sidecar:
+        before = series(sidecar)
+        _end_worker(sidecar, 1)
+        os.kill(pids(sidecar)[2], signal.SIGSTOP)
+        try:
+            wait_until(lambda: _workers(sidecar, "silent") == 1, "it is silent")
+            silent = series(sidecar)
+        finally:
+            os.kill(pids(sidecar)[2], signal.SIGCONT)
+        assert "SidecarWorkerDown" in firing(tmp_path, before, silent)
+        for _ in range(2):
+            _end_worker(sidecar, 1)
+        again = series(sidecar)
+    assert firing(tmp_path, before, again) - SLOW == {"SidecarWorkerRestarting"}
+
+
+def _end_worker(sidecar: Sidecar, number: int) -> None:
+    """Kill one, and wait until another process serves in its place."""
+    old = pids(sidecar)[number]
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: pids(sidecar)[number] != old, "another process", 20)
+    wait_until(lambda: _workers(sidecar, "up") == 2, "all serve", 20)
+
+
+def _workers(sidecar: Sidecar, state: str) -> float:
+    return metric(sidecar, f'sidecar_workers{{state="{state}"}}') or 0

@@ -5,7 +5,9 @@ Each test ends with the page's console empty: no error, no breach of the content
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ from tests.harness.load import Load
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
 from tests.harness.servers import Server, Sidecar
+from tests.harness.several import pids, several
 from tests.harness.wire import Wire, pack
 
 if TYPE_CHECKING:
@@ -241,6 +244,29 @@ def test_a_frozen_server_is_told_at_once(
         finally:
             plain_server.resume()
     wait_for_text(page, "#health", "ok")
+
+
+def test_workers_are_shown(plain_server: Server, page: Page) -> None:
+    """How many there are, and which one is down; where there is a single process, nothing."""
+    with several(plain_server.url) as sidecar:
+        open_page(page, sidecar)
+        wait_for_text(page, "#workers", "2 of 2 serve clients")
+        first = pids(sidecar)[1]
+        os.kill(first, signal.SIGSTOP)
+        try:
+            wait_for_text(page, "#workers .node[data-state=bad]", "does not answer")
+            wait_for_text(page, "#workers", "1 of 2 serve clients")
+            wait_for_text(page, "#reasons", "worker 1 does not answer")
+        finally:
+            os.kill(first, signal.SIGCONT)
+        wait_for_text(page, "#workers", "2 of 2 serve clients")
+        page.goto("about:blank")
+
+
+def test_a_single_process_shows_no_workers(sidecar: Sidecar, page: Page) -> None:
+    open_page(page, sidecar)
+    wait_for_text(page, "#health", "ok")
+    assert page.locator("#workers-card").is_hidden()
 
 
 def test_equal_failures_are_one_line(sidecar: Sidecar, page: Page) -> None:

@@ -34,7 +34,7 @@ from sidecar.telemetry.facts import (
     TraceSpan,
     Why,
 )
-from sidecar.telemetry.snapshots import DataPlane, Snapshot, WarmStart
+from sidecar.telemetry.snapshots import DataPlane, Snapshot, WarmStart, Worker
 from tests.harness.browser import chromium, watch, why_not
 from tests.harness.structs import filled
 
@@ -121,7 +121,11 @@ def _snapshot() -> Snapshot:
                 duration=0.5,
                 sources={EVIL: 10},
             ),
-        )
+        ),
+        workers=[
+            Worker(number=1, pid=10, state="up", since=time.time(), why="", restarts=0),
+            Worker(number=2, pid=0, state="starting", since=time.time(), why=EVIL, restarts=3),
+        ],
     )
 
 
@@ -186,6 +190,7 @@ def test_every_text_is_text(address: str) -> None:
             "#cache": "Evictions",
             "#links": "Breaker",
             "#warm": "Loaded",
+            "#workers": "1 of 2 serve clients",
             "#certificates": "expired",
             "#traces": "failed",
             "#audit": "user=",
@@ -201,6 +206,8 @@ def test_every_text_is_text(address: str) -> None:
         _look_at_the_waterfall(page)
         assert page.locator("#certificates .tag[data-state=bad]").inner_text() == "expired"
         assert page.locator("#warm [role=progressbar]").get_attribute("aria-valuenow") == "50"
+        states = page.locator("#workers .node").all_inner_texts()
+        assert ["started again 3 times" in each for each in states] == [False, True]
         assert page.locator("#n-held").inner_text() == "4"
         assert page.locator("#n-breaker").inner_text() == "open"
         assert page.locator("#timeline .track i.open").count() == 1

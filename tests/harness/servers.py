@@ -34,6 +34,9 @@ _COMMON: dict[str, str | int | float] = {
 }
 
 
+WORKERS = int(os.environ.get("SIDECAR_WORKERS", "1"))
+"""How many workers a sidecar has whose settings do not say."""
+
 HAVE_REDIS7 = have("redis7")
 HAVE_REDIS8 = have("redis8")
 

@@ -121,6 +121,7 @@ function draw() {
   grade("n-breaker", { open: "bad", "half-open": "warn" }[said.breaker.state] || "");
   panels.cache(said, point);
   panels.links(said, known.health);
+  panels.workers(said.workers);
   panels.warm(said.warm);
 }
 

@@ -111,6 +111,23 @@ export function links(said, health) {
   ]));
 }
 
+// Hidden where a single process does it all.
+export function workers(list) {
+  byId("workers-card").hidden = !list;
+  if (!list) return;
+  const up = list.filter((one) => one.state === "up").length;
+  const states = { up: "good", silent: "bad", starting: "warn" };
+  fill(byId("workers"), el("p", { class: "group" }, `${up} of ${list.length} serve clients`), ...list.map((one) => {
+    const words = [one.pid ? `process ${one.pid}` : null, `since ${moment(one.since * 1000)}`,
+      one.restarts ? `started again ${count(one.restarts)} ${one.restarts === 1 ? "time" : "times"}` : null];
+    return el("div", { class: "node", "data-state": states[one.state] },
+      el("span", {}, `Worker ${one.number}`, el("br"),
+        el("span", { class: "dim" }, words.filter(Boolean).join(", ")),
+        one.why ? el("br") : null, one.why ? el("span", { class: "dim" }, one.why) : null),
+      tag({ up: "up", silent: "does not answer", starting: "not running" }[one.state], states[one.state]));
+  }));
+}
+
 export function warm(said) {
   const node = byId("warm");
   if (!said || !said.state) return fill(node, empty("Warm start is not configured."));
