@@ -349,7 +349,8 @@ class Cluster(Closing):
         return all(self._says(node, slots, known) for node in self.running)
 
     def _says(self, node: ClusterNode, slots: dict[str, set[int]], known: set[str]) -> bool:
-        """Whether a node serves, knows just these nodes, and thinks that they have these slots."""
+        """Whether a node serves, knows just these nodes and who of them is a primary, and thinks
+        that they have these slots."""
         with self.wire(node, 5.0) as wire:
             replication = wire.cmd("INFO", "replication")
             serves = b"cluster_state:ok" in wire.cmd("CLUSTER", "INFO")
@@ -357,7 +358,11 @@ class Cluster(Closing):
         follows = b"role:slave" not in replication or b"master_link_status:up" in replication
         seen = {row[0]: slots_of(row[8:]) for row in rows}
         having = {name: has for name, has in seen.items() if has}
-        return serves and follows and having == slots and seen.keys() == known
+        running = {each.id for each in self.running}
+        primaries = {row[0] for row in rows if "master" in row[2].split(",")} & running
+        wanted = {shard.primary.id for shard in self.shards} & running
+        agrees = having == slots and seen.keys() == known and primaries == wanted
+        return serves and follows and agrees
 
 
 def _answers(node: ClusterNode) -> bool:
