@@ -179,9 +179,7 @@ class Api:
         return await self._do(request, self._actions.resume)
 
     async def switch(self, request: web.Request) -> web.Response:
-        return await self._do_with(
-            request, SwitchTo, lambda body: self._actions.switch(body.url, body.dry_run)
-        )
+        return await self._do_with(request, SwitchTo, self._actions.switch)
 
     async def _do(
         self, request: web.Request, action: Callable[[], Awaitable[msgspec.Struct]]

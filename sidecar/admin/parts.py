@@ -23,6 +23,7 @@ from sidecar.admin.answers import (
     Switched,
     Topology,
 )
+from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.certificates import Certificates
 from sidecar.admin.redacted import shown
 from sidecar.admin.sources import NOWHERE, Actions, AuditTail, RefusedError, Sources
@@ -65,7 +66,7 @@ class Upstreams(Protocol):
     async def reload(self) -> Reloaded: ...
     async def pause(self) -> Paused: ...
     async def resume(self) -> Resumed: ...
-    async def switch(self, url: str, dry_run: bool) -> Switched: ...
+    async def switch(self, to: SwitchTo) -> Switched: ...
 
 
 class Parts:

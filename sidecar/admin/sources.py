@@ -23,6 +23,7 @@ from sidecar.admin.answers import (
     Switched,
     Topology,
 )
+from sidecar.admin.bodies import SwitchTo
 from sidecar.telemetry.audit import Record
 from sidecar.telemetry.facts import HotKeys, Server, Trace
 from sidecar.telemetry.snapshots import Snapshot
@@ -90,7 +91,7 @@ async def _refuse() -> Never:
     raise RefusedError("not available")
 
 
-async def _refuse_switch(url: str, dry_run: bool) -> Never:
+async def _refuse_switch(to: SwitchTo) -> Never:
     raise RefusedError("not available")
 
 
@@ -134,5 +135,4 @@ class Actions:
     failover: Callable[[], Awaitable[FailoverBegun]] = _refuse
     pause: Callable[[], Awaitable[Paused]] = _refuse
     resume: Callable[[], Awaitable[Resumed]] = _refuse
-    switch: Callable[[str, bool], Awaitable[Switched]] = _refuse_switch
-    """To this URL; with True it is a dry run."""
+    switch: Callable[[SwitchTo], Awaitable[Switched]] = _refuse_switch

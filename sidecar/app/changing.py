@@ -17,6 +17,7 @@ import msgspec
 import structlog
 
 from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
+from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
 from sidecar.app.reload import take_over
 from sidecar.app.startup import StartError, reason
@@ -31,6 +32,7 @@ from sidecar.settings.changes import Changes, changes
 from sidecar.settings.load import ConfigError
 from sidecar.settings.rules import combinations
 from sidecar.settings.schema import Settings
+from sidecar.settings.sections.upstream import UpstreamTls
 from sidecar.telemetry import logs
 from sidecar.telemetry.facts import ComparedServer, UnderWay
 
@@ -42,6 +44,8 @@ log = structlog.get_logger()
 PAUSE = "pause"
 # Seconds that an operator waits for an answer at most (admin/api.py gives up a little later).
 PATIENCE = 25.0
+_HINT = "write the URL in use into upstream.url"
+_HINT_TLS = f"{_HINT}, and the settings of its TLS into [upstream.tls]"
 EMBEDDED = (
     "embedded:// is a server of the sidecar's own, with its own data, which ends with the sidecar"
 )
@@ -69,7 +73,8 @@ class Changing:
         self._running = running
         self._read_again = read_again
         self._turn = asyncio.Lock()
-        self._url_read = running.settings.upstream.url
+        self._read = running.settings.upstream
+        self._tls_given: UpstreamTls | None = None  # with the switch that the upstream in use is of
 
     @property
     def _proxy(self) -> Proxy:
@@ -115,18 +120,21 @@ class Changing:
     async def _reload(self) -> Reloaded:
         running = self._running
         read = self._read_again()
-        url_read, strict = read.upstream.url, True
-        if url_read == self._url_read and url_read != running.settings.upstream.url:
+        upstream_read, tls, strict = read.upstream, self._tls_given, True
+        if upstream_read.url != self._read.url:
+            tls = None
+        elif upstream_read.url != running.settings.upstream.url or tls is not None:
             # An operator has switched since: only news from the configuration undo that.
-            log.warning("upstream differs", hint="write the URL in use into upstream.url")
-            read, strict = with_url(read, running.settings.upstream.url), False
+            log.warning("upstream differs", hint=_HINT if tls is None else _HINT_TLS)
+            given = tls or upstream_read.tls
+            read, strict = at_upstream(read, running.settings.upstream.url, given), False
         found = self._compare(running.settings, read)
         if problems := list(combinations(found.settings, strict=strict)):
             raise ConfigError([f"{each} (with what needs a restart)" for each in problems])
         if not self._serving:
             return Reloaded(reloaded=[])
         sections, _ = await self._use(found)
-        self._url_read = url_read
+        self._read, self._tls_given = upstream_read, tls
         return Reloaded(
             reloaded=sections,
             changed=found.taken,
@@ -197,15 +205,15 @@ class Changing:
         self._running.note("resume", "done", "")
         return Resumed(paused=False, seconds=round(seconds, 3))
 
-    async def switch(self, url: str, *, dry_run: bool) -> Switched:
-        """Go over to the upstream of this URL, or only look at it. Raises ConfigError, OSError,
-        MoveError: then nothing has changed."""
+    async def switch(self, to: SwitchTo) -> Switched:
+        """Go over to this upstream, or only look at it. Raises ConfigError, OSError, MoveError:
+        then nothing has changed."""
         proxy = self._proxy
         if self._turn.locked():
             raise RefusedError("another change is under way; try again when it is done")
-        settings = self._at(url)
+        settings = self._at(to)
         async with self._turn:
-            if dry_run:
+            if to.dry_run:
                 return await self.compare(settings)
             before = await proxy.ask_own()
             try:
@@ -215,15 +223,19 @@ class Changing:
                 log.error("switch failed", error=str(error))
                 self._running.note("switch", "failed", str(error))
                 raise
+            self._tls_given = to.tls
         self._running.note("switch", "done", str(settings.upstream_endpoint))
         return self._compared(before, after, moved)
 
-    def _at(self, url: str) -> Settings:
+    def _at(self, to: SwitchTo) -> Settings:
         """The settings with another upstream. Raises ConfigError, MoveError."""
         old = self._running.settings
-        settings = with_url(old, url)
+        settings = at_upstream(old, to.url, to.tls or self._read.tls)
         if problems := list(combinations(settings, strict=False)):
             raise ConfigError(problems)
+        endpoint = settings.upstream_endpoint
+        if to.tls is not None and not (endpoint.tls or endpoint.kind == "sentinel"):
+            raise ConfigError([f"tls: given, but {endpoint} is not rediss://"])
         if settings.upstream_endpoint.is_embedded or old.upstream_endpoint.is_embedded:
             raise MoveError(f"{EMBEDDED}: that needs a restart")
         return settings
@@ -281,10 +293,10 @@ class Changing:
         return Way(settings, settings.upstream_endpoint, self._running.on_event)
 
 
-def with_url(settings: Settings, url: str) -> Settings:
-    """These settings with another `upstream.url`."""
+def at_upstream(settings: Settings, url: str, tls: UpstreamTls) -> Settings:
+    """These settings with another `upstream.url`, and the settings of TLS that belong to it."""
     return msgspec.structs.replace(
-        settings, upstream=msgspec.structs.replace(settings.upstream, url=url)
+        settings, upstream=msgspec.structs.replace(settings.upstream, url=url, tls=tls)
     )
 
 

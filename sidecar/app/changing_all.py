@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from sidecar.admin.answers import Paused, Resumed, Switched
+from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
 from sidecar.app.changing import Changing, Running, without_embedded
 from sidecar.app.channel import CallError, SilentError
@@ -103,18 +104,19 @@ class ChangingAll(Changing):
             paused=any(each.paused for each in said), seconds=max(each.seconds for each in said)
         )
 
-    async def switch(self, url: str, *, dry_run: bool) -> Switched:
-        """Have all go over to the upstream of this URL; or have one look at it."""
+    async def switch(self, to: SwitchTo) -> Switched:
+        """Have all go over to this upstream; or have one look at it."""
         crew = self._crew
         if self._turn.locked():
             raise RefusedError("another change is under way; try again when it is done")
-        settings = self._at(url)
+        settings = self._at(to)
+        look = SwitchTo(url=to.url, dry_run=True, tls=settings.upstream.tls)
         async with self._turn:
             try:
-                found: Switched = await crew.ask_one("look", url, type=Switched, within=PATIENCE)
+                found: Switched = await crew.ask_one("look", look, type=Switched, within=PATIENCE)
             except (CallError, SilentError) as error:
                 raise MoveError(str(error)) from error
-            if dry_run:
+            if to.dry_run:
                 return found
             began = time.monotonic()
             try:
@@ -122,6 +124,7 @@ class ChangingAll(Changing):
             except MoveError as error:
                 self._all.note("switch", "failed", str(error))
                 raise
+            self._tls_given = to.tls
         self._all.note("switch", "done", str(settings.upstream_endpoint))
         held = round(time.monotonic() - began, 4)
         return msgspec.structs.replace(found, switched=True, held_s=held, ended=ended)

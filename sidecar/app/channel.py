@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -62,6 +63,7 @@ class Channel(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[msgspec.Raw]] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._number = 0
+        self._is_lost = False
 
     @classmethod
     async def on(cls, sock: socket.socket, lost: Callable[[], None]) -> Channel:
@@ -97,8 +99,22 @@ class Channel(asyncio.Protocol):
     def close(self) -> None:
         """End it; `lost` is not called."""
         self._lost = _nothing
-        if self._transport is not None:
+        if self._transport is not None and not self._is_lost:
             self._transport.abort()
+
+    async def finish(self, within: float) -> None:
+        """End it once the calls under way are answered and all is sent, at most so many seconds
+        later; `lost` is not called."""
+        self._lost, lost = _nothing, asyncio.Event()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while answering := [task for task in self._answering if not task.done()]:
+                    await asyncio.wait(answering)
+                if self._transport is not None and not self._is_lost:
+                    self._lost = lost.set
+                    self._transport.close()
+                    await lost.wait()
+        self.close()
 
     # What asyncio calls
 
@@ -129,6 +145,7 @@ class Channel(asyncio.Protocol):
                 waiting.set_exception(SilentError("gone"))
         for task in self._answering:
             task.cancel()
+        self._is_lost = True
         self._lost()
 
     # Inside

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
+from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
 from sidecar.discovery.sentinel import DiscoveryError, SentinelWatcher
 from sidecar.proxy.moving import MoveError
@@ -44,7 +45,7 @@ class Changing(Protocol):
     async def reload(self) -> Reloaded: ...
     async def pause(self) -> Paused: ...
     async def resume(self) -> Resumed: ...
-    async def switch(self, url: str, *, dry_run: bool) -> Switched: ...
+    async def switch(self, to: SwitchTo) -> Switched: ...
 
 
 class Refusing:
@@ -68,9 +69,9 @@ class Refusing:
     async def resume(self) -> Resumed:
         return await self._changing.resume()
 
-    async def switch(self, url: str, dry_run: bool) -> Switched:
+    async def switch(self, to: SwitchTo) -> Switched:
         try:
-            return await self._changing.switch(url, dry_run=dry_run)
+            return await self._changing.switch(to)
         except ConfigError as error:
             raise RefusedError("; ".join(error.problems)) from error
         except (OSError, MoveError) as error:

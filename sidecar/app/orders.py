@@ -10,6 +10,7 @@
 | `failover` | supervisor | | the Sentinel that was asked |
 | `change` | supervisor | the share of other `Settings` | |
 | `pause`, `resume` | supervisor | | as the admin API answers |
+| `look` | supervisor | `SwitchTo` with the settings of TLS | as the admin API answers a dry run |
 | `drain` | supervisor | whether the other workers go on | |
 | `crowd`, `kill`, `keep` | supervisor | for a worker that asks `crowds`, … | |
 | `crowds` | worker | | a `Crowd` of each other worker |

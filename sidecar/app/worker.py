@@ -22,8 +22,9 @@ import structlog
 import uvloop
 
 from sidecar.admin.answers import Paused, Resumed, Switched
+from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
-from sidecar.app.changing import PAUSE, with_url
+from sidecar.app.changing import PAUSE, at_upstream
 from sidecar.app.channel import CallError, Channel, SilentError
 from sidecar.app.orders import ASKED, SOON, Ask, Start, State
 from sidecar.app.sidecar import Given, Sidecar
@@ -84,7 +85,7 @@ class Worker:
         if self._running is not None:
             with suppress(StartError):
                 await self._running
-        channel.close()
+        await channel.finish(SOON)  # the answer may be the error of starting
 
     # What happens to it
 
@@ -208,9 +209,11 @@ class Worker:
         return ended
 
     async def _look(self, content: msgspec.Raw) -> Switched:
-        changing, url = self._here.changing, msgspec.msgpack.decode(content, type=str)
+        to = msgspec.msgpack.decode(content, type=SwitchTo)
+        assert to.tls is not None
+        settings = at_upstream(self._here.settings, to.url, to.tls)
         try:
-            return await _or_refusal(changing.compare(with_url(self._here.settings, url)))
+            return await _or_refusal(self._here.changing.compare(settings))
         except (OSError, MoveError) as error:
             raise CallError(str(error)) from error
 

@@ -100,6 +100,18 @@ def _add_upstream(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "url", help="as upstream.url; - reads it from standard input, so that nobody sees it"
     )
     switch.add_argument("--dry-run", action="store_true", help="only connect and compare")
+    tls = switch.add_argument_group(
+        "TLS of the new upstream",
+        "As [upstream.tls]; the files are on the sidecar's host. Without any of these, the "
+        "settings of the configuration are used.",
+    )
+    for name, what in (
+        ("ca-file", "CA certificates (PEM) to check it against"),
+        ("cert-file", "client certificate (PEM)"),
+        ("key-file", "its private key (PEM)"),
+        ("server-name", "name expected in its certificate"),
+    ):
+        tls.add_argument(f"--{name}", metavar=name.rpartition("-")[2].upper(), help=what)
 
 
 def _add_certs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -229,8 +241,13 @@ def _switch(parsed: argparse.Namespace) -> int:
     from sidecar.cli import operate
 
     url = sys.stdin.readline().strip() if parsed.url == "-" else parsed.url
+    names = ("ca_file", "cert_file", "key_file", "server_name")
+    given = {name: value for name in names if (value := getattr(parsed, name)) is not None}
+    tls = {name: os.path.abspath(v) if "file" in name else v for name, v in given.items()}
     return _asking(
-        lambda: operate.switch(parsed.admin, url, dry_run=parsed.dry_run, as_json=parsed.json)
+        lambda: operate.switch(
+            parsed.admin, url, tls=tls, dry_run=parsed.dry_run, as_json=parsed.json
+        )
     )
 
 

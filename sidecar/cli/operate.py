@@ -40,9 +40,11 @@ def resume(admin: str, *, as_json: bool) -> int:
     return 0
 
 
-def switch(admin: str, url: str, *, dry_run: bool, as_json: bool) -> int:
-    """Go over to this upstream, or only look at it. Raises NoAnswer."""
-    said = admin_client.post(admin, "/api/upstream", {"url": url, "dry_run": dry_run})
+def switch(admin: str, url: str, *, tls: Mapping[str, str], dry_run: bool, as_json: bool) -> int:
+    """Go over to this upstream, or only look at it. `tls` has settings of [upstream.tls], if its
+    TLS is not that of the configuration. Raises NoAnswer."""
+    body = {"url": url, "dry_run": dry_run, **({"tls": dict(tls)} if tls else {})}
+    said = admin_client.post(admin, "/api/upstream", body)
     if as_json:
         print(json.dumps(said, indent=2))
         return 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
+from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.parts import Parts
 from sidecar.admin.sources import RefusedError
 from sidecar.settings.load import load
@@ -80,8 +81,8 @@ class Upstreams:
     async def resume(self) -> Resumed:
         return Resumed(paused=False, seconds=1.5)
 
-    async def switch(self, url: str, dry_run: bool) -> Switched:
-        raise RefusedError(f"{url} {dry_run}")
+    async def switch(self, to: SwitchTo) -> Switched:
+        raise RefusedError(f"{to.url} {to.dry_run}")
 
 
 def parts_of(settings: Settings | None = None) -> Parts:
@@ -156,7 +157,7 @@ async def test_actions() -> None:
     assert (await actions.pause()).paused
     assert (await actions.resume()).seconds == 1.5
     with pytest.raises(RefusedError, match=r"redis://h True"):
-        await actions.switch("redis://h", True)
+        await actions.switch(SwitchTo("redis://h", dry_run=True))
     with pytest.raises(RefusedError, match="no Sentinel to ask"):
         await actions.failover()
     without_cache = serving(load(None, {"cache.mode": "off"}, {}))

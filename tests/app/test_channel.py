@@ -113,3 +113,44 @@ async def test_a_message_that_is_too_long_ends_it() -> None:
         await gone.wait()
     channel.close()
     theirs.close()
+
+
+async def test_an_end_that_finishes_answers_first(ends: Ends) -> None:
+    """All that it has been asked, and all of each answer."""
+    one, other, lost = ends
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(content: msgspec.Raw) -> object:
+        asked.set()
+        await go_on.wait()
+        return "x" * 3_000_000
+
+    other.answer("slowly", slowly)
+    call = asyncio.create_task(one.call("slowly", within=10, type=str))
+    await asked.wait()
+    finishing = asyncio.create_task(other.finish(10))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert len(await call) == 3_000_000
+    await finishing
+    with pytest.raises(SilentError):
+        await one.call("slowly", within=10)
+    await asyncio.sleep(0)  # the end is told in the next turn of the loop
+    assert lost == ["one"]
+
+
+async def test_an_end_that_finishes_does_not_wait_for_ever(ends: Ends) -> None:
+    one, other, _ = ends
+    asked = asyncio.Event()
+
+    async def never(content: msgspec.Raw) -> object:
+        asked.set()
+        await asyncio.Event().wait()
+        return None
+
+    other.answer("never", never)
+    call = asyncio.create_task(one.call("never", within=10))
+    await asked.wait()
+    await other.finish(0.01)
+    with pytest.raises(SilentError):
+        await call

@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from sidecar.admin.answers import Paused, Reloaded, Resumed, Switched
+from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
 from sidecar.app.joints import Refusing, WatchedSentinels
 from sidecar.discovery.sentinel import SentinelWatcher
@@ -51,9 +52,9 @@ class Changing:
     async def resume(self) -> Resumed:
         return self._or(Resumed(paused=False, seconds=1.0))
 
-    async def switch(self, url: str, *, dry_run: bool) -> Switched:
-        server = ComparedServer(address=url)
-        return self._or(Switched(switched=not dry_run, before=server, after=server, warnings=[]))
+    async def switch(self, to: SwitchTo) -> Switched:
+        server = ComparedServer(address=to.url)
+        return self._or(Switched(switched=not to.dry_run, before=server, after=server, warnings=[]))
 
     def _or(self, done: T) -> T:
         if self._error is not None:
@@ -68,12 +69,12 @@ async def test_what_fails_refuses(error: Exception) -> None:
     with pytest.raises(RefusedError, match=r"nothing was reloaded: .*no such file"):
         await Refusing(Changing(error)).reload()
     with pytest.raises(RefusedError, match=r"nothing has changed: .*no such file"):
-        await Refusing(Changing(error)).switch("redis://h", dry_run=False)
+        await Refusing(Changing(error)).switch(SwitchTo("redis://h"))
     done = Refusing(Changing())
     assert (await done.reload()).reloaded == ["listen.tls"]
     assert (await done.pause()).quiet
     assert (await done.resume()).seconds == 1.0
-    assert not (await done.switch("redis://h", dry_run=True)).switched
+    assert not (await done.switch(SwitchTo("redis://h", dry_run=True))).switched
 
 
 async def test_settings_that_cannot_be_used_refuse() -> None:
@@ -82,4 +83,4 @@ async def test_settings_that_cannot_be_used_refuse() -> None:
     with pytest.raises(RefusedError, match=what):
         await Refusing(changing).reload()
     with pytest.raises(RefusedError, match=r"cache.memory: found 1; log.level"):
-        await Refusing(changing).switch("redis://h", dry_run=False)
+        await Refusing(changing).switch(SwitchTo("redis://h"))

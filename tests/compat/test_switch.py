@@ -45,8 +45,15 @@ def beside(server: Server, **settings: str | int | float) -> Sidecar:
     return Sidecar(server.url, admin=f"127.0.0.1:{free_port()}", settings=named)
 
 
-def switch(sidecar: Sidecar, url: str, dry_run: bool = False) -> Any:
-    status, said = post(sidecar, "/api/upstream", {"url": url, "dry_run": dry_run})
+Tls = dict[str, str] | None
+
+
+def _body(url: str, tls: Tls) -> dict[str, Any]:
+    return {"url": url} if tls is None else {"url": url, "tls": tls}
+
+
+def switch(sidecar: Sidecar, url: str, dry_run: bool = False, tls: Tls = None) -> Any:
+    status, said = post(sidecar, "/api/upstream", {**_body(url, tls), "dry_run": dry_run})
     assert status == 200, said
     return said
 
@@ -64,10 +71,10 @@ def test_ten_times_under_load(two: tuple[Server, Server]) -> None:
         assert load.counted(*two) == load.acknowledged
 
 
-def refused(sidecar: Sidecar, url: str) -> str:
+def refused(sidecar: Sidecar, url: str, tls: Tls = None) -> str:
     """Why the switch is refused; everything goes on at the old server."""
     before = api(sidecar, "/api/topology")["master"]
-    status, said = post(sidecar, "/api/upstream", {"url": url})
+    status, said = post(sidecar, "/api/upstream", _body(url, tls))
     assert status == 409, said
     assert api(sidecar, "/api/topology")["master"] == before
     with Wire(sidecar.port) as wire:
@@ -330,6 +337,42 @@ def test_followed_there(two: tuple[Server, Server]) -> None:
         wait_until(lambda: bool(news(sidecar, "writes held")), "it is noticed")
         ask(second, "REPLICAOF", "NO", "ONE")
         assert wire.read_reply() == b"+OK\r\n"
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("workers", [1, 2])
+def test_to_tls_that_the_settings_do_not_know(
+    two: tuple[Server, Server], tmp_path: Path, workers: int
+) -> None:
+    """A server with a CA of its own: the switch has the settings for it, a reload leaves them, and
+    a switch without any goes by the configuration again."""
+    authority = Authority(tmp_path, "ca")
+    pem = authority.issue("server", "localhost")
+    known = {"ca_file": str(authority.cert_file), "server_name": "localhost"}
+    plain = two[0]
+    with (
+        redis7(tls=TlsFiles(pem.cert, pem.key, authority.cert_file)) as secret,
+        beside(plain, workers=workers) as sidecar,
+    ):
+        wait_until(lambda: "sidecar started" in sidecar.log(), "all workers serve")
+        url = f"rediss://127.0.0.1:{secret.tls_port}"
+        with Counting(sidecar.port) as load:
+            assert "the certificate is not accepted" in refused(sidecar, url)
+            assert "no file" in refused(sidecar, url, {**known, "ca_file": "/no/such.pem"})
+            assert "is not rediss://" in refused(sidecar, two[1].url, known)
+            assert switch(sidecar, url, dry_run=True, tls=known)["after"]["role"] == "master"
+            load.more()
+            assert switch(sidecar, url, tls=known)["switched"]
+            load.more()
+            status, said = post(sidecar, "/api/reload")
+            assert (status, said["changed"]) == (200, [])
+            assert "[upstream.tls]" in news(sidecar, "upstream differs")[0]["hint"]
+            assert switch(sidecar, plain.url)["switched"]
+            load.more()
+            assert "the certificate is not accepted" in refused(sidecar, url)
+            load.stop()
+            assert load.errors == Counter()
+            assert load.counted(plain, secret) == load.acknowledged
 
 
 @pytest.mark.redis
