@@ -30,6 +30,7 @@ from sidecar.app.startup import StartError, advice, banner, reason
 from sidecar.app.systemd import Systemd
 from sidecar.app.upstreams import Way
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
+from sidecar.discovery.embedded_cluster import EmbeddedCluster
 from sidecar.discovery.sentinel import DiscoveryError
 from sidecar.policy.topology import Event
 from sidecar.proxy.links.errors import ProxyStartError
@@ -80,7 +81,7 @@ class Sidecar:
         self._given = given
         self._file = file
         self.admin: AdminServer | None = None
-        self.embedded: EmbeddedServer | None = None
+        self.embedded: EmbeddedServer | EmbeddedCluster | None = None
         self.proxy: Proxy | None = None
         self.way: Way | None = None
         self.changing = Changing(self, read_again)
@@ -248,7 +249,7 @@ class Sidecar:
         upstream = self.settings.upstream_endpoint
         if given is not None and given.upstream is not None:
             upstream = given.upstream
-        elif upstream.kind == "embedded":
+        elif upstream.is_embedded:
             upstream = await self._start_embedded(upstream)
         self.way = way = Way(self.settings, upstream, self.on_event)
         credentials = await way.open()
@@ -306,12 +307,14 @@ class Sidecar:
 
     async def _start_embedded(self, upstream: Endpoint) -> Endpoint:
         settings = self.settings.embedded
-        self.embedded = EmbeddedServer(
-            settings.dir,
-            settings.args,
-            port=int(upstream.options.get("port", "0")),
-            on_exit=self.on_embedded_exit,
-        )
+        ended = self.on_embedded_exit
+        if upstream.is_cluster:
+            self.embedded = EmbeddedCluster(
+                upstream.shards, upstream.replicas, settings.dir, settings.args, on_exit=ended
+            )
+        else:
+            port = int(upstream.options.get("port", "0"))
+            self.embedded = EmbeddedServer(settings.dir, settings.args, port=port, on_exit=ended)
         try:
             await self.embedded.start(self.settings.upstream.start_timeout)
         except EmbeddedError as error:

@@ -62,7 +62,7 @@ class Supervisor(Sidecar):
         self._start_audit()
         await self._start_admin()
         upstream: Endpoint | None = None
-        if self.settings.upstream_endpoint.kind == "embedded":
+        if self.settings.upstream_endpoint.is_embedded:
             upstream = await self._start_embedded(self.settings.upstream_endpoint)
         try:
             self._listen()

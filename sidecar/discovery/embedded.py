@@ -186,7 +186,7 @@ class EmbeddedServer:
     async def _launch(self, binary: str) -> bool:
         """One attempt; False when the server ended before it answered."""
         if not self._fixed_port:
-            self.port = _free_port()
+            self.port = free_port()
         self._log.clear()
         self._process = await asyncio.create_subprocess_exec(
             *self._command(binary),
@@ -273,7 +273,8 @@ def find_binary() -> str:
     )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port that nobody listens on right now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
