@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.harness.programs import have
+from tests.mixer.duo import Command
 from tests.mixer.known import KNOWN, MENDED, Known
+from tests.mixer.masks import timed_deep
 from tests.mixer.program import Step
 from tests.mixer.runner import Arena, arena, program, report, shrink
 from tests.mixer.table import Setup
@@ -92,6 +94,23 @@ def test_programs_are_the_same_for_a_seed(shared: Arena) -> None:
     one, other = (program(shared, 7, 3) for _ in range(2))
     assert list(map(str, one)) == list(map(str, other))
     assert list(map(str, one)) != list(map(str, program(shared, 8, 3)))
+
+
+def test_replies_to_exec_are_compared_without_order(shared: Arena) -> None:
+    """Whatever began the transaction and whoever ends it: SCAN or TTL may be queued in it."""
+    steps = [step for number in range(20) for step in program(shared, 7, number)]
+    ends = [s for s in steps if any(c[:1] == (b"EXEC",) for c in map(tuple, s.commands))]
+    assert len(ends) > 50
+    assert all(step.mask for step in ends)
+    one, other = b"*2\r\n:9\r\n*2\r\n+a\r\n+b\r\n", b"*2\r\n*2\r\n+b\r\n+a\r\n:8\r\n"
+    assert timed_deep(one) == timed_deep(other) != timed_deep(one.replace(b"+b", b"+c"))
+
+
+def test_ids_are_named_in_large_replies(shared: Arena) -> None:
+    """Each side has ids of its own, which are no difference, beside any value."""
+    lines: list[Command] = [[b"SET", b"k0", b"v" * 20_000], [b"MULTI"], [b"CLIENT", b"ID"]]
+    lines += [[b"GET", b"k0"], [b"EXEC"]]
+    assert not shared.play([Step(0, lines)]).differences
 
 
 def test_a_difference_is_found_and_made_small(shared: Arena) -> None:

@@ -144,7 +144,14 @@ class Peer:
         self.paused = False
         self.owed = 0
         """Replies that came while it was paused, one for each command."""
+        self.silent = False
+        """It did not get the replies it waited for: CLIENT REPLY OFF, or it is blocked."""
         self.id = b"0"
+
+    @property
+    def replies(self) -> int:
+        """How many have come, pushes aside."""
+        return sum(frame[:1] != b">" for frame in self.frames)
 
     def receive(self) -> int:
         """Take what is there; returns the number of bytes."""
@@ -236,7 +243,8 @@ class Side:
         wait_for([peer], lambda: len(peer.frames) >= len(requests), 10)
         replies = peer.frames
         peer.frames = []
-        assert len(replies) == len(requests), f"{requests}: {replies}"
+        state = "closed" if peer.ended else f"open, {peer.rest[:99]!r}"
+        assert len(replies) == len(requests), f"{requests}: {replies} ({state})"
         return replies
 
     def ask(self, *args: bytes | str | int) -> bytes:
@@ -384,8 +392,9 @@ class Duo:
         direct.send(data)
         if direct.paused:
             direct.owed += len(commands)
-        elif not expect or not self._wait_frames(direct, expect, LONG):
+        elif not expect or direct.silent or not self._wait_frames(direct, expect, LONG):
             self._settle(len(data))
+            direct.silent = direct.replies < expect if expect else direct.silent
         if late:
             self._wait_frames(direct, 1, late)
         peer = self.sidecar.peers[name]
@@ -413,7 +422,7 @@ class Duo:
     def _wait_frames(self, peer: Peer, count: int, limit: float) -> bool:
         """Receive until a direct client has so many frames, without pushes, or in vain."""
         end = time.monotonic() + limit
-        while sum(frame[:1] != b">" for frame in peer.frames) < count:
+        while peer.replies < count:
             left = end - time.monotonic()
             if peer.ended or left <= 0:
                 return False
@@ -471,12 +480,10 @@ class Duo:
     def _named(self, left: bytes, right: bytes) -> tuple[bytes, bytes]:
         """Two frames with the name of a client in the place of two numbers that are not the same,
         where both are its ids."""
+        if left == right:
+            return left, right
         numbers = [_NUMBER.findall(frame) for frame in (left, right)]
-        if (
-            left == right
-            or max(len(left), len(right)) > LARGE
-            or len(numbers[0]) != len(numbers[1])
-        ):
+        if len(numbers[0]) != len(numbers[1]):
             return left, right
         ids = self.direct.ids, self.sidecar.ids
         same = [

@@ -57,8 +57,17 @@ def _put(pattern: bytes, by: bytes = rb"\1<n>") -> Mask:
     return lambda reply: re.sub(pattern, by, reply)
 
 
-numbers = _put(rb"(?m)^(:)\d+(?=\r$)")
+_INTEGERS = rb"(?m)^(:)\d+(?=\r$)"
+numbers = _put(_INTEGERS)
 """All integers from 0 on alike: times, and what remains of them."""
+
+_zeros = _put(_INTEGERS, rb"\g<1>0")
+
+
+def timed_deep(reply: bytes) -> bytes:
+    """Sorted at every depth, with all integers from 0 on alike."""
+    return unordered_deep(_zeros(reply))
+
 
 KEPT = rb"(name|flags|db|sub|psub|ssub|multi|watch|user|redir|resp|lib-name|lib-ver|capa)=(\S*)"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .duo import Command, Mask, id_of, pack
 from .forms import Key, Name, right_forms
-from .masks import CHANCE, MASKS, ORDER, TIMES, numbers, unordered_deep
+from .masks import CHANCE, MASKS, ORDER, TIMES, numbers, timed_deep, unordered_deep
 from .vocabulary import (
     BLOCKING,
     BROKEN,
@@ -84,6 +84,11 @@ def _says_one(command: Sequence[bytes]) -> bool:
     return name not in (b"CLIENT", b"QUIT", b"RESET") and not name.endswith(b"SUBSCRIBE")
 
 
+def _executes(command: Command) -> bool:
+    """Whether the replies of all that was queued come now, whatever that was."""
+    return b"EXEC" in (command if isinstance(command, bytes) else command[:1])
+
+
 def _shown(command: Command) -> str:
     if isinstance(command, bytes):
         return f"bytes {_text(command)}"
@@ -113,6 +118,8 @@ class ClientState:
     """It has a link of its own for good."""
     pinned: bool = False
     """Likewise, and its replies are not matched with its requests any more."""
+    timed: bool = False
+    """What tells of time has been queued in a transaction."""
     exempt: bool = False
     """It has said NO-EVICT or NO-TOUCH."""
     session: bool = False
@@ -177,11 +184,14 @@ class Generator:
         mask: Mask | None = None
     ) -> None:  # fmt: skip
         state = self.clients[client]
+        state.timed |= state.multi and mask is numbers
         if state.paused or self._to_avoid(state, commands):
             return
         if state.rest:
             commands = [state.rest, *commands]
             state.rest = b""
+        if any(map(_executes, commands)):
+            mask = timed_deep if state.timed else mask or unordered_deep
         self.steps.append(
             Step(client, tuple(commands), protocol=state.protocol, db=state.db, blocks=blocks,
                  late=late, mask=mask)

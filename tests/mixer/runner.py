@@ -196,6 +196,11 @@ def arena(setup: Setup) -> Iterator[Arena]:
     made = Arena(setup)
     try:
         yield made
+    except AssertionError as error:
+        for process in (made.sidecar, *made.servers):
+            state = "runs" if process.running else "has ended"
+            error.add_note(f"{process.name} {state}; it said: {process.log()[-2000:]}")
+        raise
     finally:
         made.close()
 
