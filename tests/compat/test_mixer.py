@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.harness.programs import have
-from tests.mixer.duo import Command
+from tests.mixer.duo import Command, gathered
 from tests.mixer.known import KNOWN, MENDED, Known
 from tests.mixer.masks import timed_deep
 from tests.mixer.program import Step
@@ -104,6 +104,13 @@ def test_replies_to_exec_are_compared_without_order(shared: Arena) -> None:
     assert all(step.mask for step in ends)
     one, other = b"*2\r\n:9\r\n*2\r\n+a\r\n+b\r\n", b"*2\r\n*2\r\n+b\r\n+a\r\n:8\r\n"
     assert timed_deep(one) == timed_deep(other) != timed_deep(one.replace(b"+b", b"+c"))
+
+
+def test_invalidations_count_wherever_they_come() -> None:
+    """A reply to EXEC lacks an element for each SUBSCRIBE in it; what is next is taken for it."""
+    head, push = b"*2\r\n+OK\r\n", b">2\r\n$10\r\ninvalidate\r\n*1\r\n$2\r\nk5\r\n"
+    inside, behind = [head + push + b":0\r\n"], [head + b":0\r\n", push]
+    assert gathered(inside) == gathered(behind) == [head + b":0\r\n", b"+invalidated k5\r\n"]
 
 
 def test_ids_are_named_in_large_replies(shared: Arena) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.harness.pair import Pair
@@ -17,6 +19,12 @@ COMMANDS: tuple[tuple[Arg, ...], ...] = (
 )  # fmt: skip
 
 
+NAMING: tuple[tuple[Arg, ...], ...] = (
+    ("CLIENT", "SETINFO", "LIB-NAME", "library"), ("CLIENT", "SETNAME", "me"), ("HELLO", 3),
+)  # fmt: skip
+FIRST: tuple[tuple[Arg, ...], ...] = (("PING",), ("SELECT", 0), ("ROLE",), ("INFO", "server"))
+
+
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_only_what_clients_send(pair: Pair, protocol: int) -> None:
     """The same lines as at the server itself, with links being made and heartbeats in between."""
@@ -24,14 +32,26 @@ def test_only_what_clients_send(pair: Pair, protocol: int) -> None:
     assert shown(pair, pair.sidecar.port, protocol) == direct
 
 
-def shown(pair: Pair, port: int, protocol: int) -> list[bytes]:
+@pytest.mark.parametrize("naming", NAMING, ids=lambda words: " ".join(map(str, words[:2])))
+def test_what_a_client_says_once_it_has_a_name(pair: Pair, naming: tuple[Arg, ...]) -> None:
+    """Libraries name themselves first; names are left out here, what stands behind them is not."""
+    commands = [each for first in FIRST for each in (naming, first, ("ECHO", "x"))]
+    direct = shown(pair, pair.direct.port, 2, commands)
+    left = [line for line in direct if b'"HELLO"' not in line and b'"SET' not in line]
+    assert shown(pair, pair.sidecar.port, 2, commands) == left
+    assert len(left) == 2 * len(FIRST) + 1
+
+
+def shown(
+    pair: Pair, port: int, protocol: int, commands: Sequence[Sequence[Arg]] = COMMANDS
+) -> list[bytes]:
     """Database and command of each line that the commands lead to."""
     with Wire(pair.behind.port) as server, Wire(port) as monitor, Wire(port) as client:
         for wire in (monitor, client):
             if protocol == 3:
                 wire.cmd("HELLO", 3)
         assert monitor.cmd("MONITOR") == b"+OK\r\n"
-        for command in COMMANDS:
+        for command in commands:
             client.cmd(*command)
         if port == pair.sidecar.port:
             beats = calls(server, "ping") + 5

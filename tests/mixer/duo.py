@@ -87,9 +87,10 @@ class Difference:
 def gathered(frames: list[bytes]) -> list[bytes]:
     """What a server may say in one push or in several, and in any order, in one form.
 
-    Invalidations are gathered for as long as the server is busy with one read; who is unsubscribed
-    from all channels is told so in the order of a hash table; and the number in
-    `tracking-redir-broken` is the one that the server knows.
+    Invalidations are gathered for as long as the server is busy with one read, and may come inside
+    a reply that lacks an element (SUBSCRIBE in a transaction of RESP3); who is unsubscribed from
+    all channels is told so in the order of a hash table; and the number in `tracking-redir-broken`
+    is the one that the server knows.
     """
     keys: list[bytes] = []
     gone: list[bytes] = []
@@ -106,6 +107,10 @@ def gathered(frames: list[bytes]) -> list[bytes]:
         elif b"tracking-redir-broken" in frame:
             rest.append(b"+tracking-redir-broken\r\n")
         else:
+            while frame[:1] == b"*" and (found := _INVALIDATED.search(frame)):
+                end = reply_end(frame, found.start()) or len(frame)
+                keys += _BULK.findall(frame[found.end() : end])
+                frame = frame[: found.start()] + frame[end:]
             rest.append(frame)
     return rest + [b"+invalidated %b\r\n" % k for k in sorted(set(keys))] + sorted(gone)
 

@@ -150,6 +150,8 @@ class ServerConnection:
         self.told_master = False  # whether it has said, when asked, that it is a master
         # Called with each raw push that comes with the answers to `ask`.
         self.on_push: Callable[[bytes], None] | None = None
+        # The names of what was asked while greeting.
+        self.asked: list[bytes] = []
         self._decoder = ReplyDecoder()
         self._replies: list[bytes] = []
 
@@ -234,6 +236,7 @@ class ServerConnection:
         refusals = self.target.refusals
         setinfo = refusals.setinfo_by is None
         requests = login.requests(version, setinfo)
+        self.asked = [words[0] for words in requests]
         replies = await self.ask(
             *map(pack_command, requests),
             *(AM_I_MASTER if as_master else ()),
@@ -245,6 +248,9 @@ class ServerConnection:
             role, ping = replies[-2:]
             del replies[-2:]
             await self._must_be_master(role, ping)
+            self.asked += [b"ROLE", b"PING"]
+            if is_error(role) and not is_error(role, b"NOAUTH"):
+                self.asked.append(b"INFO")
         unauthenticated, hello = False, None
         for (word, *_), reply in zip(requests, replies, strict=True):
             if word == b"HELLO":

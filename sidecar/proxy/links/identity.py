@@ -79,7 +79,7 @@ class NodeLinks:
             self.greeted = greeted
         hello = greeted.hello if greeted is not None else None
         up.target = connection.target
-        connection.target.own.carries(connection.sock)
+        connection.target.own.carries(connection.sock, connection.asked)
         self._making.attached(up, connection.target, connection.sock)
         up.attach(connection.sock, connection.tls, hello, server_id(hello))
 

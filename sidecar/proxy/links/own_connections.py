@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import time
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 
 # Addresses that are remembered, the newest.
@@ -17,53 +18,22 @@ MOST = 4096
 LINGER = 1.0
 
 
-class OwnConnections:
-    """The sidecar's connections to servers."""
+class OwnConnection:
+    """A connection of the sidecar's. `carries`: clients' commands go down it, after those of the
+    sidecar's own that are named in `greeting`."""
 
-    def __init__(self) -> None:
-        self._found: dict[bytes, _Found] = {}
-
-    def opened(self, sock: socket.socket) -> None:
-        """A connection of the sidecar's own."""
-        self._note(sock, carries=False)
-
-    def carries(self, sock: socket.socket) -> None:
-        """From now on clients' commands go down this connection."""
-        self._note(sock, carries=True)
-
-    def kind(self, address: bytes) -> str:
-        """Whose it is: "own", "link" (it carries clients' commands), or "" for somebody else's."""
-        found = self._found.get(address)
-        if found is None:
-            return ""
-        if found.is_over():
-            del self._found[address]
-            return ""
-        return "link" if found.carries else "own"
-
-    def forget_closed(self) -> None:
-        """Forget those that have been closed by now."""
-        for address, found in list(self._found.items()):
-            if found.closed():
-                del self._found[address]
-
-    def _note(self, sock: socket.socket, carries: bool) -> None:
-        address = address_of(sock)
-        if not address:
-            return
-        self._found.pop(address, None)
-        self._found[address] = _Found(sock, carries)
-        if len(self._found) > MOST:
-            del self._found[next(iter(self._found))]
-
-
-class _Found:
-    def __init__(self, sock: socket.socket, carries: bool) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = weakref.ref(sock)
-        self.carries = carries
+        self.carries = False
+        self.greeting: tuple[bytes, ...] = ()
         self._over_since = 0.0
 
+    def is_of(self, sock: socket.socket) -> bool:
+        """Whether it is this socket's."""
+        return self._sock() is sock
+
     def closed(self) -> bool:
+        """Whether its socket is closed."""
         sock = self._sock()
         return sock is None or sock.fileno() < 0
 
@@ -74,6 +44,53 @@ class _Found:
         now = time.monotonic()
         self._over_since = self._over_since or now
         return now - self._over_since > LINGER
+
+
+class OwnConnections:
+    """The sidecar's connections to servers."""
+
+    def __init__(self) -> None:
+        self._found: dict[bytes, OwnConnection] = {}
+
+    def opened(self, sock: socket.socket) -> None:
+        """A connection of the sidecar's own."""
+        self._note(sock)
+
+    def carries(self, sock: socket.socket, greeting: Iterable[bytes] = ()) -> None:
+        """From now on clients' commands go down this connection; these, by name, went before."""
+        found = self._note(sock)
+        if found is not None:
+            found.carries, found.greeting = True, tuple(greeting)
+
+    def find(self, address: bytes) -> OwnConnection | None:
+        """The connection with this address; None if it is somebody else's."""
+        found = self._found.get(address)
+        if found is not None and found.is_over():
+            del self._found[address]
+            return None
+        return found
+
+    def carrying(self) -> weakref.WeakSet[OwnConnection]:
+        """The connections that carry clients' commands."""
+        return weakref.WeakSet(found for found in self._found.values() if found.carries)
+
+    def forget_closed(self) -> None:
+        """Forget those that have been closed by now."""
+        for address, found in list(self._found.items()):
+            if found.closed():
+                del self._found[address]
+
+    def _note(self, sock: socket.socket) -> OwnConnection | None:
+        address = address_of(sock)
+        if not address:
+            return None
+        found = self._found.pop(address, None)
+        if found is None or not found.is_of(sock):
+            found = OwnConnection(sock)
+        self._found[address] = found  # the newest
+        if len(self._found) > MOST:
+            del self._found[next(iter(self._found))]
+        return found
 
 
 def address_of(sock: socket.socket) -> bytes:

@@ -12,17 +12,18 @@ one: there the sidecar's commands are shown.
 from __future__ import annotations
 
 import re
+import weakref
 
-from sidecar.proxy.links.own_connections import OwnConnections
+from sidecar.proxy.links.own_connections import OwnConnection, OwnConnections
 
-LINE = re.compile(rb"\+\d+\.\d+ \[\d+ (\S+)\] (.*)\Z", re.DOTALL)
+LINE = re.compile(rb'\+\d+\.\d+ \[\d+ (\S+)\] ("([^"]*)".*)\Z', re.DOTALL)
 # What the sidecar sends on links. A client's CLIENT SETNAME and SETINFO go down a shared link with
 # the sidecar's names in them, so that the server judges them: they are left out as well.
-GREETING = re.compile(rb'"HELLO"|"AUTH" |"CLIENT" "SETNAME" "redis-sidecar"\Z|"CLIENT" "SETINFO" ')
+OWN = re.compile(rb'"HELLO"|"AUTH" |"CLIENT" "SETNAME" "redis-sidecar"\Z|"CLIENT" "SETINFO" ')
+# Commands that are remembered of a connection: more than a greeting has.
+ENOUGH = 16
 # For WAIT (see dedicated.py).
 PUBLISH = re.compile(rb'"PUBLISH" "__redis-sidecar__:wait" ')
-# Part of a greeting if they follow it at once.
-FOLLOWING = re.compile(rb'"CLIENT" "SETNAME" |"SELECT" |"ROLE"\Z|"PING"\Z')
 
 
 class MonitorLines:
@@ -31,7 +32,13 @@ class MonitorLines:
     def __init__(self, own: OwnConnections) -> None:
         self._own = own
         self._part = b""
-        self._greeting = b""  # the address whose greeting the last line belonged to
+        # Of connections that carry nothing yet: what the server has shown of them. Of links: what
+        # may still come of their greeting. Those that carry commands by now have been greeted
+        # before the server monitors anything.
+        self._seen: weakref.WeakKeyDictionary[OwnConnection, tuple[bytes, ...]]
+        self._seen = weakref.WeakKeyDictionary()
+        self._due: weakref.WeakKeyDictionary[OwnConnection, tuple[bytes, ...]]
+        self._due = weakref.WeakKeyDictionary(dict.fromkeys(own.carrying(), ()))
         own.forget_closed()
 
     def __call__(self, data: bytes) -> bytes:
@@ -44,16 +51,27 @@ class MonitorLines:
         found = LINE.match(line)
         if found is None:
             return True
-        address, command = found.groups()
-        kind = self._own.kind(address)
-        if kind == "own" or (kind == "link" and PUBLISH.match(command)):
+        address, command, name = found.groups()
+        connection = self._own.find(address)
+        if connection is None:
+            return True
+        if not connection.carries:
+            self._seen[connection] = (*self._seen.get(connection, ()), name)[-ENOUGH:]
             return False
-        greets = GREETING if self._greeting != address else _GREETING_GOES_ON
-        if kind == "link" and greets.match(command):
-            self._greeting = address
-            return False
-        self._greeting = b""
-        return True
+        return not (OWN.match(command) or PUBLISH.match(command) or self._greets(connection, name))
+
+    def _greets(self, link: OwnConnection, name: bytes) -> bool:
+        """Whether this command belongs to the greeting: SELECT, ROLE or PING may be a client's as
+        well, but not as long as the sidecar's own is due. The server may have shown none of it."""
+        due = self._due.get(link)
+        if due is None:
+            due = link.greeting
+            for seen in self._seen.pop(link, ()):
+                due = _after(due, seen)
+        ours = name in due
+        self._due[link] = _after(due, name) if ours else ()
+        return ours
 
 
-_GREETING_GOES_ON = re.compile(GREETING.pattern + b"|" + FOLLOWING.pattern)
+def _after(due: tuple[bytes, ...], name: bytes) -> tuple[bytes, ...]:
+    return due[due.index(name) + 1 :] if name in due else due

@@ -21,11 +21,18 @@ def sock() -> Iterator[socket.socket]:
 
 def test_own_until_it_carries_commands(sock: socket.socket) -> None:
     own = OwnConnections()
-    assert own.kind(address_of(sock)) == ""
+    assert own.find(address_of(sock)) is None
     own.opened(sock)
-    assert own.kind(address_of(sock)) == "own"
-    own.carries(sock)
-    assert own.kind(address_of(sock)) == "link"
+    found = own.find(address_of(sock))
+    assert found is not None
+    assert not found.carries
+    assert not own.carrying()
+    own.carries(sock, [b"HELLO", b"PING"])
+    found = own.find(address_of(sock))
+    assert found is not None
+    assert found.carries
+    assert found.greeting == (b"HELLO", b"PING")
+    assert list(own.carrying()) == [found]
 
 
 def test_a_closed_one_counts_for_a_while(
@@ -36,9 +43,9 @@ def test_a_closed_one_counts_for_a_while(
     own.opened(sock)
     address = address_of(sock)
     sock.close()
-    assert own.kind(address) == "own"
+    assert own.find(address)
     monkeypatch.setattr(own_connections, "LINGER", -1.0)
-    assert own.kind(address) == ""
+    assert own.find(address) is None
 
 
 def test_the_closed_are_forgotten(sock: socket.socket) -> None:
@@ -46,10 +53,10 @@ def test_the_closed_are_forgotten(sock: socket.socket) -> None:
     own.opened(sock)
     address = address_of(sock)
     own.forget_closed()
-    assert own.kind(address) == "own"
+    assert own.find(address)
     sock.close()
     own.forget_closed()
-    assert own.kind(address) == ""
+    assert own.find(address) is None
 
 
 def test_only_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +65,7 @@ def test_only_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None
     socks = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
     for sock in socks:
         own.opened(sock)
-    assert [own.kind(address_of(sock)) for sock in socks] == ["", "own", "own"]
+    assert [own.find(address_of(sock)) is None for sock in socks] == [True, False, False]
     for sock in socks:
         sock.close()
 

@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+
 import pytest
 
-from sidecar.proxy.links.own_connections import OwnConnections
+from sidecar.proxy.links.own_connections import OwnConnection, OwnConnections
 from sidecar.proxy.session.monitor_lines import MonitorLines
 
-KINDS = {b"1.1.1.1:1": "own", b"1.1.1.1:2": "link", b"1.1.1.1:3": "link"}
+GREETING = [b"AUTH", b"HELLO", b"CLIENT", b"CLIENT", b"SELECT", b"ROLE", b"PING"]
 
 
 class Known(OwnConnections):
-    """Three connections of the sidecar's."""
+    """Three connections of the sidecar's, by address; 2 and 3 are links."""
 
-    def kind(self, address: bytes) -> str:
-        return KINDS.get(address, "")
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._found = {b"1.1.1.1:%d" % number: OwnConnection(sock) for number in (1, 2, 3)}
+
+    def connect(self, *numbers: int) -> None:
+        """They carry clients' commands from now on."""
+        for number in numbers:
+            found = self._found[b"1.1.1.1:%d" % number]
+            found.carries, found.greeting = True, tuple(GREETING)
 
 
 @pytest.fixture
-def lines() -> MonitorLines:
-    return MonitorLines(Known())
+def known() -> Iterator[Known]:
+    with socket.socket() as sock:
+        yield Known(sock)
+
+
+@pytest.fixture
+def lines(known: Known) -> MonitorLines:
+    """Of a client that monitored before the links were made."""
+    made = MonitorLines(known)
+    known.connect(2, 3)
+    return made
 
 
 def line(number: int, command: str) -> bytes:
@@ -43,8 +62,41 @@ def test_greetings_are_left_out(lines: MonitorLines) -> None:
     assert lines(line(2, '"PING"')) == line(2, '"PING"')
 
 
-def test_other_commands_of_a_link_are_clients(lines: MonitorLines) -> None:
-    for command in ('"PING"', '"SELECT" "1"', '"ROLE"', '"CLIENT" "SETNAME" "me"'):
+COMMANDS = ('"PING"', '"SELECT" "1"', '"ROLE"', '"CLIENT" "SETNAME" "me"')
+
+
+def test_other_commands_of_a_link_are_clients(known: Known) -> None:
+    """It has been greeted before."""
+    known.connect(2)
+    lines = MonitorLines(known)
+    for command in COMMANDS:
+        assert lines(line(2, command)) == line(2, command)
+
+
+def test_what_follows_a_greeting_is_clients(lines: MonitorLines) -> None:
+    """The server need not have shown all of it."""
+    greeting = ['"HELLO" "3"', '"SELECT" "9"', '"PING"']
+    assert b"".join(lines(line(2, one)) for one in greeting) == b""
+    for command in COMMANDS:
+        assert lines(line(2, command)) == line(2, command)
+
+
+def test_a_greeting_that_was_shown_before_the_link_was_made(known: Known) -> None:
+    """Its commands are those of a connection of the sidecar's own; then a client's follow."""
+    lines = MonitorLines(known)
+    greeting = ['"HELLO" "3"', '"SELECT" "9"', '"ROLE"', '"PING"']
+    assert b"".join(lines(line(2, one)) for one in greeting) == b""
+    known.connect(2)
+    for command in COMMANDS:
+        assert lines(line(2, command)) == line(2, command)
+
+
+def test_what_follows_the_names_of_a_client_is_clients(known: Known) -> None:
+    """A library says CLIENT SETINFO first, on a shared link with the sidecar's name in it."""
+    known.connect(2)
+    lines = MonitorLines(known)
+    assert lines(line(2, '"CLIENT" "SETINFO" "LIB-NAME" "redis-sidecar"')) == b""
+    for command in COMMANDS:
         assert lines(line(2, command)) == line(2, command)
 
 
@@ -55,7 +107,8 @@ def test_what_goes_before_wait_is_left_out(lines: MonitorLines) -> None:
 
 def test_two_greetings_at_once(lines: MonitorLines) -> None:
     """What follows another link's greeting is no part of it."""
-    assert lines(line(2, '"HELLO" "2"') + line(3, '"PING"')) == line(3, '"PING"')
+    mixed = line(2, '"HELLO" "2"') + line(3, '"GET" "k"') + line(3, '"PING"') + line(2, '"PING"')
+    assert lines(mixed) == line(3, '"GET" "k"') + line(3, '"PING"')
 
 
 def test_strangers_greetings_stay(lines: MonitorLines) -> None:
