@@ -35,7 +35,8 @@ GIVING_WAY = 1.0
 
 class Crew:
     """The workers. `share` makes the settings of one; `descriptors` returns the listening ones that
-    they inherit; `upstream` is the embedded server, if there is one."""
+    they inherit; `upstream` is the embedded server, if there is one. `snapshots` returns the files
+    in which all but one keep their warm sets."""
 
     def __init__(
         self,
@@ -43,8 +44,10 @@ class Crew:
         share: Callable[[int], Settings],
         descriptors: Callable[[], Sequence[int]],
         upstream: Endpoint | None,
+        snapshots: Callable[[int], Sequence[str]],
     ) -> None:
         self._share = share
+        self._snapshots = snapshots
         self._upstream = upstream
         self._descriptors = descriptors
         self._patience = settings.upstream.start_timeout
@@ -81,6 +84,7 @@ class Crew:
             sockets=self._descriptors(),
             upstream=self._upstream,
             paused=self.paused,
+            snapshots=self._snapshots(number),
         )
 
     # What they are asked

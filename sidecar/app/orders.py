@@ -37,7 +37,8 @@ ASKED = 10.0
 class Start(Frozen, frozen=True):
     """Begin to serve. `settings` are this worker's share of the sidecar's. `sockets` are the
     numbers of listening descriptors that it has inherited; `upstream` is the embedded server.
-    `paused`: hold all commands from the first on."""
+    `paused`: hold all commands from the first on. `snapshots` are the files in which the other
+    workers keep their warm sets."""
 
     number: int
     settings: Settings
@@ -45,6 +46,7 @@ class Start(Frozen, frozen=True):
     sockets: Sequence[int]
     upstream: Endpoint | None
     paused: bool
+    snapshots: Sequence[str] = ()
 
 
 class State(Frozen, frozen=True):

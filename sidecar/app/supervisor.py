@@ -71,7 +71,9 @@ class Supervisor(Sidecar):
         except OSError as error:
             where = ", ".join(self.settings.listen.urls)
             raise StartError(f"cannot listen on {where}: {advice(error, 'listen.urls')}") from error
-        self.crew = Crew(self.settings, self._share, self._descriptors, upstream)
+        self.crew = Crew(
+            self.settings, self._share, self._descriptors, upstream, self._other_snapshots
+        )
         self.parts.serves_with(self.crew)
         try:
             await self.crew.start()
@@ -115,6 +117,13 @@ class Supervisor(Sidecar):
         """Where a worker keeps its warm set: each in a file of its own."""
         path = self.settings.warm.snapshot
         return f"{path}.{number}" if path and number > 1 else path
+
+    def _other_snapshots(self, number: int) -> list[str]:
+        """The files of the other workers. A worker begins with the names of all: clients do not
+        come back to the one that they were connected to."""
+        numbers = range(1, self.settings.workers + 1)
+        paths = [self._snapshot(other) for other in numbers if other != number]
+        return [path for path in paths if path]
 
     def addresses(self) -> list[str]:
         return list(self.crew.urls) if self.crew is not None else []

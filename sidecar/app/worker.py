@@ -126,7 +126,7 @@ class Worker:
             each.setblocking(False)
             each.set_inheritable(False)
         self._paused = start.paused
-        membership = Membership(_Others(self._channel), start.ids, self._prepared)
+        membership = Membership(_Others(self._channel), start.ids, self._prepared, start.snapshots)
         given = Given(sockets, start.upstream, membership, self._serving.set, self._last)
         sidecar = self._sidecar = Sidecar(settings, lambda: settings, given=given)
         running = self._running = asyncio.create_task(self._serve(sidecar))

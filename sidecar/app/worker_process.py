@@ -161,7 +161,9 @@ class WorkerProcess:
                 async with asyncio.timeout(within):
                     await process.wait()
             except TimeoutError:
-                log.warning("worker killed", number=self.number, reason="it did not end in time")
+                if within:
+                    reason = "it did not end in time"
+                    log.warning("worker killed", number=self.number, reason=reason)
         self.kill()
         for task in self._tasks:
             task.cancel()

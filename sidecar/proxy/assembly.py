@@ -337,6 +337,7 @@ def make_warmup(
     observers: Observers,
     settings: Settings,
     show: Show | None,
+    others: Sequence[str] = (),
 ) -> Warmup | None:
     """Make the warm start; None when none is configured."""
     if observers.near is None or not Warmup.wanted(settings):
@@ -352,4 +353,5 @@ def make_warmup(
         hot=observers.hot.hot if observers.hot is not None else frozenset(),
         record_work=observers.record_work,
         show=show,
+        others=others,
     )

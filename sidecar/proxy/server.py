@@ -190,7 +190,13 @@ class Proxy:
             others=membership.others if membership is not None else None,
         )
         self._warm = assembly.make_warmup(
-            plane, links, tasks, observers, settings, self._show_warming
+            plane,
+            links,
+            tasks,
+            observers,
+            settings,
+            self._show_warming,
+            membership.snapshots if membership is not None else (),
         )
         listener = Listener(
             settings.listen,

@@ -147,6 +147,7 @@ def test_debug_and_object(pair: Pair) -> None:
     pair.same(script)
 
 
+@pytest.mark.one_worker("SWAPDB empties the near cache of its own worker")
 def test_swapdb_flush_and_functions_of_the_keyspace(pair: Pair) -> None:
     """FLUSHDB, FLUSHALL and SWAPDB of one client are seen at once by another."""
 

@@ -186,6 +186,7 @@ def test_sentinels_that_are_away_are_told(tmp_path: Path) -> None:
     assert {"SidecarSentinelsLost", "SidecarNoMaster"} <= firing(tmp_path, now, now)
 
 
+@pytest.mark.one_worker("listen.max_clients is divided among the workers")
 def test_refused_clients_are_told(server: Server, tmp_path: Path) -> None:
     with started(server.url, listen__max_clients=1) as sidecar, Wire(sidecar.port) as wire:
         wire.cmd("PING")

@@ -13,7 +13,7 @@ from tests.harness.certificates import make_certificates
 from tests.harness.failover import news
 from tests.harness.faults import FaultProxy, TlsTerminator
 from tests.harness.process import wait_until
-from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.servers import WORKERS, Server, Sidecar, valkey
 from tests.harness.wire import Wire, pack
 
 DEADLINE = 20.0
@@ -53,6 +53,11 @@ def _opened(sidecar: Sidecar) -> bool:
     return bool(news(sidecar, "circuit breaker opened"))
 
 
+def _once(sidecar: Sidecar, event: str) -> bool:
+    """Whether this was logged once; each worker has a breaker of its own."""
+    return 1 <= len(news(sidecar, event)) <= WORKERS
+
+
 def _refused(sidecar: Sidecar, *command: str) -> bytes:
     """The error that a new client gets, which must come at once (the machine may hesitate once)."""
     for _ in range(3):
@@ -75,8 +80,8 @@ def _recovers(sidecar: Sidecar) -> None:
         wait_until(lambda: client.cmd("GET", "k") == served, "service again", DEADLINE)
         nothing = b"*-1\r\n"
         wait_until(lambda: client.cmd("BLPOP", "q", "0.01") == nothing, "links again", DEADLINE)
-    assert len(news(sidecar, "circuit breaker opened")) == 1
-    assert len(news(sidecar, "circuit breaker closed")) == 1
+    assert _once(sidecar, "circuit breaker opened")
+    assert _once(sidecar, "circuit breaker closed")
 
 
 def test_an_upstream_that_is_gone(sidecar: Sidecar, proxy: FaultProxy) -> None:
@@ -90,7 +95,7 @@ def test_an_upstream_that_is_gone(sidecar: Sidecar, proxy: FaultProxy) -> None:
     wait_until(lambda: _opened(sidecar), "the breaker opens")
     for command in (("GET", "k"), ("INCR", "n"), ("BLPOP", "q", "1"), ("AUTH", "x")):
         assert b" 127.0.0.1:%d: " % proxy.port in _refused(sidecar, *command)
-    (entry,) = news(sidecar, "circuit breaker opened")
+    entry = news(sidecar, "circuit breaker opened")[0]
     assert (entry["level"], entry["upstream"]) == ("warning", f"127.0.0.1:{proxy.port}")
     proxy.heal()
     _recovers(sidecar)
@@ -110,7 +115,7 @@ def test_an_upstream_that_hangs(sidecar: Sidecar, proxy: FaultProxy) -> None:
         why = _refused(sidecar, "GET", "k")
         assert b"did not reply" in why or b"was silent" in why
         _refused(sidecar, "BLPOP", "q", "1")
-    assert proxy.accepted - before <= 5
+    assert proxy.accepted - before <= 5 * WORKERS
     assert proxy.accepted > before, "no probe was sent"
     proxy.heal()
     proxy.cut()
@@ -215,8 +220,8 @@ def test_it_stays_open_while_nothing_has_changed(sidecar: Sidecar, proxy: FaultP
     begun = time.monotonic()
     while time.monotonic() - begun < 1.5:
         _refused(sidecar, "GET", "k")
-    assert len(news(sidecar, "circuit breaker opened")) == 1
-    assert len(news(sidecar, "upstream down")) == 1
+    assert _once(sidecar, "circuit breaker opened")
+    assert _once(sidecar, "upstream down")
     assert not news(sidecar, "circuit breaker closed")
     proxy.heal()
     _recovers(sidecar)

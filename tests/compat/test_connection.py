@@ -154,6 +154,7 @@ def test_names(pair: Pair) -> None:
     pair.same(script)
 
 
+@pytest.mark.one_worker("ids grow within a worker only")
 def test_own_id(pair: Pair) -> None:
     """CLIENT ID stays the same, differs from others', grows, and is the one HELLO tells."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import pytest
+
 from tests.harness.failover import news
 from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar
@@ -21,6 +23,7 @@ class Limited(Sidecar):
         return ["sh", "-c", f'ulimit -n {LIMIT} && exec "$@"', "sh", *super().argv()]
 
 
+@pytest.mark.one_worker("each worker has descriptors of its own")
 def test_clients_up_to_the_limit(plain_server: Server) -> None:
     """The last descriptors are for links: with as many clients as there may be, a client gets a
     link of its own and another database; one more client is told, and takes nobody's place."""
@@ -51,6 +54,7 @@ def test_clients_up_to_the_limit(plain_server: Server) -> None:
         wait_until(let_in, "there is room again")
 
 
+@pytest.mark.one_worker("each worker has descriptors of its own")
 def test_no_descriptor_is_left(plain_server: Server) -> None:
     """Links have taken the last ones: a client is told instead of left in the queue for ever, those
     inside are served, and one that needs a link is told as well."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.harness.counting import Reconnecting
 from tests.harness.process import ping, wait_until
 from tests.harness.servers import PROGRAM, Server, Sidecar
 from tests.harness.wire import ClosedError, Wire, pack
@@ -100,6 +102,23 @@ def test_the_new_one_goes_again(plain_server: Server) -> None:
     with Sidecar(plain_server.url, settings=SLOWLY) as old, crowd(old.port):
         for _ in range(3):
             end(beside(old))
+
+
+def test_workers_take_over_from_workers(plain_server: Server) -> None:
+    """Both have several, which share the port. Each INCR is counted once."""
+    settings = {**SLOWLY, "drain.timeout": 3, "workers": 2}
+    with Sidecar(plain_server.url, settings=settings) as old:
+        wait_until(lambda: "sidecar started" in old.log(), "all of them serve", 20)
+        with crowd(old.port), Reconnecting(old.port) as load:
+            new = beside(old)
+            end(old)
+            load.more(20)
+            load.stop()
+        with new:
+            assert load.errors == Counter()
+            for number, counted in enumerate(load.counted(plain_server)):
+                told = load.acknowledged[number]
+                assert told <= counted <= told + load.unknown[number]
 
 
 def test_again_and_again_under_load(plain_server: Server) -> None:

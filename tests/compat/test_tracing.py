@@ -230,6 +230,7 @@ class TestLocal:
             wire.cmd("LPUSH", "tr:key", "1")
             assert wait_for_trace(s, command="lpush")["key"] == shown
 
+    @pytest.mark.one_worker("the supervisor, who reads certificates first, makes no spans")
     def test_certificate_reload(self, server: Server, certificates: Certificates) -> None:
         pem = certificates.server
         settings = {"listen.tls.cert_file": str(pem.cert), "listen.tls.key_file": str(pem.key)}
@@ -274,6 +275,7 @@ class TestLocal:
             traces(s, bad)
         caught.value.close()
 
+    @pytest.mark.one_worker("tracing.max_per_second is divided among the workers")
     def test_as_many_as_allowed(self, server: Server) -> None:
         with sidecar(server.url, max_per_second=50) as s, Wire(s.port) as wire:
             began = time.monotonic()

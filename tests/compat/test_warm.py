@@ -11,7 +11,7 @@ from sidecar.policy.warm_set import decode, from_member
 from tests.harness.admin import checks, is_ready, wait_ready
 from tests.harness.process import free_port, wait_until
 from tests.harness.server_stats import calls
-from tests.harness.servers import Server, Sidecar
+from tests.harness.servers import WORKERS, Server, Sidecar
 from tests.harness.warm import ask, fill, make_cached, misses, warm_sidecar
 from tests.harness.wire import Wire
 
@@ -42,6 +42,7 @@ def warm(plain_server: Server, snapshot: Path) -> Iterator[Sidecar]:
         yield sidecar
 
 
+@pytest.mark.one_worker("which worker has used a key, and so which file it is in, is chance")
 def test_a_restart_is_warm(plain_server: Server, warm: Sidecar, snapshot: Path) -> None:
     """Of 10,000 reads after it the server sees next to none; the file holds names only."""
     port = plain_server.port
@@ -110,6 +111,7 @@ def test_binary_keys_and_other_reads(plain_server: Server, warm: Sidecar) -> Non
     assert misses(warm, port, reads) <= 2
 
 
+@pytest.mark.one_worker("which worker has used a key, and so which file it is in, is chance")
 def test_another_user_is_warm_once_it_is_there(plain_server: Server, warm: Sidecar) -> None:
     """Its password is not kept: its reads are loaded when its first client has proved it."""
     port = plain_server.port
@@ -146,6 +148,7 @@ BAD = {
 }
 
 
+@pytest.mark.one_worker("which worker has used a key, and so which file it is in, is chance")
 @pytest.mark.parametrize("kind", [*BAD, "cut", "flipped"])
 def test_a_bad_snapshot_is_ignored(
     plain_server: Server, warm: Sidecar, snapshot: Path, kind: str
@@ -170,6 +173,7 @@ def test_a_bad_snapshot_is_ignored(
     assert misses(warm, port, gets(100)) <= 2
 
 
+@pytest.mark.one_worker("which worker has used a key, and so which file it is in, is chance")
 def test_it_is_saved_now_and_then(plain_server: Server, snapshot: Path) -> None:
     """A sidecar that is killed loses one interval at most."""
     port = plain_server.port
@@ -200,6 +204,7 @@ def test_a_snapshot_that_cannot_be_written(plain_server: Server, tmp_path: Path)
         assert sidecar.log().count('"warm snapshot save failed"') == 1
 
 
+@pytest.mark.one_worker("which worker has used a key, and so which file it is in, is chance")
 def test_a_start_without_the_server_keeps_it(
     plain_server: Server, warm: Sidecar, snapshot: Path
 ) -> None:
@@ -279,6 +284,6 @@ def test_a_server_that_refuses(plain_server: Server, why: str) -> None:
         begin = calls(port, "zadd")
         assert is_ready(sidecar)
         assert sidecar.stop() == 0
-        assert sidecar.log().count("warm fleet disabled") == 1
+        assert sidecar.log().count("warm fleet disabled") == WORKERS
         assert calls(port, "zadd") == begin
     ask(port, [("ACL", "DELUSER", "bob")])

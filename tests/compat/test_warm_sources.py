@@ -110,6 +110,7 @@ def test_a_scan(plain_server: Server) -> None:
         assert misses(sidecar, port, gets(1)) > 0
 
 
+@pytest.mark.one_worker("each worker loads its own near cache")
 def test_a_scan_has_bounds(plain_server: Server) -> None:
     """It looks at so many keys, and takes so many."""
     port = plain_server.port
@@ -124,6 +125,7 @@ def test_a_scan_has_bounds(plain_server: Server) -> None:
         assert calls(port, "get") == before + 500
 
 
+@pytest.mark.one_worker("each worker loads its own near cache")
 def test_sources_add_up(plain_server: Server, tmp_path: Path) -> None:
     """A key that several name is read once."""
     port = plain_server.port
@@ -136,6 +138,7 @@ def test_sources_add_up(plain_server: Server, tmp_path: Path) -> None:
         assert calls(port, "get") == before + 60
 
 
+@pytest.mark.one_worker("each worker loads its own near cache")
 def test_rules_hold_for_what_is_loaded(
     plain_server: Server, key_file: Callable[[str], str]
 ) -> None:
@@ -155,6 +158,7 @@ def test_rules_hold_for_what_is_loaded(
             assert misses(sidecar, port, [("GET", name)] * 3) == 3
 
 
+@pytest.mark.one_worker("each worker loads its own near cache")
 def test_the_deadline(plain_server: Server) -> None:
     """With a slow server the sidecar is ready when it has passed, and not before; it serves
     meanwhile, and loading goes on behind."""
@@ -176,6 +180,7 @@ def test_the_deadline(plain_server: Server) -> None:
             assert misses(sidecar, port, gets(200)) <= 2
 
 
+@pytest.mark.one_worker("each worker loads its own near cache")
 def test_the_rate(plain_server: Server) -> None:
     """So many reads each second."""
     port = plain_server.port
@@ -188,6 +193,7 @@ def test_the_rate(plain_server: Server) -> None:
         assert 1.0 < time.monotonic() - begin < 5
 
 
+@pytest.mark.one_worker("each worker loads its own near cache")
 def test_a_connection_that_is_lost(plain_server: Server) -> None:
     """What was read on it is read again."""
     port = plain_server.port
@@ -228,6 +234,7 @@ def test_a_user_who_may_not_track(plain_server: Server) -> None:
     ask(port, [("ACL", "DELUSER", "dan")])
 
 
+@pytest.mark.one_worker("each worker loads its own near cache")
 def test_a_full_cache_is_not_filled_further(plain_server: Server) -> None:
     """What would push out what is used more is not read."""
     port = plain_server.port

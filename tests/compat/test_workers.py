@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.admin import api, checks, get, metrics, post, scrape
+from tests.harness.admin import api, checks, get, metrics, post, scrape, wait_ready
 from tests.harness.errors import DeadlineError
 from tests.harness.process import wait_until
+from tests.harness.server_stats import calls
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.several import pids, several, spread, worker_of
+from tests.harness.warm import fill
 from tests.harness.wire import ClosedError, Wire, pack
 
 RESTARTS = "sidecar_worker_restarts_total"
@@ -453,6 +455,32 @@ def test_a_worker_started_during_a_pause_holds_too(plain_server: Server) -> None
         for wire in wires:
             assert wire.read_reply() == b"+PONG\r\n"
             wire.close()
+
+
+def test_every_worker_starts_with_what_any_has_used(plain_server: Server, tmp_path: Path) -> None:
+    """Who connects again after a restart may reach another worker."""
+    names = [f"k:{number}" for number in range(100)]
+    reads = [("GET", name) for name in names]
+    fill(plain_server.port, names)
+    settings = {
+        "warm.snapshot": str(tmp_path / "hot"),
+        "cache.mode": "rules",
+        "cache.rules": "*",
+    }
+    with several(plain_server.url, settings=settings) as sidecar:
+        with spread(sidecar.port) as ([mine], _):
+            wait_until(lambda: _missed(plain_server, mine, reads) == 0, "they are cached", 20)
+        sidecar.restart()
+        wait_ready(sidecar)
+        with spread(sidecar.port) as ([mine], [other]):
+            for wire in (mine, other):
+                assert _missed(plain_server, wire, reads) <= 2
+
+
+def _missed(server: Server, wire: Wire, reads: list[tuple[str, str]]) -> int:
+    before = calls(server.port, "get")
+    wire.pipeline(reads)
+    return calls(server.port, "get") - before
 
 
 # Listeners

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import Self
 
 from .process import wait_until
 from .servers import Server
-from .wire import Wire
+from .wire import ClosedError, Wire
 
 
 class Counting:
@@ -20,7 +21,7 @@ class Counting:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._work, args=(n,)) for n in range(clients)]
 
-    def __enter__(self) -> Counting:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -59,3 +60,25 @@ class Counting:
                     total += int(wire.call("GET", f"n{number}") or 0)
             found.append(total)
         return found
+
+
+class Reconnecting(Counting):
+    """Connects again when its connection ends, as a library does; what it had asked then may or may
+    not have been executed."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.unknown = [0] * len(self.acknowledged)
+
+    def _work(self, number: int) -> None:
+        while not self._stop.is_set():
+            with Wire(self.port, deadline=20) as wire:
+                try:
+                    while not self._stop.is_set():
+                        reply = wire.cmd("INCR", f"n{number}")
+                        if reply.startswith(b":"):
+                            self.acknowledged[number] += 1
+                        else:
+                            self.errors[reply] += 1
+                except (OSError, ClosedError):
+                    self.unknown[number] += 1

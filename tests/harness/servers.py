@@ -73,11 +73,15 @@ class Server(Process):
     def start(self) -> None:
         """Start the server and wait until it answers PING and says that it is ready."""
         before = len(self.log())
+        self.begin()
+        self.wait_ready(lambda: self._ready(before))
+
+    def begin(self) -> None:
+        """Start the server without waiting: it may have data to load."""
         argv = [self.binary]
         for key, value in self.settings.items():
             argv += [f"--{key}", str(value)]
         self.spawn(argv, cpus=self.cpus)
-        self.wait_ready(lambda: self._ready(before))
 
     def restart(self) -> None:
         """Crash and come back on the same port, empty."""

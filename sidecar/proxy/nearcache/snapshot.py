@@ -133,7 +133,8 @@ class Fleet:
 
 
 class Memory:
-    """Saves what the near cache uses. `own_user` is the sidecar's own."""
+    """Saves what the near cache uses. `own_user` is the sidecar's own; `others` are the snapshot
+    files of the other workers: who connects again after a restart may reach any of them."""
 
     def __init__(
         self,
@@ -142,6 +143,7 @@ class Memory:
         settings: Warm,
         connect: Open,
         own_user: bytes | None,
+        others: Sequence[str] = (),
     ) -> None:
         self._table = plane.table
         self._near = near
@@ -149,6 +151,7 @@ class Memory:
         self.interval = settings.interval
         self.most = settings.keys
         self.file = SnapshotFile(settings.snapshot) if settings.snapshot else None
+        self._others = [SnapshotFile(path) for path in others] if self.file else []
         self.fleet = Fleet(connect, settings.fleet_key, settings.keys) if settings.fleet else None
         self._hot_set = HotSet(settings.keys)
         self._restored = False
@@ -157,17 +160,26 @@ class Memory:
 
     async def restore(self) -> list[Entry]:
         """Read the last warm set, the most used first; a bad file is logged and ignored."""
-        try:
-            weights = await asyncio.to_thread(self.file.read) if self.file else []
-        except FileNotFoundError:
-            weights = []
-        except (SnapshotError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            log.warning("warm snapshot ignored", reason=reason)
-            weights = []
+        weights = await self._read(self.file) if self.file is not None else []
+        if self._others:
+            best = dict(weights)
+            for file in self._others:
+                for entry, weight in await self._read(file):
+                    best[entry] = max(weight, best.get(entry, weight))
+            weights = sorted(best.items(), key=itemgetter(1), reverse=True)[: self.most]
         self._hot_set.restore(weights, time.monotonic())
         self._restored = True
         return [entry for entry, _ in weights]
+
+    async def _read(self, file: SnapshotFile) -> list[tuple[Entry, float]]:
+        try:
+            return await asyncio.to_thread(file.read)
+        except FileNotFoundError:
+            return []
+        except (SnapshotError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            log.warning("warm snapshot ignored", reason=reason)
+            return []
 
     async def keep(self) -> None:
         """Save at intervals. Ends only when there is nothing to save to."""

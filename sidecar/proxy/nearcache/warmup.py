@@ -62,7 +62,7 @@ class OwnUser:
 
 class Warmup:
     """The warm start of one data plane. `hot` are the keys that are hot now. `show`, if given,
-    shows the progress in place of the log."""
+    shows the progress in place of the log. `others` are the snapshot files of the other workers."""
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Warmup:
         hot: AbstractSet[bytes],
         record_work: RecordWork,
         show: Show | None = None,
+        others: Sequence[str] = (),
     ) -> None:
         warm, login = settings.warm, own.login()
         self._own = own
@@ -84,7 +85,7 @@ class Warmup:
         self._record_work = record_work
         self.settings = warm
         self.show = show
-        self.memory = Memory(plane, near, warm, own.connect, login.user)
+        self.memory = Memory(plane, near, warm, own.connect, login.user, others)
         self._sources = Sources(
             self.memory, warm, settings.cache, plane.table, own.connect, login.db
         )

@@ -41,8 +41,10 @@ class Others(Protocol):
 @dataclass(frozen=True)
 class Membership:
     """What one of several workers is given. `ids` is the upper half of its clients' ids. `prepared`
-    is awaited before the first client is accepted: all workers begin together."""
+    is awaited before the first client is accepted: all workers begin together. `snapshots` are the
+    files in which the others keep their warm sets."""
 
     others: Others
     ids: int
     prepared: Callable[[], Awaitable[None]]
+    snapshots: Sequence[str] = ()
