@@ -59,10 +59,12 @@ def shared(arenas: dict[str, Arena]) -> Arena:
     return _arena(arenas, "off")
 
 
-def _arena(arenas: dict[str, Arena], cache: str, kind: str = "valkey") -> Arena:
-    name = f"{kind}-{cache}"
+def _arena(
+    arenas: dict[str, Arena], cache: str, kind: str = "valkey", pooling: str = "shared"
+) -> Arena:
+    name = f"{kind}-{cache}-{pooling}"
     if name not in arenas:
-        arenas[name] = Arena(Setup(kind, cache), SHORT)
+        arenas[name] = Arena(Setup(kind, cache, pooling), SHORT)
     arenas[name].renew()
     return arenas[name]
 
@@ -83,9 +85,9 @@ def test_mended_differences_stay_mended(known: Known, arenas: dict[str, Arena]) 
 
 
 def _differences(known: Known, arenas: dict[str, Arena]) -> Sequence[object]:
-    episode = _arena(arenas, known.cache, known.kind).play(known.steps)
+    episode = _arena(arenas, known.cache, known.kind, known.pooling).play(known.steps)
     if known.breaks:
-        arenas.pop(f"{known.kind}-{known.cache}").close()
+        arenas.pop(f"{known.kind}-{known.cache}-{known.pooling}").close()
     return episode.differences
 
 

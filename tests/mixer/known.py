@@ -21,6 +21,7 @@ class Known:
     avoid: Avoid | None = None
     cache: str = "off"
     kind: str = "valkey"
+    pooling: str = "shared"
     breaks: bool = False
     """Nothing works behind it."""
 
@@ -67,8 +68,17 @@ KNOWN: list[Known] = [
         lambda state, words: state.exempt and words[:1] == [b"RESET"],
         kind="redis7",
     ),
+    Known(
+        "reset-renews",
+        "RESET of a client of session pooling ends its link, and with it the id it was told.",
+        [
+            _say(1, b"RESET"),
+            Step(0, ((b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id_of(1)),), protocol=3),
+        ],
+        pooling="session",
+    ),
 ]
-"""Programs avoid these."""
+"""Programs avoid these; the last one in `program.Generator`, which knows whose ids are names."""
 
 MENDED: list[Known] = [
     Known(

@@ -124,6 +124,8 @@ class ClientState:
     """It has said NO-EVICT or NO-TOUCH."""
     session: bool = False
     """With session pooling."""
+    renewed: bool = False
+    """Its link is another one than that whose id it was told."""
 
 
 KEEPING = (b"TRACKING", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA", b"IMPORT-SOURCE")
@@ -199,6 +201,9 @@ class Generator:
 
     def _to_avoid(self, state: ClientState, commands: Sequence[Command]) -> bool:
         """Whether this would show a difference that is known; if not, it is believed done."""
+        words = [word for command in commands for word in command if isinstance(word, bytes)]
+        if any(each.renewed and id_of(name) in words for name, each in self.clients.items()):
+            return True
         then = ClientState(**state.__dict__)
         for command in commands:
             if isinstance(command, bytes):
@@ -229,6 +234,7 @@ class Generator:
             elif name in (b"EXEC", b"DISCARD", b"RESET"):
                 if state.multi or name == b"RESET":
                     state.multi = state.watching = False
+                state.renewed |= state.session and name == b"RESET"
                 if name == b"RESET" and len(command) == 1:
                     state.subscribed = state.kept = False
                     state.pinned = state.session
