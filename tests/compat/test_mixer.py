@@ -108,6 +108,15 @@ def test_replies_to_exec_are_compared_without_order(shared: Arena) -> None:
     assert timed_deep(one) == timed_deep(other) != timed_deep(one.replace(b"+b", b"+c"))
 
 
+def test_a_wait_that_ends_by_itself_has_ended_before_the_next_step(shared: Arena) -> None:
+    """Else the one side could find the client still blocked, and the other one not."""
+    shared.duo.open(0)
+    lines: list[Command] = [[b"PING"], [b"BLMOVE", b"k1", b"k2", b"LEFT", b"RIGHT", b"0.01"]]
+    outcome = shared.duo.step(0, lines, blocks=True, late=10)
+    assert outcome.frames == {0: [b"+PONG\r\n", b"*-1\r\n"]}
+    assert not outcome.differences
+
+
 def test_invalidations_count_wherever_they_come() -> None:
     """A reply to EXEC lacks an element for each SUBSCRIBE in it; what is next is taken for it."""
     head, push = b"*2\r\n+OK\r\n", b">2\r\n$10\r\ninvalidate\r\n*1\r\n$2\r\nk5\r\n"

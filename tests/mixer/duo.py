@@ -400,8 +400,9 @@ class Duo:
         elif not expect or direct.silent or not self._wait_frames(direct, expect, LONG):
             self._settle(len(data))
             direct.silent = direct.replies < expect if expect else direct.silent
-        if late:
-            self._wait_frames(direct, 1, late)
+        if late and not direct.silent:
+            # All of them: what another client does next must find nobody blocked, on either side.
+            self._wait_frames(direct, len(commands), late)
         peer = self.sidecar.peers[name]
         peer.send(self.sidecar.encode(commands))
         outcome = self._compare(mask, masked)

@@ -69,6 +69,18 @@ KNOWN: list[Known] = [
         kind="redis7",
     ),
     Known(
+        "reset-ends-redirection",
+        "RESET of a client to which another redirects its tracking ends that.",
+        [
+            _say(1, b"PING"),
+            Step(0, ((b"CLIENT", b"TRACKING", b"ON", b"REDIRECT", id_of(1)),), protocol=3),
+            _say(0, b"GET k8", protocol=3),
+            _say(1, b"RESET"),
+            _say(0, b"SET k8 1", b"PING", protocol=3),
+        ],
+        lambda state, words: state.target and words[:1] == [b"RESET"],
+    ),
+    Known(
         "reset-renews",
         "RESET of a client of session pooling ends its link, and with it the id it was told.",
         [

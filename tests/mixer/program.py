@@ -38,6 +38,8 @@ from .vocabulary import (
 DBS = (0, 0, 9)
 BIG = 100_000
 STREAMED = 400_000
+LATE = 2.0
+"""Seconds within which a server has ended a wait of 10 ms."""
 AHEAD = 10
 """So many replies of BIG bytes the sidecar takes for a client that does not read, all at once."""
 
@@ -124,6 +126,8 @@ class ClientState:
     """It has said NO-EVICT or NO-TOUCH."""
     session: bool = False
     """With session pooling."""
+    target: bool = False
+    """Another one redirects its tracking to it."""
     renewed: bool = False
     """Its link is another one than that whose id it was told."""
 
@@ -348,7 +352,7 @@ class Generator:
         commands: list[Command] = [command]
         if rng.random() < 0.3:
             commands.insert(0, self.command(plain=True)[0])
-        self._add(client, commands, blocks=True, late=0 if forever else 0.5, mask=unordered_deep)
+        self._add(client, commands, blocks=True, late=0 if forever else LATE, mask=unordered_deep)
         if forever:
             for _ in range(rng.randrange(4)):
                 self._pipeline(rng.randrange(len(self.clients)))
@@ -409,7 +413,7 @@ class Generator:
         ]  # fmt: skip
         chosen = rng.choice(choices)
         if chosen[0][-2:-1] == [b"REDIRECT"]:
-            self.clients[other].kept = True
+            self.clients[other].kept = self.clients[other].target = True
         self._add(client, chosen)
 
     def _shown(self, client: int) -> None:
