@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.harness.pair import Pair, Session, pipeline
@@ -269,3 +271,40 @@ def test_a_block_that_is_not_executed_tells_nothing(pair: Pair) -> None:
         client.run("MULTI", "CLIENT ID", "EXEC x", "EXEC", "MULTI", "PING", "PING", "EXEC")
 
     pair.same(script)
+
+
+_PINNING = ["SUBSCRIBE news", "PSUBSCRIBE n*", "AUTH default x", "HELLO 3", "CLIENT REPLY OFF"]
+
+
+@pytest.mark.parametrize("pinning", _PINNING)
+@pytest.mark.parametrize("telling", ["CLIENT TRACKINGINFO", "CLIENT GETREDIR", "CLIENT ID"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_block_that_tells_of_clients_and_pins(
+    pair: Pair, telling: str, pinning: str, whole: bool
+) -> None:
+    """Replies are no longer matched behind what pins. CLIENT ID is then the server's own."""
+    block = ["MULTI", telling, pinning, "GET k", "EXEC", "QUIT"]
+
+    def script(session: Session) -> None:
+        client = session.open()
+        client.run("SET k 1")
+        if not whole:
+            client.run(*block[:4])
+        client.wire.send(pipeline(block if whole else block[4:]))
+        said = client.wire.read_to_end()
+        session.log.append((client.name, "got", re.sub(rb"(?m)^:\d+(?=\r$)", b":<n>", said)))
+
+    pair.same(script)
+
+
+@pytest.mark.parametrize("pinning", _PINNING)
+def test_a_block_that_lists_clients_and_pins(pair: Pair, pinning: str) -> None:
+    """The sidecar has queued a request of its own, whose reply it cannot take out: the connection
+    ends before EXEC."""
+    with Wire(pair.sidecar.port) as client, Wire(pair.behind.port) as server:
+        number = client.cmd("CLIENT", "ID")[1:-2]
+        for line in ["MULTI", "SET k executed", f"CLIENT LIST ID {number.decode()}", pinning]:
+            client.cmd(*line.split())
+        client.send_command("EXEC")
+        assert client.read_to_end() == b""
+        assert server.cmd("GET", "k") == b"$-1\r\n"

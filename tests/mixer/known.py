@@ -31,14 +31,17 @@ def _say(client: int, *lines: bytes, protocol: int = 2, db: int = 0) -> Step:
 
 
 def _names_clients(state: ClientState, words: Sequence[bytes]) -> bool:
-    """What tells ids, or lists clients, where replies pass unmatched; and HELLO in MULTI, behind
-    which they do."""
+    """What tells ids, or lists clients, where replies pass unmatched; HELLO in MULTI, behind which
+    they do, and whatever else has them do so, once an id has been asked for."""
     upper = [w.upper() for w in words]
     asks = upper[:1] == [b"CLIENT"] and upper[1:2] in _TELLING
     greets = upper[:1] == [b"HELLO"]
     lists = upper[:2] in ([b"CLIENT", b"INFO"], [b"CLIENT", b"LIST"])
+    pins = upper[:1] in ([b"AUTH"], [b"HELLO"]) or upper[:2] == [b"CLIENT", b"REPLY"]
+    pins = pins or upper[0].endswith(b"SUBSCRIBE") if upper else False
     # The masks do not look into lists in a reply to EXEC: tests/compat/test_transactions.py does.
-    return ((asks or greets) and state.pinned) or ((greets or lists) and state.multi)
+    unmatched = (asks or greets) and state.pinned
+    return unmatched or ((greets or lists or (pins and state.asked)) and state.multi)
 
 
 _TELLING = [[b"ID"], [b"LIST"], [b"INFO"], [b"KILL"], [b"GETREDIR"], [b"TRACKINGINFO"]]
@@ -49,6 +52,11 @@ KNOWN: list[Known] = [
         "CLIENT ID of a client whose replies pass unmatched tells the server's id of its link.",
         [_say(0, b"SUBSCRIBE c", protocol=3), _say(0, b"CLIENT ID", protocol=3)],
         _names_clients,
+    ),
+    Known(
+        "id-in-multi-pinned",
+        "CLIENT ID in a transaction that pins its client tells the server's id.",
+        [_say(0, b"MULTI", b"CLIENT ID", b"SUBSCRIBE c", b"EXEC")],
     ),
     Known(
         "pinned-list",

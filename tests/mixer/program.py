@@ -126,6 +126,8 @@ class ClientState:
     """It has said NO-EVICT or NO-TOUCH."""
     session: bool = False
     """With session pooling."""
+    asked: bool = False
+    """It has asked who it is, in this transaction."""
     target: bool = False
     """Another one redirects its tracking to it."""
     renewed: bool = False
@@ -227,6 +229,7 @@ class Generator:
             state.pinned |= own and name in (b"AUTH", b"HELLO")
             if name == b"CLIENT":
                 second = command[1].upper() if len(command) > 1 else b""
+                state.asked |= state.multi
                 state.kept |= second in KEEPING
                 state.pinned |= second == b"REPLY"
                 state.exempt |= second in (b"NO-EVICT", b"NO-TOUCH")
@@ -234,7 +237,7 @@ class Generator:
             elif name == b"WATCH":
                 state.watching = True
             elif name == b"MULTI":
-                state.multi = True
+                state.multi, state.asked = True, state.multi and state.asked
             elif name in (b"EXEC", b"DISCARD", b"RESET"):
                 if state.multi or name == b"RESET":
                     state.multi = state.watching = False

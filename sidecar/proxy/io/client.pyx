@@ -245,9 +245,9 @@ cdef class Client(ClientSocket):
         """Whether `EXEC` of its present transaction is a session command."""
         return self.s != NULL and self.s.rewrites_exec
 
-    def rewrite_exec(self):
-        """Have `EXEC` of its present transaction be a session command."""
-        self.s.rewrites_exec = True
+    def rewrite_exec(self, bint yes):
+        """Have `EXEC` of its present transaction be a session command, or not."""
+        self.s.rewrites_exec = yes
 
     def pin(self):
         """From here on bytes pass both ways on the link it has to itself; go on."""

@@ -59,7 +59,9 @@ class SessionCommands:
             return
         args, raw = head
         name = args[0].upper()
-        if client.mode == PINNED_MODE:
+        if client.mode == PINNED_MODE and name == b"EXEC":
+            in_exec.run_pinned(client)
+        elif client.mode == PINNED_MODE:
             self._client_commands.run_pinned(client, args)
         elif name == b"CLIENT":
             self._client_commands.run(client, args, raw)

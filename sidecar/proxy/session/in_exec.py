@@ -55,6 +55,20 @@ def run(client: Client, request: bytes) -> None:
     ask(client, request, answered)
 
 
+def run_pinned(client: Client) -> None:
+    """Serve EXEC of such a transaction, in which the client was pinned meanwhile: it has queued
+    SUBSCRIBE, AUTH, CLIENT REPLY. No reply is matched any more, so none is changed. A request of
+    the sidecar's own would be answered in the array: then the transaction ends with the link.
+    """
+    spoilt = any(behind for _, behind in (client.in_exec or {}).values())
+    client.in_exec = None
+    client.rewrite_exec(False)
+    if spoilt:
+        client.close("upstream")
+    else:
+        client.resume()
+
+
 def added(client: Client) -> int:
     """How many requests of the sidecar's own are in the client's transaction."""
     outdated = client.queued is not None and not client.rewrites_exec
@@ -85,7 +99,7 @@ def changed(reply: bytes, changes: Mapping[int, tuple[Change, bool]]) -> bytes:
 def _changes_of(client: Client) -> Changes:
     """Those of the client's present transaction."""
     if not client.rewrites_exec:
-        client.rewrite_exec()
+        client.rewrite_exec(True)
         client.in_exec = {}
     changes: Changes = client.in_exec
     return changes
