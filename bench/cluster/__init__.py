@@ -1,0 +1,1 @@
+"""The sidecar, Envoy and cluster clients in front of one cluster, measured."""
