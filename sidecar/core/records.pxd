@@ -192,6 +192,7 @@ cdef struct Session:
     void* branches          # of a cluster's client: the Branches of branches.pxd; NULL: it is none
     Session* trunk          # of a branch: the client's session
     Session* news           # its branches that have got something, by next_dirty
+    bint multi_unsent       # of a cluster's client: MULTI has been answered, and goes where the first key is
     bint dirty
     bint authenticated      # False: the server's limits before authentication hold
     bint in_multi           # these two: what is open on the server once it has accepted all that

@@ -23,6 +23,7 @@ from sidecar.core.protocol.commands import (
     OPAQUE,
     READ,
     ROUTES,
+    SPLIT,
     TELLS,
     WRITES,
 )
@@ -48,6 +49,9 @@ PINNING = (
     "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe",
     "monitor", "sync", "psync", "replconf", "readonly", "readwrite", "asking",
 )  # fmt: skip
+
+# On a cluster these are split where their keys are in several slots.
+SPLITTABLE = frozenset(("mget", "mset", "del", "unlink", "exists", "touch"))
 
 # These hold the server, or its connection, for as long as they like.
 ONCE = ("debug", "shutdown", "failover")
@@ -227,7 +231,8 @@ def _row(command: Described, categories: Iterable[str]) -> Row:
         effects_of(name, flags)
         | cacheable(name, flags)
         | telling(name, flags)
-        | AUDITED * audited(name),
+        | AUDITED * audited(name)
+        | SPLIT * (name in SPLITTABLE and "module" not in flags),
         family_of(c for c in categories if name not in MAYBE_BLOCKING or c[-8:] != "blocking"),
         command.arity,
         rule_of(command),

@@ -19,6 +19,7 @@ from sidecar import __version__
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.failover import Failover
 from sidecar.policy.following import Following
+from sidecar.proxy.cluster.placing import Placing
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.upstream import Upstream
@@ -139,7 +140,8 @@ def make_observers(
 ) -> Observers:
     """Make the configured observers. Raises ProxyStartError."""
     near = hot = tracing = usage = None
-    if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
+    one_server = nodes.shards is None  # the near cache reads from one
+    if one_server and settings.cache.mode != "off" and settings.upstream.pooling == "shared":
         near = NearCacheKeeper(plane, nodes, tasks, settings.cache, random.getrandbits(64))
         usage = UsageReporter(near)
     if settings.hotkeys.enabled:
@@ -227,6 +229,7 @@ def make_sessions(
     link_ids: Callable[[], set[int]],
     settings: Settings,
     pause: Pause,
+    placing: Placing,
     *,
     noted: Sequence[Audited],
     others: Others | None,
@@ -263,7 +266,9 @@ def make_sessions(
     all_noted = [learning.noted, admission.noted, *noted]
     if audit is not None:
         all_noted.append(audit.noted)
-    plane.use_handler(Handler(nodes, tasks, clients, commands, shared, dedicated, held, all_noted))
+    plane.use_handler(
+        Handler(nodes, tasks, clients, commands, shared, dedicated, held, placing, all_noted)
+    )
     silence = settings.upstream.silence_timeout
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)
@@ -299,8 +304,9 @@ def use(parts: Reloadable, settings: Settings) -> None:
     )
     parts.targets.use(upstream)
     dialer = parts.links.own.node.dialer
-    dialer.backoff = Backoff(upstream.backoff_min, upstream.backoff_max)
-    dialer.outcomes.use(settings.breaker)
+    for node in parts.links.nodes.all:
+        node.dialer.backoff = Backoff(upstream.backoff_min, upstream.backoff_max)
+        node.dialer.outcomes.use(settings.breaker)
     parts.links.own.node.room.most = upstream.max_links
     parts.links.hold.most = settings.failover.hold_bytes
     parts.links.shared.pool_idle = upstream.pool_idle
@@ -311,6 +317,10 @@ def use(parts: Reloadable, settings: Settings) -> None:
         parts.sentinels.hold = settings.failover.hold
         parts.sentinels.early = settings.failover.switch_on == "promotion"
         dialer.wait_for(settings.failover.hold)
+    elif parts.links.nodes.shards is not None:
+        parts.plane.retry_within = settings.failover.hold
+        for node in parts.links.nodes.all:
+            node.dialer.wait_for(settings.failover.hold)
     elif parts.name is not None:
         parts.name.wait, parts.name.hold = upstream.wait, settings.failover.hold
         dialer.wait_for(parts.name.patience)

@@ -29,6 +29,11 @@ class Destination:
         return self.endpoint.kind == "sentinel"
 
     @property
+    def is_cluster(self) -> bool:
+        """Whether there are several shards."""
+        return self.endpoint.kind == "cluster"
+
+    @property
     def follows_name(self) -> bool:
         """Whether the servers behind one address do."""
         return self.settings.follows_name

@@ -14,6 +14,7 @@ from sidecar.policy.following import Following
 from sidecar.policy.following_words import Role
 from sidecar.policy.topology import Address, Event, MasterNamed
 from sidecar.proxy.changeover import Changeover
+from sidecar.proxy.cluster.topology import Topology
 from sidecar.proxy.destination import Destination
 from sidecar.proxy.following import NameFollower
 from sidecar.proxy.interruptions import Interruptions, LinkOutages
@@ -62,12 +63,13 @@ class Followers:
         self._retry = retry
         self.master: MasterFollower | None = None
         self.name: NameFollower | None = None
+        self.cluster: Topology | None = None
         self._stop: Callable[[], None] = lambda: None
 
     @property
     def current(self) -> Follower | None:
         """The one of now; None where no master is followed."""
-        return self.master or self.name
+        return self.master or self.name or self.cluster
 
     def follow(self, destination: Destination, targets: Targets) -> None:
         """Have this upstream's master followed from now on, and no other."""
@@ -94,6 +96,11 @@ class Followers:
         else:
             outages = LinkOutages(self._interruptions, lambda: dialer.where, time.time)
             self._stop = self._own.node.watch(up=outages.link_up, down=outages.link_down)
+
+    def follow_cluster(self, cluster: Topology) -> None:
+        """Have the shards of this cluster followed, and no master."""
+        self.cluster = cluster
+        self._stop = cluster.stop
 
     def _name_follower(self, destination: Destination, targets: Targets) -> NameFollower:
         settings = destination.settings

@@ -15,10 +15,14 @@ from dataclasses import replace
 
 from sidecar import __version__
 from sidecar.credentials import Credentials
+from sidecar.policy.shards import Reading
 from sidecar.policy.topology import Address, Event
 from sidecar.proxy import assembly, comparison, descriptors
 from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.changeover import Changeover
+from sidecar.proxy.cluster.placing import Placing
+from sidecar.proxy.cluster.survey import Survey
+from sidecar.proxy.cluster.topology import Topology
 from sidecar.proxy.destination import Destination
 from sidecar.proxy.drain import drain
 from sidecar.proxy.followers import Followers
@@ -44,6 +48,7 @@ from sidecar.proxy.session.others import Crowd, Membership
 from sidecar.proxy.side_connection import SideConnection
 from sidecar.proxy.targets import Targets
 from sidecar.proxy.tasks import Tasks, Ticker, for_each
+from sidecar.settings.address_map import parse_map
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry.audit import Audit
@@ -81,6 +86,7 @@ class Proxy:
         self._warm: Warmup | None = None
         self._certificates: Certificates
         self._sides: list[SideConnection] = []
+        self._ticking: list[Callable[[float], None]] = []
         self._overdue: Overdue
         self._targets: Targets
         self._observers: assembly.Observers
@@ -118,6 +124,9 @@ class Proxy:
             listener.open(sockets)
             if self._followers.name is not None:
                 await self._followers.name.begin(deadline)
+            if self._followers.cluster is not None:
+                wait = self.settings.upstream.start == "wait"
+                await self._followers.cluster.begin(deadline, wait=wait)
             endpoint = self._destination.endpoint
             await self._sessions.learning.begin(self.settings.upstream, endpoint, deadline)
             if self._membership is not None:
@@ -139,14 +148,16 @@ class Proxy:
         follows, login = destination.follows_sentinels, destination.login
         self._certificates = Certificates(settings, upstream=destination.endpoint.tls)
         self._targets = Targets(settings.upstream, destination.endpoint, self._certificates)
-        target = None if follows else self._targets.of_url()
+        cluster = destination.is_cluster
+        target = None if follows or cluster else self._targets.of_url()
         memory = memory_limit(settings.limits.memory)
         plane = self.plane = assembly.make_plane(
             Plane, settings, memory, follows=follows, audited=self._audit is not None
         )
         self._memory_guard = MemoryGuard(plane, memory)
         room = Room(self._connections, settings.upstream.max_links)
-        nodes = Nodes(Node(target, Dialing.of(settings, __version__, as_master=follows), room))
+        dialing = Dialing.of(settings, __version__, as_master=follows or cluster)
+        nodes = Nodes(Node(target, dialing, room), cluster=cluster)
         membership = self._membership
         ids = ClientIds(membership.ids if membership is not None else None)
         observers = assembly.make_observers(plane, nodes, tasks, ids, settings)
@@ -172,7 +183,11 @@ class Proxy:
             __version__.encode(),
             lambda: links.switch.retry(nodes.home),
         )
-        self._followers.follow(destination, self._targets)
+        placing = Placing(nodes, lambda: self.settings.failover.hold)
+        if cluster:
+            self._followers.follow_cluster(self._topology(nodes, dialing, room, placing))
+        else:
+            self._followers.follow(destination, self._targets)
         self.pause = Pause(plane, changeover, lambda: self.settings.failover.hold)
         hold = lambda: self.settings.failover.hold  # noqa: E731
         self.mover = Mover(plane, self.pause, self._arrive, hold, __version__.encode())
@@ -186,6 +201,7 @@ class Proxy:
             self._link_ids,
             settings,
             self.pause,
+            placing,
             noted=[self._followers.noted],
             others=membership.others if membership is not None else None,
         )
@@ -208,6 +224,31 @@ class Proxy:
         )
         self.report = Report(self._parts(listener))
         return listener
+
+    def _topology(self, nodes: Nodes, dialing: Dialing, room: Room, placing: Placing) -> Topology:
+        settings, endpoint = self.settings, self._destination.endpoint
+        targets = self._targets
+        reached = parse_map(settings.cluster.map).reached
+        self.plane.retry_within = settings.failover.hold
+        self._ticking.append(placing.tick)
+        return Topology(
+            self.plane,
+            nodes,
+            self._links.identities,
+            self._links.switch,
+            self._tasks,
+            Survey(
+                targets.of_address,
+                self._destination.login,
+                __version__.encode(),
+                Reading(endpoint.tls, reached),
+            ),
+            seeds=endpoint.members,
+            every=settings.cluster.refresh,
+            target_for=targets.of_address,
+            new_node=lambda number, target: Node(target, dialing, room, number),
+            known_better=placing.known_better,
+        )
 
     def _attend_credentials(self, credentials: Credentials | None) -> None:
         """Have links logged in again when the sidecar's own credentials change."""
@@ -282,6 +323,8 @@ class Proxy:
         for side in self._sides:
             ticker.add(side.tick)
         ticker.add(self._followers.tick)
+        for tick in self._ticking:
+            ticker.add(tick)
         ticker.add(self.pause.tick)
         self._tasks.spawn(ticker.run(self._tasks))
         if self._destination.master is not None:
@@ -381,9 +424,9 @@ class Proxy:
         self._certificates.use(fresh)
         self.settings = settings
         assembly.use(self._reloadable(), settings)
-        node = self._links.own.node
-        if node.dialer.target is not None:
-            self._links.switch.renew(node, self._targets.renewed(node.dialer.target))
+        for node in self._links.nodes.all:
+            if node.dialer.target is not None:
+                self._links.switch.renew(node, self._targets.renewed(node.dialer.target))
 
     def _reloadable(self) -> assembly.Reloadable:
         return assembly.Reloadable(

@@ -1,11 +1,12 @@
 # cython: language_level=3
 """A loopback (loopback.pyx) of a cluster: sessions have a branch at each of several shared links."""
 cimport cython
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
-from sidecar.core.cluster.branches cimport (Branches, Shards, branches_collect, session_join,
-    session_leave)
-from sidecar.core.cluster.slots cimport ADDRESS_MAX, NO_SHARD, ShardAddress, SLOT_COUNT, Slots
+from sidecar.core.cluster.branches cimport Branches, Shards, session_join, session_leave
+from sidecar.core.cluster.redirection cimport retry_waiting
+from sidecar.core.cluster.slots cimport NO_SHARD, SlotTable, Slots
+from sidecar.core.cluster.turns cimport branches_collect
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Link, Session
 from tests.native.loopback cimport Loopback
@@ -14,16 +15,13 @@ from tests.native.loopback cimport Loopback
 @cython.no_gc_clear
 cdef class ClusterLoopback(Loopback):
     """Shards are the shared links of `use_shards`, by number."""
+    cdef SlotTable slot_table
     cdef Slots* slots
     cdef Shards shards
 
     def __cinit__(self, CommandTable table, **sizes):
-        cdef int i
-        self.slots = <Slots*>calloc(1, sizeof(Slots))
-        if self.slots == NULL:
-            raise MemoryError
-        for i in range(SLOT_COUNT):
-            self.slots.shard[i] = NO_SHARD
+        self.slot_table = SlotTable()
+        self.slots = self.slot_table.slots
         self.core.slots = self.slots
         self.core.commands = table.commands
 
@@ -31,22 +29,33 @@ cdef class ClusterLoopback(Loopback):
         cdef size_t address
         for address in self.sessions.values():
             session_leave(<Session*>address)
-        free(self.slots.addresses)
-        free(self.slots)
         free(self.shards.links)
 
     def use_shards(self, links, addresses):
         """These shared links lead to the shards, whose servers have these addresses."""
         cdef int i
         self.shards.links = <Link**>calloc(len(links), sizeof(Link*))
-        self.slots.addresses = <ShardAddress*>calloc(len(links), sizeof(ShardAddress))
-        if self.shards.links == NULL or self.slots.addresses == NULL:
+        if self.shards.links == NULL:
             raise MemoryError
-        for i, (link, address) in enumerate(zip(links, addresses, strict=True)):
+        for i, link in enumerate(links):
             self.shards.links[i] = self.link(link)
-            memcpy(self.slots.addresses[i].text, <const char*>address, min(len(address), ADDRESS_MAX))
-            self.slots.addresses[i].size = len(address)
-        self.shards.count = self.slots.count = len(links)
+        self.shards.count = len(links)
+        self.slot_table.use_addresses(
+            [(address, i, True) for i, address in enumerate(addresses)])
+
+    def use_addresses(self, addresses):
+        """[(address, shard, whether the link leads there)] of all servers."""
+        self.slot_table.use_addresses(addresses)
+
+    def retry(self, bint all, uint32_t most):
+        """As the shell does at each tick, and when the slots are known better: see redirection.pyx."""
+        retry_waiting(&self.core, all, most)
+        self.settle()
+
+    @property
+    def waits(self):
+        """Whether redirected requests wait."""
+        return self.slot_table.waits
 
     def put_slots(self, int first, int last, int shard):
         """These slots are this shard's from now on."""
@@ -83,7 +92,7 @@ cdef class ClusterLoopback(Loopback):
         return [(b.ring[i & b.mask].shard, b.ring[i & b.mask].due) for i in range(b.head, b.tail)]
 
     def redirections(self):
-        """How many told of another shard, and how many of an unknown one."""
+        """How many MOVED there were, and how many named a server to which no link leads."""
         return self.slots.moved, self.slots.unknown
 
     cdef int settle(self) except -1:

@@ -4,8 +4,10 @@
 A key's slot is the CRC16 (the XMODEM one) of the key, or of what stands between its first brace and
 the next closing one, if that is not empty, modulo 16384: the cluster specification's.
 """
+cimport cython
 from libc.stdint cimport uint8_t
-from libc.string cimport memchr, memcmp
+from libc.stdlib cimport calloc, free
+from libc.string cimport memchr, memcmp, memcpy
 
 cdef uint16_t[256] TABLE
 
@@ -41,13 +43,24 @@ cdef uint16_t slot_of(const char* p, size_t n) noexcept nogil:
     return crc & (SLOT_COUNT - 1)
 
 
-cdef uint16_t shard_at(const Slots* slots, const char* p, size_t n) noexcept nogil:
-    """The shard at this address, NO_SHARD if none is known to be there. Only redirections ask."""
-    cdef uint16_t i
+cdef const ServerAddress* server_at(const Slots* slots, const char* p, size_t n) noexcept nogil:
+    """The server at this address, NULL if it is not known. Only redirections ask. A server that does
+    not know its own host names the port only: that is enough if no other server has it."""
+    cdef const ServerAddress* found = NULL
+    cdef const ServerAddress* at
+    cdef uint32_t i
+    cdef bint no_host = n > 0 and p[0] == c':'
+    if n > 1 and p[0] == c'?' and p[1] == c':':
+        p, n, no_host = p + 1, n - 1, True
     for i in range(slots.count):
-        if slots.addresses[i].size == n and memcmp(slots.addresses[i].text, p, n) == 0:
-            return i
-    return NO_SHARD
+        at = slots.addresses + i
+        if no_host and at.size > n and memcmp(at.text + at.size - n, p, n) == 0:
+            if found != NULL and found.shard != at.shard:
+                return NULL
+            found = at
+        elif at.size == n and memcmp(at.text, p, n) == 0:
+            return at
+    return found
 
 
 cdef void slots_put(Slots* slots, uint16_t slot, uint16_t shard) noexcept nogil:
@@ -55,6 +68,78 @@ cdef void slots_put(Slots* slots, uint16_t slot, uint16_t shard) noexcept nogil:
     if slots.shard[slot] != shard:
         slots.shard[slot] = shard
         slots.changes += 1
+
+
+@cython.no_gc_clear
+cdef class SlotTable:
+    """The slots of one cluster, and the addresses of its servers. The shell writes it whenever it has
+    learnt more; redirections change single slots."""
+
+    def __cinit__(self):
+        cdef int i
+        self.slots = <Slots*>calloc(1, sizeof(Slots))
+        if self.slots == NULL:
+            raise MemoryError
+        for i in range(SLOT_COUNT):
+            self.slots.shard[i] = NO_SHARD
+
+    def __dealloc__(self):
+        free(self.slots.addresses)
+        free(self.slots)
+
+    def put(self, const uint16_t[::1] owners not None):
+        """The shard of each slot is this one; NO_SHARD: nobody has it."""
+        cdef int i
+        if owners.shape[0] != SLOT_COUNT:
+            raise ValueError("one shard for each slot")
+        for i in range(SLOT_COUNT):
+            slots_put(self.slots, <uint16_t>i, owners[i])
+
+    def use_addresses(self, addresses):
+        """The addresses of all servers: [(as servers write it, shard, whether links lead there)]."""
+        cdef ServerAddress* fresh
+        cdef bytes text
+        cdef uint32_t count = 0
+        cdef list known = list(addresses)
+        fresh = <ServerAddress*>calloc(max(len(known), 1), sizeof(ServerAddress))
+        if fresh == NULL:
+            raise MemoryError
+        for text, shard, in_use in known:
+            if len(text) > ADDRESS_MAX:
+                continue                # nobody can be told of it
+            memcpy(fresh[count].text, <const char*>text, len(text))
+            fresh[count].size = <uint16_t>len(text)
+            fresh[count].shard = shard
+            fresh[count].in_use = in_use
+            count += 1
+        free(self.slots.addresses)
+        self.slots.addresses, self.slots.count = fresh, count
+
+    def owner(self, int number):
+        """The shard that has a slot; None if nobody has it."""
+        cdef uint16_t shard = self.slots.shard[number % SLOT_COUNT]
+        return None if shard == NO_SHARD else shard
+
+    @property
+    def covered(self):
+        """How many slots some shard has."""
+        return sum([self.slots.shard[i] != NO_SHARD for i in range(SLOT_COUNT)])
+
+    @property
+    def changes(self):
+        """How often a slot has changed its shard."""
+        return self.slots.changes
+
+    @property
+    def redirections(self):
+        """Answers so far that sent a request elsewhere: (MOVED, ASK, of these to servers to which no
+        link leads, other answers that mean "not now")."""
+        return self.slots.moved, self.slots.asked, self.slots.unknown, self.slots.refused
+
+    @property
+    def waits(self):
+        """Whether redirected requests wait."""
+        return self.slots.waiting != NULL
 
 
 def slot(bytes key):

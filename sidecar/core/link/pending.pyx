@@ -69,6 +69,13 @@ cdef Link* link_new(Core* core, void* owner, bint shared) noexcept nogil:
 
 cdef void link_free(Link* l) noexcept nogil:
     """Free a link. No entry of a live session may be left (link_fail first)."""
+    cdef Link** at = &l.core.fed
+    while l.fed:
+        if at[0] == l:
+            at[0] = l.next_fed
+            l.fed = False
+        else:
+            at = &at[0].next_fed
     buffer_release(&l.out)
     buffer_release(&l.error_line)
     buffer_release(&l.withheld)

@@ -75,8 +75,9 @@ cdef inline void count_reply(Link* l, const Entry* e, Tally* t, size_t answered,
     l.core.stats.latency[e.family].counts[t.bucket] += 1
     l.core.stats.latency[e.family].sum_us += t.now - t.read_at
     if l.framer.first == c'-':
-        if l.core.slots != NULL and e.session != NULL and e.session.trunk != NULL:
-            look_for_redirection(l, e, answered, p, n)
+        if l.core.slots != NULL and e.session != NULL and e.session.trunk != NULL \
+                and is_redirected(l, e, answered, p, n):
+            return
         l.core.stats.errors[e.family] += 1
         if l.core.audit != NULL and not l.partial:
             audit_reply(e, p, n)
@@ -263,17 +264,19 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
     return -1 if result < 0 else 0
 
 
-cdef void look_for_redirection(Link* l, const Entry* e, size_t answered, const char* p,
-                               size_t n) noexcept nogil:
-    """A branch has got an error, whose last part is p[0:n]. Its request is the last one of the
-    `answered` bytes."""
+cdef bint is_redirected(Link* l, const Entry* e, size_t answered, const char* p,
+                        size_t n) noexcept nogil:
+    """A branch has got an error, whose last part is p[0:n]: whether it is a redirection. Then the
+    request, the last one of the `answered` bytes, is kept."""
     cdef char[16] start
     cdef size_t kept = <size_t>l.reply_start_len if l.partial else 0
     cdef size_t more = min(n, sizeof(start) - kept)
     memcpy(start, l.reply_start, kept)
     memcpy(start + kept, p, more)
-    if is_redirection(start, kept + more):
-        keep_redirected(e.session, e.command, buffer_head(&l.out) + answered - e.size, e.size)
+    if not is_redirection(start, kept + more):
+        return False
+    keep_redirected(e.session, e.command, buffer_head(&l.out) + answered - e.size, e.size)
+    return True
 
 
 cdef bint follows(Link* l, Entry* e, const char* p, size_t n) noexcept nogil:

@@ -10,12 +10,14 @@ Order for one client: entries keep their order in all of this, and a session who
 to another link moves with all of them.
 """
 from libc.stdint cimport uint32_t
+from libc.string cimport strlen
 from sidecar.core.link.barrier cimport barriers_abandon, barriers_raise_all, entry_finished
 from sidecar.core.link.pending cimport answer_ready, grow_ring, settle_ready
 from sidecar.core.link.receiver cimport answer, session_mark_live
 from sidecar.core.records cimport (BARRIERS_ALL, ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_LAST,
     ENTRY_LOCAL, ENTRY_NEEDS_ACK, ENTRY_OPAQUE, ENTRY_READ, ENTRY_UNCERTAIN, Entry, Link, Session,
     TELLS_NOTHING, is_ready)
+from sidecar.core.link.redirected cimport keep_redirected
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head,
     buffer_release)
 from sidecar.core.protocol.reply cimport framer_reset
@@ -167,6 +169,33 @@ cdef int link_requeue(Link* l, Link* old, Entry* e, const char* p) noexcept nogi
         # Which keys is known to the old entry only, until it is over.
         barriers_raise_all(l, copy, e.barriers == BARRIERS_ALL)
     return 0
+
+
+cdef const char* ELSEWHERE = b"-TRYAGAIN the shard has gone\r\n"
+
+
+cdef void link_send_elsewhere(Link* l) noexcept nogil:
+    """The shard has gone to which this shared link of a cluster led, and the link has been through
+    link_lost: what may be sent again will be, by its slot (core/cluster/redirection.pyx)."""
+    cdef Entry* e
+    cdef Session* s
+    cdef size_t at = l.out.start
+    while l.head != l.tail:
+        e = l.ring + (l.head & l.mask)
+        l.head += 1
+        entry_finished(l, e, False)
+        if is_ready(e):
+            answer_ready(l, e)
+            continue
+        s = e.session
+        if s != NULL:
+            keep_redirected(s, e.command, l.out.data + at, e.size)
+            s.outstanding -= 1
+            answer(s, ELSEWHERE, strlen(ELSEWHERE))
+        at += e.size
+    barriers_abandon(l, l.tail, l.tail)
+    buffer_release(&l.out)
+    forget_connection(l)
 
 
 cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:

@@ -1,6 +1,7 @@
-"""Requests that a cluster's server has answered by a redirection (see redirected.pyx)."""
+"""Requests that a cluster's server has not executed, and that are sent again (see redirected.pyx)."""
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t
+from libc.string cimport memcmp
 from sidecar.core.records cimport Session
 
 cdef struct Redirected:     # what comes before the bytes of each request that is kept
@@ -12,8 +13,15 @@ cdef void keep_redirected(Session* t, uint16_t command, const char* request,
 cdef Redirected first_redirected(const Session* t, const char** request) noexcept nogil
 cdef void forget_redirected(Session* t) noexcept nogil
 
+cdef enum:
+    REDIRECTION_START = 13  # bytes that tell whether an error is one
+
+
 cdef inline bint is_redirection(const char* p, size_t n) noexcept nogil:
-    """Whether an error that begins like this says that another shard has the key."""
+    """Whether an error that begins like this says that another shard has the key, or that none can
+    serve it just now. Either way nothing was executed."""
     return n > 5 and p[0] == c'-' and (
-        (p[1] == c'M' and p[2] == c'O' and p[3] == c'V' and p[4] == c'E' and p[5] == c'D')
-        or (p[1] == c'A' and p[2] == c'S' and p[3] == c'K' and p[4] == c' '))
+        memcmp(p + 1, b"MOVED", 5) == 0 or memcmp(p + 1, b"ASK ", 4) == 0
+        or (n >= 9 and memcmp(p + 1, b"LOADING ", 8) == 0)
+        or (n >= 10 and memcmp(p + 1, b"TRYAGAIN ", 9) == 0)
+        or (n >= REDIRECTION_START and memcmp(p + 1, b"CLUSTERDOWN ", 12) == 0))

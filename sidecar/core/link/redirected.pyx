@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""Requests that a cluster's server has answered by a redirection: they were not executed there, and will
-be sent to another shard. Until the reply's turn comes (core/cluster/branches.pyx) they are kept with
-the client's branch. A branch reads nothing from a client: these are its `unread` bytes.
+"""Requests that a cluster's server has not executed: another shard has the key, or none can serve it now.
+They will be sent again. Until the reply's turn comes (core/cluster/turns.pyx) they are kept with the
+client's branch. A branch reads nothing from a client: these are its `unread` bytes.
 """
 from libc.string cimport memcpy
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size

@@ -34,6 +34,8 @@ cdef enum CommandFlag:
     COMMAND_AUDITED = 32    # the audit stream records it (see audit_notes.pyx)
     COMMAND_TELLS = 64      # its reply may tell of changes to keys it does not name (see fence.pyx)
     COMMAND_MAY_BE_HELD = 128  # a read that CLIENT PAUSE ... WRITE holds back: PFCOUNT
+    COMMAND_SPLIT = 256     # on a cluster: may be split over several slots (gather.pyx)
+    COMMAND_FANS_OUT = 512  # on a cluster: concerns more than one shard, or none: the shell serves it
 
 cdef enum KeyForm:          # where a command's keys are (the low bits of Command.keys)
     FORM_UNKNOWN = 0        # can't be known

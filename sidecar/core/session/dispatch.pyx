@@ -10,7 +10,9 @@ ordinary, everything since MULTI is taken back (nothing is flushed before the pa
 the session asks for a dedicated link.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from sidecar.core.cluster.branches cimport branch_for, branch_push, branch_waits
+from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_for, branch_push,
+    branch_waits)
+from sidecar.core.cluster.gather cimport NOT_SPLIT, gather_push
 from sidecar.core.link.replica_acks cimport link_seal
 from sidecar.core.observe.audit_notes cimport audit_begin, audit_command, audit_take_back
 from sidecar.core.link.barrier cimport barriers_undo
@@ -22,11 +24,12 @@ from sidecar.core.cache.tracked cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command,
-    ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_EXEC, ROUTE_HANG_UP, ROUTE_MAYBE_BLOCKING, SubcommandRoute)
+    COMMAND_FANS_OUT, COMMAND_SPLIT, ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_EXEC, ROUTE_HANG_UP,
+    ROUTE_MAYBE_BLOCKING, ROUTE_QUIT, ROUTE_RESET, SubcommandRoute)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push
 from sidecar.core.link.receiver cimport session_say
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, HOLD_ALL, HOLD_WRITES, Link,
-    MODE_DEDICATED, MODE_PINNED,
+    MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
     STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
     STALL_PIN, STALL_PROTOCOL_ERROR, STALL_REPLIES, STALL_SESSION_COMMAND, STALL_SHELL,
     STALL_WAIT_COMMAND)
@@ -42,7 +45,7 @@ from sidecar.core.protocol.request cimport (ERR_MEMORY, Scanner, arguments_of, s
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
     PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
-from sidecar.core.session.mode cimport GATHERING, SHARED, session_use, situation_of
+from sidecar.core.session.mode cimport DEDICATED, GATHERING, SHARED, session_use, situation_of
 
 cdef enum:
     SAMPLED_KEYS = 16       # of one command; one that names more is not counted
@@ -168,8 +171,11 @@ cdef uint16_t expect(Session* s, const Command* c, int action) noexcept nogil:
 
 cdef int queue_asked(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
     """Queue the whole request p[0:n], which the shell sends for the session: 0, or -1 without
-    memory. In a transaction it is a part of that, or its end."""
+    memory. In a transaction it is a part of that, or its end. A cluster's client is on a branch
+    (`branch_at`) whose link is up."""
     cdef Scanner scan
+    if s.branches != NULL and s.mode == MODE_SHARED:
+        return branch_push(s, (<Branches*>s.branches).wanted, c, p, n)
     if not s.in_multi:
         return link_push(s.link, s, c, p, n, 0)
     if c.route != ROUTE_EXEC:
@@ -260,13 +266,17 @@ cdef int to_shard(Session* s, Command* c, int action, const char* p, size_t n) n
     cdef int r
     if action == OPEN_PIECE:
         return STALL_DEDICATED          # where its keys are is not known yet
+    if c.flags & COMMAND_FANS_OUT:
+        return STALL_SESSION_COMMAND
+    if c.flags & COMMAND_SPLIT:
+        r = gather_push(s, c, p, n)
+        if r != NOT_SPLIT:
+            return judged(s, c, p, n, r)
     r = branch_for(s, c, p, n, &shard)
+    if r == STALL_NONE and branch_waits(s, shard):
+        r = STALL_LINK
     if r != STALL_NONE:
-        return out_of_memory(s) if r == STALL_PROTOCOL_ERROR else r
-    if branch_waits(s, shard):
-        if not s.link.up and s.link.refusal != NULL and s.outstanding == 0 and not s.link.retired:
-            return refuse(s, c, p, n)
-        return STALL_LINK
+        return judged(s, c, p, n, r)
     if s.heavy or s.link.cautious:
         r = apart(s, c, action)
         if r != STALL_NONE:
@@ -276,6 +286,29 @@ cdef int to_shard(Session* s, Command* c, int action, const char* p, size_t n) n
     if c.flags & COMMAND_AUDITED:
         audit_command(s, c, p, n)
     return STALL_NONE
+
+
+cdef int of_cluster(Session* s, Command* c, int situation, int action, const char* p,
+                    size_t n) noexcept nogil:
+    """Decide on a request of a cluster's client that has nothing open. On a link of its own, which
+    leads to one shard, it has one request at a time; STALL_NONE: this is the one."""
+    if situation == DEDICATED:
+        return STALL_REPLIES if s.outstanding else STALL_NONE
+    if s.multi_unsent and not (ROUTE_RESET <= c.route <= ROUTE_QUIT or c.route == ROUTE_HANG_UP):
+        return STALL_DEDICATED
+    if action == ORDINARY or action == QUEUE or action == OPEN_PIECE:
+        return to_shard(s, c, action, p, n)
+    return wait_for_others(s, action)
+
+
+cdef int judged(Session* s, const Command* c, const char* p, size_t n, int r) noexcept nogil:
+    """What `r` from a branch means for the request: a link that refuses has it refused."""
+    if r == STALL_PROTOCOL_ERROR:
+        return out_of_memory(s)
+    if r == STALL_LINK and s.link != NULL and not s.link.up and s.link.refusal != NULL \
+            and s.outstanding == 0 and not s.link.retired:
+        return refuse(s, c, p, n)
+    return r
 
 
 cdef inline int not_yet(Session* s, const Command* c, int situation, int action) noexcept nogil:
@@ -414,9 +447,10 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         r = from_cache(s, c, p, n)
         if r != NOT_SERVED:
             return STALL_NONE if r == SERVED else STALL_FILL
-    if s.branches != NULL and situation <= GATHERING \
-            and (action == ORDINARY or action == QUEUE or action == OPEN_PIECE):
-        return to_shard(s, c, action, p, n)
+    if s.branches != NULL and situation <= DEDICATED:
+        r = of_cluster(s, c, situation, action, p, n)
+        if r != STALL_NONE or situation <= GATHERING:
+            return r
     r = not_yet(s, c, situation, action)
     if r == STALL_NONE:
         r = act(s, c, action, p, n, at)

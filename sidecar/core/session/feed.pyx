@@ -33,7 +33,7 @@ cdef bint session_ready(const Session* s) noexcept nogil:
     if s.stall == STALL_NONE or s.stall == STALL_SHELL:
         return False
     if s.stall == STALL_LINK:
-        return True
+        return s.branches == NULL or s.outstanding == 0     # others are due from other links
     if s.stall == STALL_ROOM:
         return window_has_room(s)
     if s.stall == STALL_FILL:

@@ -1,9 +1,12 @@
 """A client, as the handler sees it: the request at its head, its link, its figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from typing_extensions import disjoint_base
+
 from sidecar.proxy.io.client_socket import ClientSocket
+from sidecar.proxy.io.shard_links import ShardLinks
 from sidecar.proxy.io.upstream import Upstream
 
 NOTHING: Final[int]
@@ -19,6 +22,7 @@ SHARED_MODE: Final[int]
 DEDICATED_MODE: Final[int]
 PINNED_MODE: Final[int]
 
+@disjoint_base
 class Client(ClientSocket):
     @property
     def mode(self) -> int: ...
@@ -52,6 +56,17 @@ class Client(ClientSocket):
     def refuse_last(self, error: bytes) -> None: ...
     def pass_on(self, request: bytes) -> None: ...
     def use_shared(self, up: Upstream) -> None: ...
+    @property
+    def shard_links(self) -> ShardLinks | None: ...
+    def join_shards(self, links: ShardLinks | None) -> None: ...
+    @property
+    def wanted_shard(self) -> int | None: ...
+    def shard_ahead(self) -> int | None: ...
+    def ask_shards(
+        self, requests: Sequence[tuple[int, bytes]], answered: Callable[[bytes], object]
+    ) -> bool: ...
+    multi_unsent: bool
+    def multi_begun(self, reply: bytes) -> None: ...
     def use_dedicated(
         self, up: Upstream, pinned: bool = False, tainted: bool = False, kept: bool = False
     ) -> None: ...

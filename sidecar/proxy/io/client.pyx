@@ -6,11 +6,14 @@ at the head here, answer it or send it on, and give the client links. The socket
 client_socket.pyx.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, strlen
+from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_push,
+    branch_waits, session_join, session_leave, slot_for)
+from sidecar.core.cluster.slots cimport NO_SHARD
 from sidecar.core.link.pending cimport link_bytes, link_push
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
-from sidecar.core.records cimport (Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
+from sidecar.core.records cimport (ENTRY_IN_MULTI, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
     STALL_DEDICATED, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND, STALL_NONE,
     STALL_ONCE, STALL_PIN, STALL_WAIT_COMMAND, STATE_IN_MULTI)
 from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_INLINE, Scanner, scan_request,
@@ -20,11 +23,14 @@ from sidecar.core.session.dispatch cimport queue_asked
 from sidecar.core.session.mode cimport session_in_transaction, session_use
 from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FOLLOW, TRACE_CONTEXT,
     trace_refused)
+from sidecar.proxy.io.shard_links cimport ShardLinks
 from sidecar.proxy.io.upstream cimport Upstream
 
 NOTHING, LINK, DEDICATED, ONCE, PIN, SESSION_COMMAND, WAIT_COMMAND, HELD, HEAVY = (
     STALL_NONE, STALL_LINK, STALL_DEDICATED, STALL_ONCE, STALL_PIN, STALL_SESSION_COMMAND,
     STALL_WAIT_COMMAND, STALL_HELD, STALL_HEAVY)
+cdef const char* MULTI = b"*1\r\n$5\r\nMULTI\r\n"
+
 SHARED_MODE, DEDICATED_MODE, PINNED_MODE = MODE_SHARED, MODE_DEDICATED, MODE_PINNED
 
 
@@ -74,18 +80,18 @@ cdef class Client(ClientSocket):
         cdef bytes name, raw
         if self.closed:
             return
-        l = s.link
+        l = self.asking_link()
         args, raw = self.head()
         name = args[0]
-        if not l.up:
-            if l.refusal != NULL:
+        if l == NULL or not l.up:
+            if l != NULL and l.refusal != NULL:
                 self.refuse(l.refusal[:l.refusal_len])
             else:
                 s.stall = STALL_LINK
                 session_mark(s)
                 self.plane.settle()
             return
-        if link_push(l, s, self.plane.table.find(name, len(name)), raw, len(raw), 0) < 0:
+        if queue_asked(s, self.plane.table.find(name, len(name)), raw, len(raw)) < 0:
             self.close("memory")
             return
         self.skip()
@@ -103,9 +109,9 @@ cdef class Client(ClientSocket):
         cdef bytes name
         if self.closed:
             return
-        l = s.link
-        if not l.up:
-            if l.refusal != NULL:
+        l = self.asking_link()
+        if l == NULL or not l.up:
+            if l != NULL and l.refusal != NULL:
                 self.plane.stats.errors_local += 1
                 answered(l.refusal[:l.refusal_len])
             else:
@@ -122,6 +128,17 @@ cdef class Client(ClientSocket):
             self.close("memory")
             return
         self.sent_to_link()
+
+    cdef Link* asking_link(self) except? NULL:
+        """The link that takes what is asked for this client; a cluster's client is put on a branch.
+        NULL: there is none yet."""
+        cdef Session* s = self.s
+        cdef Branches* b = <Branches*>s.branches
+        if b == NULL or s.mode != MODE_SHARED:
+            return s.link
+        if branch_at(s, b.shards.any) != STALL_NONE or branch_waits(s, b.shards.any):
+            return s.link if s.link != NULL and s.link.refusal != NULL else NULL
+        return s.link
 
     def answer(self, bytes reply):
         """Answer the request at the head and go on."""
@@ -202,6 +219,78 @@ cdef class Client(ClientSocket):
         """Put the session on the shared link of its identity."""
         session_use(self.s, up.link, MODE_SHARED)
 
+    def join_shards(self, ShardLinks links):
+        """Its requests go to the shards of a cluster from now on, on these links; None: they do not.
+        No reply may be due to it."""
+        session_leave(self.s)
+        self.shard_links = links
+        if links is not None and session_join(self.s, &links.shards) < 0:
+            raise MemoryError
+
+    @property
+    def wanted_shard(self):
+        """The number of the shard that its next request is for, as far as has been found; None: nobody
+        has the slot."""
+        cdef Branches* b = <Branches*>self.s.branches
+        return None if b.wanted == NO_SHARD else b.wanted
+
+    def shard_ahead(self):
+        """The number of the shard of the first key that its unread requests name: None if they name none;
+        -1: nobody has the slot."""
+        cdef Scanner scan
+        cdef Session* s = self.s
+        cdef const char* p = buffer_head(&s.unread)
+        cdef size_t n = buffer_size(&s.unread)
+        cdef size_t at = 0
+        cdef int slot
+        while at < n:
+            scanner_reset(&scan)
+            if scan_request(&scan, p + at, n - at, &self.plane.core.limits, True) != SCAN_DONE:
+                break
+            slot = slot_for(self.plane.table.find(p + at + scan.name_at, scan.name_len), p + at,
+                            scan.pos, &scan)
+            if slot >= 0:
+                shard = self.plane.slots.owner(slot)
+                return -1 if shard is None else shard
+            at += scan.pos
+        return None
+
+    def ask_shards(self, requests, answered):
+        """Send [(shard, request)] while the request at the head waits, and call `answered` with the
+        replies, one after the other. No reply may be due. False: a link is not up, and nothing was
+        sent."""
+        cdef Session* s = self.s
+        cdef bytes name, request
+        cdef int shard
+        if self.closed:
+            return True
+        for shard, request in requests:
+            if branch_at(s, shard) != STALL_NONE or branch_waits(s, shard):
+                return False
+        name = self.head()[0][0]
+        if self.keep() < 0 or self.closed:
+            return True
+        self.asked_at = buffer_size(&s.out)
+        self.answered = answered
+        for shard, request in requests:
+            branch_at(s, shard)
+            if branch_push(s, shard, self.plane.table.find(name, len(name)), request,
+                           len(request)) < 0:
+                self.close("memory")
+                return True
+        self.plane.feed_links()
+        return True
+
+    @property
+    def multi_unsent(self):
+        """Whether MULTI has been answered, and has not been sent, since its keys are not known."""
+        return self.s != NULL and self.s.multi_unsent
+
+    @multi_unsent.setter
+    def multi_unsent(self, bint yes):
+        if self.s != NULL:
+            self.s.multi_unsent = yes
+
     def use_dedicated(self, Upstream up, bint pinned=False, bint tainted=False, bint kept=False):
         """Give the session a link of its own, and go on."""
         session_use(self.s, up.link, MODE_PINNED if pinned else MODE_DEDICATED)
@@ -210,9 +299,37 @@ cdef class Client(ClientSocket):
         self.s.kept = kept
         self.s.translates_ids = pinned and not self.server_ids
         up.watch_reading(True)
-        self.go_on()
+        if self.s.multi_unsent:
+            self.begin_multi()
+        else:
+            self.go_on()
         if pinned and self.ended and not self.closed:
             up.end_of_requests()
+
+    cdef int begin_multi(self) except -1:
+        """MULTI was answered before its shard was known: send it now, and go on once the server has
+        accepted it."""
+        cdef Session* s = self.s
+        cdef const char* request = MULTI
+        s.multi_unsent = False
+        if self.keep() < 0 or self.closed:
+            return 0
+        self.asked_at = buffer_size(&s.out)
+        self.answered = self.multi_begun
+        s.in_multi = True
+        if link_push(s.link, s, self.plane.table.find(b"multi", 5), request, strlen(request),
+                     ENTRY_IN_MULTI) < 0:
+            self.close("memory")
+            return 0
+        return self.sent_to_link()
+
+    def multi_begun(self, bytes reply):
+        """The server has answered MULTI. If it has refused it, nothing of the transaction may be
+        executed: the client was told that it had begun."""
+        if reply == b"+OK\r\n":
+            self.go_on()
+        else:
+            self.refuse_last(reply)
 
     def keep_link(self):
         """The link it has to itself stays its own for good."""

@@ -8,6 +8,8 @@ handler then asks of a client is in client.pyx.
 from libc.stdint cimport uint32_t
 from time import monotonic
 from sidecar.core.link.barrier cimport barriers_abandon
+from sidecar.core.cluster.branches cimport session_leave
+from sidecar.core.cluster.turns cimport branches_collect
 from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT
 from sidecar.core.cache.fill cimport cache_leave
 from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say
@@ -85,6 +87,8 @@ cdef class ClientSocket(PlaneConnection):
         cdef Upstream up
         if self.plane.near_cache is not None and self.plane.near_cache.cache.due:
             self.plane.schedule()
+        if self.plane.core.fed != NULL:
+            self.plane.feed_links()
         if l == NULL or not l.up:
             return 0
         if l.shared:
@@ -174,6 +178,8 @@ cdef class ClientSocket(PlaneConnection):
         cdef Session* s = self.s
         cdef bint parsed = self.parsed
         self.parsed = False
+        if s.branches != NULL:
+            branches_collect(s)
         if self.answered is not None and not s.must_close and not self.finishing:
             self.keep()
             if not self.closed and s.outstanding == 0:
@@ -391,6 +397,7 @@ cdef class ClientSocket(PlaneConnection):
         self.detach()
         if self.s.awaited != NULL:
             cache_leave(self.s)
+        session_leave(self.s)
         session_drop(self.s)
         self.s = NULL
         self.plane.handler.client_closed(self)

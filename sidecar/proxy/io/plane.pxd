@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from sidecar.core.observe.audit_notes cimport Notes
 from sidecar.core.cache.near_cache cimport NearCache
+from sidecar.core.cluster.slots cimport SlotTable
 from sidecar.core.link.silence cimport Silence
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Barriers, Core, Session
@@ -34,6 +35,10 @@ cdef class Plane(Reactor):
     cdef bint settling
     cdef size_t client_share    # bytes of requests that a client may have waiting for room
     cdef public bint short_of_memory
+    cdef readonly SlotTable slots   # of a cluster; None: the upstream is none
+    cdef object doubted         # called when an answer shows that the slots may be known wrongly
+    cdef bint retry_due
+    cdef public double retry_within     # seconds for which redirected requests may wait
     cdef object flush_callback
     cdef public dict closed_for
 
@@ -47,6 +52,8 @@ cdef class Plane(Reactor):
     cdef int room(self) except -1
     cdef int tell_notes(self) except -1
     cdef int tell_failed(self, error) noexcept
+    cdef int feed_links(self) except -1
+    cdef int see_to_waiting(self) except -1
 
 cdef class PlaneConnection(Connection):
     cdef bint gathering         # a client's: replies wait for others of the same batch

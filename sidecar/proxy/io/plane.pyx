@@ -20,14 +20,18 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from sidecar.core.cluster.redirection cimport retry_waiting, waiting_requests
 from sidecar.core.observe.audit_notes cimport NOTE_COMMAND, NOTE_NOPERM, Note
 from sidecar.core.link.receiver cimport session_drop, session_mark
 from sidecar.core.memory cimport buffers_taken
-from sidecar.core.records cimport HOLD_ALL, HOLD_WRITES, NEW_SESSION_WINDOW
+from sidecar.core.records cimport HOLD_ALL, HOLD_WRITES, Link, NEW_SESSION_WINDOW
 from sidecar.core.stats cimport BUCKETS
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.observe.trace_records cimport trace_draw
 from sidecar.core.cache.tracked cimport tracked_ask_due
+
+
+RETRY = 0.01                # seconds between two looks at redirected requests that wait
 
 
 cdef class PlaneConnection(Connection):
@@ -70,6 +74,7 @@ cdef class Plane(Reactor):
         self.flush_callback = self.flush_links
         self.closed_for = {}
         self.tracked = []
+        self.retry_within = 0.0
         self.client_share = client_share
         self.core.stats = self.stats
         self.core.request_buffer = request_buffer
@@ -149,6 +154,54 @@ cdef class Plane(Reactor):
         """Count keys in this detector."""
         self.hot_keys = hot_keys
         self.core.sketch = <void*>hot_keys.sketch
+
+    def use_slots(self, SlotTable slots, doubted):
+        """The upstream is a cluster, with these slots. `doubted` is called when requests wait because
+        servers have sent them elsewhere, or have refused them for now."""
+        self.slots, self.doubted = slots, doubted
+        self.core.commands = self.table.commands
+        self.core.slots = slots.slots
+
+    def retry_redirected(self, bint all):
+        """Send again what waits after a redirection, if it is time, or all of it; what has waited for
+        `retry_within` seconds is given up."""
+        if self.slots is None or not self.slots.waits:
+            return
+        self.stamp()
+        retry_waiting(&self.core, all, <uint32_t>(min(self.retry_within, 4000.0) * 1000000))
+        self.settle()
+
+    def retry_again(self):
+        """Called by the loop: look at what waits."""
+        self.retry_due = False
+        self.retry_redirected(False)
+        self.see_to_waiting()
+
+    cdef int see_to_waiting(self) except -1:
+        """Have a look at what waits, soon."""
+        if not self.retry_due and self.slots.waits:
+            self.retry_due = True
+            self.loop.call_later(RETRY, self.retry_again)
+            self.doubted()
+        return 0
+
+    @property
+    def redirected_clients(self):
+        """How many clients have redirected requests that wait."""
+        return waiting_requests(&self.core) if self.slots is not None else 0
+
+    cdef int feed_links(self) except -1:
+        """Links have got requests: flush them once the events of this iteration have been seen."""
+        cdef Link* l
+        cdef PlaneConnection up
+        while self.core.fed != NULL:
+            l = self.core.fed
+            self.core.fed = l.next_fed
+            l.fed = False
+            up = <PlaneConnection>l.owner
+            if l.up and not up.queued:
+                self.later(up)
+        return 0
 
     def use_audit(self, bint refusals):
         """Tell the handler of audited commands and, with `refusals`, of refused ones:
@@ -337,6 +390,10 @@ cdef class Plane(Reactor):
                 self.serve_session(<PlaneConnection>s.owner)
         finally:
             self.settling = False
+        if self.core.fed != NULL:
+            self.feed_links()
+        if self.slots is not None:
+            self.see_to_waiting()
         return 0
 
     cdef int serve_session(self, PlaneConnection c) noexcept:

@@ -10,7 +10,7 @@ from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.link.pending cimport link_free, link_new, link_push, link_sent
 from sidecar.core.link.receive cimport link_receive
 from sidecar.core.link.silence cimport Silence, link_silence
-from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move
+from sidecar.core.link.recovery cimport link_divert, link_fail, link_lost, link_move, link_send_elsewhere
 from sidecar.core.memory cimport buffer_append, buffer_head, buffer_size
 from sidecar.core.records cimport (Link, MODE_PINNED, Session, link_outstanding, link_demotion_over,
     link_unsent)
@@ -230,6 +230,16 @@ cdef class Upstream(PlaneConnection):
         if link_divert(self.link, other.link) < 0:
             raise MemoryError
         other.flush()
+
+    def leave(self):
+        """The shard has gone to which this shared link leads: what may be sent again goes elsewhere."""
+        if not self.closed:
+            self.detach()
+            self.plane.upstreams.discard(self)
+            self.link.up = False
+        link_lost(self.link, True)
+        link_send_elsewhere(self.link)
+        self.plane.settle()
 
     def move_to(self, Upstream other):
         """This shared link was lost: let what may be sent again wait on `other` instead."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.io.shard_links import ShardLinks
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.greeting import Greeted, Login, ServerConnection
 from sidecar.proxy.links.hello_reply import server_id
@@ -45,6 +46,8 @@ class NodeLinks:
         self._making = making
         self.identity = identity
         self.node = node
+        self.gone = False  # the node is none of the upstream's any more
+        self._shared: Upstream
         self.shared = Upstream(making.plane, self, True)
         self.greeted: Greeted | None = None
         # The shared link, who waits for it, and the links that it replaced.
@@ -65,6 +68,17 @@ class NodeLinks:
         self.spare = making.spare
         self.filling = False
         self.wait_is_provable: bool | None = None
+
+    @property
+    def shared(self) -> Upstream:
+        """The shared link."""
+        return self._shared
+
+    @shared.setter
+    def shared(self, up: Upstream) -> None:
+        self._shared = up
+        if self.node.number is not None and self.identity.shard_links is not None:
+            self.identity.shard_links.put(self.node.number, up)
 
     async def open(self, *, urgent: bool = False) -> ServerConnection:
         """Open a connection to the node, greeted as this identity; if it is `urgent`, even beyond
@@ -127,12 +141,16 @@ class NodeLinks:
 class Identity:
     """One identity, its clients, and its links to each node in use.
 
+    `shard_links` are its shared links to the shards of a cluster; None: the upstream is none.
     `own_login`: a client logged in by itself. When the server stops accepting those credentials,
     the clients are closed, because a direct client would have to log in again, too.
     """
 
-    def __init__(self, making: LinkMaking, login: Login, own_login: bool) -> None:
+    def __init__(
+        self, making: LinkMaking, login: Login, own_login: bool, shard_links: ShardLinks | None
+    ) -> None:
         self.login = login
+        self.shard_links = shard_links
         self.own_login = own_login
         self.clients: set[Client] = set()
         self.unused_since: float | None = time.monotonic()
@@ -155,6 +173,15 @@ class Identity:
         links = self._links.get(node)
         if links is None:
             links = self._links[node] = NodeLinks(self._making, self, node)
+        return links
+
+    def leave_node(self, node: Node) -> NodeLinks | None:
+        """Its links to this node, which it has no more; None if it had none."""
+        links = self._links.pop(node, None)
+        if links is not None:
+            links.gone = True
+        if links is not None and self.shard_links is not None and node.number is not None:
+            self.shard_links.put(node.number, None)
         return links
 
     def learn(self, login: Login) -> None:
@@ -232,7 +259,7 @@ class Identities:
         key = (login.proto, login.user, login.db, login.era)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = Identity(self._making, login, own_login)
+            found = self._known[key] = self._made(login, own_login)
             found.to(self._nodes.home)
         elif own_login:
             found.learn(login)
@@ -241,6 +268,28 @@ class Identities:
                 if other.own_login and other.login.user == login.user:
                     other.learn(replace(other.login, password=login.password))
         return found
+
+    def _made(self, login: Login, own_login: bool) -> Identity:
+        shards = self._nodes.shards
+        identity = Identity(
+            self._making, login, own_login, None if shards is None else ShardLinks()
+        )
+        if shards and identity.shard_links is not None:
+            identity.shard_links.any = min(shards)
+            for node in shards.values():
+                identity.to(node)
+        return identity
+
+    def add_node(self, node: Node) -> None:
+        """There is a node more: every identity gets links to it, once they are needed."""
+        for identity in self:
+            identity.to(node)
+
+    def use_any(self, number: int) -> None:
+        """Clients send to this shard what names no key."""
+        for identity in self:
+            if identity.shard_links is not None:
+                identity.shard_links.any = number
 
     def use_spare(self, spare: int) -> None:
         """Keep so many spare links of each identity from now on."""
@@ -280,6 +329,8 @@ class Identities:
         forgotten meanwhile.
         """
         identity = self._known.setdefault(identity.key, identity)
+        for node in (self._nodes.shards or {}).values():
+            identity.to(node)  # it may have been forgotten when a node came
         old: Identity | None = client.identity
         if old is not None:
             old.leave(client)
@@ -288,6 +339,8 @@ class Identities:
         identity.unused_since = None
         links = identity.to(self._nodes.home)
         client.use_shared(links.shared)
+        if identity.shard_links is not None:
+            client.join_shards(identity.shard_links)
         client.set_authenticated(links.authenticated)
         return identity
 

@@ -1,8 +1,10 @@
-"""Nodes: the places in the upstream that links lead to. Today there is one, the home node.
+"""Nodes: the places in the upstream that links lead to.
 
-A plain URL has one node. The master of a Sentinel service is one node, whose dialer switches from
-server to server. Each primary of a cluster will be one. Only this file knows which nodes there are
-and which of them answers what: everybody else is given a node or asks `Nodes` for one.
+A plain URL has one node, the home node. The master of a Sentinel service is one node, whose dialer
+switches from server to server. Each shard of a cluster is one, whose dialer switches to another
+server when that becomes its primary; the home node leads to one of the primaries beside, for what
+concerns no shard. Only this file knows which nodes there are and which of them answers what:
+everybody else is given a node or asks `Nodes` for one.
 
 A node has a dialer, and shares the room for links with all nodes. It tells its watchers what links
 show. It has no links: those belong to identities (identity.py), one set for each node.
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.dialer import Dialer, Dialing
 from sidecar.proxy.links.errors import NotMaster
 from sidecar.proxy.links.room import Room
@@ -33,9 +36,12 @@ class _Watchers:
 
 
 class Node:
-    """One place in the upstream."""
+    """One place in the upstream; `number` is that of a cluster's shard."""
 
-    def __init__(self, target: Target | None, dialing: Dialing, room: Room) -> None:
+    def __init__(
+        self, target: Target | None, dialing: Dialing, room: Room, number: int | None = None
+    ) -> None:
+        self.number = number
         self.room = room
         # The server has announced work until then (monotonic): its silence does not mean much.
         self.patient_until = 0.0
@@ -94,7 +100,21 @@ class Node:
 
 
 class Nodes:
-    """The nodes of the upstream. `home` answers what names no key."""
+    """The nodes of the upstream. `home` answers what names no key. `shards` are those of a cluster,
+    by their numbers; None: the upstream is no cluster."""
 
-    def __init__(self, home: Node) -> None:
+    def __init__(self, home: Node, *, cluster: bool) -> None:
         self.home = home
+        self.shards: dict[int, Node] | None = {} if cluster else None
+
+    @property
+    def all(self) -> list[Node]:
+        """Every node."""
+        return [self.home, *(self.shards or {}).values()]
+
+    def wanted_by(self, client: Client) -> Node | None:
+        """The node that a client's next request is for; None: no shard has its slot."""
+        if self.shards is None:
+            return self.home
+        number = client.wanted_shard
+        return None if number is None else self.shards.get(number)

@@ -78,7 +78,7 @@ class SharedLinks:
             if links.cut_short >= CUTS_AT_ONCE:
                 attempts = links.cut_short - CUTS_AT_ONCE
                 await self._pause(links, min(REST, dialer.pause(attempts, began + dialer.patience)))
-            while not self._tasks.closing and identity in self._identities:
+            while not self._tasks.closing and identity in self._identities and not links.gone:
                 links.retry.clear()
                 login = links.login_in_use = identity.login
                 try:
@@ -94,6 +94,8 @@ class SharedLinks:
                         connection.close()
                         return
                     self.take(links, connection)
+                    return
+                if links.gone:
                     return
                 if not self._needed(links):
                     self._identities.forget(identity)
@@ -114,7 +116,8 @@ class SharedLinks:
                 await links.retry.wait()
 
     def _needed(self, links: NodeLinks) -> bool:
-        return bool(links.identity.clients or links.arrivals) or self._is_own(links)
+        wanted = bool(links.identity.clients or links.arrivals) or self._is_own(links)
+        return wanted and not links.gone
 
     def _is_own(self, links: NodeLinks) -> bool:
         """Whether these are the sidecar's own links."""
@@ -142,7 +145,7 @@ class SharedLinks:
         else:
             links.failure = str(error)
             return
-        self._wake(links)
+        self.wake(links)
 
     def _out_of_patience(self, links: NodeLinks) -> None:
         """Commands have waited long enough, whatever the attempt under way comes to."""
@@ -156,7 +159,7 @@ class SharedLinks:
     def _give_up(self, links: NodeLinks, why: str) -> None:
         if links.shared.refuse(unavailable(why)):
             self._outage.gave_up(links, why)
-        self._wake(links)
+        self.wake(links)
 
     def broken(self, node: Node) -> None:
         """The breaker has opened: whoever waits for a link to this node is told at once, and every
@@ -178,7 +181,7 @@ class SharedLinks:
     def take(self, links: NodeLinks, connection: ServerConnection) -> None:
         """Connect the shared link, which is not up, with this greeted connection."""
         self.attach(links, links.shared, connection)
-        self._wake(links)
+        self.wake(links)
 
     # Waiting
 
@@ -199,7 +202,8 @@ class SharedLinks:
         return None if links.shared.up else links.shared.refusal
 
     @staticmethod
-    def _wake(links: NodeLinks) -> None:
+    def wake(links: NodeLinks) -> None:
+        """Resume those who wait for these links."""
         arrivals, links.arrivals = links.arrivals, []
         for arrival in arrivals:
             if not arrival.done():

@@ -44,6 +44,18 @@ class Switch:
         for_each(self._links_of(node), lambda up: up.break_off(CHANGED))
         self._shared.connect(self._identities.default.to(node))
 
+    def remove(self, node: Node) -> None:
+        """The shard has gone: every link to it ends, and what waited there goes elsewhere."""
+        links = self._identities.links_to(node)
+        for each in links:
+            each.identity.leave_node(node)
+            each.close_idle()
+        for_each(
+            (up for each in links for up in (each.shared, *each.retired)), lambda up: up.leave()
+        )
+        for_each(self._links_of(node), lambda up: up.break_off("the shard has gone"))
+        for_each(links, self._shared.wake)
+
     def retry(self, node: Node) -> None:
         """Have every link to the node connect at once that waits before its next attempt."""
         for_each(self._identities.links_to(node), lambda links: links.retry.set())

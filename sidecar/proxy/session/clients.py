@@ -71,7 +71,8 @@ class Clients:
         """Move a client to this identity. It must have no reply outstanding."""
         identity = self._identities.join(client, identity)
         for_each(self._joined, lambda told: told(client, identity))
-        self._dedicated.refill(identity.to(self._nodes.home))
+        if self._nodes.shards is None:
+            self._dedicated.refill(identity.to(self._nodes.home))
 
     def join_again(self) -> None:
         """What the identities stand for has changed: tell those that keep something for clients."""

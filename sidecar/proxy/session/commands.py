@@ -85,6 +85,7 @@ class SessionCommands:
 
     def forget(self, client: Client) -> None:
         """Reset the session's state."""
+        client.multi_unsent = False
         self._names.reset(client)
         self._change.reset(client)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from sidecar.proxy.cluster.placing import Placing
 from sidecar.proxy.io import client as stalls
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
@@ -47,6 +48,7 @@ class Handler:
         shared: SharedLinks,
         dedicated: DedicatedLinks,
         held: HeldSessions,
+        placing: Placing,
         noted: Sequence[Audited],
     ) -> None:
         self._nodes = nodes
@@ -56,23 +58,32 @@ class Handler:
         self._shared = shared
         self._dedicated = dedicated
         self._held = held
+        self._placing = placing
         self._noted = noted
 
     def stalled(self, client: Client, stall: int) -> None:
         """A session cannot go on by itself."""
-        node = self._nodes.home
         if stall == stalls.SESSION_COMMAND:
             self._commands.run(client)
         elif stall == stalls.LINK:
-            self._held.wait_for_link(client, client.identity.to(node))
+            self._wait_for_link(client)
         elif stall == stalls.HELD:
             self._held.refuse(client)
+        elif (node := self._placing.node_for(client)) is None:
+            pass  # it was answered, or waits
         elif stall == stalls.HEAVY:
             self._dedicated.give_if_free(client, node)
         elif stall == stalls.WAIT_COMMAND:
             client.task = self._tasks.spawn(self._dedicated.wait(client, node))
         else:
             self._give_link(client, node, stall)
+
+    def _wait_for_link(self, client: Client) -> None:
+        node = self._nodes.wanted_by(client)
+        if node is None:
+            self._placing.wait(client)
+        else:
+            self._held.wait_for_link(client, client.identity.to(node))
 
     def _give_link(self, client: Client, node: Node, stall: int) -> None:
         head = client.head()

@@ -118,6 +118,12 @@ class Cluster:
             self.core.link_receive(shard.link, data)
             self.attend()
 
+    def retry(self, all: bool, most: int) -> None:
+        """Look at requests that wait; those that have waited for `most` microseconds are given
+        up."""
+        self.core.retry(all, most)
+        self.attend()
+
     def lose(self, number: int) -> None:
         """A shard's connection breaks, and there is another one at once."""
         shard = self.shards[number]

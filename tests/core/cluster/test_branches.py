@@ -126,8 +126,12 @@ def test_ask_changes_no_slot() -> None:
     assert cluster.shards[1].executed == [b"GET " + A] * 2
 
 
+NEVER = 1 << 31  # microseconds until what waits is given up
+
+
 def test_a_circle_of_redirections_ends() -> None:
-    """The client gets the error, and what stands behind it its replies."""
+    """The request waits. When that is over its client gets the error, and what stands behind it its
+    replies."""
     cluster = Cluster()
     slot = key_slot(A)
 
@@ -147,19 +151,77 @@ def test_a_circle_of_redirections_ends() -> None:
         for number in range(3):
             cluster.flush(number)
             cluster.arrive(number)
+    assert cluster.core.waits
+    assert Elsewhere.turns < 20
+    assert cluster.replies() == []
+    cluster.retry(False, 0)
     replies = cluster.replies()
-    assert len(replies) == 2
-    assert replies[1] == named("GET", C)
+    assert replies[0].startswith(b"-MOVED ")
+    assert replies[1:] == [named("GET", C)]
+    assert not cluster.core.waits
 
 
-def test_an_unknown_address_is_told_to_the_client() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        b"-MOVED %d 10.9.9.9:1\r\n" % key_slot(A),
+        b"-ASK %d 10.9.9.9:1\r\n" % key_slot(A),
+        b"-CLUSTERDOWN The cluster is down\r\n",
+        b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n",
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+    ],
+)
+@pytest.mark.parametrize("given_up", [True, False])
+@pytest.mark.parametrize("size", [1 << 20, 3])
+def test_what_cannot_be_served_now_waits(error: bytes, given_up: bool, size: int) -> None:
+    """A server to which no link leads, or one that refuses for now."""
     cluster = Cluster()
     cluster.send(gets(A, B))
+    for number in range(2):
+        cluster.flush(number)
+    cluster.shards[0].down[:] = error
+    for _ in range(60):
+        cluster.arrive(0, size)
+        cluster.arrive(1)
+    assert cluster.core.waits
+    assert cluster.replies() == []
+    cluster.retry(True, 0 if given_up else NEVER)
+    assert not cluster.core.waits
+    for number in range(2):
+        cluster.flush(number)
+        cluster.arrive(number)
+    first = error if given_up else named("GET", A)
+    assert cluster.replies() == [first, named("GET", B)]
+    assert cluster.core.outstanding(cluster.session) == 0
+
+
+def test_a_server_that_is_known_but_not_in_use_yet() -> None:
+    """A replica that has just taken over: the links to its shard lead there in a moment."""
+    cluster = Cluster()
+    cluster.send(gets(A))
     cluster.flush(0)
+    addresses = [(cluster.address(n), n, True) for n in range(3)]
+    cluster.core.use_addresses([*addresses, (b"10.9.9.9:1", 0, False)])
     cluster.shards[0].down[:] = b"-MOVED %d 10.9.9.9:1\r\n" % key_slot(A)
+    cluster.arrive(0)
+    assert cluster.core.waits
+    cluster.retry(False, NEVER)  # it is not time yet
+    assert cluster.core.waits
+    cluster.retry(True, NEVER)
     cluster.drain()
-    assert cluster.replies() == [b"-MOVED %d 10.9.9.9:1\r\n" % key_slot(A), named("GET", B)]
-    assert cluster.core.redirections() == (0, 1)
+    assert cluster.replies() == expected(A)
+
+
+def test_a_client_that_goes_while_its_request_waits() -> None:
+    cluster = Cluster()
+    cluster.send(gets(A))
+    cluster.flush(0)
+    cluster.shards[0].down[:] = b"-CLUSTERDOWN The cluster is down\r\n"
+    cluster.arrive(0)
+    assert cluster.core.waits
+    cluster.core.drop(cluster.session)
+    assert not cluster.core.waits
+    cluster.retry(True, NEVER)
 
 
 def test_a_client_that_goes_leaves_nothing() -> None:

@@ -1,0 +1,1 @@
+"""Splits a request over several slots. Nothing of it is seen from Python."""

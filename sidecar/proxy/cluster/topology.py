@@ -1,0 +1,221 @@
+"""Keeps what the sidecar knows of its cluster in step with the cluster.
+
+Asks nodes (survey.py) when policy/shard_map.py says so, and applies what they agree on: nodes of
+the upstream come, go, and switch to other servers; the slot table of the data path is written anew;
+what waits for any of that goes on. What is true of a shard is verified once more by each
+connection: its server must say that it is a master.
+
+The home node, on which the sidecar asks for itself, always leads to one of the primaries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from sidecar.core.cluster.slots import SlotTable
+from sidecar.policy.shard_map import NOBODY, Changes, Reason, Refresh, ShardMap
+from sidecar.policy.shards import Address, Member, agreed
+from sidecar.proxy.cluster.survey import Survey
+from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.links.errors import ProxyStartError
+from sidecar.proxy.links.identity import Identities
+from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.links.switch import Switch
+from sidecar.proxy.links.target import Target
+from sidecar.proxy.tasks import Tasks
+
+log = structlog.get_logger()
+
+# Nodes that are asked at a time.
+ASKED = 3
+# Seconds between two rounds at the start, while no node answers.
+AGAIN = 0.1
+
+
+class Topology:
+    """The follower of a cluster. `new_node` makes a node with this number that leads to this
+    address; `seeds` are asked when no node is known, or none answers."""
+
+    phase = "following"
+
+    def __init__(
+        self,
+        plane: Plane,
+        nodes: Nodes,
+        identities: Identities,
+        switch: Switch,
+        tasks: Tasks,
+        survey: Survey,
+        *,
+        seeds: Sequence[Address],
+        every: float,
+        target_for: Callable[[Address], Target],
+        new_node: Callable[[int, Target], Node],
+        known_better: Callable[[], None],
+    ) -> None:
+        assert nodes.shards is not None
+        self._plane = plane
+        self._nodes = nodes
+        self._shards = nodes.shards
+        self._identities = identities
+        self._switch = switch
+        self._tasks = tasks
+        self.survey = survey
+        self._seeds = seeds
+        self._target_for = target_for
+        self._new_node = new_node
+        self._known_better = known_better
+        self.map = ShardMap()
+        self.slots = SlotTable()
+        self._refresh = Refresh(every, time.monotonic())
+        self._seen = (0, 0)
+        self._told = ""
+        plane.use_slots(self.slots, lambda: self.doubt("unknown"))
+
+    # The interface of a follower
+
+    def tick(self, now: float) -> None:
+        """Begin a round of questions if one is due."""
+        moved, asked, _, _ = self.slots.redirections
+        if (moved, asked) != self._seen:
+            self._seen = (moved, asked)
+            self.doubt("moved")
+        if self._refresh.due <= now and not self._tasks.closing and self.map.view is not None:
+            self._tasks.spawn(self._round())
+
+    def server_ids(self) -> set[int]:
+        """The ids, on their servers, of the connections that ask."""
+        return self.survey.server_ids()
+
+    def stop(self) -> None:
+        """Ask nobody any more."""
+        self.survey.close()
+
+    # Asking
+
+    async def begin(self, deadline: float, *, wait: bool) -> None:
+        """Ask until nodes have answered. Raises ProxyStartError at `deadline`, on the monotonic
+        clock, unless it is to `wait`."""
+        while True:
+            await self._round()
+            if self.map.view is not None:
+                return
+            if time.monotonic() >= deadline and not wait:
+                why = "; ".join(self.survey.errors.values()) or self._told
+                raise ProxyStartError(f"no node of the cluster has told its shards: {why}")
+            await asyncio.sleep(AGAIN)
+
+    def doubt(self, reason: Reason) -> None:
+        """Something tells that the shards have changed: ask again soon."""
+        self._refresh.wanted(reason)
+
+    async def _round(self) -> None:
+        reasons = self._refresh.begin(time.monotonic())
+        if reasons is None:
+            return
+        changed = False
+        try:
+            changed = await self._ask()
+        finally:
+            self._refresh.end(time.monotonic(), changed=changed, chance=random.random())
+
+    async def _ask(self) -> bool:
+        """One round: whether anything has changed."""
+        known = [shard.primary.address for shard in self.map.shards.values() if shard.primary]
+        others = [
+            member.address
+            for shard in self.map.shards.values()
+            for member in shard.members
+            if member.address not in known
+        ]
+        random.shuffle(known)
+        random.shuffle(others)
+        nodes = [*known[:ASKED], *others[:1]]
+        views = await self.survey.ask(nodes or self._seeds)
+        if not views and nodes:
+            views = await self.survey.ask([*known[ASKED:], *others[1:], *self._seeds])
+        self.survey.forget([*known, *others])
+        if not views:
+            self._complain("; ".join(self.survey.errors.values()))
+            return False
+        try:
+            changes = self.map.take(agreed(views, self.map.view))
+        except ValueError as error:
+            self._complain(str(error))
+            return False
+        self._told = ""
+        self._apply(changes)
+        return bool(changes)
+
+    def _complain(self, why: str) -> None:
+        if why != self._told:
+            self._told = why
+            log.warning("cluster topology unknown", error=why)
+
+    # Applying
+
+    def _apply(self, changes: Changes) -> None:
+        for number, member in changes.added:
+            self._add(number, member)
+        for number, member in changes.switched:
+            node = self._shards[number]
+            log.info("shard switched", shard=number, address=member.announced)
+            self._switch.to(node, self._target_for(member.address))
+        if changes:
+            self._write()
+        for number in changes.gone:
+            self._remove(number)
+        self._lead_home()
+        if changes:
+            self._known_better()
+            self._plane.retry_redirected(True)
+
+    def _add(self, number: int, member: Member) -> None:
+        node = self._shards[number] = self._new_node(number, self._target_for(member.address))
+        node.watch(
+            down=lambda demoted: self.doubt("lost"),
+            not_master=lambda target, error: self.doubt("lost"),
+        )
+        self._identities.add_node(node)
+        log.info("shard found", shard=number, address=member.announced)
+
+    def _write(self) -> None:
+        """Tell the data path who has which slot, and how servers call each other."""
+        addresses = []
+        for number, known in self.map.shards.items():
+            for member in known.members:
+                in_use = known.primary is not None and member.id == known.primary.id
+                addresses.append((member.announced.encode(), number, in_use))
+        self.slots.use_addresses(addresses)
+        self.slots.put(self.map.slots)
+        if self._shards:
+            self._identities.use_any(min(n for n in self._shards if n in self.map.shards))
+
+    def _remove(self, number: int) -> None:
+        log.info("shard gone", shard=number)
+        node = self._shards.pop(number)
+        self._switch.remove(node)
+
+    def _lead_home(self) -> None:
+        """The home node leads to a primary."""
+        primaries = [shard.primary for shard in self.map.shards.values() if shard.primary]
+        home = self._nodes.home
+        now = home.dialer.target
+        if primaries and (now is None or all(_leads(now, each) is False for each in primaries)):
+            self._switch.to(home, self._target_for(primaries[0].address))
+
+    # What is so
+
+    @property
+    def uncovered(self) -> int:
+        """How many slots nobody has."""
+        return sum(number == NOBODY for number in self.map.slots)
+
+
+def _leads(target: Target, member: Member) -> bool:
+    return (target.endpoint.host, target.endpoint.port) == member.address
