@@ -171,9 +171,11 @@ class Refresh:
     `wanted` says why; what is wanted while a round is under way is asked for by the next one, as
     its answers may be older. Between the beginnings of two rounds are LEAST seconds, and twice as
     many after each round that changed nothing, up to MOST: a node that redirects in a circle makes
-    no storm. Without any reason there is a round about every `every` seconds.
+    no storm. While a shard is "lost" the pause is SOON: its commands are held until its new primary
+    is found. Without any reason there is a round about every `every` seconds.
     """
 
+    SOON = 0.05
     LEAST = 0.1
     MOST = 1.0
 
@@ -182,7 +184,8 @@ class Refresh:
         self.rounds = 0
         self._reasons: set[Reason] = {"start"}
         self._running = False
-        self._asked = False  # the round under way is for more than a poll
+        self._asked = False  # the round under way is for more than a poll,
+        self._lost = False  # and for a shard that has no server
         self._pause = 0.0
         self._began = -math.inf
         self._poll = now + every
@@ -206,6 +209,7 @@ class Refresh:
         self._reasons.clear()
         self._running = True
         self._asked = bool(reasons - {"poll", "start"})
+        self._lost = "lost" in reasons
         self._began = now
         self.rounds += 1
         return reasons
@@ -215,4 +219,6 @@ class Refresh:
         self._running = False
         again = self._asked and not changed
         self._pause = min(max(self._pause * 2, self.LEAST), self.MOST) if again else self.LEAST
+        if self._lost:
+            self._pause = self.SOON
         self._poll = now + self.every * (0.75 + 0.5 * chance)

@@ -230,11 +230,24 @@ def test_rounds_that_change_nothing_become_rare() -> None:
     gaps = [b - a for a, b in pairwise([0.0, *began])]
     assert gaps[:6] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.0, 1.0], abs=0.002)
     assert gaps[6:] == pytest.approx([1.0] * 6, abs=0.002)
-    refresh.wanted("lost")
+    refresh.wanted("down")
     assert refresh.begin(11.0)
     refresh.end(11.0, changed=True, chance=0.0)
     refresh.wanted("moved")
     assert refresh.due == 11.1
+
+
+def test_a_lost_shard_is_asked_for_all_the_time() -> None:
+    """However long its failover takes: its commands are held meanwhile."""
+    refresh = Refresh(1000.0, 0.0)
+    now = 0.0
+    for _ in range(100):
+        refresh.wanted("lost")
+        now = refresh.due if refresh.due > 0 else now
+        assert refresh.begin(now)
+        refresh.end(now, changed=False, chance=0.0)
+        refresh.wanted("lost")
+        assert refresh.due == pytest.approx(now + Refresh.SOON)
 
 
 def test_after_quiet_a_round_is_at_once() -> None:

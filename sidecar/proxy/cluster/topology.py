@@ -23,7 +23,7 @@ from sidecar.policy.shards import Address, Member, agreed
 from sidecar.proxy.cluster.survey import Survey
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError
-from sidecar.proxy.links.identity import Identities
+from sidecar.proxy.links.identity import Identities, NodeLinks
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
@@ -85,8 +85,13 @@ class Topology:
         if (moved, asked) != self._seen:
             self._seen = (moved, asked)
             self.doubt("moved")
+        if any(links.connecting for node in self._shards.values() for links in self._to(node)):
+            self.doubt("lost")
         if self._refresh.due <= now and not self._tasks.closing and self.map.view is not None:
             self._tasks.spawn(self._round())
+
+    def _to(self, node: Node) -> list[NodeLinks]:
+        return self._identities.links_to(node)
 
     def server_ids(self) -> set[int]:
         """The ids, on their servers, of the connections that ask."""

@@ -1,0 +1,204 @@
+"""Clients that know nothing of clusters, on a real cluster: as if it were one server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from tests.harness.cluster import Cluster
+from tests.harness.servers import Sidecar
+from tests.harness.wire import Wire
+
+KINDS = ("valkey", "redis7", "redis8")
+SHARDS = 3
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    with Cluster(request.param, shards=SHARDS) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def sidecar(cluster: Cluster) -> Iterator[Sidecar]:
+    with Sidecar(cluster.url) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def wire(sidecar: Sidecar) -> Iterator[Wire]:
+    with Wire(sidecar.port) as wire:
+        yield wire
+
+
+def keys(cluster: Cluster, count: int = 2, prefix: str = "k") -> list[str]:
+    """So many keys of each shard, those of a shard side by side nowhere."""
+    each = [
+        [name for name in (f"{prefix}{n}" for n in range(200)) if cluster.owner(name) == shard]
+        for shard in range(SHARDS)
+    ]
+    return [each[shard][n] for n in range(count) for shard in range(SHARDS)]
+
+
+def test_a_pipeline_over_all_shards(cluster: Cluster, wire: Wire) -> None:
+    names = keys(cluster, 20)
+    assert wire.pipeline([("SET", name, name) for name in names]) == [b"+OK\r\n"] * len(names)
+    found = wire.pipeline([("GET", name) for name in names for _ in range(2)])
+    assert [each.split(b"\r\n")[1].decode() for each in found] == [n for n in names for _ in "12"]
+
+
+def test_several_keys_in_one_command(cluster: Cluster, wire: Wire) -> None:
+    names = keys(cluster, 5, "several")
+    assert wire.call("MSET", *(word for n in names for word in (n, f"v:{n}"))) == "OK"
+    asked = [*names, "several:none", names[0]]
+    assert wire.call("MGET", *asked) == [*(f"v:{n}" for n in names), None, f"v:{names[0]}"]
+    assert wire.call("EXISTS", *asked) == len(names) + 1
+    assert wire.call("TOUCH", *asked) == len(names) + 1
+    assert wire.call("UNLINK", *names[:5]) == 5
+    assert wire.call("DEL", *names) == len(names) - 5
+    assert wire.call("MGET", *names) == [None] * len(names)
+
+
+def test_what_cannot_be_split_gets_the_servers_error(cluster: Cluster, wire: Wire) -> None:
+    one, two, *_ = keys(cluster)
+    for request in (("MSETNX", one, 1, two, 2), ("RENAME", one, two), ("SINTER", one, two)):
+        assert wire.cmd(*request).startswith(b"-CROSSSLOT ")
+    assert wire.call("MSETNX", "{x}1", 1, "{x}2", 2) == 1
+    assert wire.call("DEL", "{x}1", "{x}2") == 2
+
+
+def test_transactions(cluster: Cluster, wire: Wire) -> None:
+    """In one write, and word by word: MULTI does not tell where it is going to be."""
+    for shard in range(SHARDS):
+        name = cluster.key(shard, "tx")
+        whole = [("MULTI",), ("SET", name, 1), ("INCR", name), ("EXEC",)]
+        answers = [b"+OK\r\n", b"+QUEUED\r\n", b"+QUEUED\r\n", b"*2\r\n+OK\r\n:2\r\n"]
+        assert wire.pipeline(whole) == answers
+        assert [wire.cmd(*request) for request in whole] == answers
+        assert wire.call("MULTI") == "OK"
+        assert wire.call("INCR", name) == "QUEUED"
+        assert wire.call("DISCARD") == "OK"
+        assert wire.call("GET", name) == "2"
+    assert [wire.cmd(word) for word in ("MULTI", "EXEC")] == [b"+OK\r\n", b"*0\r\n"]
+    assert [wire.cmd(word) for word in ("MULTI", "DISCARD")] == [b"+OK\r\n"] * 2
+    assert wire.cmd("EXEC") == b"-ERR EXEC without MULTI\r\n"
+
+
+def test_watch(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
+    name = cluster.key(1, "watched")
+    wire.call("SET", name, 1)
+    with Wire(sidecar.port) as other:
+        for change, expected in ((False, ["2"]), (True, None)):
+            assert wire.call("WATCH", name) == "OK"
+            if change:
+                other.call("SET", name, 9)
+            assert wire.call("MULTI") == "OK"
+            assert wire.call("SETRANGE", name, 0, 2) == "QUEUED"
+            assert wire.call("GET", name) == "QUEUED"
+            found = wire.call("EXEC")
+            assert found == (expected and [1, *expected])
+
+
+def test_blocking_commands_on_every_shard(cluster: Cluster, sidecar: Sidecar) -> None:
+    names = [cluster.key(shard, "list") for shard in range(SHARDS)]
+    waiting = [Wire(sidecar.port) for _ in names]
+    try:
+        for wire, name in zip(waiting, names, strict=True):
+            wire.send_command("BLPOP", name, 20)
+        with Wire(sidecar.port) as other:
+            for name in names:
+                other.call("LPUSH", name, "here")
+        for wire, name in zip(waiting, names, strict=True):
+            assert wire.read_value() == [name, "here"]
+            assert wire.call("PING") == "PONG"
+    finally:
+        for wire in waiting:
+            wire.close()
+
+
+def test_a_slow_shard_holds_back_only_who_waits_for_it(cluster: Cluster, sidecar: Sidecar) -> None:
+    names = [cluster.key(shard, "slow") for shard in range(SHARDS)]
+    with Wire(sidecar.port) as one, Wire(sidecar.port) as two:
+        for name in names:
+            one.call("SET", name, 1)
+            two.call("GET", name)
+        cluster.freeze(0)
+        try:
+            one.send(b"".join(b"GET %s\r\n" % name.encode() for name in names))
+            assert two.pipeline([("INCR", name) for name in names[1:]]) == [b":2\r\n"] * 2
+        finally:
+            cluster.thaw(0)
+        assert one.read_replies(3) == [b"$1\r\n1\r\n", b"$1\r\n1\r\n", b"$1\r\n1\r\n"]
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_slot_that_moves(cluster: Cluster, sidecar: Sidecar, moving: bool) -> None:
+    """`moving`: it is half there."""
+    slot = key_slot(b"moving")
+    source = cluster.owner(slot)
+    target = (source + 1) % SHARDS
+    names = [f"{{moving}}{n}" for n in range(10)]
+    with Wire(sidecar.port) as wire:
+        wire.call("MSET", *(word for name in names for word in (name, 0)))
+        cluster.begin_migration(slot, target)
+        cluster.move_keys(slot, 5 if moving else None)
+        requests = [("INCR", name) for name in names]
+        assert wire.pipeline(requests) == [b":1\r\n"] * 10
+        assert wire.call("SET", "{moving}new", 1) == "OK"
+        cluster.move_keys(slot)
+        cluster.end_migration(slot)
+        assert wire.pipeline(requests) == [b":2\r\n"] * 10
+        assert wire.call("DEL", *names, "{moving}new") == 11
+        cluster.migrate(slot, source)
+        assert wire.call("EXISTS", *names) == 0
+
+
+def test_keys_of_a_slot_that_is_split_are_waited_for(cluster: Cluster, sidecar: Sidecar) -> None:
+    """-TRYAGAIN: two keys of one command are on two servers."""
+    slot = key_slot(b"split")
+    source = cluster.owner(slot)
+    names = [f"{{split}}{n}" for n in range(4)]
+    with Wire(sidecar.port) as wire:
+        wire.call("MSET", *(word for name in names for word in (name, name)))
+        cluster.begin_migration(slot, (source + 1) % SHARDS)
+        cluster.move_keys(slot, 2)
+        wire.send_command("MGET", *names)
+        with Wire(sidecar.port) as other:
+            assert other.pipeline([("GET", name) for name in names])[0][:1] == b"$"
+        cluster.move_keys(slot)
+        cluster.end_migration(slot)
+        assert wire.read_value() == names
+        cluster.migrate(slot, source)
+
+
+def test_redis_py(cluster: Cluster, sidecar: Sidecar) -> None:
+    client = redis.Redis(port=sidecar.port, decode_responses=True)
+    names = keys(cluster, 3, "py")
+    with client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.set(name, 1).incr(name)
+        assert pipeline.execute() == [True, 2] * len(names)
+    assert client.mget(names) == ["2"] * len(names)
+    assert client.delete(*names) == len(names)
+
+
+def test_many_clients_at_once(cluster: Cluster, sidecar: Sidecar) -> None:
+    names = keys(cluster, 4, "many")
+
+    def work() -> None:
+        with Wire(sidecar.port) as wire:
+            for _ in range(50):
+                wire.pipeline([("INCR", name) for name in names])
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with Wire(sidecar.port) as wire:
+        assert wire.call("MGET", *names) == ["400"] * len(names)
+        wire.call("DEL", *names)
