@@ -103,7 +103,7 @@ class Nodes:
     """The nodes of the upstream. `home` answers what names no key. `shards` are those of a cluster,
     by their numbers; None: the upstream is no cluster."""
 
-    def __init__(self, home: Node, *, cluster: bool) -> None:
+    def __init__(self, home: Node, *, cluster: bool = False) -> None:
         self.home = home
         self.shards: dict[int, Node] | None = {} if cluster else None
 
