@@ -84,6 +84,8 @@ def test_client_info(pair: Pair, protocol: int) -> None:
         assert list(listed) == list(info)
         for field in ("id", "name", "addr", "db", "user", "resp"):
             assert listed.get(field) == info.get(field)
+        # Both are differences of whole seconds: nobody is idle for longer than connected.
+        assert all(int(line["age"]) >= int(line["idle"]) for line in _lines(a))
 
 
 def test_what_the_server_counts_are_links(pair: Pair) -> None:

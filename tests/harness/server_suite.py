@@ -64,6 +64,7 @@ KNOWN = {
     r"CLIENT TRACKINGINFO provides reasonable results when tracking redir broken": UNMATCHED,
     r"LATENCY HISTOGRAM .*": OWN,
     r"query buffer resized .*": BUFFERS,
+    r"Client executes small argv commands using reusable query buffer": BUFFERS,
     r"verify reply buffer limits": BUFFERS,
 }
 """Why a test fails through the sidecar, by its name: docs/compatibility.md tells of each."""

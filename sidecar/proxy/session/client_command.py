@@ -397,7 +397,8 @@ class ClientCommands:
         login = client.identity.login
         received, sent, commands, command = client.figures
         told = {
-            b"age": b"%d" % (time.monotonic() - client.since),
+            # Of whole seconds, as servers count it: nobody is idle for longer than connected.
+            b"age": b"%d" % (int(time.monotonic()) - int(client.since)),
             b"idle": b"%d" % client.silent_for,
             b"cmd": command or b"NULL",
             b"tot-net-in": b"%d" % received,
