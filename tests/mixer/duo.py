@@ -38,6 +38,8 @@ LARGE = 8192
 """What a step sends or gets above this may take the server several rounds."""
 LONG = 2.0
 """Seconds for replies that must come: Redis 8 empties a database in a thread, and answers later."""
+STARVED = 60.0
+"""Seconds for what a server must answer at once, on a machine that does a lot beside."""
 PATIENCE = 5.0
 """Seconds that the sidecar has to answer what the direct server has answered."""
 _ID = re.compile(rb"\x00ID(\d+)\x00")
@@ -245,7 +247,7 @@ class Side:
     @staticmethod
     def _ask(peer: Peer, requests: Sequence[Sequence[bytes]]) -> list[bytes]:
         peer.send(b"".join(map(pack, requests)))
-        wait_for([peer], lambda: len(peer.frames) >= len(requests), 10)
+        wait_for([peer], lambda: len(peer.frames) >= len(requests), STARVED)
         replies = peer.frames
         peer.frames = []
         state = "closed" if peer.ended else f"open, {peer.rest[:99]!r}"
