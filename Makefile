@@ -31,7 +31,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-workers test-slow check lint types structure format bench bench-smoke \
-  bench-cluster bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
+  bench-cluster drill-cluster bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
   docs-screenshots certs clean observe dashboards
 
 help: ## list the targets
@@ -119,6 +119,10 @@ bench-warm: $(BUILT) $(VENV)/.installed-bench ## what a warm start is worth
 bench-cluster: $(BUILT) $(VENV)/.installed-bench ## three shards, beside Envoy and cluster clients: ARGS="--quick"
 	@tests/harness/install_peers.sh test
 	$(BIN)/python -m bench.cluster $(ARGS)
+
+drill-cluster: $(BUILT) $(VENV)/.installed-bench ## a cluster that changes all the time, every write checked
+	@tests/harness/install_peers.sh test
+	$(BIN)/python -m bench.cluster.moves $(ARGS)
 
 bench-workers: $(BUILT) $(VENV)/.installed-bench ## what more than one worker carries: ARGS="--workers 4"
 	@tests/harness/install_peers.sh test

@@ -37,7 +37,6 @@ _COMMON = (
     *("--cluster-config-file", _CONF),
     *("--cluster-node-timeout", "5000"),
     *("--cluster-replica-validity-factor", "0"),
-    *("--cluster-allow-replica-migration", "no"),
     *("--repl-diskless-sync-delay", "0"),
 )
 

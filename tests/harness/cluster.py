@@ -6,7 +6,8 @@ for. What remains is a delay of the servers themselves, which refuse everything 
 let the tests of a file share one cluster.
 
 A *shard* is a primary with its replicas, by the number that it had at first; `shard(n).primary` is
-whoever is the primary by now. `call` asks that one.
+whoever is the primary by now. `call` asks that one. A primary that has given its last slot away may
+become a replica of whoever got it, as servers do by default.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from redis.crc import key_slot
 
 from .certificates import Certificates
 from .closing import Closing
-from .errors import GONE
+from .errors import GONE, Unavailable
 from .process import free_port, ping, wait_until
 from .programs import server_binary
-from .resp import Arg
+from .resp import Arg, Refused
 from .servers import Server, Settings
 from .wire import Wire
 
@@ -106,7 +107,6 @@ class Cluster(Closing):
         self._settings: dict[str, str | int | float] = {
             "cluster-node-timeout": node_timeout,
             "cluster-replica-validity-factor": 0,
-            "cluster-allow-replica-migration": "no",
             "repl-ping-replica-period": 1,
         }
         if password:
@@ -211,8 +211,13 @@ class Cluster(Closing):
         told = [to, self.owners[slot]]
         told += [shard.number for shard in self.shards if shard.number not in told]
         for number in told:
-            if self.shard(number).primary.running:
+            if not self.shard(number).primary.running:
+                continue
+            try:
                 self.call(number, "CLUSTER", "SETSLOT", slot, "NODE", self._id(to))
+            except Refused as error:  # it had no other slot, and has become a replica
+                if "only with masters" not in str(error):
+                    raise
         self.owners[slot] = to
 
     def migrate(self, slot: int, to: int) -> None:
@@ -230,7 +235,14 @@ class Cluster(Closing):
                 by_owner.setdefault(self.owners[slot], []).append(slot)
         for source, moving in by_owner.items():
             ranges = [each for pair in ranges_of(moving) for each in pair]
-            order = ["CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", *ranges, "NODE", self._id(to)]
+            order: list[Arg] = [
+                "CLUSTER",
+                "MIGRATESLOTS",
+                "SLOTSRANGE",
+                *ranges,
+                "NODE",
+                self._id(to),
+            ]
             self.call(source, *order)
             for slot in moving:
                 self.owners[slot] = to
@@ -253,7 +265,9 @@ class Cluster(Closing):
         def promoted() -> ClusterNode | None:
             return next((n for n in others if self.order(n, "ROLE")[0] == "master"), None)
 
-        shard.primary = wait_until(promoted, f"a new primary of shard {number}", DEADLINE, GONE)
+        found = wait_until(promoted, f"a new primary of shard {number}", DEADLINE, GONE)
+        assert found is not None
+        shard.primary = found
         self.settle()
 
     def kill(self, number: int) -> ClusterNode:
@@ -298,7 +312,17 @@ class Cluster(Closing):
 
     def settle(self) -> None:
         """Wait until all running nodes say the same of the slots, and replicas follow."""
-        wait_until(self._settled, "the nodes of the cluster agree", DEADLINE, GONE)
+        try:
+            wait_until(self._settled, "the nodes of the cluster agree", DEADLINE, GONE)
+        except Unavailable as error:
+            error.add_note(
+                f"wanted: { {name: ranges_of(has) for name, has in self._wanted().items()} }"
+            )
+            for node in self.running:
+                error.add_note(
+                    f"{node.name} ({node.id[:8]}): {self.order(node, 'CLUSTER', 'NODES')}"
+                )
+            raise
 
     def close(self) -> None:
         """End all of it."""
@@ -342,11 +366,16 @@ class Cluster(Closing):
             node.wait_ready(partial(_answers, node))
 
     def _settled(self) -> bool:
+        slots = self._wanted()
+        known = {node.id for node in self.nodes}
+        return all(self._says(node, slots, known) for node in self.running)
+
+    def _wanted(self) -> dict[str, set[int]]:
+        """The slots of each primary."""
         slots: dict[str, set[int]] = {}
         for slot, number in enumerate(self.owners):
             slots.setdefault(self._id(number), set()).add(slot)
-        known = {node.id for node in self.nodes}
-        return all(self._says(node, slots, known) for node in self.running)
+        return slots
 
     def _says(self, node: ClusterNode, slots: dict[str, set[int]], known: set[str]) -> bool:
         """Whether a node serves, knows just these nodes and who of them is a primary, and thinks
@@ -360,7 +389,8 @@ class Cluster(Closing):
         having = {name: has for name, has in seen.items() if has}
         running = {each.id for each in self.running}
         primaries = {row[0] for row in rows if "master" in row[2].split(",")} & running
-        wanted = {shard.primary.id for shard in self.shards} & running
+        wanted = slots.keys() & running
+        primaries -= {s.primary.id for s in self.shards if s.primary.id not in slots}
         agrees = having == slots and seen.keys() == known and primaries == wanted
         return serves and follows and agrees
 
