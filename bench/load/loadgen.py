@@ -69,9 +69,11 @@ def run_raw(
     pids: Mapping[str, int] | None = None,
     seed: int = 1,
     extra: tuple[str, ...] = (),
+    core: int | None = None,
 ) -> dict[str, Any]:
-    """Run one measurement and return loadgen's JSON as it is."""
-    argv = [str(program), *_arguments(address, load), "--seed", str(seed), *extra]
+    """Run one measurement, on `core` alone if that is given, and return loadgen's JSON as it is."""
+    argv = ["taskset", "-c", str(core)] if core is not None else []
+    argv += [str(program), *_arguments(address, load), "--seed", str(seed), *extra]
     argv += ["--seconds", str(seconds), "--warmup", str(warmup)]
     for name, pid in (pids or {}).items():
         argv += ["--pid", f"{name}={pid}"]

@@ -71,7 +71,8 @@ class ChangingAll(Changing):
             ended = await self._switch_all(found.settings)
         else:
             self._all.use_settings(found.settings)
-            await self._crew.change()
+            assert self._all.crew is not None
+            await self._all.crew.change()
         logs.set_level(found.settings.log.level)
         return sections, ended
 

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from sidecar.app.channel import CallError, Handler, SilentError
-from sidecar.app.orders import SOON, Start, State
+from sidecar.app.orders import SOON, Prepared, Start, State
 from sidecar.app.worker_process import GRACE, WorkerProcess, decoded
 from sidecar.proxy.session.client_ids import UPPER
 from sidecar.proxy.session.others import Crowd
@@ -185,13 +185,16 @@ class Crew:
             asked = [self._ask(each, "keep", number, int, SOON) for each in others]
             return next((link for link in await asyncio.gather(*asked) if link), 0)
 
-        async def prepared(content: msgspec.Raw) -> bool:
+        async def prepared(content: msgspec.Raw) -> Prepared:
             asking.told(decoded(content, State))
             self._prepared += 1
             if self._prepared >= len(self.workers):
                 self._go.set()
             await self._go.wait()
-            return self.paused
+            # From here on it is told of changes; those that were made since its start it gets now.
+            asking.serves()
+            share = self._share(asking.number)
+            return Prepared(self.paused, share if share != asking.settings else None)
 
         async def last(content: msgspec.Raw) -> None:
             asking.told(decoded(content, State))

@@ -16,7 +16,7 @@
 | `crowds` | worker | | a `Crowd` of each other worker |
 | `kill others` | worker | ids of clients | those that were there |
 | `keep other` | worker | the id of a client | that of its link on the server |
-| `prepared` | worker | its `State` | once every worker can serve |
+| `prepared` | worker | its `State` | once every worker can serve: `Prepared` |
 | `last` | worker | the last `State` | |
 | `told to end` | worker | | |
 """
@@ -47,6 +47,14 @@ class Start(Frozen, frozen=True):
     upstream: Endpoint | None
     paused: bool
     snapshots: Sequence[str] = ()
+
+
+class Prepared(Frozen, frozen=True):
+    """What has changed since a worker was told to start: whether it holds all commands, and its
+    share of the settings, None if that is the same."""
+
+    paused: bool
+    settings: Settings | None
 
 
 class State(Frozen, frozen=True):

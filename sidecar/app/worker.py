@@ -26,7 +26,7 @@ from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
 from sidecar.app.changing import PAUSE, at_upstream
 from sidecar.app.channel import CallError, Channel, SilentError
-from sidecar.app.orders import ASKED, SOON, Ask, Start, State
+from sidecar.app.orders import ASKED, SOON, Ask, Prepared, Start, State
 from sidecar.app.sidecar import Given, Sidecar
 from sidecar.app.startup import StartError
 from sidecar.proxy.moving import MoveError
@@ -144,14 +144,26 @@ class Worker:
         if self._paused and self._here.proxy is not None:
             self._here.proxy.pause.begin(PAUSE)
         self._here.begun()
-        with suppress(CallError, SilentError):
-            patience = self._here.settings.upstream.start_timeout + ASKED
-            paused: bool = await self._channel.call(
-                "prepared", self._now(), within=patience, type=bool
+        patience = self._here.settings.upstream.start_timeout + ASKED
+        try:
+            now: Prepared = await self._channel.call(
+                "prepared", self._now(), within=patience, type=Prepared
             )
-            proxy = self._here.proxy
-            if not paused and proxy is not None and PAUSE in proxy.pause.reasons:
-                proxy.pause.end(PAUSE)  # it was ended meanwhile
+        except (CallError, SilentError):
+            return  # the supervisor is gone
+        self._hold(now.paused)
+        if now.settings is not None:
+            await self._here.changing.take(now.settings)
+
+    def _hold(self, paused: bool) -> None:
+        """Hold all commands, or not, if a pause was begun or ended while this process started."""
+        proxy = self._here.proxy
+        if proxy is None:
+            return
+        if paused and PAUSE not in proxy.pause.reasons:
+            proxy.pause.begin(PAUSE)
+        elif not paused and PAUSE in proxy.pause.reasons:
+            proxy.pause.end(PAUSE)
 
     async def _last(self) -> None:
         """All clients are gone: what is counted now is final."""

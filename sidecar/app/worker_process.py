@@ -67,6 +67,7 @@ class WorkerProcess:
         self.before: Snapshot | None = None
         self.last: State | None = None
         self.urls: Sequence[str] = ()
+        self.settings: Settings | None = None  # that its process was started with
         self._start_with = start_with
         self._descriptors = descriptors
         self._handlers = handlers
@@ -132,6 +133,11 @@ class WorkerProcess:
             self.last, self._asked = state, max(began, self._asked)
             self._now("up", "")
 
+    def serves(self) -> None:
+        """It is about to accept clients, and answers."""
+        self._asked = time.monotonic()
+        self._now("up", "")
+
     def told(self, state: State) -> None:
         """It has said by itself how it is."""
         self.last = state
@@ -139,7 +145,7 @@ class WorkerProcess:
     async def change(self, settings: Settings) -> None:
         """Take over other settings; a process that cannot is replaced by one that has them."""
         if self.state == "starting":
-            return  # the next one begins with them
+            return  # it gets them before it serves
         try:
             await self.call("change", settings, within=GRACE)
         except (CallError, SilentError) as error:
@@ -197,13 +203,14 @@ class WorkerProcess:
         channel = self._channel = await Channel.on(ours, lambda: None)
         for name, handler in self._handlers(self).items():
             channel.answer(name, handler)
+        start = self._start_with(self.number)
+        self.settings = start.settings
         try:
             within = self._patience() + GRACE
-            self.urls = await channel.call(
-                "start", self._start_with(self.number), within=within, type=list[str]
-            )
+            self.urls = await channel.call("start", start, within=within, type=list[str])
         except (CallError, SilentError) as error:
             self._channel = None
+            self._now("starting", self.why)
             process, reason = self._process, str(error)
             if process.returncode is None:
                 with suppress(TimeoutError):
@@ -216,8 +223,8 @@ class WorkerProcess:
             await process.wait()
             channel.close()
             raise WorkerFailed(reason) from error
-        self._asked, self._ends = time.monotonic(), False
-        self._now("up", "")
+        self._ends = False
+        self.serves()
         log.info("worker started", number=self.number, pid=self.pid)
         await self.look(SOON)
 

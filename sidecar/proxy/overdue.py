@@ -19,7 +19,7 @@ import structlog
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.identity import Identities
 from sidecar.proxy.pulse import Pulse
-from sidecar.telemetry.snapshots import Due, Unanswered
+from sidecar.telemetry.snapshots import Due, Unanswered, waiting
 
 log = structlog.get_logger()
 
@@ -34,10 +34,6 @@ PATIENT = 0.4
 STOOD_STILL = 0.3
 
 NOTHING = Unanswered(oldest=0.0, silent=0.0, requests=0, state="ok", why="", since=0.0)
-
-
-def _commands(number: int) -> str:
-    return "1 command waits" if number == 1 else f"{number} commands wait"
 
 
 class _Found(NamedTuple):
@@ -134,7 +130,7 @@ class Overdue:
         state: Due = "overdue" if found.seconds >= OVERDUE else "late"
         self._most = max(self._most if before.state != "ok" else 0, found.requests)
         seconds = f"{found.seconds:.{0 if found.seconds >= 10 else 1}f} s"
-        why = f"{found.why.format(seconds)}; {_commands(found.requests)}"
+        why = f"{found.why.format(seconds)}; {waiting(found.requests)}"
         self.now = Unanswered(
             oldest=oldest,
             silent=round(found.seconds, 3),

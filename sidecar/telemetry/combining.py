@@ -22,7 +22,7 @@ import msgspec
 
 from sidecar.policy.breaker import State
 from sidecar.policy.warmup import Phase
-from sidecar.telemetry.snapshots import Exemplar, Snapshot, Unanswered
+from sidecar.telemetry.snapshots import Exemplar, Snapshot, Unanswered, waiting
 
 T = TypeVar("T", bound=msgspec.Struct)
 Pair = tuple[Any, Any]
@@ -143,7 +143,10 @@ def _worst(values: Sequence[Any]) -> Any:
     worst = max(values, key=lambda each: (_DUE.index(each.state), each.silent, each.oldest))
     requests = sum(each.requests for each in values)
     oldest = max(each.oldest for each in values)
-    return msgspec.structs.replace(worst, requests=requests, oldest=oldest)
+    why = worst.why.removesuffix(waiting(worst.requests))
+    if why != worst.why:
+        why += waiting(requests)
+    return msgspec.structs.replace(worst, requests=requests, oldest=oldest, why=why)
 
 
 def _newest(values: Sequence[Mapping[str, Mapping[int, Exemplar]]]) -> Any:

@@ -122,6 +122,11 @@ class Unanswered(Frozen, frozen=True):
     since: float
 
 
+def waiting(requests: int) -> str:
+    """How many requests wait, as the end of `Unanswered.why`."""
+    return "1 command waits" if requests == 1 else f"{requests} commands wait"
+
+
 class Breaker(Frozen, frozen=True):
     """The circuit breaker. `opened` is how often it has opened."""
 

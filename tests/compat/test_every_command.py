@@ -41,9 +41,15 @@ SHARES = {"valkey": 4, "redis7": 12, "redis8": 12}
 
 
 def params(setups: list[Setup]) -> list[object]:
-    """Setups by name; those that need Debian's server are marked."""
-    marks = {"redis7": [pytest.mark.redis]}
-    return [pytest.param(s, id=str(s), marks=marks.get(s.kind, [])) for s in setups]
+    """Setups by name; those that need Debian's server, or one near cache for all, are marked."""
+    return [pytest.param(setup, id=str(setup), marks=marks(setup)) for setup in setups]
+
+
+def marks(setup: Setup) -> list[pytest.MarkDecorator]:
+    """Of one setup."""
+    alone = pytest.mark.one_worker("each worker has a near cache of its own")
+    found = [pytest.mark.redis] if setup.kind == "redis7" else []
+    return [*found, alone] if setup.cache != "off" else found
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def test_logins_wait_as_commands_do(cluster: Cluster) -> None:
             assert one.read_reply() == b"+OK\r\n"
             assert two.read_reply().startswith(b"%")
             assert three.read_reply().startswith(b"-WRONGPASS ")
-            assert len(followed(sidecar)) == 2
+            wait_until(lambda: len(followed(sidecar)) == 2, "all have followed", DEADLINE)
             assert one.cmd("INCR", "k") == b":1\r\n"
             assert two.cmd("INCR", "k") == b":2\r\n"
 
@@ -203,6 +203,7 @@ class Resuming(TlsTerminator):
         super().listen()
 
 
+@pytest.mark.one_worker("each worker has sessions of its own")
 def test_sessions_are_resumed(plain_server: Server, certificates: Certificates) -> None:
     """Connections that come back to the same server save the half of the handshake."""
     settings: dict[str, str | int | float] = {

@@ -20,6 +20,7 @@ from tests.harness.failover import (
     hand_over,
     news,
     settled,
+    times_logged,
     undecided,
 )
 from tests.harness.process import free_port, wait_until
@@ -94,6 +95,7 @@ def test_a_failover_that_hangs(cluster: Cluster) -> None:
 # failover.hold_bytes
 
 
+@pytest.mark.one_worker("failover.hold_bytes is divided among the workers")
 def test_too_much_waits(cluster: Cluster) -> None:
     """An error for who comes on top; never half a transaction, never the rest of a large request
     taken for requests, never a reply out of turn."""
@@ -207,11 +209,11 @@ def test_all_sentinels_down(cluster: Cluster) -> None:
         load.until_served()
         for sentinel in cluster.sentinels:
             sentinel.kill()
-        wait_until(lambda: len(news(sidecar, "sentinel failed")) == 3, "it is noticed")
+        wait_until(lambda: times_logged(sidecar, "sentinel failed") == 3, "it is noticed")
         load.until_served(100)
         for sentinel in cluster.sentinels:
             sentinel.start()
-        wait_until(lambda: len(news(sidecar, "sentinel recovered")) == 3, "they are back")
+        wait_until(lambda: times_logged(sidecar, "sentinel recovered") == 3, "they are back")
         settled(cluster)
         cluster.failover()
         wait_until(lambda: len(followed(sidecar)) > 1, "the switch", DEADLINE)

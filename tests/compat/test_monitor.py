@@ -25,6 +25,7 @@ NAMING: tuple[tuple[Arg, ...], ...] = (
 FIRST: tuple[tuple[Arg, ...], ...] = (("PING",), ("SELECT", 0), ("ROLE",), ("INFO", "server"))
 
 
+@pytest.mark.one_worker("MONITOR shows what other workers send by themselves")
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_only_what_clients_send(pair: Pair, protocol: int) -> None:
     """The same lines as at the server itself, with links being made and heartbeats in between."""
@@ -32,6 +33,7 @@ def test_only_what_clients_send(pair: Pair, protocol: int) -> None:
     assert shown(pair, pair.sidecar.port, protocol) == direct
 
 
+@pytest.mark.one_worker("MONITOR shows what other workers send by themselves")
 @pytest.mark.parametrize("naming", NAMING, ids=lambda words: " ".join(map(str, words[:2])))
 def test_what_a_client_says_once_it_has_a_name(pair: Pair, naming: tuple[Arg, ...]) -> None:
     """Libraries name themselves first; names are left out here, what stands behind them is not."""

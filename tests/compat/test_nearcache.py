@@ -19,6 +19,8 @@ from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server
 from tests.harness.wire import DeadlineError, Wire, pack
 
+pytestmark = pytest.mark.one_worker("each worker has a near cache of its own")
+
 SLACK = 0.25
 """A machine under load looks late at its clock, and later at its sockets."""
 

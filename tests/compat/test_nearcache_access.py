@@ -124,6 +124,7 @@ def test_a_user_who_may_not_do_what_the_cache_needs(cached: Cached, user: str) -
     assert cached.calls("hello") - before < 12, "connected again and again"
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["own", "pinned"])
 def test_permissions_changed_through_the_sidecar(cached: Cached, elsewhere: bool) -> None:
     client = login(cached, "reader")
@@ -177,6 +178,7 @@ def test_a_user_deleted_at_the_server(cached: Cached) -> None:
     assert last - begin <= MAX_STALENESS
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 def test_each_user_has_a_connection(cached: Cached) -> None:
     clients = [login(cached, name) for name in ("reader", "reader", "ours")]
     for client in clients:

@@ -36,6 +36,7 @@ def empty(server: Server) -> None:
         assert wire.cmd("FLUSHALL") == b"+OK\r\n"
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 def test_a_stampede_is_one_reading(server: Server) -> None:
     """1,000 clients ask for one cold key; the server, stopped meanwhile, is asked once."""
     resource.setrlimit(

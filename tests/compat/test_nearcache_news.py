@@ -17,6 +17,8 @@ from tests.harness.process import wait_until
 from tests.harness.servers import Server
 from tests.harness.wire import DeadlineError, Wire, pack
 
+pytestmark = pytest.mark.one_worker("each worker has a near cache of its own")
+
 KINDS = ["valkey", pytest.param("redis7", marks=pytest.mark.redis)]
 
 LONG = {"cache.max_staleness": "5s"}

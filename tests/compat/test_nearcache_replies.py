@@ -140,6 +140,7 @@ def test_errors_as_the_server_itself(cached: Cached, line: str, protocol: int) -
         wire.close()
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 @pytest.mark.parametrize("first", [2, 3])
 def test_one_value_serves_both_protocols(cached: Cached, first: int) -> None:
     clients = {protocol: cached.open(protocol) for protocol in (2, 3)}

@@ -235,6 +235,7 @@ def test_nobody_waits_behind_what_is_too_large(server: Server) -> None:
         assert cached.warm("GET", "small") == b"$1\r\ns\r\n"
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 def test_more_databases_than_there_are_spaces() -> None:
     """Those that nobody uses any more make room."""
     with valkey({"databases": 1100}) as server, Cached(server) as cached:

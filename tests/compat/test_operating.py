@@ -308,6 +308,7 @@ def _during_a_long_script(pair: Pair, direct: Wire) -> None:
         assert [wire.cmd("CLIENT", "ID") for wire in wires] == ids
 
 
+@pytest.mark.one_worker("each worker has links of its own")
 def test_publish_behind_subscribe(plain_server: Server) -> None:
     """SUBSCRIBE on a new connection is with the server before the PUBLISH sent after it."""
     with (

@@ -13,7 +13,7 @@ import pytest
 
 from tests.harness.admin import api, metric
 from tests.harness.process import free_port, wait_until
-from tests.harness.servers import Server, Sidecar
+from tests.harness.servers import WORKERS, Server, Sidecar
 from tests.harness.wire import Wire, pack
 
 # Seconds within which a warning, and a failure, must be told; and what a busy machine may add.
@@ -128,8 +128,8 @@ def test_a_frozen_server_is_told(
         wait_until(lambda: health(sidecar)["state"] == "ok", "it is over")
         assert status(sidecar, "/readyz") == 200
         log = sidecar.log()
-        assert log.count('"event":"upstream overdue"') == 1
-        assert log.count('"event":"upstream answers again"') == 1
+        assert 1 <= log.count('"event":"upstream overdue"') <= WORKERS
+        assert 1 <= log.count('"event":"upstream answers again"') <= WORKERS
 
 
 def test_a_script_that_runs_long_is_told_as_such(sidecar: Sidecar, plain_server: Server) -> None:

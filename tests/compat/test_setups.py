@@ -155,7 +155,8 @@ def test_localhost_is_both(plain_server: Server, tmp_path: Path, tls: bool) -> N
         settings=settings if tls else {},
         tls=context,
     ) as sidecar:
-        assert sidecar.log().count(f"{scheme}://localhost:{port}") == 1
+        where = f"{scheme}://localhost:{port}"
+        wait_until(lambda: sidecar.log().count(where) == 1, "it says so, once")
         for host in ("127.0.0.1", "::1"):
             with socket.create_connection((host, port), 5) as plain:
                 name = "localhost"

@@ -217,9 +217,20 @@ class Sidecar(Process):
     def start(self, *, ready: bool = True) -> None:
         """Start it (again, on the same port)."""
         env = {"PYTHONFAULTHANDLER": "1", **(self.env or {})}
+        before = len(self.log())
         self.spawn(self.argv(), env, cpus=self.cpus)
         if ready:
-            self.wait_ready(lambda: ping(self.where, self.tls) != b"")
+            self.wait_ready(lambda: self._serves(before))
+
+    def _serves(self, before: int) -> bool:
+        """Whether a client is answered, and every worker serves: one may be a moment later."""
+        started = self.workers == 1 or "sidecar started" in self.log()[before:]
+        return started and ping(self.where, self.tls) != b""
+
+    @property
+    def workers(self) -> int:
+        """How many it has, unless a configuration file says so."""
+        return int(self.settings.get("workers", WORKERS))
 
     def restart(self) -> None:
         """SIGTERM, then start again on the same port."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from .process import free_port, wait_until
 from .servers import Settings, Sidecar
-from .wire import Wire
+from .wire import ClosedError, Wire
 
 
 def several(
@@ -60,3 +62,34 @@ def spread(port: int, of_each: int = 1, workers: int = 2) -> Iterator[list[list[
     finally:
         for wire in [*others, *(wire for each in found.values() for wire in each)]:
             wire.close()
+
+
+class Counting(threading.Thread):
+    """Counts with INCR on one connection, connecting again when it ends, until `stop`."""
+
+    def __init__(self, port: int, name: str) -> None:
+        super().__init__(daemon=True)
+        self.port, self.key, self.stop = port, name, False
+        self.confirmed, self.lost, self.failures = 0, 0, list[str]()
+        self.wire = Wire(port, deadline=20)
+        self.worker = worker_of(self.wire)
+
+    def run(self) -> None:
+        while not self.stop:
+            try:
+                reply = self.wire.cmd("INCR", self.key)
+                self.confirmed += 1
+                if not reply.startswith(b":"):
+                    self.failures.append(repr(reply))
+            except (OSError, ClosedError):
+                self.lost += 1
+                self.wire.close()
+                self.wire = Wire(self.port, deadline=20)
+
+
+def lives(pid: int) -> bool:
+    """Whether this process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
