@@ -186,6 +186,18 @@ _CHANGES_OF_CLUSTERS = (
 
 RULES = _rules()
 
+
+def _concerning_shards() -> frozenset[str]:
+    names = {name.partition("|")[0] for name, rule in RULES.items() if rule != ANY}
+    return frozenset(names - _WITH_KEYS)
+
+
+# Some of their subcommands name keys, and go where those are: the data path sees to that.
+_WITH_KEYS = {"debug", "object", "xinfo", "xgroup"}
+
+FANNING_OUT = _concerning_shards()
+"""Commands that one node cannot answer for all, as a whole or by a subcommand."""
+
 # What servers' hints mean; replies without a hint: arrays are put together.
 _HINTS = {
     "all_succeeded": Merge.FIRST,

@@ -19,6 +19,7 @@ from sidecar.core.protocol.commands import (
     AUDITED,
     CACHEABLE,
     CACHEABLE_EACH,
+    FANS_OUT,
     MAY_BE_HELD,
     OPAQUE,
     READ,
@@ -28,6 +29,7 @@ from sidecar.core.protocol.commands import (
     WRITES,
 )
 from sidecar.policy.audited_commands import audited
+from sidecar.policy.fan_out import FANNING_OUT
 from sidecar.policy.keyspecs import KEY_FLAGS, NONE, Described, Rule, describe, rule_of
 
 # Name, route, arity of a subcommand.
@@ -232,7 +234,8 @@ def _row(command: Described, categories: Iterable[str]) -> Row:
         | cacheable(name, flags)
         | telling(name, flags)
         | AUDITED * audited(name)
-        | SPLIT * (name in SPLITTABLE and "module" not in flags),
+        | SPLIT * (name in SPLITTABLE and "module" not in flags)
+        | FANS_OUT * (name in FANNING_OUT and route_of(name, flags) in ("shared", "scripts")),
         family_of(c for c in categories if name not in MAYBE_BLOCKING or c[-8:] != "blocking"),
         command.arity,
         rule_of(command),

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 OLDEST_TO_TRACK = 7
 # This Valkey changed how it reads CLIENT LIST's filters and quotes in inline requests.
 FILTERS_AND_QUOTES = 9
+# From these on a node of a cluster keeps a dictionary for each slot.
+SCANS_BY_SLOT = 8
+REDIS_SCANS_BY_SLOT = (7, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,14 @@ class ServerVersion:
         return self._is_valkey_9
 
     @property
+    def scans_by_slot(self) -> bool:
+        """Whether a node of a cluster scans slot by slot, and its cursors have the slot in their
+        lowest bits."""
+        if self.name == "valkey":
+            return self._major >= SCANS_BY_SLOT
+        return self.name == "redis" and self._numbers >= REDIS_SCANS_BY_SLOT
+
+    @property
     def adds_ids_up(self) -> bool:
         """Whether each ID of CLIENT KILL names one more client; otherwise the last one counts."""
         return self.name == "valkey"
@@ -44,6 +55,10 @@ class ServerVersion:
     @property
     def _is_valkey_9(self) -> bool:
         return self.name == "valkey" and self._major >= FILTERS_AND_QUOTES
+
+    @property
+    def _numbers(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self.version.split(".") if part.isdecimal())
 
     @property
     def _major(self) -> int:

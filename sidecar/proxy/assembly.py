@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from hiredis import pack_command
 
 from sidecar import __version__
+from sidecar.core.cluster.slots import SlotTable
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.failover import Failover
 from sidecar.policy.following import Following
+from sidecar.proxy.cluster.fan_out import FanOut
 from sidecar.proxy.cluster.placing import Placing
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
@@ -261,7 +263,12 @@ def make_sessions(
     client_commands = ClientCommands(
         nodes, ids, names, dedicated, pass_through, tasks, link_ids, others
     )
-    commands = SessionCommands(nodes, change, names, client_commands, dedicated, pass_through)
+    fan_out = None
+    if nodes.shards is not None:
+        fan_out = FanOut(nodes, lambda: _known(plane.slots), links.own, shared, tasks)
+    commands = SessionCommands(
+        nodes, change, names, client_commands, dedicated, pass_through, fan_out
+    )
     held = HeldSessions(links.hold, shared, pause)
     all_noted = [learning.noted, admission.noted, *noted]
     if audit is not None:
@@ -273,6 +280,11 @@ def make_sessions(
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)
     return Sessions(clients, learning, admission, maintenance, dedicated, client_commands)
+
+
+def _known(slots: SlotTable | None) -> SlotTable:
+    assert slots is not None
+    return slots
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from sidecar import __version__
+from sidecar.core.cluster.slots import SlotTable
 from sidecar.credentials import Credentials
 from sidecar.policy.shards import Reading
 from sidecar.policy.topology import Address, Event
@@ -183,7 +184,7 @@ class Proxy:
             __version__.encode(),
             lambda: links.switch.retry(nodes.home),
         )
-        placing = Placing(nodes, lambda: self.settings.failover.hold)
+        placing = Placing(nodes, self._slots, lambda: self.settings.failover.hold, self._doubt)
         if cluster:
             self._followers.follow_cluster(self._topology(nodes, dialing, room, placing))
         else:
@@ -225,6 +226,14 @@ class Proxy:
         self.report = Report(self._parts(listener))
         return listener
 
+    def _slots(self) -> SlotTable:
+        assert self.plane.slots is not None
+        return self.plane.slots
+
+    def _doubt(self) -> None:
+        if self._followers.cluster is not None:
+            self._followers.cluster.doubt("moved")
+
     def _topology(self, nodes: Nodes, dialing: Dialing, room: Room, placing: Placing) -> Topology:
         settings, endpoint = self.settings, self._destination.endpoint
         targets = self._targets
@@ -245,6 +254,7 @@ class Proxy:
             ),
             seeds=endpoint.members,
             every=settings.cluster.refresh,
+            splits=settings.cluster.split,
             target_for=targets.of_address,
             new_node=lambda number, target: Node(target, dialing, room, number),
             known_better=placing.known_better,

@@ -13,7 +13,11 @@ from tests.harness.cluster import Cluster
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
 
-KINDS = ("valkey", "redis7", "redis8")
+KINDS = [
+    "valkey",
+    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
+    pytest.param("redis8", marks=[pytest.mark.slow]),
+]
 SHARDS = 3
 
 
@@ -183,6 +187,9 @@ def test_redis_py(cluster: Cluster, sidecar: Sidecar) -> None:
             pipeline.set(name, 1).incr(name)
         assert pipeline.execute() == [True, 2] * len(names)
     assert client.mget(names) == ["2"] * len(names)
+    with client.lock("py:lock", timeout=10):
+        assert client.exists("py:lock") == 1
+    assert set(client.scan_iter("py*", count=3)) == set(names)
     assert client.delete(*names) == len(names)
 
 
@@ -202,3 +209,80 @@ def test_many_clients_at_once(cluster: Cluster, sidecar: Sidecar) -> None:
     with Wire(sidecar.port) as wire:
         assert wire.call("MGET", *names) == ["400"] * len(names)
         wire.call("DEL", *names)
+
+
+def test_blocking_while_a_slot_moves(cluster: Cluster, sidecar: Sidecar) -> None:
+    """A key that is not there is asked for at the new owner, and waited for there."""
+    slot = key_slot(b"waits")
+    source = cluster.owner(slot)
+    target = (source + 1) % SHARDS
+    with Wire(sidecar.port) as waiting, Wire(sidecar.port) as other:
+        cluster.begin_migration(slot, target)
+        waiting.send_command("BLPOP", "{waits}1", 20)
+        assert other.call("LPUSH", "{waits}2", "x") == 1
+        assert other.call("LPUSH", "{waits}1", "y") == 1
+        assert waiting.read_value() == ["{waits}1", "y"]
+        cluster.move_keys(slot)
+        cluster.end_migration(slot)
+        assert waiting.cmd("BLPOP", "{waits}2", 20) == b"*2\r\n$8\r\n{waits}2\r\n$1\r\nx\r\n"
+        assert other.call("WATCH", "{waits}3") == "OK"
+        assert other.call("UNWATCH") == "OK"
+        cluster.migrate(slot, source)
+        assert other.call("WATCH", "{waits}3") == "OK"
+        assert other.pipeline([("MULTI",), ("SET", "{waits}3", 1), ("EXEC",)])[2] == b"*1\r\n+OK\r\n"
+        assert other.call("DEL", "{waits}3") == 1
+
+
+def test_what_concerns_all_shards(cluster: Cluster, wire: Wire) -> None:
+    names = keys(cluster, 3, "all")
+    wire.call("FLUSHALL")
+    assert wire.call("DBSIZE") == 0
+    assert wire.call("RANDOMKEY") is None
+    wire.call("MSET", *(word for name in names for word in (name, 1)))
+    assert wire.call("DBSIZE") == len(names)
+    assert sorted(wire.call("KEYS", "all*")) == sorted(names)
+    assert wire.call("RANDOMKEY") in names
+    for shard in range(SHARDS):
+        assert cluster.call(shard, "DBSIZE") == 3
+    sha = wire.call("SCRIPT", "LOAD", "return redis.call('GET', KEYS[1])")
+    assert [wire.call("EVALSHA", sha, 1, name) for name in names] == ["1"] * len(names)
+    assert wire.call("SCRIPT", "EXISTS", sha, "0" * 40) == [1, 0]
+    assert wire.call("CONFIG", "SET", "maxmemory-samples", 7) == "OK"
+    for shard in range(SHARDS):
+        assert cluster.call(shard, "CONFIG", "GET", "maxmemory-samples")[1] == "7"
+    info = wire.call("INFO")
+    assert "cluster_enabled:0" in info
+    assert f"keys={len(names)}," in info
+    assert wire.cmd("CLUSTER", "INFO") == b"-ERR This instance has cluster support disabled\r\n"
+    assert wire.cmd("SHUTDOWN", "NOSAVE", "x").startswith(b"-")
+
+
+@pytest.mark.parametrize("count", [1, 10, 1000])
+def test_scan(cluster: Cluster, sidecar: Sidecar, count: int) -> None:
+    """Every key is found, while others come and go."""
+    with Wire(sidecar.port) as wire, Wire(sidecar.port) as other:
+        wire.call("FLUSHALL")
+        names = [f"scan{n}" for n in range(100)]
+        wire.call("MSET", *(word for name in names for word in (name, 1)))
+        found: set[str] = set()
+        cursor = "0"
+        for step in range(20_000):
+            cursor, some = wire.call("SCAN", cursor, "MATCH", "scan*", "COUNT", count)
+            found.update(some)
+            other.call("SET", f"x{step % 50}", 1)
+            if cursor == "0":
+                break
+        assert found == set(names)
+        assert wire.cmd("SCAN", "x") == b"-ERR invalid cursor\r\n"
+        wire.call("FLUSHALL")
+
+
+def test_messages(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
+    with Wire(sidecar.port) as one, Wire(sidecar.port) as two:
+        for subscriber in (one, two):
+            subscriber.call("SUBSCRIBE", "news")
+        assert wire.call("PUBSUB", "CHANNELS") == ["news"]
+        assert wire.call("PUBSUB", "NUMSUB", "news") == ["news", 2]
+        wire.call("PUBLISH", "news", "hi")
+        for subscriber in (one, two):
+            assert subscriber.read_value() == ["message", "news", "hi"]

@@ -18,9 +18,9 @@ executed twice if a script wrote such a line. No server does that by itself: the
 script say that they are a script's.
 """
 from libc.stdint cimport uint16_t
-from libc.string cimport memchr, memset
+from libc.string cimport memset
 from sidecar.core.cluster.branches cimport Turn, link_to, slot_for
-from sidecar.core.cluster.slots cimport (NO_SHARD, SLOT_COUNT, ServerAddress, Slots, server_at,
+from sidecar.core.cluster.slots cimport (NO_SHARD, ServerAddress, Slots, redirection_target,
     slots_put)
 from sidecar.core.link.pending cimport link_push
 from sidecar.core.link.receiver cimport session_mark
@@ -50,7 +50,7 @@ cdef int follow(Session* s, Apart* a, const char* p, size_t n) noexcept nogil:
     if not ask and p[1] != c'M':
         slots.refused += 1
         return wait(s, a, p, n)
-    to = target_of(slots, p, n, &slot)
+    to = redirection_target(slots, p, n, &slot)
     slots.moved += not ask
     slots.asked += ask
     if to == NULL or not to.in_use:
@@ -81,25 +81,6 @@ cdef int send(Session* s, Apart* a, Link* l, bint ask) noexcept nogil:
     a.waits = False
     buffer_release(&t.out)
     return 0
-
-
-cdef const ServerAddress* target_of(const Slots* slots, const char* p, size_t n,
-                                    int* slot) noexcept nogil:
-    """The server that "-MOVED slot address" or "-ASK slot address" points to, and the slot; NULL if
-    it is not known."""
-    cdef const char* word = <const char*>memchr(p, c' ', n)
-    cdef const char* end = p + n - 2
-    cdef int number = 0
-    if word == NULL:
-        return NULL
-    word += 1
-    while word < end and c'0' <= word[0] <= c'9' and number < SLOT_COUNT:
-        number = number * 10 + word[0] - c'0'
-        word += 1
-    if word >= end or word[0] != c' ' or number >= SLOT_COUNT:
-        return NULL
-    slot[0] = number
-    return server_at(slots, word + 1, <size_t>(end - word - 1))
 
 
 # Waiting

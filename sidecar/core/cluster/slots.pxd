@@ -23,10 +23,13 @@ cdef struct Slots:
     uint64_t refused                #   and the other answers that mean "not now": see redirection.pyx
     ServerAddress* addresses
     uint32_t count                  # of the addresses
+    bint splits                     # commands over several slots are split: gather.pyx
     void* waiting                   # sessions with redirected requests that wait, by next_waiting
 
 cdef uint16_t slot_of(const char* p, size_t n) noexcept nogil
 cdef const ServerAddress* server_at(const Slots* slots, const char* p, size_t n) noexcept nogil
+cdef const ServerAddress* redirection_target(const Slots* slots, const char* p, size_t n,
+                                             int* slot) noexcept nogil
 cdef void slots_put(Slots* slots, uint16_t slot, uint16_t shard) noexcept nogil
 
 cdef class SlotTable:

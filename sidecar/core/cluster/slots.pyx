@@ -63,6 +63,25 @@ cdef const ServerAddress* server_at(const Slots* slots, const char* p, size_t n)
     return found
 
 
+cdef const ServerAddress* redirection_target(const Slots* slots, const char* p, size_t n,
+                                             int* slot) noexcept nogil:
+    """The server that "-MOVED slot address" or "-ASK slot address" points to, and the slot; NULL if
+    it is not known."""
+    cdef const char* word = <const char*>memchr(p, c' ', n)
+    cdef const char* end = p + n - 2
+    cdef int number = 0
+    if word == NULL:
+        return NULL
+    word += 1
+    while word < end and c'0' <= word[0] <= c'9' and number < SLOT_COUNT:
+        number = number * 10 + word[0] - c'0'
+        word += 1
+    if word >= end or word[0] != c' ' or number >= SLOT_COUNT:
+        return NULL
+    slot[0] = number
+    return server_at(slots, word + 1, <size_t>(end - word - 1))
+
+
 cdef void slots_put(Slots* slots, uint16_t slot, uint16_t shard) noexcept nogil:
     """From now on this shard has the slot."""
     if slots.shard[slot] != shard:
@@ -73,13 +92,14 @@ cdef void slots_put(Slots* slots, uint16_t slot, uint16_t shard) noexcept nogil:
 @cython.no_gc_clear
 cdef class SlotTable:
     """The slots of one cluster, and the addresses of its servers. The shell writes it whenever it has
-    learnt more; redirections change single slots."""
+    learnt more; redirections change single slots. `splits`: commands over several slots are split."""
 
-    def __cinit__(self):
+    def __cinit__(self, bint splits=True):
         cdef int i
         self.slots = <Slots*>calloc(1, sizeof(Slots))
         if self.slots == NULL:
             raise MemoryError
+        self.slots.splits = splits
         for i in range(SLOT_COUNT):
             self.slots.shard[i] = NO_SHARD
 
@@ -119,6 +139,26 @@ cdef class SlotTable:
         """The shard that has a slot; None if nobody has it."""
         cdef uint16_t shard = self.slots.shard[number % SLOT_COUNT]
         return None if shard == NO_SHARD else shard
+
+    def follow(self, bytes error):
+        """Where "-MOVED slot address" or "-ASK slot address" points: (the shard; None if no link leads
+        there, whether it is ASK). The slot of MOVED has its shard from now on. None: it is another
+        answer."""
+        cdef const ServerAddress* to
+        cdef int slot = -1
+        if error[:7] != b"-MOVED " and error[:5] != b"-ASK ":
+            self.slots.refused += 1
+            return None
+        to = redirection_target(self.slots, error, len(error), &slot)
+        ask = error[:2] == b"-A"
+        self.slots.moved += not ask
+        self.slots.asked += ask
+        if to == NULL or not to.in_use:
+            self.slots.unknown += 1
+            return None, ask
+        if not ask:
+            slots_put(self.slots, <uint16_t>slot, to.shard)
+        return to.shard, ask
 
     @property
     def covered(self):

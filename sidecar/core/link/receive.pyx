@@ -17,8 +17,9 @@ from sidecar.core.link.demotion cimport (link_demote, may_be_not_executed, not_e
     receive_demoted)
 from sidecar.core.link.fence cimport entry_took_back, fence_raise, is_null
 from sidecar.core.link.pending cimport settle_ready
-from sidecar.core.link.receiver cimport deliver, session_say
-from sidecar.core.link.redirected cimport is_redirection, keep_redirected
+from sidecar.core.link.receiver cimport deliver, session_mark, session_say
+from sidecar.core.link.redirected cimport (REDIRECTION_START, is_redirection, keep_redirected,
+    turn_back)
 from sidecar.core.link.transaction_state cimport keep_reply_start, tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
@@ -92,6 +93,16 @@ cdef inline bint ends_mastership(Link* l, const Entry* e, const char* p, size_t 
         and not e.flags & (ENTRY_IN_MULTI | ENTRY_OPAQUE) and not_executed(p, n)
 
 
+cdef inline bint may_turn_back(const Link* l) noexcept nogil:
+    """Whether the head entry is the only request of a cluster's client that has this link to itself, and
+    nothing is open on it: then a redirection is not for the client."""
+    cdef const Session* s = l.client
+    return s != NULL and l.core.slots != NULL and buffer_size(&s.under_way) != 0 \
+        and l.transaction == 0 and l.head != l.tail \
+        and l.ring[l.head & l.mask].session == s \
+        and not l.ring[l.head & l.mask].flags & ENTRY_IN_MULTI
+
+
 cdef int demote(Link* l, Entry* e, size_t answered, const char* p, size_t n) noexcept nogil:
     """The head entry was not executed. The bytes p[0:n] behind its reply are judged one by one."""
     buffer_drop(&l.out, answered)
@@ -128,6 +139,9 @@ cdef int take_part(Link* l, size_t answered, const char* p, size_t n) noexcept n
         return -1
     if l.framer.first == c'-' and l.core.master_may_change and l.shared and not l.partial \
             and may_be_not_executed(p, n):
+        return put_line_by(l, p, n)
+    if l.framer.first == c'-' and not l.partial and may_turn_back(l) \
+            and (n < REDIRECTION_START or is_redirection(p, n)):
         return put_line_by(l, p, n)
     if l.framer.first == c'>' and not l.partial and may_tell_redirect(l.client, p, n):
         return put_line_by(l, p, n)
@@ -236,6 +250,17 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
             if begin < frame_at:
                 deliver(e.session, p + begin, frame_at - begin)
             return demote(l, e, answered, p + i, n - i)
+        if l.framer.first == c'-' and may_turn_back(l) and is_redirection(p + frame_at, i - frame_at):
+            s = e.session
+            finish_entry(l, e, p + frame_at, i - frame_at)
+            l.framer.first = 0
+            weigh_reply(l, s, i - frame_at)
+            deliver(s, p + begin, frame_at - begin)
+            if turn_back(s, p + frame_at, i - frame_at) < 0:
+                s.must_close = True
+            session_mark(s)
+            begin = frame_at = i
+            continue
         if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
             result = -1             # once this reply is given out
         finish_entry(l, e, p + frame_at, i - frame_at)

@@ -30,6 +30,8 @@ cdef Session* session_new(Core* core, void* owner) noexcept nogil:
 cdef void session_free(Session* s) noexcept nogil:
     buffer_release(&s.unread)
     buffer_release(&s.out)
+    buffer_release(&s.under_way)
+    buffer_release(&s.turned_back)
     free(s)
 
 

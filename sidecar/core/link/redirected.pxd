@@ -13,6 +13,8 @@ cdef void keep_redirected(Session* t, uint16_t command, const char* request,
 cdef Redirected first_redirected(const Session* t, const char** request) noexcept nogil
 cdef void forget_redirected(Session* t) noexcept nogil
 
+cdef int turn_back(Session* s, const char* error, size_t n) noexcept nogil
+
 cdef enum:
     REDIRECTION_START = 13  # bytes that tell whether an error is one
 

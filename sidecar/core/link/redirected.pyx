@@ -2,9 +2,13 @@
 """Requests that a cluster's server has not executed: another shard has the key, or none can serve it now.
 They will be sent again. Until the reply's turn comes (core/cluster/turns.pyx) they are kept with the
 client's branch. A branch reads nothing from a client: these are its `unread` bytes.
+
+A client that has a link of its own has one request at a time on it. A copy of it is kept, and goes back
+to where it was read: `unread` begins with it again.
 """
-from libc.string cimport memcpy
-from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_size
+from libc.string cimport memcpy, memset
+from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
+    buffer_size)
 
 
 cdef void keep_redirected(Session* t, uint16_t command, const char* request,
@@ -32,3 +36,15 @@ cdef void forget_redirected(Session* t) noexcept nogil:
     cdef const char* request
     cdef Redirected kept = first_redirected(t, &request)
     buffer_drop(&t.unread, sizeof(kept) + kept.size)
+
+
+cdef int turn_back(Session* s, const char* error, size_t n) noexcept nogil:
+    """The only request of a client on a link of its own was answered by this redirection: it has still to
+    be served. 0, or -1 without memory."""
+    if buffer_append(&s.under_way, buffer_head(&s.unread), buffer_size(&s.unread)) < 0 \
+            or buffer_append(&s.turned_back, error, n) < 0:
+        return -1
+    buffer_release(&s.unread)
+    s.unread = s.under_way
+    memset(&s.under_way, 0, sizeof(s.under_way))
+    return 0

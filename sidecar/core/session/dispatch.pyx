@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_for, branch_push,
     branch_waits)
 from sidecar.core.cluster.gather cimport NOT_SPLIT, gather_push
+from sidecar.core.cluster.slots cimport Slots
 from sidecar.core.link.replica_acks cimport link_seal
 from sidecar.core.observe.audit_notes cimport audit_begin, audit_command, audit_take_back
 from sidecar.core.link.barrier cimport barriers_undo
@@ -33,7 +34,7 @@ from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, HOLD
     STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
     STALL_PIN, STALL_PROTOCOL_ERROR, STALL_REPLIES, STALL_SESSION_COMMAND, STALL_SHELL,
     STALL_WAIT_COMMAND)
-from sidecar.core.memory cimport buffer_size, buffer_truncate
+from sidecar.core.memory cimport buffer_append, buffer_release, buffer_size, buffer_truncate
 from sidecar.core.stats cimport BLOCKING_FAMILY
 from sidecar.core.hotkeys.sketch cimport Sketch, sketch_add, sketch_due, sketch_hash
 from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FILL, TRACED_FOLLOW,
@@ -268,7 +269,7 @@ cdef int to_shard(Session* s, Command* c, int action, const char* p, size_t n) n
         return STALL_DEDICATED          # where its keys are is not known yet
     if c.flags & COMMAND_FANS_OUT:
         return STALL_SESSION_COMMAND
-    if c.flags & COMMAND_SPLIT:
+    if c.flags & COMMAND_SPLIT and (<Slots*>s.core.slots).splits:
         r = gather_push(s, c, p, n)
         if r != NOT_SPLIT:
             return judged(s, c, p, n, r)
@@ -293,7 +294,10 @@ cdef int of_cluster(Session* s, Command* c, int situation, int action, const cha
     """Decide on a request of a cluster's client that has nothing open. On a link of its own, which
     leads to one shard, it has one request at a time; STALL_NONE: this is the one."""
     if situation == DEDICATED:
-        return STALL_REPLIES if s.outstanding else STALL_NONE
+        if s.outstanding:
+            return STALL_REPLIES
+        buffer_release(&s.under_way)
+        return STALL_NONE if buffer_append(&s.under_way, p, n) == 0 else out_of_memory(s)
     if s.multi_unsent and not (ROUTE_RESET <= c.route <= ROUTE_QUIT or c.route == ROUTE_HANG_UP):
         return STALL_DEDICATED
     if action == ORDINARY or action == QUEUE or action == OPEN_PIECE:

@@ -19,6 +19,7 @@ stays the same.
 """
 from sidecar.core.link.barrier cimport barriers_abandon, barriers_undo
 from sidecar.core.records cimport MODE_PINNED, STALL_SHELL
+from sidecar.core.memory cimport buffer_release
 from libc.stdint cimport uint32_t
 
 
@@ -31,6 +32,7 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
         s.in_multi = s.watching = s.discard_due = s.streaming = s.reset_due = s.input_broken = False
         s.translates_ids = s.kept = s.rewrites_exec = False
         s.redirect_link = 0
+        buffer_release(&s.under_way)
     else:
         if mode == MODE_PINNED and s.mode == MODE_DEDICATED:
             forget_entries(s, l)

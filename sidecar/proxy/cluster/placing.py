@@ -9,21 +9,51 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from sidecar.core.cluster.slots import SlotTable
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.node import Node, Nodes
 
+# Servers that a request is sent on to in a row, and the pause after them, in seconds.
+MOST_HOPS = 5
+AGAIN = 0.05
+# A request that has not been sent elsewhere for so many seconds has been served since.
+AFRESH = 1.0
 NOT_SERVED = b"-CLUSTERDOWN Hash slot not served\r\n"
 OK = b"+OK\r\n"
 NOTHING = b"*0\r\n"
 
 
-class Placing:
-    """`hold` is how long requests may wait, in seconds."""
+@dataclass
+class _Turned:
+    """A client's request was sent elsewhere so often, since then, and then at last; `asked`: to a
+    shard that has its slot not yet."""
 
-    def __init__(self, nodes: Nodes, hold: Callable[[], float]) -> None:
+    since: float
+    latest: float
+    count: int = 0
+    asked: int | None = None
+
+
+class Placing:
+    """`hold` is how long requests may wait, in seconds. `doubt` is called when the slots may be
+    known wrongly."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        slots: Callable[[], SlotTable],
+        hold: Callable[[], float],
+        doubt: Callable[[], None],
+    ) -> None:
         self._nodes = nodes
+        self._slots = slots
         self._hold = hold
+        self._doubt = doubt
+        # Whose requests have been sent elsewhere, and who waits.
+        self._turned: dict[Client, _Turned] = {}
+        self._again: dict[Client, tuple[float, bytes]] = {}
         self._waiting: dict[Client, float] = {}
         self._since: float | None = None  # of the client that is being resumed
 
@@ -32,6 +62,9 @@ class Placing:
         shards = self._nodes.shards
         if shards is None:
             return self._nodes.home
+        turned = self._turned.get(client)
+        if turned is not None and turned.asked in shards:
+            return shards[turned.asked]
         number = client.shard_ahead()
         if number is None:
             if self._served(client):
@@ -60,6 +93,49 @@ class Placing:
         client.answer(OK)
         return True
 
+    # Requests that were sent elsewhere
+
+    def turned_back(self, client: Client, error: bytes) -> None:
+        """The server of a client's own link has answered its request by this redirection: serve it
+        where that points, or again in a moment."""
+        found = self._slots().follow(error)
+        now = time.monotonic()
+        turned = self._turned.get(client)
+        if turned is None or now - turned.latest > AFRESH:
+            turned = self._turned[client] = _Turned(now, now)
+        turned.latest = now
+        turned.count += 1
+        number, ask = found if found is not None else (None, False)
+        if number is None or turned.count % MOST_HOPS == 0:
+            self._again[client] = (now + AGAIN, error)
+            self._doubt()
+            return
+        turned.asked = number if ask else None
+        client.resume()
+
+    def asking(self, client: Client) -> bool:
+        """Whether the link that the client is given is for a slot that is on its way there."""
+        turned = self._turned.get(client)
+        if turned is None or turned.asked is None:
+            return False
+        turned.asked = None
+        return True
+
+    def _look_again(self, now: float) -> None:
+        for client, (at, error) in list(self._again.items()):
+            if client.closed:
+                del self._again[client]
+            elif now >= at:
+                del self._again[client]
+                turned = self._turned.get(client)
+                if turned is not None and now - turned.since >= self._hold():
+                    client.refuse(error)
+                else:
+                    client.resume()
+        for client, each in list(self._turned.items()):
+            if client.closed or now - each.latest > AFRESH:
+                self._turned.pop(client)
+
     # Slots that nobody has
 
     def wait(self, client: Client) -> None:
@@ -76,6 +152,7 @@ class Placing:
 
     def tick(self, now: float) -> None:
         """Refuse those that have waited for too long."""
+        self._look_again(now)
         for client, since in list(self._waiting.items()):
             if client.closed:
                 del self._waiting[client]

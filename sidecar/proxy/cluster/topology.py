@@ -39,7 +39,8 @@ AGAIN = 0.1
 
 class Topology:
     """The follower of a cluster. `new_node` makes a node with this number that leads to this
-    address; `seeds` are asked when no node is known, or none answers."""
+    address; `seeds` are asked when no node is known, or none answers. Without a reason nodes are
+    asked `every` so many seconds. `splits`: commands over several slots are split."""
 
     phase = "following"
 
@@ -54,6 +55,7 @@ class Topology:
         *,
         seeds: Sequence[Address],
         every: float,
+        splits: bool,
         target_for: Callable[[Address], Target],
         new_node: Callable[[int, Target], Node],
         known_better: Callable[[], None],
@@ -71,7 +73,7 @@ class Topology:
         self._new_node = new_node
         self._known_better = known_better
         self.map = ShardMap()
-        self.slots = SlotTable()
+        self.slots = SlotTable(splits)
         self._refresh = Refresh(every, time.monotonic())
         self._seen = (0, 0)
         self._told = ""

@@ -13,8 +13,8 @@ from sidecar.core.cluster.turns cimport branches_collect
 from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT
 from sidecar.core.cache.fill cimport cache_leave
 from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say
-from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_size,
-    buffer_truncate)
+from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
+    buffer_size, buffer_truncate)
 from sidecar.core.records cimport (DEDICATED_PAUSE, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
     Session, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_NONE, STALL_REPLIES,
     STALL_ROOM, STALL_SHELL)
@@ -206,7 +206,9 @@ cdef class ClientSocket(PlaneConnection):
             if s.out.end == s.out.start and buffer_size(&self.tls_rest) == 0:
                 self.close("served")
             return 0
-        if s.mode != MODE_SHARED:
+        if buffer_size(&s.turned_back):
+            self.turn_back()
+        elif s.mode != MODE_SHARED:
             self.give_back()
         if not self.closed and session_ready(s):
             self.serve_stall()
@@ -317,6 +319,19 @@ cdef class ClientSocket(PlaneConnection):
         self.plane.handler.released(self, up)
         if not self.closed and s.stall != STALL_PROTOCOL_ERROR and s.stall != STALL_HANG_UP:
             self.go_on()
+        return 0
+
+    cdef int turn_back(self) except -1:
+        """A cluster's client: the server of its own link has sent its request elsewhere."""
+        cdef Session* s = self.s
+        cdef Upstream up = <Upstream>s.link.owner
+        cdef bytes error = buffer_head(&s.turned_back)[:buffer_size(&s.turned_back)]
+        buffer_release(&s.turned_back)
+        session_use(s, NULL, MODE_SHARED)
+        up.client = None
+        s.stall = STALL_SHELL
+        self.plane.handler.released(self, up)
+        self.plane.handler.turned_back(self, error)
         return 0
 
     cdef int protocol_error(self) except -1:

@@ -58,6 +58,7 @@ cdef class Plane(Reactor):
 
     The handler (`use_handler`) has stalled(client, stall), client_closed(client),
     upstream_lost(upstream, reason), released(client, upstream), was_reset(client),
+    turned_back(client, error),
     may_hold(client), end_when_quiet(client), failed(error) and audited(client, kind, command, second);
     all are called on the loop and return at once.
     """

@@ -29,6 +29,7 @@ from sidecar.settings.sections.upstream import Upstream as Settings
 # Nobody subscribes to it. Publishing moves the replication offset that WAIT, on the same
 # connection, is about.
 WAIT_CHANNEL = b"__redis-sidecar__:wait"
+ASKING = pack_command((b"ASKING",))
 # While links are short, one that has been idle for so many seconds is not kept for later.
 IDLE_WHEN_SHORT = 1.0
 
@@ -79,20 +80,22 @@ class DedicatedLinks:
         use: Use = Use.WHILE_NEEDED,
         *,
         any_db: bool = False,
+        asking: bool = False,
     ) -> None:
         """Give a client a dedicated link to a node: at once from the pool, or once one is open. The
         requests that name the client to the server go before its command.
 
         With `any_db` it may be in any database, and there is room for it even beyond
-        `upstream.max_links`: a server that is busy with a script refuses SELECT.
+        `upstream.max_links`: a server that is busy with a script refuses SELECT. With `asking` the
+        slot of its command is on its way to this node of a cluster.
         """
         links: NodeLinks = client.identity.to(node)
         up = links.take_idle()
         if up is not None:
-            self._give(client, up, use)
+            self._give(client, up, use, asking=asking)
         else:
             links.spare = min(2 * self._settings.pool_spare, links.spare + 1)
-            client.task = self._tasks.spawn(self._open_for(client, links, use, any_db))
+            client.task = self._tasks.spawn(self._open_for(client, links, use, any_db, asking))
         self.refill(links)
 
     def give_named(self, client: Client, node: Node, use: Use) -> None:
@@ -223,11 +226,13 @@ class DedicatedLinks:
         finally:
             links.filling = False
 
-    async def _open_for(self, client: Client, links: NodeLinks, use: Use, any_db: bool) -> None:
+    async def _open_for(
+        self, client: Client, links: NodeLinks, use: Use, any_db: bool, asking: bool
+    ) -> None:
         up = await self._new(client, links, any_db)
         if up is not None:
             client.task = None
-            self._give(client, up, use)
+            self._give(client, up, use, asking=asking)
 
     async def _open_named(self, client: Client, links: NodeLinks, use: Use) -> None:
         """Open a link, on which the server has answered the client's names, and give it."""
@@ -290,9 +295,11 @@ class DedicatedLinks:
         else:
             client.refuse(error)
 
-    def _give(self, client: Client, up: Upstream, use: Use) -> None:
+    def _give(self, client: Client, up: Upstream, use: Use, *, asking: bool = False) -> None:
         for request in self._named(client, up):
             up.ask_first(request)
+        if asking:
+            up.ask_first(ASKING)
         client.use_dedicated(
             up, pinned=use is Use.PINNED, tainted=use is Use.ONCE, kept=use is Use.KEPT
         )

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from hiredis import pack_command
 
+from sidecar.proxy.cluster.fan_out import FanOut
 from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.greeting import Login, is_error
@@ -29,6 +30,10 @@ from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
 from sidecar.proxy.session.passthrough import PassThrough
 
+# What HELLO says of a cluster's node, and what clients are told.
+OF_A_CLUSTER = b"$4\r\nmode\r\n$7\r\ncluster\r\n"
+OF_ONE_SERVER = b"$4\r\nmode\r\n$10\r\nstandalone\r\n"
+
 
 class SessionCommands:
     """Answers session commands."""
@@ -41,6 +46,7 @@ class SessionCommands:
         client_commands: ClientCommands,
         dedicated: DedicatedLinks,
         pass_through: PassThrough,
+        fan_out: FanOut | None,
     ) -> None:
         self._nodes = nodes
         self._change = change
@@ -48,6 +54,7 @@ class SessionCommands:
         self._client_commands = client_commands
         self._dedicated = dedicated
         self._pass_through = pass_through
+        self._fan_out = fan_out  # None: the upstream is no cluster
 
     def run(self, client: Client) -> None:
         """Serve the request at the head of this client."""
@@ -63,6 +70,8 @@ class SessionCommands:
             in_exec.run_pinned(client)
         elif client.mode == PINNED_MODE:
             self._client_commands.run_pinned(client, args)
+        elif self._fan_out is not None and self._fan_out.serves(client, name):
+            self._fan_out.run(client, args, raw)
         elif name == b"CLIENT":
             self._client_commands.run(client, args, raw)
         elif name == b"EXEC":
@@ -158,6 +167,8 @@ class SessionCommands:
             return hello
         if name is not None:
             self._names.set_name(client, name)
+        if self._fan_out is not None:
+            hello = hello.replace(OF_A_CLUSTER, OF_ONE_SERVER)
         return with_id(hello, client.id)
 
     def _links_of(self, client: Client) -> NodeLinks:

@@ -95,7 +95,9 @@ class Handler:
         if name in ALONE:
             self._dedicated.give_named(client, node, use)
         else:
-            self._dedicated.give_one(client, node, use, any_db=name == b"SHUTDOWN")
+            asking = self._placing.asking(client)
+            any_db = name == b"SHUTDOWN"
+            self._dedicated.give_one(client, node, use, any_db=any_db, asking=asking)
 
     def may_hold(self, client: Client) -> bool:
         """Whether this client's write may be held."""
@@ -113,6 +115,10 @@ class Handler:
         """A client no longer needs its dedicated link."""
         client.use_shared(client.identity.to(self._nodes.home).shared)
         self._dedicated.take_back(up)
+
+    def turned_back(self, client: Client, error: bytes) -> None:
+        """A server of the cluster has sent the request of a client's own link elsewhere."""
+        self._placing.turned_back(client, error)
 
     def end_when_quiet(self, client: Client) -> None:
         """A pinned client sends no more, and TLS cannot tell the server so."""

@@ -1,0 +1,185 @@
+"""Serves commands that concern more than one shard of a cluster, or none.
+
+policy/fan_out.py says for each where it goes, policy/merging.py how the replies become one. Asks
+shards on the client's own branches, so what it may do is judged by each server, and what it sent
+before is executed before. Runs while no reply is due to the client.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from hiredis import pack_command
+
+from sidecar.core.cluster.slots import SlotTable
+from sidecar.core.protocol.reply import ReplyDecoder
+from sidecar.policy.fan_out import FANNING_OUT, Merge, Where, rule_of
+from sidecar.policy.merging import elements, is_error, merge, number, text_of, with_text
+from sidecar.policy.merging_info import as_standalone
+from sidecar.policy.scan_cursor import ByShard, BySlot, CursorError
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.links.errors import error_reply
+from sidecar.proxy.links.hello_reply import version_of
+from sidecar.proxy.links.identity import NodeLinks
+from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.shared import SharedLinks
+from sidecar.proxy.tasks import Tasks
+
+DBSIZE = pack_command((b"DBSIZE",))
+RANDOMKEY = pack_command((b"RANDOMKEY",))
+NO_CLUSTER = error_reply("ERR", "This instance has cluster support disabled")
+BAD_CURSOR = error_reply("ERR", "invalid cursor")
+# The sidecar serves them for one client, though some of them concern all shards.
+SESSION_COMMANDS = frozenset(("client", "auth", "hello", "quit", "reset", "select", "exec"))
+# Shards that one SCAN asks, as long as they have nothing: a slot may be empty.
+MOST_STEPS = 64
+
+Answered = Callable[[list[bytes]], object]
+
+
+class FanOut:
+    """`own` are the sidecar's own links to the home node."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        slots: Callable[[], SlotTable],
+        own: NodeLinks,
+        shared: SharedLinks,
+        tasks: Tasks,
+    ) -> None:
+        self._nodes = nodes
+        self._slots = slots
+        self._own = own
+        self._shared = shared
+        self._tasks = tasks
+
+    def serves(self, client: Client, name: bytes) -> bool:
+        """Whether this is a command for `run`, and no session command of the client's."""
+        word = name.lower().decode("latin-1")
+        return client.dedicated is None and word in FANNING_OUT and word not in SESSION_COMMANDS
+
+    def run(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        """Serve the request at the head of this client."""
+        name = args[0].lower().decode("latin-1")
+        rule = rule_of(name, args[1].lower().decode("latin-1") if len(args) > 1 else "")
+        if rule.where is Where.ALL:
+            how = rule.merge
+            self._ask(client, self._all(raw), lambda said: self._merged(client, how, args, said))
+        elif rule.where is Where.REFUSED:
+            text = f"{name} concerns one node of the cluster behind; connect to that node for it"
+            client.refuse(error_reply("ERR", text))
+        elif name == "scan" and len(args) > 1:
+            self._scan(client, args)
+        elif name == "randomkey" and len(args) == 1:
+            self._ask(client, self._all(DBSIZE), lambda said: self._random_key(client, said))
+        elif name == "cluster":
+            client.answer(NO_CLUSTER)
+        else:
+            client.forward()
+
+    def _merged(self, client: Client, how: Merge, args: Sequence[bytes], said: list[bytes]) -> None:
+        reply = merge(how, said, args)
+        if args[0].lower() == b"info" and not is_error(reply):
+            reply = with_text(reply, as_standalone(text_of(reply)))
+        client.answer(reply)
+
+    # Asking
+
+    def _all(self, request: bytes) -> list[tuple[int, bytes]]:
+        return [(shard, request) for shard in sorted(self._nodes.shards or ())]
+
+    def _ask(
+        self, client: Client, requests: Sequence[tuple[int, bytes]], answered: Answered
+    ) -> None:
+        """Send requests to shards, and call `answered` with their replies in the same order."""
+
+        def all_said(data: bytes) -> None:
+            replies = [raw for kind, raw in ReplyDecoder().feed(data) if kind == "reply"]
+            if len(replies) == len(requests):
+                answered(replies)
+            else:
+                client.refuse_last(replies[0] if replies else NO_CLUSTER)
+
+        if not client.ask_shards(requests, all_said):
+            wanted = {shard for shard, _ in requests}
+            client.task = self._tasks.spawn(self._bring_up(client, wanted))
+
+    async def _bring_up(self, client: Client, numbers: set[int]) -> None:
+        """Connect the client's links to these shards, and decide on its request once more."""
+        error = None
+        for each in sorted(numbers):
+            node = (self._nodes.shards or {}).get(each)
+            if node is not None:
+                error = error or await self._shared.bring_up(client.identity.to(node))
+        client.task = None
+        if client.closed:
+            return
+        if error is not None:
+            client.refuse(error)
+        else:
+            client.resume()
+
+    # RANDOMKEY and SCAN
+
+    def _random_key(self, client: Client, said: list[bytes]) -> None:
+        """Ask a shard that has as good a chance as it has keys."""
+        if any(map(is_error, said)):
+            client.answer(next(filter(is_error, said)))
+            return
+        shards = sorted(self._nodes.shards or ())
+        sizes = [number(reply) for reply in said]
+        chosen = shards[0]
+        if any(sizes) and len(sizes) == len(shards):
+            (chosen,) = random.choices(shards, sizes)
+        self._ask(client, [(chosen, RANDOMKEY)], lambda key: client.answer(key[0]))
+
+    def _scan(self, client: Client, args: Sequence[bytes]) -> None:
+        cursor = args[1]
+        if not cursor.isdigit() or len(cursor) > 20:
+            client.answer(BAD_CURSOR)
+            return
+        slots = self._slots()
+        walk: BySlot | ByShard
+        if version_of(self._own.greeted.hello if self._own.greeted else None).scans_by_slot:
+            walk = BySlot(slots.owner)
+        else:
+            walk = ByShard(tuple(sorted(self._nodes.shards or ())), slots.changes)
+        self._walk(client, args, walk, int(cursor), MOST_STEPS)
+
+    def _walk(
+        self, client: Client, args: Sequence[bytes], walk: BySlot | ByShard, cursor: int, left: int
+    ) -> None:
+        """Ask the shard that is next; another one if it has nothing, `left` of them at most."""
+        try:
+            step = walk.step(cursor)
+        except CursorError as error:
+            client.refuse(error_reply("ERR", str(error)))
+            return
+
+        def answered(said: list[bytes]) -> None:
+            reply = said[0]
+            if is_error(reply):
+                client.answer(reply)
+                return
+            _, found = elements(reply)
+            try:
+                after = walk.after(step, _cursor_in(reply))
+            except CursorError as error:
+                client.refuse(error_reply("ERR", str(error)))
+                return
+            if after and found == b"*0\r\n" and left > 1:
+                self._walk(client, args, walk, after, left - 1)
+            else:
+                text = b"%d" % after
+                client.answer(b"*2\r\n$%d\r\n%b\r\n%b" % (len(text), text, found))
+
+        request = pack_command((args[0], b"%d" % step.cursor, *args[2:]))
+        self._ask(client, [(step.shard, request)], answered)
+
+
+def _cursor_in(reply: bytes) -> int:
+    """The cursor that a reply to SCAN has."""
+    cursor, _ = elements(reply)
+    return int(cursor.split(b"\r\n")[1])
