@@ -124,6 +124,15 @@ MENDED: list[Known] = [
         ],
     ),
     Known(
+        "flags-of-the-asker",
+        "CLIENT LIST tells the asker's flags of a client that has no link (ACL SETUSER, RESET).",
+        [
+            _say(1, b"PING"), _say(0, b"CLIENT NO-TOUCH ON", b"ACL SETUSER bob &*"),
+            _say(1, b"RESET"),
+            Step(0, ((b"CLIENT", b"LIST", b"ID", id_of(1), id_of(0)),), mask=MASKS["client list"]),
+        ],
+    ),
+    Known(
         "redirected-to-who-has-gone",
         "CLIENT LIST and TRACKINGINFO tell the server's number of a client that has gone.",
         [

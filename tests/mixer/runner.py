@@ -131,7 +131,9 @@ class Arena:
             expect=step.expected,
         )
         for other in list(blocked):
-            if other in outcome.frames or duo.direct.peers[other].ended:
+            # A push tells nothing of what it waits for.
+            told = other in outcome.frames and not self._is_blocked(other)
+            if told or duo.direct.peers[other].ended:
                 blocked.discard(other)
         if step.blocks and not outcome.differences and self._is_blocked(name):
             blocked.add(name)

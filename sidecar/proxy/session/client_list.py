@@ -15,6 +15,14 @@ from sidecar.proxy.links.greeting import NAME
 Line = dict[bytes, bytes]
 
 
+UNUSED: Line = {
+    b"flags": b"N", b"sub": b"0", b"psub": b"0", b"ssub": b"0", b"multi": b"-1", b"watch": b"0",
+    b"redir": b"-1", b"capa": b"", b"qbuf": b"0", b"qbuf-free": b"0", b"argv-mem": b"0",
+    b"multi-mem": b"0", b"obl": b"0", b"oll": b"0", b"omem": b"0",
+}  # fmt: skip
+"""What a line says of a connection that has not been used yet."""
+
+
 @dataclass(frozen=True)
 class Listed:
     """The facts of one client, by field.
@@ -92,7 +100,7 @@ def merge(
     """Replace the lines of our links by those of our clients.
 
     `links` are the ids of all our links on the server. `spare` is the id of the one that asked; its
-    line is the template for clients whose link is not in the list.
+    line, without what is going on there, is the template for clients whose link is not in the list.
     """
     hidden = {*links, spare}
     shown = list(clients)
@@ -105,8 +113,14 @@ def merge(
         template = lines.get(client.link_id)
         if template is None:
             client = replace(client, carried=True)
-        out.append(own_line(template or lines.get(spare), client))
+            template = _nothing_on(lines.get(spare))
+        out.append(own_line(template, client))
     return out
+
+
+def _nothing_on(line: Mapping[bytes, bytes] | None) -> Line | None:
+    """This line, as if its connection had not been used yet."""
+    return {k: UNUSED.get(k, v) for k, v in line.items()} if line is not None else None
 
 
 def printable_address(peer: object) -> bytes:

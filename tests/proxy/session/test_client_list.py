@@ -129,6 +129,15 @@ def test_a_client_whose_link_is_not_listed_has_the_asker_s_line() -> None:
     assert lines[1][b"addr"] == TOLD[b"addr"]
 
 
+def test_what_the_asker_has_under_way_is_not_another_client_s() -> None:
+    state = b" flags=PT sub=2 psub=1 ssub=3 multi=4 watch=2 redir=9 qbuf=26 resp=3"
+    asker, unused = LINK + state, dict(word.split(b"=") for word in state.split())
+    (line,) = merge(parse(asker.replace(b" flags=N", b"")), [], [replace(CLIENT, link_id=0)], 7)
+    unused |= dict.fromkeys((b"sub", b"psub", b"ssub", b"watch", b"qbuf"), b"0")
+    unused |= {b"flags": b"N", b"multi": b"-1", b"redir": b"-1"}
+    assert {field: line[field] for field in unused} == unused
+
+
 def test_without_any_line_to_go_by_there_is_what_the_sidecar_knows() -> None:
     """The user may not ask for the list."""
     assert merge({}, [7], [CLIENT], 8) == [{b"id": b"8589934592"} | TOLD | OWN]
