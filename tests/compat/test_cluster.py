@@ -229,7 +229,8 @@ def test_blocking_while_a_slot_moves(cluster: Cluster, sidecar: Sidecar) -> None
         assert other.call("UNWATCH") == "OK"
         cluster.migrate(slot, source)
         assert other.call("WATCH", "{waits}3") == "OK"
-        assert other.pipeline([("MULTI",), ("SET", "{waits}3", 1), ("EXEC",)])[2] == b"*1\r\n+OK\r\n"
+        block = [("MULTI",), ("SET", "{waits}3", 1), ("EXEC",)]
+        assert other.pipeline(block)[2] == b"*1\r\n+OK\r\n"
         assert other.call("DEL", "{waits}3") == 1
 
 
