@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import redis
 from redis.crc import key_slot
 
 from tests.harness.cluster import Cluster
+from tests.harness.resp import pack_all
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
 
@@ -53,6 +55,18 @@ def test_a_pipeline_over_all_shards(cluster: Cluster, wire: Wire) -> None:
     assert wire.pipeline([("SET", name, name) for name in names]) == [b"+OK\r\n"] * len(names)
     found = wire.pipeline([("GET", name) for name in names for _ in range(2)])
     assert [each.split(b"\r\n")[1].decode() for each in found] == [n for n in names for _ in "12"]
+
+
+def test_pipelines_before_there_is_any_link(cluster: Cluster) -> None:
+    """Of several clients: a link may have come up while replies from other shards were due."""
+    names = keys(cluster, 1, "early")
+    orders = ["0220", "1212", "2111", "1101", "0121", "2020"]
+    with Sidecar(cluster.url) as fresh, ExitStack() as stack:
+        wires = [stack.enter_context(Wire(fresh.port)) for _ in orders]
+        for one, order in zip(wires, orders, strict=True):
+            one.send(pack_all([("SET", names[int(shard)], shard) for shard in order]))
+        for one, order in zip(wires, orders, strict=True):
+            assert one.read_replies(len(order)) == [b"+OK\r\n"] * len(order)
 
 
 def test_several_keys_in_one_command(cluster: Cluster, wire: Wire) -> None:

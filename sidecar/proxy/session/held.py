@@ -48,8 +48,8 @@ class HeldSessions:
         if not client.is_on(links.shared):
             client.use_shared(links.shared)
             client.resume()
-        elif client.shard_links is not None and links.shared.refusing:
-            client.resume()  # replies from other shards were due, and come before the error
+        elif client.shard_links is not None and (links.shared.up or links.shared.refusing):
+            client.resume()  # replies from other shards were due, and it has come up meanwhile
         elif not self._hold.may_hold(client):
             client.refuse(TOO_MUCH_HELD)
         else:
