@@ -179,6 +179,14 @@ ONE = (
         Panel("Sentinels and replicas", [("max by (state) (sidecar_sentinels{S})",
                                           "Sentinels {{state}}"),
                                          ("max(sidecar_replicas{S})", "replicas")]),
+        Panel("Shards", [("max by (state) (sidecar_cluster_shards{S})", "{{state}}"),
+                         ("max(sidecar_cluster_slots_uncovered{S})", "slots that nobody has")],
+              help="Of a cluster."),
+        Panel("Redirections", [
+            ("sum by (kind) (rate(sidecar_cluster_redirections_total{S}[$__rate_interval]))",
+             "{{kind}}"),
+            ("sum(sidecar_cluster_waiting_clients{S})", "clients that wait"),
+        ], help="Of a cluster: many, for long, say that slots move or that nodes disagree."),
     )),
     Row("The process", (
         Panel("CPU", [("sum(rate(process_cpu_seconds_total{S}[$__rate_interval]))", "cores")],

@@ -14,7 +14,7 @@ from sidecar.admin.answers import (
 )
 from sidecar.admin.figures import Percentiles, Recent, breaker_state, gauges
 from sidecar.telemetry.facts import Replica, Server
-from sidecar.telemetry.snapshots import Held, Snapshot, Unanswered
+from sidecar.telemetry.snapshots import Cluster, Held, Snapshot, Unanswered
 
 # Seconds. A replica further behind than this is of little use in a failover.
 LAG = 10
@@ -70,6 +70,8 @@ def _down(snapshot: Snapshot) -> list[str]:
         found.append(_since(plane.unanswered))
     elif not plane.links.up:
         found.append("there is no connection to the server")
+    if plane.cluster is not None and plane.cluster.uncovered:
+        found.append(f"{plane.cluster.uncovered} of 16384 slots of the cluster have no shard")
     if breaker_state(snapshot) == "open":
         found.append("the circuit breaker is open")
     return found
@@ -83,7 +85,14 @@ def _degraded(snapshot: Snapshot) -> list[str]:
         found.append(_since(snapshot.data_plane.unanswered))
     if snapshot.data_plane is not None:
         found += _held(snapshot.data_plane.held)
+        found += _cluster(snapshot.data_plane.cluster)
     return found
+
+
+def _cluster(cluster: Cluster | None) -> list[str]:
+    if cluster is None or not cluster.without_primary:
+        return []
+    return [f"{cluster.without_primary} of {cluster.shards} shards have no primary"]
 
 
 def _held(held: Held) -> list[str]:

@@ -69,6 +69,7 @@ NOWHERE = Topology(
     up=False,
     switches=0,
     history=(),
+    shards=None,
     replicas=(),
     sentinels=(),
 )

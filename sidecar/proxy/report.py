@@ -106,6 +106,7 @@ class Report:
             warm=parts.warm.snapshot() if parts.warm is not None else None,
             tracing=parts.tracing.snapshot() if parts.tracing is not None else None,
             failover=_failover(parts.followers),
+            cluster=cluster.counts() if (cluster := parts.followers.cluster) is not None else None,
             certificates=parts.certificates.expiry,
         )
 
@@ -162,6 +163,7 @@ class Report:
             up=self._up,
             switches=parts.followers.changeover.switches,
             history=parts.interruptions.snapshot(),
+            shards=cluster.shards() if (cluster := parts.followers.cluster) is not None else None,
         )
 
 

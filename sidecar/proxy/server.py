@@ -258,6 +258,7 @@ class Proxy:
             target_for=targets.of_address,
             new_node=lambda number, target: Node(target, dialing, room, number),
             known_better=placing.known_better,
+            waiting=lambda: placing.waiting,
         )
 
     def _attend_credentials(self, credentials: Credentials | None) -> None:

@@ -56,8 +56,20 @@ class Interruption(Frozen, frozen=True):
     seconds: float | None
 
 
+class Shard(Frozen, frozen=True):
+    """A shard of a cluster, by the sidecar's number for it. `primary` is an address, null while
+    there is none; `slots` are counted; `up` says whether the sidecar has a link to it."""
+
+    number: int
+    primary: str | None
+    replicas: Sequence[str]
+    slots: int
+    up: bool
+
+
 class Upstream(Frozen, frozen=True):
-    """Where the data plane sends commands, and its interruptions, the newest first."""
+    """Where the data plane sends commands, and its interruptions, the newest first. `shards` are
+    those of a cluster, null where the upstream is none."""
 
     upstream: str
     follows_sentinels: bool
@@ -66,6 +78,7 @@ class Upstream(Frozen, frozen=True):
     up: bool
     switches: int
     history: Sequence[Interruption]
+    shards: Sequence[Shard] | None
 
 
 class UnderWay(Frozen, frozen=True):

@@ -21,6 +21,7 @@ _unanswered = of_data_plane(lambda p: p.unanswered)
 _held = of_data_plane(lambda p: p.held)
 _breaker = of_data_plane(lambda p: p.breaker)
 _failover = of_data_plane(lambda p: p.failover)
+_cluster = of_data_plane(lambda p: p.cluster)
 _tracing = of_data_plane(lambda p: p.tracing)
 _sentinels = Part(lambda s: s.sentinels)
 _process = Part(lambda s: s.process)
@@ -189,6 +190,28 @@ _FAILOVER = (
         "state",
     ),
     _sentinels.gauge("sidecar_replicas", "Replicas that the Sentinels know.", lambda s: s.replicas),
+    _cluster.gauge(
+        "sidecar_cluster_shards",
+        "Shards of the cluster: all, and those without a primary.",
+        lambda c: {"all": c.shards, "without_primary": c.without_primary},
+        "state",
+    ),
+    _cluster.gauge(
+        "sidecar_cluster_slots_uncovered",
+        "Slots of the cluster that no shard has.",
+        lambda c: c.uncovered,
+    ),
+    _cluster.counter(
+        "sidecar_cluster_redirections_total",
+        "Answers that sent a request elsewhere, by kind: moved, asked, refused (for now).",
+        lambda c: c.redirections,
+        "kind",
+    ),
+    _cluster.gauge(
+        "sidecar_cluster_waiting_clients",
+        "Clients whose requests wait because slots move, or nobody has theirs.",
+        lambda c: c.waiting,
+    ),
 )
 _PROCESS = (
     _data_plane.gauge(

@@ -211,6 +211,17 @@ class Failover(Frozen, frozen=True):
     last_interruption: Annotated[float | None, MOST]
 
 
+class Cluster(Frozen, frozen=True):
+    """A cluster behind: its shards, those without a primary, slots that nobody has, redirections by
+    kind (moved, asked, refused for now), and clients whose requests wait because of them."""
+
+    shards: Annotated[int, MOST]
+    without_primary: Annotated[int, MOST]
+    uncovered: Annotated[int, MOST]
+    redirections: Counters
+    waiting: Gauge
+
+
 class DataPlane(Frozen, frozen=True):
     """The data plane. `certificates` are those in use, by use, with the time when each ends."""
 
@@ -225,6 +236,7 @@ class DataPlane(Frozen, frozen=True):
     warm: WarmStart | None = None
     tracing: Tracing | None = None
     failover: Failover | None = None
+    cluster: Cluster | None = None
     certificates: Annotated[Mapping[str, float], LEAST] = {}
 
 

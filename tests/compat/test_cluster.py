@@ -10,7 +10,9 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from tests.harness.admin import api, metric
 from tests.harness.cluster import Cluster
+from tests.harness.process import free_port
 from tests.harness.resp import pack_all
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
@@ -31,7 +33,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def sidecar(cluster: Cluster) -> Iterator[Sidecar]:
-    with Sidecar(cluster.url) as sidecar:
+    with Sidecar(cluster.url, admin=f"127.0.0.1:{free_port()}") as sidecar:
         yield sidecar
 
 
@@ -301,3 +303,21 @@ def test_messages(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
         wire.call("PUBLISH", "news", "hi")
         for subscriber in (one, two):
             assert subscriber.read_value() == ["message", "news", "hi"]
+
+
+def test_what_is_shown(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
+    for shard in range(SHARDS):
+        wire.call("GET", cluster.key(shard))
+    shards = api(sidecar, "/api/topology")["shards"]
+    assert [each["number"] for each in shards] == list(range(SHARDS))
+    assert all(each["up"] and each["replicas"] == [] for each in shards)
+    assert sum(each["slots"] for each in shards) == 16384
+    assert {each["primary"] for each in shards} == {
+        f"{shard.primary.host}:{shard.primary.port}" for shard in cluster.shards
+    }
+    assert metric(sidecar, 'sidecar_cluster_shards{state="all"}') == SHARDS
+    assert metric(sidecar, 'sidecar_cluster_shards{state="without_primary"}') == 0
+    assert metric(sidecar, "sidecar_cluster_slots_uncovered") == 0
+    assert metric(sidecar, "sidecar_cluster_waiting_clients") == 0
+    assert (metric(sidecar, 'sidecar_cluster_redirections_total{kind="moved"}') or 0) >= 0
+    assert api(sidecar, "/api/health/redis")["status"] == "ok"

@@ -13,6 +13,7 @@ from sidecar.telemetry.metrics import METRICS
 from sidecar.telemetry.snapshots import (
     Cache,
     Clients,
+    Cluster,
     Commands,
     DataPlane,
     Failover,
@@ -50,6 +51,7 @@ FULL = Snapshot(
         hot_keys=filled(HotKeyCounts, shares=KEY, rates=KEY),
         warm=filled(WarmStart),
         tracing=filled(Tracing, commands=ONE, spans_dropped=ONE),
+        cluster=filled(Cluster, redirections=ONE),
         failover=filled(Failover, last_switch=1.0, last_interruption=2.0),
         certificates=ONE,
     ),

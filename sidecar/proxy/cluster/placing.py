@@ -166,4 +166,4 @@ class Placing:
     @property
     def waiting(self) -> int:
         """How many clients wait."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._again)

@@ -28,6 +28,7 @@ from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
 from sidecar.proxy.tasks import Tasks
+from sidecar.telemetry import facts, snapshots
 
 log = structlog.get_logger()
 
@@ -42,7 +43,7 @@ class Topology:
     address; `seeds` are asked when no node is known, or none answers. Without a reason nodes are
     asked `every` so many seconds. `splits`: commands over several slots are split."""
 
-    phase = "following"
+    phase = "serving"  # of a failover: each shard has its own, and shows it by its links
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Topology:
         target_for: Callable[[Address], Target],
         new_node: Callable[[int, Target], Node],
         known_better: Callable[[], None],
+        waiting: Callable[[], int],
     ) -> None:
         assert nodes.shards is not None
         self._plane = plane
@@ -72,6 +74,7 @@ class Topology:
         self._target_for = target_for
         self._new_node = new_node
         self._known_better = known_better
+        self._waiting = waiting
         self.map = ShardMap()
         self.slots = SlotTable(splits)
         self._refresh = Refresh(every, time.monotonic())
@@ -172,7 +175,7 @@ class Topology:
         for number, member in changes.switched:
             node = self._shards[number]
             log.info("shard switched", shard=number, address=member.announced)
-            self._switch.to(node, self._target_for(member.address))
+            self._switch.over(node, self._target_for(member.address))
         if changes:
             self._write()
         for number in changes.gone:
@@ -218,10 +221,35 @@ class Topology:
 
     # What is so
 
-    @property
-    def uncovered(self) -> int:
-        """How many slots nobody has."""
-        return sum(number == NOBODY for number in self.map.slots)
+    def counts(self) -> snapshots.Cluster:
+        """For the metrics."""
+        moved, asked, _, refused = self.slots.redirections
+        shards = self.map.shards.values()
+        return snapshots.Cluster(
+            shards=len(shards),
+            without_primary=sum(shard.primary is None for shard in shards),
+            uncovered=sum(number == NOBODY for number in self.map.slots),
+            redirections={"moved": moved, "asked": asked, "refused": refused},
+            waiting=self._plane.redirected_clients + self._waiting(),
+        )
+
+    def shards(self) -> list[facts.Shard]:
+        """For the topology that the admin endpoint shows."""
+        return [
+            facts.Shard(
+                number=number,
+                primary=shard.primary.announced if shard.primary is not None else None,
+                replicas=[m.announced for m in shard.members if m is not shard.primary],
+                slots=sum(last - first + 1 for first, last in shard.slots),
+                up=any(
+                    links.shared.up
+                    for node in [self._shards.get(number)]
+                    if node is not None
+                    for links in self._to(node)
+                ),
+            )
+            for number, shard in sorted(self.map.shards.items())
+        ]
 
 
 def _leads(target: Target, member: Member) -> bool:

@@ -241,6 +241,10 @@ cdef class Upstream(PlaneConnection):
         link_send_elsewhere(self.link)
         self.plane.settle()
 
+    def retire(self):
+        """Another link takes the place of this shared link: it carries what is under way to its end."""
+        self.link.retired = True
+
     def move_to(self, Upstream other):
         """This shared link was lost: let what may be sent again wait on `other` instead."""
         if link_move(self.link, other.link) < 0:

@@ -8,6 +8,7 @@ link lose it, with an error for what is under way.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from sidecar.proxy.io.plane import Plane
@@ -19,6 +20,8 @@ from sidecar.proxy.links.target import Target
 from sidecar.proxy.tasks import for_each
 
 CHANGED = "the master has changed"
+# Seconds for which the answers of a shard's former server are awaited.
+AWAITED = 1.0
 
 
 class Switch:
@@ -43,6 +46,34 @@ class Switch:
         for_each(self._identities.links_to(node), self._cut)
         for_each(self._links_of(node), lambda up: up.break_off(CHANGED))
         self._shared.connect(self._identities.default.to(node))
+
+    def over(self, node: Node, target: Target) -> None:
+        """Switch a shard of a cluster to this server. A server that was its primary answers what is
+        under way there by a redirection, so that is waited for, for a moment."""
+        node.dialer.switch(target)
+        self._distrust(CHANGED)
+        for_each(self._identities.links_to(node), self._succeed)
+        self._shared.connect(self._identities.default.to(node))
+        asyncio.get_running_loop().call_later(AWAITED, self._end_former, node)
+
+    def _succeed(self, links: NodeLinks) -> None:
+        links.close_idle()
+        former = links.shared
+        if former.up and former.outstanding:
+            links.shared = links.new_link(shared=True)
+            former.retire()
+            links.retired.append(former)
+            self._shared.connect(links)
+        else:
+            former.break_off(CHANGED)
+        links.retry.set()
+
+    def _end_former(self, node: Node) -> None:
+        """What a former server of a shard has not answered until now, it does not answer."""
+        for_each(
+            (up for up in self._links_of(node) if up.target is not node.dialer.target),
+            lambda up: up.break_off(CHANGED),
+        )
 
     def remove(self, node: Node) -> None:
         """The shard has gone: every link to it ends, and what waited there goes elsewhere."""
