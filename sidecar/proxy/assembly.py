@@ -265,7 +265,14 @@ def make_sessions(
     )
     fan_out = None
     if nodes.shards is not None:
-        fan_out = FanOut(nodes, lambda: _known(plane.slots), links.own, shared, tasks)
+        fan_out = FanOut(
+            nodes,
+            lambda: _known(plane.slots),
+            links.own,
+            shared,
+            tasks,
+            as_cluster=settings.cluster.present == "cluster",
+        )
     commands = SessionCommands(
         nodes, change, names, client_commands, dedicated, pass_through, fan_out
     )

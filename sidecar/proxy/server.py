@@ -184,7 +184,13 @@ class Proxy:
             __version__.encode(),
             lambda: links.switch.retry(nodes.home),
         )
-        placing = Placing(nodes, self._slots, lambda: self.settings.failover.hold, self._doubt)
+        placing = Placing(
+            nodes,
+            self._slots,
+            lambda: self.settings.failover.hold,
+            self._doubt,
+            as_cluster=settings.cluster.present == "cluster",
+        )
         if cluster:
             self._followers.follow_cluster(self._topology(nodes, dialing, room, placing))
         else:

@@ -321,3 +321,32 @@ def test_what_is_shown(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
     assert metric(sidecar, "sidecar_cluster_waiting_clients") == 0
     assert (metric(sidecar, 'sidecar_cluster_redirections_total{kind="moved"}') or 0) >= 0
     assert api(sidecar, "/api/health/redis")["status"] == "ok"
+
+
+def test_as_a_cluster_of_one_node(cluster: Cluster) -> None:
+    """For clients that work with clusters only."""
+    with Sidecar(cluster.url, settings={"cluster.present": "cluster"}) as sidecar:
+        for protocol in (2, 3):
+            client = redis.RedisCluster(
+                host="127.0.0.1", port=sidecar.port, protocol=protocol, decode_responses=True
+            )
+            names = keys(cluster, 3, "node")
+            for name in names:
+                client.set(name, 1)
+                assert client.incr(name) == 2
+            assert client.mget_nonatomic(names) == ["2"] * len(names)
+            assert [node.port for node in client.get_nodes()] == [sidecar.port]
+            assert client.cluster_countkeysinslot(key_slot(names[0].encode())) >= 1
+            assert client.delete(*names) == len(names)
+            client.close()
+        with Wire(sidecar.port) as wire:
+            assert wire.cmd("READONLY") == wire.cmd("ASKING") == b"+OK\r\n"
+            assert wire.call("CLUSTER", "KEYSLOT", "x{y}") == key_slot(b"y")
+            assert "cluster_enabled:1" in wire.call("INFO")
+            assert wire.cmd("CLUSTER", "FORGET", "x").startswith(b"-ERR ")
+
+
+def test_commands_for_nodes_of_a_cluster(wire: Wire) -> None:
+    """One server that is no cluster refuses them."""
+    for request in (("READONLY",), ("ASKING",), ("CLUSTER", "SLOTS"), ("CLUSTER", "MYID")):
+        assert wire.cmd(*request) == b"-ERR This instance has cluster support disabled\r\n"

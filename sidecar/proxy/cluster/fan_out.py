@@ -17,6 +17,7 @@ from sidecar.core.protocol.reply import ReplyDecoder
 from sidecar.policy.fan_out import FANNING_OUT, Merge, Where, rule_of
 from sidecar.policy.merging import elements, is_error, merge, number, text_of, with_text
 from sidecar.policy.merging_info import as_standalone
+from sidecar.policy.one_node import OneNode
 from sidecar.policy.scan_cursor import ByShard, BySlot, CursorError
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.errors import error_reply
@@ -32,6 +33,8 @@ NO_CLUSTER = error_reply("ERR", "This instance has cluster support disabled")
 BAD_CURSOR = error_reply("ERR", "invalid cursor")
 # The sidecar serves them for one client, though some of them concern all shards.
 SESSION_COMMANDS = frozenset(("client", "auth", "hello", "quit", "reset", "select", "exec"))
+# Of CLUSTER: what the shard is asked that has the slot.
+OF_A_SLOT = (b"countkeysinslot", b"getkeysinslot")
 # Shards that one SCAN asks, as long as they have nothing: a slot may be empty.
 MOST_STEPS = 64
 
@@ -39,7 +42,8 @@ Answered = Callable[[list[bytes]], object]
 
 
 class FanOut:
-    """`own` are the sidecar's own links to the home node."""
+    """`own` are the sidecar's own links to the home node. `as_cluster`: clients are shown a cluster
+    of one node, not one server."""
 
     def __init__(
         self,
@@ -48,12 +52,15 @@ class FanOut:
         own: NodeLinks,
         shared: SharedLinks,
         tasks: Tasks,
+        *,
+        as_cluster: bool,
     ) -> None:
         self._nodes = nodes
         self._slots = slots
         self._own = own
         self._shared = shared
         self._tasks = tasks
+        self.as_cluster = as_cluster
 
     def serves(self, client: Client, name: bytes) -> bool:
         """Whether this is a command for `run`, and no session command of the client's."""
@@ -64,7 +71,9 @@ class FanOut:
         """Serve the request at the head of this client."""
         name = args[0].lower().decode("latin-1")
         rule = rule_of(name, args[1].lower().decode("latin-1") if len(args) > 1 else "")
-        if rule.where is Where.ALL:
+        if name == "cluster":
+            self._cluster(client, args, raw)
+        elif rule.where is Where.ALL:
             how = rule.merge
             self._ask(client, self._all(raw), lambda said: self._merged(client, how, args, said))
         elif rule.where is Where.REFUSED:
@@ -74,16 +83,33 @@ class FanOut:
             self._scan(client, args)
         elif name == "randomkey" and len(args) == 1:
             self._ask(client, self._all(DBSIZE), lambda said: self._random_key(client, said))
-        elif name == "cluster":
-            client.answer(NO_CLUSTER)
         else:
             client.forward()
 
     def _merged(self, client: Client, how: Merge, args: Sequence[bytes], said: list[bytes]) -> None:
         reply = merge(how, said, args)
-        if args[0].lower() == b"info" and not is_error(reply):
+        if args[0].lower() == b"info" and not is_error(reply) and not self.as_cluster:
             reply = with_text(reply, as_standalone(text_of(reply)))
         client.answer(reply)
+
+    def _cluster(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        if not self.as_cluster:
+            client.answer(NO_CLUSTER)
+            return
+        host, port = client.local[:2] if isinstance(client.local, tuple) else ("127.0.0.1", 0)
+        proto = client.identity.login.proto
+        said = OneNode(str(host), int(port), proto, client.encrypted).answer(list(args))
+        if said is not None:
+            client.answer(said)
+        elif len(args) > 2 and args[1].lower() in OF_A_SLOT and args[2].isdigit():
+            shard = self._slots().owner(int(args[2]))
+            if shard is None:
+                client.refuse(error_reply("CLUSTERDOWN", "Hash slot not served"))
+            else:
+                self._ask(client, [(shard, raw)], lambda said: client.answer(said[0]))
+        else:
+            word = args[1].decode("latin-1")[:40] if len(args) > 1 else ""
+            client.refuse(error_reply("ERR", f"CLUSTER {word} is not for the cluster of one node"))
 
     # Asking
 

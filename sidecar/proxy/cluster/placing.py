@@ -22,6 +22,9 @@ AGAIN = 0.05
 AFRESH = 1.0
 NOT_SERVED = b"-CLUSTERDOWN Hash slot not served\r\n"
 OK = b"+OK\r\n"
+NO_CLUSTER = b"-ERR This instance has cluster support disabled\r\n"
+# What a client says to a node of a cluster, and means nothing to a sidecar that knows the shards.
+OF_A_NODE = (b"ASKING", b"READONLY", b"READWRITE")
 NOTHING = b"*0\r\n"
 
 
@@ -38,7 +41,7 @@ class _Turned:
 
 class Placing:
     """`hold` is how long requests may wait, in seconds. `doubt` is called when the slots may be
-    known wrongly."""
+    known wrongly. `as_cluster`: clients are shown a cluster of one node."""
 
     def __init__(
         self,
@@ -46,11 +49,14 @@ class Placing:
         slots: Callable[[], SlotTable],
         hold: Callable[[], float],
         doubt: Callable[[], None],
+        *,
+        as_cluster: bool,
     ) -> None:
         self._nodes = nodes
         self._slots = slots
         self._hold = hold
         self._doubt = doubt
+        self._as_cluster = as_cluster
         # Whose requests have been sent elsewhere, and who waits.
         self._turned: dict[Client, _Turned] = {}
         self._again: dict[Client, tuple[float, bytes]] = {}
@@ -86,6 +92,9 @@ class Placing:
                 return False
             client.multi_unsent = False
             client.answer(OK if name == b"DISCARD" else NOTHING)
+            return True
+        if name in OF_A_NODE:
+            client.answer(OK if self._as_cluster else NO_CLUSTER)
             return True
         if name != b"MULTI":
             return False

@@ -282,6 +282,11 @@ cdef class Client(ClientSocket):
         return True
 
     @property
+    def encrypted(self):
+        """Whether it speaks TLS."""
+        return self.tls is not None
+
+    @property
     def multi_unsent(self):
         """Whether MULTI has been answered, and has not been sent, since its keys are not known."""
         return self.s != NULL and self.s.multi_unsent

@@ -167,7 +167,7 @@ class SessionCommands:
             return hello
         if name is not None:
             self._names.set_name(client, name)
-        if self._fan_out is not None:
+        if self._fan_out is not None and not self._fan_out.as_cluster:
             hello = hello.replace(OF_A_CLUSTER, OF_ONE_SERVER)
         return with_id(hello, client.id)
 
