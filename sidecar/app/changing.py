@@ -257,8 +257,20 @@ class Changing:
             ended=moved.ended if moved is not None else None,
         )
 
+    def _no_cluster(self, settings: Settings) -> None:
+        """What clients wait for is another thing behind a cluster. Raises MoveError."""
+        if (
+            settings.upstream_endpoint.is_cluster
+            or self._proxy.settings.upstream_endpoint.is_cluster
+        ):
+            raise MoveError(
+                "a running sidecar is not switched to a cluster, or away from one: change "
+                "upstream.url and restart it"
+            )
+
     async def _look(self, settings: Settings) -> ComparedServer:
         """What the new server tells of itself. Raises MoveError."""
+        self._no_cluster(settings)
         way = self._way(settings)
         try:
             return await self._proxy.look_at(await way.destination())
@@ -269,6 +281,7 @@ class Changing:
 
     async def _go(self, settings: Settings, first: Callable[[], None]) -> Moved:
         """Switch. Raises MoveError, and what `first` raises: then nothing has changed."""
+        self._no_cluster(settings)
         way, old = self._way(settings), self._running.way
         arrived = False
 

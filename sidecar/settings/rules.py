@@ -208,6 +208,11 @@ def _cluster(settings: Settings, endpoint: Endpoint, strict: bool) -> Iterator[s
                 f"cluster.{name}: set, but upstream.url ({endpoint}) is not redis+cluster://; "
                 "write the URL of the cluster or remove it"
             )
+    if endpoint.is_cluster and settings.upstream.pooling == "session":
+        yield (
+            'upstream.pooling: "session" gives a client one connection, but a cluster '
+            f"({endpoint}) has several nodes; remove it"
+        )
     try:
         parse_map(settings.cluster.map)
     except ValueError as error:

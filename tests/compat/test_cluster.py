@@ -10,7 +10,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from tests.harness.admin import api, metric
+from tests.harness.admin import api, metric, post
 from tests.harness.cluster import Cluster
 from tests.harness.process import free_port
 from tests.harness.resp import pack_all
@@ -350,3 +350,27 @@ def test_commands_for_nodes_of_a_cluster(wire: Wire) -> None:
     """One server that is no cluster refuses them."""
     for request in (("READONLY",), ("ASKING",), ("CLUSTER", "SLOTS"), ("CLUSTER", "MYID")):
         assert wire.cmd(*request) == b"-ERR This instance has cluster support disabled\r\n"
+
+
+def test_no_switch_to_a_cluster_or_away(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
+    for url in (cluster.url, f"redis://127.0.0.1:{cluster.shard(0).primary.port}"):
+        for dry_run in (True, False):
+            status, said = post(sidecar, "/api/upstream", {"url": url, "dry_run": dry_run})
+            assert (status, "restart" in said["error"]) == (409, True)
+    assert wire.call("PING") == "PONG"
+
+
+def test_protocol_and_database(cluster: Cluster, wire: Wire) -> None:
+    """RESP3, and a database that a cluster does not have."""
+    refused = cluster.shard(0).primary
+    with cluster.wire(refused) as direct:
+        assert wire.cmd("SELECT", 1) == direct.cmd("SELECT", 1)
+    assert wire.call("SELECT", 0) == "OK"
+    hello = wire.call("HELLO", 3)
+    assert (hello["proto"], hello["mode"]) == (3, "standalone")
+    names = keys(cluster, 1, "hello")
+    assert wire.call("MSET", *(word for name in names for word in (name, 1))) == "OK"
+    assert wire.cmd("GET", "none") == b"_\r\n"
+    assert wire.call("DEL", *names) == len(names)
+    assert wire.call("RESET") == "RESET"
+    assert wire.cmd("GET", "none") == b"$-1\r\n"

@@ -171,6 +171,10 @@ def test_the_result_cannot_be_changed() -> None:
             "switch_on: set",
         ),
         ({"upstream.url": "redis+cluster://h", "upstream.follow": "off"}, "upstream.follow: set"),
+        (
+            {"upstream.url": "redis+cluster://h", "upstream.pooling": "session"},
+            "upstream.pooling: ",
+        ),
         ({"upstream.url": "redis+cluster://h", "admin.failover": "true"}, "admin.failover: set"),
         ({"upstream.url": "embedded+cluster://", "upstream.password": "x"}, "has no users"),
         ({"breaker.open_for": "3s"}, "breaker.open_for: above breaker.open_max"),
