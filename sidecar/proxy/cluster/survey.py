@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from hiredis import pack_command
 
@@ -66,8 +67,12 @@ class Survey:
         try:
             (said,) = await connection.ask(SHARDS)
             if not is_error(said):
-                return view_of_shards(parsed(said), address, self._how)
-            (said,) = await connection.ask(SLOTS)  # a server before Redis 7, or a user who may not
+                # No view: a former primary may be listed beside the new one, for a moment.
+                with suppress(ValueError):
+                    return view_of_shards(parsed(said), address, self._how)
+            (said,) = await connection.ask(
+                SLOTS
+            )  # or a server before Redis 7, or a user who may not
         except Unreachable:
             self._connections.pop(address, None)
             raise
