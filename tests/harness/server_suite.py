@@ -49,7 +49,10 @@ RESET = "after RESET a client of session pooling has a new link, without its lib
 UNMATCHED = "a client whose replies pass unmatched is told the server's numbers"
 COUNTS = "bytes and commands of a client are counted as the sidecar gets and sends them"
 EXPIRY = "a hash field that expires is seen in the near cache when the server announces it"
+SHOWN = "a client of session pooling that monitors is shown the greetings of links"
 KNOWN = {
+    r"CLIENT KILL maxAGE will kill old clients": LINKS,
+    r"RESET clears MONITOR state": SHOWN,
     r"Field TTL expires before key TTL: only the specific field should expire: m?s,?:?.*": EXPIRY,
     r"RESET does NOT clean library name": RESET,
     r"CLIENT GETREDIR provides correct client id": UNMATCHED,
