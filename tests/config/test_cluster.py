@@ -1,5 +1,5 @@
-"""The files of config/cluster/ work: nodes made with them become a cluster, and the file of the
-sidecar is accepted."""
+"""The files of config/cluster/ work: nodes made with them become a cluster, and the sidecar serves
+it with its own file."""
 
 from __future__ import annotations
 
@@ -63,6 +63,21 @@ def test_the_guide_step_by_step(kind: str) -> None:
             return "[OK] All 16384 slots covered." in done.stdout and not done.returncode
 
         wait_until(checked, "the check succeeds", 30)
+        with Configured(addresses[:3]) as sidecar, Wire(sidecar.port) as client:
+            for count in range(20):
+                assert client.cmd("SET", f"key{count}", count) == b"+OK\r\n"
+            assert client.call("DBSIZE") == 20
+
+
+class Configured(Process):
+    """The sidecar with config/cluster/sidecar.toml; the command line overrides addresses only."""
+
+    def __init__(self, nodes: list[str]) -> None:
+        super().__init__("sidecar")
+        argv = [sys.executable, "-m", "sidecar", "run", "-c", str(FOLDER / "sidecar.toml")]
+        argv += ["--upstream", f"redis+cluster://{','.join(nodes)}", "--admin", ""]
+        self.spawn([*argv, "--listen", f"redis://127.0.0.1:{self.port}"])
+        self.wait_ready(lambda: ping(self.port) == b"+PONG\r\n")
 
 
 def test_the_sidecar_accepts_its_file() -> None:
