@@ -374,3 +374,29 @@ def test_protocol_and_database(cluster: Cluster, wire: Wire) -> None:
     assert wire.call("DEL", *names) == len(names)
     assert wire.call("RESET") == "RESET"
     assert wire.cmd("GET", "none") == b"$-1\r\n"
+
+
+def test_messages_of_a_shard(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
+    for shard in range(SHARDS):
+        channel = cluster.key(shard, "channel")
+        with Wire(sidecar.port) as subscriber:
+            assert subscriber.call("SSUBSCRIBE", channel) == ["ssubscribe", channel, 1]
+            assert wire.call("SPUBLISH", channel, "hi") == 1
+            assert subscriber.read_value() == ["smessage", channel, "hi"]
+
+
+def test_large_requests_go_to_their_shard(cluster: Cluster, wire: Wire) -> None:
+    """They are passed on before they are there as a whole."""
+    large = "x" * 3_000_000
+    for shard in range(SHARDS):
+        name = cluster.key(shard, "large")
+        assert wire.call("SET", name, large) == "OK"
+        assert wire.call("STRLEN", name) == len(large)
+        assert wire.call("EVAL", f"return #ARGV[1] --{'x' * 100_000}", 1, name, large) == len(large)
+        assert wire.call("DEL", name) == 1
+
+
+@pytest.mark.parametrize("words", [("TRACKING", "ON"), ("NO-TOUCH", "ON"), ("NO-EVICT", "ON")])
+def test_what_needs_one_connection_is_refused(wire: Wire, words: tuple[str, ...]) -> None:
+    assert b"behind a cluster" in wire.cmd("CLIENT", *words)
+    assert wire.cmd("CLIENT", words[0], "OFF") == b"+OK\r\n"

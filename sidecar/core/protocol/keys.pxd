@@ -21,6 +21,9 @@ cdef int find_keys(const Command* c, const char* request, size_t n, KeySpan* out
                    int most) noexcept nogil
 
 
+cdef bint key_in_part(const Command* c, const char* request, size_t n, KeySpan* key) noexcept nogil
+
+
 cdef inline bint first_key(const Command* c, const char* request, size_t n, const Scanner* scan,
                            KeySpan* key) noexcept nogil:
     """The key of a request that names exactly one, as argument 1; False: ask find_keys.

@@ -322,3 +322,23 @@ def first_key_of(CommandTable table, bytes request):
     if not first_key(table.find(p + s.name_at, s.name_len), p, len(request), &s, &key):
         return None
     return key.p[:key.n], key.write != 0
+
+
+cdef bint key_in_part(const Command* c, const char* request, size_t n, KeySpan* key) noexcept nogil:
+    """The first key of a request of which only the beginning request[0:n] is there. False: the key is not
+    there, or where it is cannot be told without the rest."""
+    cdef Args a
+    cdef const KeySpec* spec
+    cdef int64_t index = 1
+    cdef int form = c.keys & FORM_MASK
+    if form == FORM_SPECS and c.rules.specs_len and c.rules.specs[0].keyword_len == 0:
+        spec = c.rules.specs
+        index = spec.at + (spec.first if spec.find == FIND_KEYNUM else 0)
+    elif form != FORM_ONE and form != FORM_REST:
+        return False
+    if not args_begin(&a, request, n) or not args_read(&a, index):
+        return False
+    key.p = a.cursor.arg
+    key.n = a.cursor.size
+    key.write = True
+    return True

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sidecar.core.cluster.slots import SlotTable
+from sidecar.core.cluster.slots import SlotTable, slot
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.node import Node, Nodes
 
@@ -73,6 +73,8 @@ class Placing:
             return shards[turned.asked]
         number = client.shard_ahead()
         if number is None:
+            number = self._of_channel(client)
+        if number is None:
             if self._served(client):
                 return None
             links = client.shard_links
@@ -81,6 +83,14 @@ class Placing:
         if node is None:
             self.wait(client)
         return node
+
+    def _of_channel(self, client: Client) -> int | None:
+        """The shard of the first channel of SSUBSCRIBE; channels are no keys, but have slots."""
+        head = client.head()
+        if head is None or len(head[0]) < 2 or head[0][0].upper() != b"SSUBSCRIBE":
+            return None
+        owner = self._slots().owner(slot(head[0][1]))
+        return -1 if owner is None else owner
 
     def _served(self, client: Client) -> bool:
         """Whether the request at the head is part of a transaction whose shard is not known yet,

@@ -9,14 +9,16 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_push,
     branch_waits, session_join, session_leave, slot_for)
-from sidecar.core.cluster.slots cimport NO_SHARD
+from sidecar.core.cluster.slots cimport NO_SHARD, slot_of
 from sidecar.core.link.pending cimport link_bytes, link_push
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
 from sidecar.core.records cimport (ENTRY_IN_MULTI, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED, Session,
     STALL_DEDICATED, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_SESSION_COMMAND, STALL_NONE,
     STALL_ONCE, STALL_PIN, STALL_WAIT_COMMAND, STATE_IN_MULTI)
-from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_INLINE, Scanner, scan_request,
+from sidecar.core.protocol.commands cimport Command
+from sidecar.core.protocol.keys cimport KeySpan, key_in_part
+from sidecar.core.protocol.request cimport (SCAN_MORE, SCAN_DONE, SCAN_INLINE, Scanner, scan_request,
     scanner_reset)
 from sidecar.core.protocol.request import normalise_inline, split_arguments
 from sidecar.core.session.dispatch cimport queue_asked
@@ -242,10 +244,18 @@ cdef class Client(ClientSocket):
         cdef const char* p = buffer_head(&s.unread)
         cdef size_t n = buffer_size(&s.unread)
         cdef size_t at = 0
-        cdef int slot
+        cdef int slot, r
+        cdef Command* c
+        cdef KeySpan key
         while at < n:
             scanner_reset(&scan)
-            if scan_request(&scan, p + at, n - at, &self.plane.core.limits, True) != SCAN_DONE:
+            r = scan_request(&scan, p + at, n - at, &self.plane.core.limits, True)
+            if r == SCAN_MORE and scan.argc > 0 and scan.left < scan.argc:
+                c = self.plane.table.find(p + at + scan.name_at, scan.name_len)
+                if key_in_part(c, p + at, n - at, &key):
+                    shard = self.plane.slots.owner(slot_of(key.p, key.n))
+                    return -1 if shard is None else shard
+            if r != SCAN_DONE:
                 break
             slot = slot_for(self.plane.table.find(p + at + scan.name_at, scan.name_len), p + at,
                             scan.pos, &scan)

@@ -18,6 +18,7 @@ from hiredis import pack_command
 from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks
+from sidecar.proxy.links.errors import error_reply
 from sidecar.proxy.links.greeting import NAME, is_error
 from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import NodeLinks
@@ -47,6 +48,12 @@ ANNOUNCEMENTS = b"MAINT_NOTIFICATIONS"
 TRANSLATED = frozenset({b"KILL", b"UNBLOCK"})
 _REDIRECT = re.compile(rb"(?:\A|redirect\r\n):(\d+)\r\n")
 _OWN_NAMES = {b"LIB-NAME": NAME, b"LIB-VER": b"-"}
+
+
+NOT_ON_A_CLUSTER = error_reply(
+    "ERR",
+    "this changes one connection to a server, and behind a cluster clients have none of their own",
+)
 
 
 class ClientCommands:
@@ -89,6 +96,8 @@ class ClientCommands:
             self._list(client, args, raw)
         elif sub == b"INFO" and len(args) == 2:
             self._info(client, raw)
+        elif self._nodes.shards is not None and sub in KEEPING:
+            self._refuse_to_keep(client, sub, args)
         elif sub == b"TRACKING" and (at := _place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         elif sub == ANNOUNCEMENTS:
@@ -166,6 +175,14 @@ class ClientCommands:
         and runs its command again."""
         if self._dedicated.keep(client, self._nodes.home):
             ask(client, request, client.answer)
+
+    @staticmethod
+    def _refuse_to_keep(client: Client, sub: bytes, args: Sequence[bytes]) -> None:
+        """Behind a cluster: the server judges what turns something off, or changes no reply."""
+        if sub == b"CAPA" or (len(args) > 2 and args[2].upper() in (b"OFF", b"NO")):
+            client.forward()
+        else:
+            client.refuse(NOT_ON_A_CLUSTER)
 
     # Names
 
