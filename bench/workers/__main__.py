@@ -65,11 +65,17 @@ class Round:
 
 
 def measure(
-    program: Path, sidecar: Sidecar, cores: Sequence[int], load: Load, seconds: float, seed: int
+    program: Path,
+    sidecar: Sidecar,
+    cores: Sequence[int],
+    load: Load,
+    seconds: float,
+    seed: int,
+    pinned: bool,
 ) -> Round:
     """Fill the near cache by the same load, then measure; one worker and one generator a core."""
-    for pid in _processes(sidecar, len(cores)):
-        os.sched_setaffinity(pid, cores)
+    for number, pid in enumerate(_workers(sidecar, len(cores))):
+        os.sched_setaffinity(pid, cores[number : number + 1] if pinned else cores)
     generate(program, sidecar, cores, load, 1, seed)
     before = metrics(sidecar)
     samples = generate(program, sidecar, cores, load, seconds, seed)
@@ -85,8 +91,8 @@ def measure(
     return Round(rps, cpu, own, hits / done)
 
 
-def _processes(sidecar: Sidecar, workers: int) -> list[int]:
-    return [sidecar.pid, *pids(sidecar).values()] if workers > 1 else [sidecar.pid]
+def _workers(sidecar: Sidecar, workers: int) -> list[int]:
+    return list(pids(sidecar).values()) if workers > 1 else [sidecar.pid]
 
 
 def generate(
@@ -135,6 +141,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.workers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--workers", type=int, default=2, help="beside one (2)")
+    parser.add_argument("--pin", action="store_true", help="each worker on a core of its own")
     parser.add_argument("--repeat", type=int, default=5, help="rounds (5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement (2)")
     parser.add_argument("--out", type=Path, help="folder for the results (bench/results/TIME)")
@@ -162,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
                 turned = cores[seed % len(cores) :] + cores[: seed % len(cores)]
                 for workers, sidecar in lanes.items():
                     rounds[workers].append(
-                        measure(program, sidecar, turned[:workers], load, seconds, seed)
+                        measure(program, sidecar, turned[:workers], load, seconds, seed, args.pin)
                     )
             found[name] = {workers: median(each) for workers, each in rounds.items()}
     console.print(table(found))

@@ -153,6 +153,11 @@ class Crew:
             ended.append(await worker.call("change", share, within=GRACE, type=UnderWay | None))
         return [each for each in ended if each is not None]
 
+    async def end(self) -> None:
+        """End all soon, also one that is starting: what it has started itself ends with it."""
+        await asyncio.gather(*(worker.drain(alone=False) for worker in self.workers))
+        await asyncio.gather(*(worker.ended(SOON) for worker in self.workers))
+
     async def drain(self, within: float, *, one_by_one: bool) -> None:
         """End all in order. `one_by_one`: another sidecar takes over the ports."""
         for number, worker in enumerate(self.workers):

@@ -51,9 +51,9 @@ def take_over(
     return [section for section, used in read.items() if used]
 
 
-async def watch(path: str, changed: Callable[[], None]) -> None:
-    """Call `changed` whenever this file is another one, or has been written. Never ends."""
-    seen = file_version(path)
+async def watch(path: str, seen: object, changed: Callable[[], None]) -> None:
+    """Call `changed` whenever this file is another one than that of the version `seen`, or has been
+    written. Never ends."""
     while True:
         await asyncio.sleep(LOOK)
         now = file_version(path)

@@ -32,6 +32,7 @@ from sidecar.app.upstreams import Way
 from sidecar.discovery.embedded import EmbeddedError, EmbeddedServer
 from sidecar.discovery.embedded_cluster import EmbeddedCluster
 from sidecar.discovery.sentinel import DiscoveryError
+from sidecar.file_version import file_version
 from sidecar.policy.topology import Event
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.moving import MoveError
@@ -176,6 +177,8 @@ class Sidecar:
 
     async def serve(self) -> None:
         self.lag.also.append(logs.tick)
+        # Of now: a change of the file while this starts is a change.
+        version = file_version(self._file) if self._file is not None else None
         self.watching.append(asyncio.create_task(self.lag.watch()))
         try:
             if await self._unless_stopped(self._start()):
@@ -186,7 +189,7 @@ class Sidecar:
                 self.watching.append(asyncio.create_task(self._feed_watchdog()))
                 if self._file is not None:
                     changed = self._on_file_changed
-                    self.watching.append(asyncio.create_task(watch(self._file, changed)))
+                    self.watching.append(asyncio.create_task(watch(self._file, version, changed)))
                 await self.stop.wait()
                 self.systemd.stopping()
                 await self._drain()

@@ -17,7 +17,6 @@ If this process is killed, its workers see the end of their channels, drain and 
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -202,8 +201,7 @@ class Supervisor(Sidecar):
 
     async def _close(self) -> None:
         if self.crew is not None:
-            self.crew.kill()
-            await asyncio.gather(*(each.ended(0) for each in self.crew.workers))
+            await self.crew.end()
         for each in self._listening:
             each.close()
         await super()._close()

@@ -39,8 +39,9 @@ LOOK = 0.25
 # A process that has lived for this long (s) has not failed at its start.
 SETTLED = 10.0
 PAUSES = Backoff(0.1, 10.0)
-# Seconds that a process may take beyond what it was given.
+# Seconds that a process may take beyond what it was given; and to load its modules, on a busy host.
 GRACE = 5.0
+LOADING = 30.0
 
 
 class WorkerFailed(Exception):
@@ -167,9 +168,7 @@ class WorkerProcess:
                 async with asyncio.timeout(within):
                     await process.wait()
             except TimeoutError:
-                if within:
-                    reason = "it did not end in time"
-                    log.warning("worker killed", number=self.number, reason=reason)
+                log.warning("worker killed", number=self.number, reason="it did not end in time")
         self.kill()
         for task in self._tasks:
             task.cancel()
@@ -206,7 +205,7 @@ class WorkerProcess:
         start = self._start_with(self.number)
         self.settings = start.settings
         try:
-            within = self._patience() + GRACE
+            within = self._patience() + LOADING
             self.urls = await channel.call("start", start, within=within, type=list[str])
         except (CallError, SilentError) as error:
             self._channel = None

@@ -103,6 +103,7 @@ def test_an_upstream_that_is_gone(sidecar: Sidecar, proxy: FaultProxy) -> None:
         assert client.cmd("EXISTS", "n") == b":0\r\n"
 
 
+@pytest.mark.one_worker("each worker has a breaker of its own, and probes")
 def test_an_upstream_that_hangs(sidecar: Sidecar, proxy: FaultProxy) -> None:
     """It accepts and says nothing: nobody waits for that, and few connections are tried."""
     with Wire(sidecar.port) as client:

@@ -222,6 +222,7 @@ def test_another_upstream(plain_server: Server, tmp_path: Path, where: dict[str,
             assert load.counted(plain_server, second) == load.acknowledged
 
 
+@pytest.mark.one_worker("upstream.pool_spare and the rates are divided among the workers")
 def test_settings_that_are_used_at_once(sidecar: Configured, where: dict[str, Any]) -> None:
     """Hot keys, traces, spare links."""
     changed: Values = {

@@ -79,6 +79,7 @@ def missed(cached: Cached) -> int:
     return cached.calls("get") - before
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_refused_touches_nothing(cached: Cached, name: str) -> None:
     reply = cached.near.cmd(*REFUSED[name])

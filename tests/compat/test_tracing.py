@@ -25,7 +25,7 @@ from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.collector import Collector, Received, needs_collector
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
-from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.servers import WORKERS, Server, Sidecar, valkey
 from tests.harness.wire import Wire, pack
 
 from .test_node import node_modules
@@ -359,7 +359,7 @@ class TestTrouble:
                 assert slowest < 1
                 assert metric(s, "sidecar_spans_exported_total") == 0
                 wait_until(lambda: "span export failed" in s.log(), "it is said")
-                assert s.log().count("span export failed") == 1
+                assert 1 <= s.log().count("span export failed") <= WORKERS
                 assert "Traceback" not in s.log()
                 wire.close()
                 began = time.monotonic()

@@ -16,10 +16,14 @@ import pytest
 
 from tests.harness.admin import api, checks, get, metrics, scrape
 from tests.harness.errors import DeadlineError
+from tests.harness.pair import Pair
 from tests.harness.process import wait_until
-from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.servers import Server, Settings, Sidecar, valkey
 from tests.harness.several import Counting, lives, pids, several, spread, worker_of
 from tests.harness.wire import ClosedError, Wire, pack
+
+from .commands import GROUPS
+from .test_commands import compare_pipelined
 
 RESTARTS = "sidecar_worker_restarts_total"
 
@@ -47,7 +51,37 @@ def listed(wire: Wire, *words: str) -> list[dict[str, str]]:
     return [dict(w.split("=", 1) for w in line.split()) for line in text.splitlines()]
 
 
+@pytest.fixture(scope="module")
+def two_pair() -> Iterator[Pair]:
+    """A server alone, and one behind two workers."""
+    settings: Settings = {"workers": 2, "cache.mode": "off"}
+    with valkey() as direct, valkey() as behind, Sidecar(behind.url, settings=settings) as own:
+        yield Pair("valkey", direct, behind, own)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_commands_answer_as_the_server_does(two_pair: Pair, group: str) -> None:
+    """In short; `make test-workers` has the whole compatibility suite."""
+    two_pair.reset()
+    compare_pipelined(two_pair, group, 3)
+
+
 # Clients of other workers
+
+
+def test_what_one_does_another_sees(shared: Sidecar) -> None:
+    with spread(shared.port) as ([mine], [other]):
+        assert mine.cmd("WATCH", "watched") == b"+OK\r\n"
+        assert other.cmd("SET", "watched", "1") == b"+OK\r\n"
+        assert mine.cmd("MULTI") == b"+OK\r\n"
+        assert mine.cmd("GET", "watched") == b"+QUEUED\r\n"
+        assert mine.cmd("EXEC") == b"*-1\r\n"
+        other.send(pack("BLPOP", "queue", 0))
+        assert mine.cmd("RPUSH", "queue", "a") == b":1\r\n"
+        assert other.read_reply() == b"*2\r\n$5\r\nqueue\r\n$1\r\na\r\n"
+        other.cmd("SUBSCRIBE", "news")
+        assert mine.cmd("PUBLISH", "news", "b") == b":1\r\n"
+        assert other.read_reply() == b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$1\r\nb\r\n"
 
 
 def test_client_list_has_the_clients_of_all(shared: Sidecar) -> None:

@@ -134,7 +134,9 @@ def test_the_worst_counts() -> None:
         breaker={"state": State.OPEN},
         warm=filled(WarmStart, state=Phase.LOADING, total=3),
         certificates={"listener": 20.0, "upstream": 9.0},
-        unanswered=filled(Unanswered, state="overdue", silent=3.0, why="why", requests=2),
+        unanswered=filled(
+            Unanswered, state="overdue", silent=3.0, why="why; 2 commands wait", requests=2
+        ),
         cache=filled(Cache, proof_age=0.4, mode="hot", hits=2),
     )
     for whole in (of(fine, bad), of(bad, fine)):
@@ -143,7 +145,10 @@ def test_the_worst_counts() -> None:
         assert whole.warm is not None
         assert (whole.warm.state, whole.warm.total) == (Phase.LOADING, 5)
         assert whole.certificates == {"listener": 20.0, "upstream": 9.0}
-        assert (whole.unanswered.why, whole.unanswered.requests) == ("why", 3)
+        assert (whole.unanswered.why, whole.unanswered.requests) == (
+            "why; 3 commands wait",
+            3,
+        )
         assert whole.cache is not None
         assert (whole.cache.proof_age, whole.cache.hits) == (0.4, 3)
 
