@@ -7,6 +7,7 @@ slot; what the core believes may be older.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -32,6 +33,8 @@ class Shard:
     unread: bytearray = field(default_factory=bytearray)
     down: bytearray = field(default_factory=bytearray)
     asking: bool = False
+    refuses: bool = False
+    """It says that the cluster is down."""
 
     def take(self, data: bytes) -> None:
         """Bytes from the sidecar: whole requests are executed, or redirected."""
@@ -49,6 +52,8 @@ class Shard:
             self.asking = True
             return b"+OK\r\n"
         asking, self.asking = self.asking, False
+        if self.refuses:
+            return b"-CLUSTERDOWN The cluster is down\r\n"
         if args[0] not in KEYLESS:
             slot = key_slot(args[1])
             owner, target = self.cluster.owner[slot], self.cluster.asks.get(slot)
@@ -57,7 +62,7 @@ class Shard:
             if owner == self.number and target is not None and args[1] in self.cluster.gone:
                 return b"-ASK %d %s\r\n" % (slot, self.cluster.address(target))
         self.executed.append(b" ".join(args))
-        return named(*args)
+        return self.cluster.replies_to.get(args[0], lambda args: named(*args))(args)
 
 
 @cache
@@ -85,6 +90,8 @@ class Cluster:
         self.session = self.core.add_session()
         self.core.join(self.session)
         self.got = bytearray()
+        self.replies_to: dict[bytes, Callable[[list[bytes]], bytes]] = {}
+        """Commands that are answered otherwise than by their arguments."""
 
     @staticmethod
     def address(number: int) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from tests.core.cluster.shell import Cluster
-from tests.core.cluster.test_branches import A2, A, B, C, gets
+from tests.core.cluster.test_branches import A2, NEVER, A, B, C, gets
 from tests.native.shell import named, request
 
 
@@ -107,3 +109,63 @@ def test_a_client_that_goes() -> None:
     cluster.core.drop(cluster.session)
     for shard in cluster.shards[1:]:
         cluster.core.link_receive(shard.link, bytes(shard.down))
+
+
+def counts(args: list[bytes]) -> bytes:
+    """What a shard answers to DEL: how many keys it was sent."""
+    return b":%d\r\n" % (len(args) - 1)
+
+
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("get"), st.sampled_from([A, B, C, A2])),
+        st.tuples(st.just("del"), st.lists(st.sampled_from([A, B, C, A2]), min_size=1, max_size=6)),
+        st.tuples(st.just("flush"), st.integers(0, 2), st.sampled_from([7, 40, 1 << 20])),
+        st.tuples(st.just("arrive"), st.integers(0, 2), st.sampled_from([1, 9, 1 << 20])),
+        st.tuples(st.just("move"), st.sampled_from([A, B, C]), st.integers(0, 2)),
+        st.tuples(st.just("refuse"), st.integers(0, 2), st.booleans()),
+        st.tuples(st.just("retry"), st.booleans()),
+        st.tuples(st.just("drop")),
+    ),
+    max_size=50,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(_STEPS)
+def test_split_requests_in_any_order_of_events(steps: list[tuple]) -> None:  # type: ignore[type-arg]
+    """Between others, redirected or refused for a while: replies are the client's own, in turn."""
+    cluster = Cluster()
+    cluster.replies_to[b"DEL"] = counts
+    expected: list[bytes] = []
+    for kind, *args in steps:
+        if kind == "get":
+            cluster.send(gets(args[0]))
+            expected.append(named("GET", args[0]))
+        elif kind == "del":
+            cluster.send(request("DEL", *args[0]))
+            expected.append(b":%d\r\n" % len(args[0]))
+        elif kind == "move":
+            cluster.owner[key_slot(args[0])] = args[1]
+        elif kind == "refuse":
+            cluster.shards[args[0]].refuses = args[1]
+        elif kind == "retry":
+            cluster.retry(args[0], NEVER)
+        elif kind == "drop":
+            cluster.core.drop(cluster.session)
+            return
+        else:
+            getattr(cluster, kind)(*args)
+    for shard in cluster.shards:
+        shard.refuses = False
+    for _ in range(20):
+        cluster.retry(True, NEVER)
+        for number in range(3):
+            cluster.flush(number)
+            cluster.arrive(number)
+        if cluster.core.stall(cluster.session) in ("replies", "room"):
+            cluster.core.resume(cluster.session)
+    cluster.drain()
+    assert cluster.replies() == expected
+    assert cluster.core.early(cluster.session) == 0
+    assert not cluster.core.waits
