@@ -26,6 +26,7 @@ BUILD = Build(ROOT / "build" / "asan", "SIDECAR_ASAN")
 REPORTS = BUILD.folder / "reports"
 
 COMPAT = (
+    "test_cluster.py",
     "test_pipelines.py",
     "test_transactions.py",
     "test_pubsub.py",
