@@ -400,3 +400,12 @@ def test_large_requests_go_to_their_shard(cluster: Cluster, wire: Wire) -> None:
 def test_what_needs_one_connection_is_refused(wire: Wire, words: tuple[str, ...]) -> None:
     assert b"behind a cluster" in wire.cmd("CLIENT", *words)
     assert wire.cmd("CLIENT", words[0], "OFF") == b"+OK\r\n"
+
+
+def test_wait(cluster: Cluster, wire: Wire) -> None:
+    """There are no replicas here; what is wrong is each shard's to refuse."""
+    wire.call("MSET", *(word for name in keys(cluster, 1, "wait") for word in (name, 1)))
+    assert wire.call("WAIT", 0, 100) == 0
+    assert wire.call("WAIT", 1, 10) == 0
+    assert wire.cmd("WAIT", "x", 10).startswith(b"-ERR ")
+    assert wire.call("PING") == "PONG"

@@ -7,6 +7,7 @@ before is executed before. Runs while no reply is due to the client.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 
@@ -20,13 +21,16 @@ from sidecar.policy.merging_info import as_standalone
 from sidecar.policy.one_node import OneNode
 from sidecar.policy.scan_cursor import ByShard, BySlot, CursorError
 from sidecar.proxy.io.client import Client
-from sidecar.proxy.links.errors import error_reply
+from sidecar.proxy.links.dedicated import WAIT_CHANNEL
+from sidecar.proxy.links.errors import Refused, Unreachable, error_reply, reply_for
 from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.tasks import Tasks
 
+WAIT_PUBLISH = pack_command((b"PUBLISH", WAIT_CHANNEL, b""))
+FOR_EVER = 1e9  # seconds
 DBSIZE = pack_command((b"DBSIZE",))
 RANDOMKEY = pack_command((b"RANDOMKEY",))
 NO_CLUSTER = error_reply("ERR", "This instance has cluster support disabled")
@@ -146,6 +150,37 @@ class FanOut:
             client.refuse(error)
         else:
             client.resume()
+
+    # WAIT
+
+    async def wait(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        """Serve WAIT or WAITAOF: the least that any shard says. A message that is published before
+        it stands behind the client's own writes, so each shard's answer covers those (as
+        links/dedicated.py does it with one server)."""
+        within = int(args[-1]) / 1000 if args[-1].isdigit() and len(args[-1]) < 10 else 0.0
+        try:
+            said = await asyncio.gather(
+                *(
+                    self._wait_at(client.identity.to(node), raw, within)
+                    for node in (self._nodes.shards or {}).values()
+                )
+            )
+        except (Refused, Unreachable) as error:
+            client.task = None
+            client.refuse(reply_for(error))
+            return
+        client.task = None
+        if not client.closed:
+            client.answer(merge(rule_of(args[0].lower().decode("latin-1")).merge, said, args))
+
+    async def _wait_at(self, links: NodeLinks, raw: bytes, within: float) -> bytes:
+        connection = await links.node.dialer.patiently(links.open)
+        try:
+            seconds = within + connection.target.connect_timeout if within else FOR_EVER
+            _, said = await connection.ask(WAIT_PUBLISH, raw, within=seconds)
+        finally:
+            connection.close()
+        return said
 
     # RANDOMKEY and SCAN
 

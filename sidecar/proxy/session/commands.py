@@ -21,7 +21,7 @@ from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.greeting import Login, is_error
 from sidecar.proxy.links.hello_reply import with_id
 from sidecar.proxy.links.identity import NodeLinks
-from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.session import in_exec
 from sidecar.proxy.session.asking import ask
 from sidecar.proxy.session.client_command import OK, ClientCommands
@@ -91,6 +91,14 @@ class SessionCommands:
             self._auth(client, args, raw)
         else:
             self._hello(client, args, raw)
+
+    async def wait(self, client: Client, node: Node) -> None:
+        """Serve WAIT or WAITAOF: at this node, or at all shards of a cluster."""
+        head = client.head()
+        if self._fan_out is None or head is None:
+            await self._dedicated.wait(client, node)
+        else:
+            await self._fan_out.wait(client, *head)
 
     def forget(self, client: Client) -> None:
         """Reset the session's state."""

@@ -74,7 +74,7 @@ class Handler:
         elif stall == stalls.HEAVY:
             self._dedicated.give_if_free(client, node)
         elif stall == stalls.WAIT_COMMAND:
-            client.task = self._tasks.spawn(self._dedicated.wait(client, node))
+            client.task = self._tasks.spawn(self._commands.wait(client, node))
         else:
             self._give_link(client, node, stall)
 
