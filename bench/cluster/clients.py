@@ -168,6 +168,53 @@ class Client(threading.Thread):
             self.faults.append(f"{each.key} has {length} of {least} numbers")
 
 
+class Scanner(threading.Thread):
+    """A client that walks over all keys again and again, and notices which of those that are there
+    all the time it has not been given. A walk that the server gives up is begun again."""
+
+    KEYS = 1000
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(daemon=True)
+        self.walks = self.given_up = self.missed = 0
+        self._connection = connection
+        self._ending = threading.Event()
+        self._keys = {f"stays:{number}" for number in range(self.KEYS)}
+        for key in self._keys:
+            connection.run([("SET", key, key)])
+
+    def stop(self) -> None:
+        """End after the walk under way."""
+        self._ending.set()
+        self.join(2 * DEADLINE)
+
+    def run(self) -> None:
+        """Walks, until the end."""
+        while not self._ending.is_set():
+            found = self._walk()
+            if found is None:
+                self.given_up += 1
+                continue
+            self.walks += 1
+            self.missed += len(self._keys - found)
+        self._connection.close()
+
+    def _walk(self) -> set[str] | None:
+        cursor, found = "0", set[str]()
+        while True:
+            command = ("SCAN", cursor, "MATCH", "stays:*", "COUNT", "50")
+            try:
+                (reply,) = self._connection.run([command])
+            except OSError:
+                return None
+            if not isinstance(reply, list):
+                return None
+            cursor = str(reply[0])
+            found.update(reply[1])
+            if cursor == "0":
+                return found
+
+
 def kind_of(reply: object) -> str:
     """The first word of an error, or what it is."""
     words = str(reply).split()

@@ -6,9 +6,9 @@ primary is killed, and comes back as a replica. The clients (clients.py) know no
 and go through the sidecar; `--peer redis-py` has them use redis-py's client for clusters instead,
 which tells what a client that knows clusters sees in the same minute.
 
-What must be: no read fails; a write fails with `-UNCERTAIN` only, and only when the killed primary
-had it; nothing is lost that the cluster has not lost itself in the crash, nothing is done twice, or
-in another order.
+What must be: no read fails; SCAN misses no key that is there all the time; a write fails with
+`-UNCERTAIN` only, and only when the killed primary had it; nothing is lost that the cluster has not
+lost itself in the crash, nothing is done twice, or in another order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 from rich.table import Table
 
 from bench import command_line
-from bench.cluster.clients import Client, Connection, Judged, Library, Plain, judge
+from bench.cluster.clients import Client, Connection, Judged, Library, Plain, Scanner, judge
 from tests.harness.cluster import SLOTS, Cluster
 from tests.harness.fleet import Fleet
 from tests.harness.process import wait_until
@@ -166,15 +166,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             settings = command_line.settings(args.sidecar_set)
             port, connect = fleet.add(Sidecar(cluster.url, settings=settings)).port, Plain
         clients = [Client(number, connect(port)) for number in range(args.clients)]
-        for client in clients:
-            client.start()
+        # A library for clusters has no one walk over all shards.
+        scanner = Scanner(connect(port)) if args.peer == "sidecar" else None
+        running: list[Client | Scanner] = [*clients, *([scanner] if scanner else [])]
+        for thread in running:
+            thread.start()
         wait_until(lambda: all(client.commands for client in clients), "clients begin", 30)
         script = Script(cluster, clients, args.seconds)
         try:
             script.run()
         finally:
-            for client in clients:
-                client.stop()
+            for thread in running:
+                thread.stop()
         judged = total(clients, contents(cluster, clients))
     errors: Counter[str] = Counter()
     for client in clients:
@@ -188,7 +191,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "errors": dict(errors),
         "faults": [fault for client in clients for fault in client.faults][:20],
         "numbers": asdict(judged),
+        "walks": (scanner.walks, scanner.given_up, scanner.missed) if scanner else (0, 0, 0),
         "right": not judged.wrong
+        and not (scanner and scanner.missed)
         and not errors.keys() - ALLOWED
         and not any(client.faults for client in clients),
     }
@@ -202,6 +207,8 @@ def table(found: dict[str, Any]) -> Table:
     shown.add_row("longest batch", f"{found['longest']:.2f} s")
     for name, count in found["numbers"].items():
         shown.add_row(f"writes {name.replace('_', ' ')}", f"{count:,}")
+    walks, given_up, missed = found["walks"]
+    shown.add_row("walks by SCAN", f"{walks}, begun again {given_up}, keys missed {missed}")
     for name, count in sorted(found["errors"].items()):
         shown.add_row(f"error {name}", f"{count:,}")
     for fault in found["faults"]:
