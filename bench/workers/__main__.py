@@ -45,7 +45,12 @@ from tests.harness.process import wait_until
 from tests.harness.servers import Sidecar, valkey
 from tests.harness.several import pids
 
-SETTINGS = {"cache.mode": "rules", "cache.rules": '["*"]', "cache.check": "0"}
+SETTINGS = {
+    "cache.mode": "rules",
+    "cache.rules": '["*"]',
+    "cache.check": "0",
+    "log.level": "info",  # it tells which process is a worker
+}
 LOADS = {
     "near cache, pipeline 64": Load(conns=32, pipeline=64, get=100, keys=1000, value=64),
     "near cache, unpipelined": Load(conns=32, get=100, keys=1000, value=64),
