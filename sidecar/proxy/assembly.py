@@ -271,6 +271,7 @@ def make_sessions(
             links.own,
             shared,
             tasks,
+            placing.doubt,
             as_cluster=settings.cluster.present == "cluster",
         )
     commands = SessionCommands(

@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import random
+import zlib
 from collections.abc import Callable, Sequence
 
 from hiredis import pack_command
 
-from sidecar.core.cluster.slots import SlotTable
+from sidecar.core.cluster.slots import SlotTable, slot
 from sidecar.core.protocol.reply import ReplyDecoder
 from sidecar.policy.fan_out import FANNING_OUT, Merge, Where, rule_of
 from sidecar.policy.merging import elements, is_error, merge, number, text_of, with_text
 from sidecar.policy.merging_info import as_standalone
 from sidecar.policy.one_node import OneNode
-from sidecar.policy.scan_cursor import ByShard, BySlot, CursorError
+from sidecar.policy.scan_cursor import (
+    SLOTS,
+    ByShard,
+    BySlot,
+    CursorError,
+    Own,
+    Step,
+    both,
+    joined,
+    own_of,
+)
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.dedicated import WAIT_CHANNEL
 from sidecar.proxy.links.errors import Refused, Unreachable, error_reply, reply_for
@@ -31,6 +42,10 @@ from sidecar.proxy.tasks import Tasks
 
 WAIT_PUBLISH = pack_command((b"PUBLISH", WAIT_CHANNEL, b""))
 FOR_EVER = 1e9  # seconds
+# What a server has of the slots.
+OWN = pack_command((b"CLUSTER", b"NODES"))
+# Seconds until a client is told that its SCAN has not come on.
+SLOT_MOVES = 0.02
 DBSIZE = pack_command((b"DBSIZE",))
 RANDOMKEY = pack_command((b"RANDOMKEY",))
 NO_CLUSTER = error_reply("ERR", "This instance has cluster support disabled")
@@ -56,6 +71,7 @@ class FanOut:
         own: NodeLinks,
         shared: SharedLinks,
         tasks: Tasks,
+        doubt: Callable[[], None],
         *,
         as_cluster: bool,
     ) -> None:
@@ -64,6 +80,7 @@ class FanOut:
         self._own = own
         self._shared = shared
         self._tasks = tasks
+        self._doubt = doubt
         self.as_cluster = as_cluster
 
     def serves(self, client: Client, name: bytes) -> bool:
@@ -204,10 +221,16 @@ class FanOut:
         slots = self._slots()
         walk: BySlot | ByShard
         if version_of(self._own.greeted.hello if self._own.greeted else None).scans_by_slot:
-            walk = BySlot(slots.owner)
+            walk = BySlot(slots.owner, self._mark)
         else:
-            walk = ByShard(tuple(sorted(self._nodes.shards or ())), slots.changes)
+            shards = tuple(sorted(self._nodes.shards or ()))
+            walk = ByShard(shards, slots.changes + sum(map(self._mark, shards)))
         self._walk(client, args, walk, int(cursor), MOST_STEPS)
+
+    def _mark(self, shard: int) -> int:
+        """What tells a shard's server from others."""
+        node = (self._nodes.shards or {}).get(shard)
+        return zlib.crc32(str(node.dialer.target).encode()) if node is not None else 0
 
     def _walk(
         self, client: Client, args: Sequence[bytes], walk: BySlot | ByShard, cursor: int, left: int
@@ -220,24 +243,54 @@ class FanOut:
             return
 
         def answered(said: list[bytes]) -> None:
-            reply = said[0]
+            before, reply, after = said
             if is_error(reply):
                 client.answer(reply)
                 return
             _, found = elements(reply)
+            keys = elements(found)
             try:
-                after = walk.after(step, _cursor_in(reply))
+                page = walk.after(step, _cursor_in(reply), self._own_at_both(step, before, after))
             except CursorError as error:
                 client.refuse(error_reply("ERR", str(error)))
                 return
-            if after and found == b"*0\r\n" and left > 1:
-                self._walk(client, args, walk, after, left - 1)
+            if isinstance(walk, BySlot):
+                keys = [key for key in keys if page.first <= slot(text_of(key)) < page.end]
+            if not page.came_on:
+                # The slot is on its way, or is known wrongly: that is over in a moment.
+                self._doubt()
+                client.task = self._tasks.spawn(_answer_later(client, _page(page.cursor, keys)))
+            elif page.cursor and not keys and left > 1:
+                self._walk(client, args, walk, page.cursor, left - 1)
             else:
-                text = b"%d" % after
-                client.answer(b"*2\r\n$%d\r\n%b\r\n%b" % (len(text), text, found))
+                client.answer(_page(page.cursor, keys))
 
-        request = pack_command((args[0], b"%d" % step.cursor, *args[2:]))
-        self._ask(client, [(step.shard, request)], answered)
+        scan = pack_command((args[0], b"%d" % step.cursor, *args[2:]))
+        self._ask(client, [(step.shard, request) for request in (OWN, scan, OWN)], answered)
+
+    def _own_at_both(self, step: Step, before: bytes, after: bytes) -> Own:
+        """What the shard had as a whole before it scanned, and after. A user who may not ask for
+        it has what the sidecar knows."""
+        try:
+            return both(
+                *(own_of(text_of(said).decode("utf-8", "replace")) for said in (before, after))
+            )
+        except (ValueError, IndexError):
+            slots = self._slots()
+            having = [(n, n) for n in range(SLOTS) if slots.owner(n) == step.shard]
+            return Own(joined(having), frozenset())
+
+
+async def _answer_later(client: Client, reply: bytes) -> None:
+    await asyncio.sleep(SLOT_MOVES)
+    client.task = None
+    client.answer(reply)
+
+
+def _page(cursor: int, keys: Sequence[bytes]) -> bytes:
+    """A reply to SCAN."""
+    text = b"%d" % cursor
+    return b"*2\r\n$%d\r\n%b\r\n*%d\r\n%b" % (len(text), text, len(keys), b"".join(keys))
 
 
 def _cursor_in(reply: bytes) -> int:

@@ -55,7 +55,7 @@ class Placing:
         self._nodes = nodes
         self._slots = slots
         self._hold = hold
-        self._doubt = doubt
+        self.doubt = doubt
         self._as_cluster = as_cluster
         # Whose requests have been sent elsewhere, and who waits.
         self._turned: dict[Client, _Turned] = {}
@@ -127,7 +127,7 @@ class Placing:
         number, ask = found if found is not None else (None, False)
         if number is None or turned.count % MOST_HOPS == 0:
             self._again[client] = (now + AGAIN, error)
-            self._doubt()
+            self.doubt()
             return
         turned.asked = number if ask else None
         client.resume()
