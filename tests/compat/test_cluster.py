@@ -12,7 +12,7 @@ from redis.crc import key_slot
 
 from tests.harness.admin import api, metric, post
 from tests.harness.cluster import Cluster
-from tests.harness.process import free_port
+from tests.harness.process import free_port, wait_until
 from tests.harness.resp import pack_all
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
@@ -409,3 +409,20 @@ def test_wait(cluster: Cluster, wire: Wire) -> None:
     assert wire.call("WAIT", 1, 10) == 0
     assert wire.cmd("WAIT", "x", 10).startswith(b"-ERR ")
     assert wire.call("PING") == "PONG"
+
+
+def test_a_start_before_the_cluster() -> None:
+    """With `upstream.start = "wait"`. Commands wait until a shard is known, but not for ever."""
+    settings = {"upstream.start": "wait", "failover.hold": 0.3}
+    url = f"redis+cluster://127.0.0.1:{free_port()}"
+    with Sidecar(url, settings=settings, ready=False) as sidecar:
+        wait_until(lambda: "sidecar started" in sidecar.log(), "it has started")
+        with Wire(sidecar.port) as wire:
+            for request in (
+                ("GET", "k"),
+                ("PING",),
+                ("DBSIZE",),
+                ("BLPOP", "k", 1),
+                ("MGET", 1, 2),
+            ):
+                assert wire.cmd(*request).startswith((b"-CLUSTERDOWN ", b"-UNAVAILABLE ")), request

@@ -53,6 +53,7 @@ def accepted(row: Row, value: str, server: str) -> Settings:
         (server, {}),
         (server, beside),
         (sentinel, {"upstream.start": "wait"}),
+        (f"redis+cluster://127.0.0.1:{free_port()}", {"upstream.start": "wait"}),
     ):
         named = {"listen.urls": "redis://127.0.0.1:0", "upstream.url": upstream, **others}
         try:

@@ -141,6 +141,9 @@ class FanOut:
         self, client: Client, requests: Sequence[tuple[int, bytes]], answered: Answered
     ) -> None:
         """Send requests to shards, and call `answered` with their replies in the same order."""
+        if not requests:
+            client.refuse(error_reply("CLUSTERDOWN", "no shard of the cluster is known"))
+            return
 
         def all_said(data: bytes) -> None:
             replies = [raw for kind, raw in ReplyDecoder().feed(data) if kind == "reply"]

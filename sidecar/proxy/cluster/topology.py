@@ -80,6 +80,7 @@ class Topology:
         self._refresh = Refresh(every, time.monotonic())
         self._seen = (0, 0)
         self._told = ""
+        self._begun = False
         plane.use_slots(self.slots, lambda: self.doubt("unknown"))
 
     # The interface of a follower
@@ -92,7 +93,9 @@ class Topology:
             self.doubt("moved")
         if any(links.connecting for node in self._shards.values() for links in self._to(node)):
             self.doubt("lost")
-        if self._refresh.due <= now and not self._tasks.closing and self.map.view is not None:
+        if self.map.view is None:
+            self.doubt("start")
+        if self._begun and self._refresh.due <= now and not self._tasks.closing:
             self._tasks.spawn(self._round())
 
     def _to(self, node: Node) -> list[NodeLinks]:
@@ -109,13 +112,14 @@ class Topology:
     # Asking
 
     async def begin(self, deadline: float, *, wait: bool) -> None:
-        """Ask until nodes have answered. Raises ProxyStartError at `deadline`, on the monotonic
-        clock, unless it is to `wait`."""
+        """Ask until nodes have answered, or once if it is to `wait` for them: then clients wait,
+        too. Raises ProxyStartError at `deadline`, on the monotonic clock."""
         while True:
             await self._round()
-            if self.map.view is not None:
+            self._begun = wait or self.map.view is not None
+            if self._begun:
                 return
-            if time.monotonic() >= deadline and not wait:
+            if time.monotonic() >= deadline:
                 why = "; ".join(self.survey.errors.values()) or self._told
                 raise ProxyStartError(f"no node of the cluster has told its shards: {why}")
             await asyncio.sleep(AGAIN)
