@@ -171,9 +171,11 @@ def test_a_slot_that_moves(cluster: Cluster, sidecar: Sidecar, moving: bool) -> 
         assert wire.call("SET", "{moving}new", 1) == "OK"
         cluster.move_keys(slot)
         cluster.end_migration(slot)
+        cluster.settle()
         assert wire.pipeline(requests) == [b":2\r\n"] * 10
         assert wire.call("DEL", *names, "{moving}new") == 11
         cluster.migrate(slot, source)
+        cluster.settle()
         assert wire.call("EXISTS", *names) == 0
 
 
@@ -191,8 +193,10 @@ def test_keys_of_a_slot_that_is_split_are_waited_for(cluster: Cluster, sidecar: 
             assert other.pipeline([("GET", name) for name in names])[0][:1] == b"$"
         cluster.move_keys(slot)
         cluster.end_migration(slot)
+        cluster.settle()
         assert wire.read_value() == names
         cluster.migrate(slot, source)
+        cluster.settle()
 
 
 def test_redis_py(cluster: Cluster, sidecar: Sidecar) -> None:
@@ -240,10 +244,12 @@ def test_blocking_while_a_slot_moves(cluster: Cluster, sidecar: Sidecar) -> None
         assert waiting.read_value() == ["{waits}1", "y"]
         cluster.move_keys(slot)
         cluster.end_migration(slot)
+        cluster.settle()
         assert waiting.cmd("BLPOP", "{waits}2", 20) == b"*2\r\n$8\r\n{waits}2\r\n$1\r\nx\r\n"
         assert other.call("WATCH", "{waits}3") == "OK"
         assert other.call("UNWATCH") == "OK"
         cluster.migrate(slot, source)
+        cluster.settle()
         assert other.call("WATCH", "{waits}3") == "OK"
         block = [("MULTI",), ("SET", "{waits}3", 1), ("EXEC",)]
         assert other.pipeline(block)[2] == b"*1\r\n+OK\r\n"

@@ -61,6 +61,7 @@ class Topology:
         new_node: Callable[[int, Target], Node],
         known_better: Callable[[], None],
         waiting: Callable[[], int],
+        connect: Callable[[NodeLinks], None],
     ) -> None:
         assert nodes.shards is not None
         self._plane = plane
@@ -75,13 +76,14 @@ class Topology:
         self._new_node = new_node
         self._known_better = known_better
         self._waiting = waiting
+        self._connect = connect
         self.map = ShardMap()
         self.slots = SlotTable(splits)
         self._refresh = Refresh(every, time.monotonic())
         self._seen = (0, 0)
         self._told = ""
         self._begun = False
-        plane.use_slots(self.slots, lambda: self.doubt("unknown"))
+        plane.use_slots(self.slots, self._doubted)
 
     # The interface of a follower
 
@@ -127,6 +129,15 @@ class Topology:
     def doubt(self, reason: Reason) -> None:
         """Something tells that the shards have changed: ask again soon."""
         self._refresh.wanted(reason)
+
+    def _doubted(self) -> None:
+        """Requests wait after a redirection: for a server that is not known, or for a link that
+        nobody has needed yet."""
+        self.doubt("unknown")
+        for identity in self._identities:
+            if identity.clients:
+                for node in self._shards.values():
+                    self._connect(identity.to(node))
 
     async def _round(self) -> None:
         reasons = self._refresh.begin(time.monotonic())
