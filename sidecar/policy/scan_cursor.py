@@ -31,6 +31,10 @@ _LARGEST = (1 << 64) - 1
 MOVED = "slots move or have moved since this SCAN began; begin again with 0"
 TOO_LARGE = "the server's cursor is too large to be passed on"
 INVALID = "invalid cursor"
+STUCK = (
+    "slot %d is half-way between two shards, or no shard has it, so this SCAN does not come on; "
+    "see redis-cli --cluster check"
+)
 NOBODY = "Hash slot not served"
 
 
@@ -41,7 +45,7 @@ class CursorError(Exception):
 @dataclass(frozen=True)
 class Own:
     """What a server says of itself: the ranges of slots that it has, in order, and slots of which
-    keys are on their way."""
+    keys are on their way elsewhere."""
 
     ranges: Sequence[tuple[int, int]]
     open: frozenset[int]
@@ -64,9 +68,9 @@ def own_of(nodes: str) -> Own:
             continue
         ranges, moving = [], set()
         for word in fields[8:]:
-            if word.startswith("["):
+            if "->-" in word:
                 moving.add(int(word[1:].partition("-")[0]))
-            elif word:
+            elif word and not word.startswith("["):
                 first, _, last = word.partition("-")
                 ranges.append((int(first), int(last or first)))
         return Own(sorted(ranges), frozenset(moving))

@@ -272,6 +272,7 @@ def make_sessions(
             shared,
             tasks,
             placing.doubt,
+            placing.hold,
             as_cluster=settings.cluster.present == "cluster",
         )
     commands = SessionCommands(

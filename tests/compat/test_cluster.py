@@ -432,3 +432,42 @@ def test_a_start_before_the_cluster() -> None:
                 ("MGET", 1, 2),
             ):
                 assert wire.cmd(*request).startswith((b"-CLUSTERDOWN ", b"-UNAVAILABLE ")), request
+
+
+def test_scan_at_a_migration_that_has_broken_off(cluster: Cluster) -> None:
+    """It does not pass the slot over, and does not go on for ever."""
+    number = key_slot(b"open")
+    source = cluster.owner(number)
+    settings = {"failover.hold": 0.2}
+    with Sidecar(cluster.url, settings=settings) as sidecar, Wire(sidecar.port) as wire:
+        cluster.begin_migration(number, (source + 1) % SHARDS)
+        cursor, said = b"0", b""
+        while not said.startswith(b"-"):
+            said = wire.cmd("SCAN", cursor, "COUNT", 1000)
+            cursor = said.split(b"\r\n")[2] if said.startswith(b"*") else b""
+            assert cursor != b"0"
+        assert b"slot %d is half-way" % number in said
+        cluster.end_migration(number)
+        cluster.settle()
+        cursor = b"0"
+        while (cursor := wire.cmd("SCAN", cursor, "COUNT", 1000).split(b"\r\n")[2]) != b"0":
+            assert cursor.isdigit()
+        cluster.migrate(number, source)
+        cluster.settle()
+
+
+def test_a_redirection_to_a_shard_that_nobody_has_used(cluster: Cluster) -> None:
+    """Its link is connected then."""
+    slot = key_slot(b"first")
+    source = cluster.owner(slot)
+    with Sidecar(cluster.url) as sidecar, Wire(sidecar.port) as wire:
+        assert wire.call("SET", "{first}1", 1) == "OK"
+        cluster.begin_migration(slot, (source + 1) % SHARDS)
+        assert wire.cmd("GET", "{first}2") == b"$-1\r\n"
+        cluster.move_keys(slot)
+        assert wire.cmd("GET", "{first}1") == b"$1\r\n1\r\n"
+        cluster.end_migration(slot)
+        cluster.settle()
+        assert wire.call("DEL", "{first}1") == 1
+        cluster.migrate(slot, source)
+        cluster.settle()

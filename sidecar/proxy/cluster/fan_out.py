@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -22,6 +23,7 @@ from sidecar.policy.merging_info import as_standalone
 from sidecar.policy.one_node import OneNode
 from sidecar.policy.scan_cursor import (
     SLOTS,
+    STUCK,
     ByShard,
     BySlot,
     CursorError,
@@ -72,6 +74,7 @@ class FanOut:
         shared: SharedLinks,
         tasks: Tasks,
         doubt: Callable[[], None],
+        hold: Callable[[], float],
         *,
         as_cluster: bool,
     ) -> None:
@@ -81,6 +84,9 @@ class FanOut:
         self._shared = shared
         self._tasks = tasks
         self._doubt = doubt
+        self._hold = hold
+        # Since when a client's SCAN has been at a cursor.
+        self._stuck: dict[Client, tuple[int, float]] = {}
         self.as_cluster = as_cluster
 
     def serves(self, client: Client, name: bytes) -> bool:
@@ -262,6 +268,9 @@ class FanOut:
             if not page.came_on:
                 # The slot is on its way, or is known wrongly: that is over in a moment.
                 self._doubt()
+                if self._is_stuck(client, page.cursor):
+                    client.refuse(error_reply("ERR", STUCK % page.first))
+                    return
                 client.task = self._tasks.spawn(_answer_later(client, _page(page.cursor, keys)))
             elif page.cursor and not keys and left > 1:
                 self._walk(client, args, walk, page.cursor, left - 1)
@@ -270,6 +279,19 @@ class FanOut:
 
         scan = pack_command((args[0], b"%d" % step.cursor, *args[2:]))
         self._ask(client, [(step.shard, request) for request in (OWN, scan, OWN)], answered)
+
+    def _is_stuck(self, client: Client, cursor: int) -> bool:
+        """Whether a walk has not come on from here for as long as requests may wait."""
+        now = time.monotonic()
+        self._stuck = {each: at for each, at in self._stuck.items() if not each.closed}
+        before, since = self._stuck.get(client, (cursor, now))
+        if before != cursor:
+            since = now
+        self._stuck[client] = (cursor, since)
+        if now - since < self._hold():
+            return False
+        del self._stuck[client]
+        return True
 
     def _own_at_both(self, step: Step, before: bytes, after: bytes) -> Own:
         """What the shard had as a whole before it scanned, and after. A user who may not ask for

@@ -54,7 +54,7 @@ class Placing:
     ) -> None:
         self._nodes = nodes
         self._slots = slots
-        self._hold = hold
+        self.hold = hold
         self.doubt = doubt
         self._as_cluster = as_cluster
         # Whose requests have been sent elsewhere, and who waits.
@@ -147,7 +147,7 @@ class Placing:
             elif now >= at:
                 del self._again[client]
                 turned = self._turned.get(client)
-                if turned is not None and now - turned.since >= self._hold():
+                if turned is not None and now - turned.since >= self.hold():
                     client.refuse(error)
                 else:
                     client.resume()
@@ -175,7 +175,7 @@ class Placing:
         for client, since in list(self._waiting.items()):
             if client.closed:
                 del self._waiting[client]
-            elif now - since >= self._hold():
+            elif now - since >= self.hold():
                 del self._waiting[client]
                 if client.head() is None:
                     client.refuse_last(NOT_SERVED)  # the rest of a large request is still to come
