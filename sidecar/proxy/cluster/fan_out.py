@@ -265,6 +265,8 @@ class FanOut:
                 return
             if isinstance(walk, BySlot):
                 keys = [key for key in keys if page.first <= slot(text_of(key)) < page.end]
+            if page.came_on:
+                self._stuck.pop(client, None)
             if not page.came_on:
                 # The slot is on its way, or is known wrongly: that is over in a moment.
                 self._doubt()

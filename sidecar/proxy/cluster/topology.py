@@ -231,7 +231,7 @@ class Topology:
         primaries = [shard.primary for shard in self.map.shards.values() if shard.primary]
         home = self._nodes.home
         now = home.dialer.target
-        if primaries and (now is None or all(_leads(now, each) is False for each in primaries)):
+        if primaries and (now is None or not any(_leads(now, each) for each in primaries)):
             self._switch.to(home, self._target_for(primaries[0].address))
 
     # What is so
