@@ -193,8 +193,16 @@ cdef void link_send_elsewhere(Link* l) noexcept nogil:
             s.outstanding -= 1
             answer(s, ELSEWHERE, strlen(ELSEWHERE))
         at += e.size
+    end_queue(l)
+
+
+cdef void end_queue(Link* l) noexcept nogil:
+    """No entry is left: nothing of this link will be sent any more."""
     barriers_abandon(l, l.tail, l.tail)
     buffer_release(&l.out)
+    l.borrowed = NULL
+    l.borrowed_len = 0
+    l.unsealed = False
     forget_connection(l)
 
 
@@ -226,12 +234,7 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
             s.must_close = True
             session_mark_live(s)
         answer(s, error, n)
-    barriers_abandon(l, l.tail, l.tail)
-    buffer_release(&l.out)
-    l.borrowed = NULL
-    l.borrowed_len = 0
-    l.unsealed = False
-    forget_connection(l)
+    end_queue(l)
 
 
 cdef int link_move(Link* old, Link* l) noexcept nogil:

@@ -33,6 +33,7 @@ from sidecar.policy.scan_cursor import (
     joined,
     own_of,
 )
+from sidecar.proxy.cluster.placing import NO_CLUSTER, NOT_SERVED
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.dedicated import WAIT_CHANNEL
 from sidecar.proxy.links.errors import Refused, Unreachable, error_reply, reply_for
@@ -50,7 +51,6 @@ OWN = pack_command((b"CLUSTER", b"NODES"))
 SLOT_MOVES = 0.02
 DBSIZE = pack_command((b"DBSIZE",))
 RANDOMKEY = pack_command((b"RANDOMKEY",))
-NO_CLUSTER = error_reply("ERR", "This instance has cluster support disabled")
 BAD_CURSOR = error_reply("ERR", "invalid cursor")
 # The sidecar serves them for one client, though some of them concern all shards.
 SESSION_COMMANDS = frozenset(("client", "auth", "hello", "quit", "reset", "select", "exec"))
@@ -131,7 +131,7 @@ class FanOut:
         elif len(args) > 2 and args[1].lower() in OF_A_SLOT and args[2].isdigit():
             shard = self._slots().owner(int(args[2]))
             if shard is None:
-                client.refuse(error_reply("CLUSTERDOWN", "Hash slot not served"))
+                client.refuse(NOT_SERVED)
             else:
                 self._ask(client, [(shard, raw)], lambda said: client.answer(said[0]))
         else:

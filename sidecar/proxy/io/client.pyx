@@ -249,19 +249,20 @@ cdef class Client(ClientSocket):
         cdef KeySpan key
         while at < n:
             scanner_reset(&scan)
+            slot = -1
             r = scan_request(&scan, p + at, n - at, &self.plane.core.limits, True)
             if r == SCAN_MORE and scan.argc > 0 and scan.left < scan.argc:
                 c = self.plane.table.find(p + at + scan.name_at, scan.name_len)
                 if key_in_part(c, p + at, n - at, &key):
-                    shard = self.plane.slots.owner(slot_of(key.p, key.n))
-                    return -1 if shard is None else shard
-            if r != SCAN_DONE:
-                break
-            slot = slot_for(self.plane.table.find(p + at + scan.name_at, scan.name_len), p + at,
-                            scan.pos, &scan)
+                    slot = slot_of(key.p, key.n)
+            elif r == SCAN_DONE:
+                c = self.plane.table.find(p + at + scan.name_at, scan.name_len)
+                slot = slot_for(c, p + at, scan.pos, &scan)
             if slot >= 0:
                 shard = self.plane.slots.owner(slot)
                 return -1 if shard is None else shard
+            if r != SCAN_DONE:
+                break
             at += scan.pos
         return None
 
