@@ -181,7 +181,17 @@ ONE = (
                                          ("max(sidecar_replicas{S})", "replicas")]),
         Panel("Shards", [("max by (state) (sidecar_cluster_shards{S})", "{{state}}"),
                          ("max(sidecar_cluster_slots_uncovered{S})", "slots that nobody has")],
-              help="Of a cluster."),
+              help="Of a cluster. Lost: no primary, or no connection. Overdue: silent, with "
+                   "replies due."),
+        Panel("Slots of a shard", [("max by (which) (sidecar_cluster_shard_slots{S})",
+                                    "{{which}}")],
+              help="Of a cluster: far apart, they say that shards have unequal work."),
+        Panel("Changes of the cluster", [
+            ("max(increase(sidecar_cluster_slots_moved_total{S}[$__rate_interval]))",
+             "slots moved"),
+            ("max(increase(sidecar_cluster_switches_total{S}[$__rate_interval]))",
+             "primaries switched"),
+        ], help="As one sidecar has seen them."),
         Panel("Redirections", [
             ("sum by (kind) (rate(sidecar_cluster_redirections_total{S}[$__rate_interval]))",
              "{{kind}}"),

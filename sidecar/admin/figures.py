@@ -13,6 +13,7 @@ import msgspec
 
 from sidecar.policy.breaker import State
 from sidecar.telemetry.snapshots import (
+    Cluster,
     Commands,
     Frozen,
     Held,
@@ -55,6 +56,7 @@ class Point(Percentiles, frozen=True):
     held_bytes: int
     cache_bytes: int
     cache_entries: int
+    redirections: float
 
 
 class Recent(Percentiles, frozen=True):
@@ -110,7 +112,8 @@ class Totals(Frozen, frozen=True):
 
 
 class Gauges(Frozen, frozen=True):
-    """What is now, and totals since the start; `workers` where there are several processes."""
+    """What is now, and totals since the start; `workers` where there are several processes,
+    `cluster` where the upstream is one."""
 
     serving: bool
     clients: int
@@ -121,6 +124,7 @@ class Gauges(Frozen, frozen=True):
     cache: CacheNow
     totals: Totals
     warm: WarmStart | None
+    cluster: Cluster | None
     workers: Sequence[Worker] | None
 
 
@@ -191,9 +195,12 @@ def breaker_state(snapshot: Snapshot) -> BreakerState:
 
 
 def switches(snapshot: Snapshot) -> int:
-    """How often the sidecar went over to another master."""
-    failover = snapshot.data_plane.failover if snapshot.data_plane else None
-    return failover.switches if failover is not None else 0
+    """How often the sidecar went over to another master, or to another primary of a shard."""
+    plane = snapshot.data_plane
+    if plane is None:
+        return 0
+    shards = plane.cluster.switches if plane.cluster is not None else 0
+    return shards + (plane.failover.switches if plane.failover is not None else 0)
 
 
 def answered(commands: Commands) -> int:
@@ -231,6 +238,7 @@ def gauges(snapshot: Snapshot) -> Gauges:
             switches=switches(snapshot),
         ),
         warm=plane.warm,
+        cluster=plane.cluster,
         workers=snapshot.workers,
     )
 
@@ -269,5 +277,6 @@ _NOT_SERVING = Gauges(
         switches=0,
     ),
     warm=None,
+    cluster=None,
     workers=None,
 )

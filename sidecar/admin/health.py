@@ -13,7 +13,7 @@ from sidecar.admin.answers import (
     Topology,
 )
 from sidecar.admin.figures import Percentiles, Recent, breaker_state, gauges
-from sidecar.telemetry.facts import Replica, Server
+from sidecar.telemetry.facts import Replica, Server, Shard
 from sidecar.telemetry.snapshots import Cluster, Held, Snapshot, Unanswered
 
 # Seconds. A replica further behind than this is of little use in a failover.
@@ -30,6 +30,7 @@ def health(snapshot: Snapshot, recent: Recent, server: Server, topology: Topolog
     degraded = _degraded(snapshot)
     if not down and server.error:
         degraded.append(f"the server does not answer INFO: {server.error}")
+    degraded += _shards(topology.shards or ())
     degraded += _server(server) + _recent(recent) + _sentinels(topology)
     return Health(
         status="down" if down else "degraded" if degraded else "ok",
@@ -93,6 +94,17 @@ def _cluster(cluster: Cluster | None) -> list[str]:
     if cluster is None or not cluster.without_primary:
         return []
     return [f"{cluster.without_primary} of {cluster.shards} shards have no primary"]
+
+
+def _shards(shards: Sequence[Shard]) -> list[str]:
+    found = []
+    for shard in shards:
+        name = f"shard {shard.number} ({shard.primary or 'without a primary'})"
+        if shard.state == "lost" and shard.primary is not None:
+            found.append(f"{name} cannot be connected")
+        elif shard.state in ("late", "overdue"):
+            found.append(f"{name} owes replies and has been silent for {shard.silent_s:.1f} s")
+    return found
 
 
 def _held(held: Held) -> list[str]:

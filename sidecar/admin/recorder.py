@@ -81,6 +81,7 @@ class _Totals(NamedTuple):
     uncertain: int
     bytes_in: int
     bytes_out: int
+    redirections: int
     latencies: Sequence[int]
 
 
@@ -95,6 +96,7 @@ def _totals(plane: DataPlane) -> _Totals:
         uncertain=commands.uncertain,
         bytes_in=plane.clients.received_bytes,
         bytes_out=plane.clients.sent_bytes,
+        redirections=sum(plane.cluster.redirections.values()) if plane.cluster is not None else 0,
         latencies=_latencies(commands),
     )
 
@@ -128,6 +130,7 @@ def _point(plane: DataPlane, before: _Totals, after: _Totals, seconds: float, ti
         held_bytes=plane.held.bytes,
         cache_bytes=plane.cache.bytes if plane.cache is not None else 0,
         cache_entries=plane.cache.entries if plane.cache is not None else 0,
+        redirections=rate(before.redirections, after.redirections),
         p50=percentile(counts, bounds, 0.5),
         p95=percentile(counts, bounds, 0.95),
         p99=percentile(counts, bounds, 0.99),

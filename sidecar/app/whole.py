@@ -162,6 +162,37 @@ def merged_topology(said: Sequence[Topology]) -> Topology:
         up=all(each.up for each in said),
         switches=max(each.switches for each in said),
         history=merged_history([each.history for each in said]),
+        shards=merged_shards([each.shards for each in said if each.shards is not None]),
+    )
+
+
+# The better first.
+STATES: Sequence[facts.ShardState] = ("idle", "up", "connecting", "late", "overdue", "lost")
+
+
+def merged_shards(said: Sequence[Sequence[facts.Shard]]) -> Sequence[facts.Shard] | None:
+    """The shards as the first worker numbers them, with the links of all. Workers tell of the same
+    shard if its primary and its slots are the same."""
+    if not said:
+        return None
+    first, *others = said
+    merged = {(each.primary, tuple(each.ranges)): each for each in first}
+    for each in _all(others):
+        place = each.primary, tuple(each.ranges)
+        if place in merged:
+            merged[place] = _both(merged[place], each)
+    return list(merged.values())
+
+
+def _both(one: facts.Shard, other: facts.Shard) -> facts.Shard:
+    state = max(one.state, other.state, key=STATES.index)
+    return msgspec.structs.replace(
+        one,
+        state=state,
+        up=state in ("up", "late"),
+        silent_s=max(one.silent_s, other.silent_s),
+        replies_due=one.replies_due + other.replies_due,
+        held_clients=one.held_clients + other.held_clients,
     )
 
 
@@ -175,13 +206,22 @@ def merged_history(
         key=lambda pair: pair[0].at,
     )
     merged: list[tuple[facts.Interruption, set[int]]] = []
+    latest: dict[str | None, int] = {}  # of each shard
     for each, number in found:
-        last, noticed_by = merged[-1] if merged else (each, {number})
+        place = latest.get(_where(each), -1)
+        last, noticed_by = merged[place] if place >= 0 else (each, {number})
         if number in noticed_by or each.at > _end(last) + TOGETHER:
+            latest[_where(each)] = len(merged)
             merged.append((each, {number}))
         else:
-            merged[-1] = _joined(last, each), {*noticed_by, number}
+            merged[place] = _joined(last, each), {*noticed_by, number}
     return [each for each, _ in reversed(merged)]
+
+
+def _where(of: facts.Interruption) -> str | None:
+    """What distinguishes interruptions of several shards, which workers may number differently;
+    None where there is one server."""
+    return of.before if of.shard is not None else None
 
 
 def _end(of: facts.Interruption) -> float:
@@ -196,6 +236,7 @@ def _joined(one: facts.Interruption, later: facts.Interruption) -> facts.Interru
         after=later.after if later.switched else one.after,
         switched=one.switched or later.switched,
         seconds=None if end == math.inf else round(end - one.at, 4),
+        shard=one.shard,
     )
 
 

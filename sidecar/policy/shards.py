@@ -19,7 +19,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 SLOTS = 16384
@@ -28,17 +28,22 @@ MOST_MEMBERS = (
 )
 MOST_HOST = 255  # bytes of a name
 
+# What CLUSTER SHARDS says of a node, other than online.
+HEALTH: Mapping[object, str] = {b"loading": "loading", b"fail": "failed", b"failed": "failed"}
+
 Address = tuple[str, int]
 Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A server of a cluster: its id, where it is reached, and how redirections call it."""
+    """A server of a cluster: its id, where it is reached, how redirections call it, and how the
+    cluster says that it is: online, loading or failed."""
 
     id: str
     address: Address
     announced: str = ""
+    health: str = field(default="online", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,9 @@ def _member_of_shard(node: Mapping[str, object], asked: Address, how: Reading) -
     if port is None:
         return None
     announced = node["endpoint"] if "endpoint" in node else node.get("ip")
-    return _member(name, announced, node.get("ip"), port, asked, how)
+    member = _member(name, announced, node.get("ip"), port, asked, how)
+    health = HEALTH.get(node.get("health"), member.health)
+    return member if health == member.health else replace(member, health=health)
 
 
 # CLUSTER SLOTS
@@ -236,10 +243,10 @@ def _fields(value: object, what: str) -> Mapping[str, object]:
     else:
         raise ValueError(f"{what}: no map")
     found = {}
-    for name, field in pairs:
+    for name, each in pairs:
         if not isinstance(name, bytes):
             raise ValueError(f"{what}: a name that is no text")
-        found[name.decode("ascii", "replace")] = field
+        found[name.decode("ascii", "replace")] = each
     return found
 
 

@@ -56,8 +56,8 @@ class Interruptions:
         if (entry := self.lasting) is not None:
             entry.seconds = max(0.0, now - entry.began)
 
-    def snapshot(self) -> Sequence[facts.Interruption]:
-        """For the web page, newest first."""
+    def snapshot(self, shard: int | None = None) -> Sequence[facts.Interruption]:
+        """For the web page, newest first; those of this `shard`, if they are a shard's."""
         return [
             facts.Interruption(
                 at=round(entry.began, 3),
@@ -65,6 +65,7 @@ class Interruptions:
                 after=entry.after,
                 switched=entry.switched,
                 seconds=None if entry.seconds is None else round(entry.seconds, 4),
+                shard=shard,
             )
             for entry in reversed(self._entries)
         ]

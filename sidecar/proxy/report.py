@@ -9,15 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
+from sidecar.core.cluster.slots import slot
 from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.followers import Followers
-from sidecar.proxy.interruptions import Interruptions
+from sidecar.proxy.interruptions import KEPT, Interruptions
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.hold import Hold
 from sidecar.proxy.links.identity import Identities, NodeLinks
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.listener import Listener
-from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
+from sidecar.proxy.nearcache.hot_keys import KEY_MAX, HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.proxy.nearcache.warmup import Warmup
 from sidecar.proxy.overdue import Overdue
@@ -139,6 +142,12 @@ class Report:
         """The hottest keys, hottest first; none when hotkeys.enabled is off."""
         hot = self._parts.hot
         keys = hot.top(most) if hot is not None else ()
+        if hot is not None and self._parts.followers.cluster is not None:
+            names = [row[1] for row in hot.detector.top(most)]
+            keys = [
+                msgspec.structs.replace(key, slot=slot(name) if len(name) < KEY_MAX else None)
+                for key, name in zip(keys, names, strict=True)
+            ]
         return facts.HotKeys(window_s=self._parts.settings.hotkeys.window, keys=keys)
 
     def recent_traces(self, most: int, why: str = "") -> Sequence[facts.Trace]:
@@ -155,15 +164,20 @@ class Report:
         """Where the upstream is, and its interruptions and changes, the newest first."""
         parts = self._parts
         dialer = parts.own.node.dialer
+        cluster = parts.followers.cluster
+        history = parts.interruptions.snapshot()
+        if cluster is not None:
+            every = [*history, *cluster.report.history()]
+            history = sorted(every, key=lambda each: each.at, reverse=True)[:KEPT]
         return facts.Upstream(
             upstream=str(parts.upstream),
             follows_sentinels=parts.upstream.kind == "sentinel",
             phase=parts.followers.phase,
             master=dialer.target.address if dialer.target is not None else None,
             up=self._up,
-            switches=parts.followers.changeover.switches,
-            history=parts.interruptions.snapshot(),
-            shards=cluster.shards() if (cluster := parts.followers.cluster) is not None else None,
+            switches=cluster.report.switches if cluster else parts.followers.changeover.switches,
+            history=history,
+            shards=cluster.report.shards() if cluster is not None else None,
         )
 
 

@@ -20,7 +20,8 @@ from sidecar.telemetry.snapshots import Frozen
 
 
 class HotKey(Frozen, frozen=True):
-    """One key of the ranking. Rates are per second; binary keys are shown as redis-cli does."""
+    """One key of the ranking. Rates are per second; binary keys are shown as redis-cli does.
+    `slot` is that of a cluster, null without one, and for keys of 512 bytes and more."""
 
     key: str
     db: int
@@ -31,6 +32,7 @@ class HotKey(Frozen, frozen=True):
     writes: float
     hot: bool
     cached: bool
+    slot: int | None = None
 
 
 class HotKeys(Frozen, frozen=True):
@@ -46,7 +48,8 @@ class HotKeys(Frozen, frozen=True):
 class Interruption(Frozen, frozen=True):
     """A time in which requests could not be passed on; `switched` if the master changed in it.
 
-    `before` and `after` are addresses. `seconds` is null while it lasts.
+    `before` and `after` are addresses. `seconds` is null while it lasts. `shard` is the number of
+    the cluster's shard that it concerns, null where the upstream is no cluster.
     """
 
     at: float
@@ -54,17 +57,42 @@ class Interruption(Frozen, frozen=True):
     after: str
     switched: bool
     seconds: float | None
+    shard: int | None = None
+
+
+class Replica(Frozen, frozen=True):
+    """A replica and how far it is behind; null is unknown. `state` is online if all is well."""
+
+    address: str
+    state: str
+    lag_bytes: int | None
+    lag_s: int | None
+
+
+ShardState = Literal["up", "idle", "connecting", "late", "overdue", "lost"]
 
 
 class Shard(Frozen, frozen=True):
     """A shard of a cluster, by the sidecar's number for it. `primary` is an address, null while
-    there is none; `slots` are counted; `up` says whether the sidecar has a link to it."""
+    there is none; `replicas` are all other servers of it. `slots` are counted, `ranges` have the
+    first and the last slot of each range.
+
+    `state` is idle while nobody has needed a link to it; connecting; late and overdue if it owes
+    replies and is silent; lost if it has no primary or cannot be connected. `silent_s`: for so many
+    seconds. `up`: the sidecar has a link that works. `replies_due` are those of shared links;
+    `held_clients` wait for this shard.
+    """
 
     number: int
     primary: str | None
-    replicas: Sequence[str]
+    replicas: Sequence[Replica]
     slots: int
+    ranges: Sequence[tuple[int, int]]
     up: bool
+    state: ShardState
+    silent_s: float
+    replies_due: int
+    held_clients: int
 
 
 class Upstream(Frozen, frozen=True):
@@ -114,15 +142,6 @@ class ComparedServer(Frozen, frozen=True):
     maxmemory_policy: str | None = None
     notify_keyspace_events: str | None = None
     error: str | None = None
-
-
-class Replica(Frozen, frozen=True):
-    """A replica and how far it is behind; null is unknown. `state` is online if all is well."""
-
-    address: str
-    state: str
-    lag_bytes: int | None
-    lag_s: int | None
 
 
 class Server(Frozen, frozen=True):

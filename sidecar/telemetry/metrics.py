@@ -192,9 +192,31 @@ _FAILOVER = (
     _sentinels.gauge("sidecar_replicas", "Replicas that the Sentinels know.", lambda s: s.replicas),
     _cluster.gauge(
         "sidecar_cluster_shards",
-        "Shards of the cluster: all, and those without a primary.",
-        lambda c: {"all": c.shards, "without_primary": c.without_primary},
+        "Shards of the cluster: all, those without a primary, those that are lost (they have no "
+        "primary, or cannot be connected), and those with replies overdue.",
+        lambda c: {
+            "all": c.shards,
+            "without_primary": c.without_primary,
+            "lost": c.lost,
+            "overdue": c.overdue,
+        },
         "state",
+    ),
+    _cluster.gauge(
+        "sidecar_cluster_shard_slots",
+        "Slots of the shard that has most, and of the one that has least.",
+        lambda c: {"most": c.most_slots, "least": c.least_slots},
+        "which",
+    ),
+    _cluster.counter(
+        "sidecar_cluster_switches_total",
+        "Switches of shards to another primary.",
+        lambda c: c.switches,
+    ),
+    _cluster.counter(
+        "sidecar_cluster_slots_moved_total",
+        "Slots that went to another shard, or to none.",
+        lambda c: c.moved,
     ),
     _cluster.gauge(
         "sidecar_cluster_slots_uncovered",

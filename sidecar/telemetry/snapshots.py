@@ -212,12 +212,24 @@ class Failover(Frozen, frozen=True):
 
 
 class Cluster(Frozen, frozen=True):
-    """A cluster behind: its shards, those without a primary, slots that nobody has, redirections by
-    kind (moved, asked, refused for now), and clients whose requests wait because of them."""
+    """A cluster behind: its shards; those without a primary, those that are `lost` (they have none,
+    or cannot be connected) and those with replies overdue; slots that nobody has; the slots of the
+    shard that has most, and of the one that has least of those that have any.
+
+    `switches` of shards to another primary; slots that `moved` to another shard, or to none;
+    redirections by kind (moved, asked, refused for now), and clients whose requests wait because of
+    them.
+    """
 
     shards: Annotated[int, MOST]
     without_primary: Annotated[int, MOST]
+    lost: Annotated[int, MOST]
+    overdue: Annotated[int, MOST]
     uncovered: Annotated[int, MOST]
+    most_slots: Annotated[int, MOST]
+    least_slots: Annotated[int, LEAST]
+    switches: Annotated[int, COMMON]
+    moved: Annotated[int, COMMON]
     redirections: Counters
     waiting: Gauge
 

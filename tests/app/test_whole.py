@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from sidecar.admin.answers import Topology
-from sidecar.app.whole import TOGETHER, merged_history, merged_topology
-from sidecar.telemetry.facts import Interruption
+from sidecar.app.whole import TOGETHER, merged_history, merged_shards, merged_topology
+from sidecar.telemetry.facts import Interruption, Shard
 from tests.harness.structs import filled
 
 
@@ -50,3 +52,28 @@ def test_it_is_up_when_all_are_and_the_one_that_changes_says_so() -> None:
         merged = merged_topology(said)
         assert (merged.phase, merged.up, merged.switches) == ("verifying", False, 2)
     assert merged_topology([serving, serving]).phase == "serving"
+
+
+def shard(number: int, primary: str, **more: object) -> Shard:
+    return filled(Shard, number=number, primary=primary, ranges=[(0, 9)], **more)
+
+
+def test_a_shard_is_as_the_worker_says_that_is_worst_off() -> None:
+    """Workers may number shards differently; what waits at both is added."""
+    one = shard(0, "a", state="up", held_clients=1, replies_due=2, up=True)
+    other = shard(5, "a", state="overdue", silent_s=3.0, held_clients=2, replies_due=1)
+    expected = shard(0, "a", state="overdue", silent_s=3.0, held_clients=3, replies_due=3)
+    assert merged_shards([[one], [other]]) == [expected]
+    assert merged_shards([[one], [shard(5, "b", state="lost")]]) == [one]
+    assert merged_shards([]) is None
+
+
+def test_interruptions_of_two_shards_stay_two() -> None:
+    one = msgspec.structs.replace(lost(10, 2.0), shard=0)
+    same = msgspec.structs.replace(lost(10.5, 2.0), shard=3)
+    two = msgspec.structs.replace(lost(10.25, 2.0), shard=1, before="b", after="b")
+    merged = merged_history([[one, two], [same]])
+    assert [(each.before, each.at, each.seconds) for each in merged] == [
+        ("b", 10.25, 2.0),
+        ("a", 10, 2.5),
+    ]

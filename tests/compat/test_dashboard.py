@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.harness.admin import api
-from tests.harness.browser import chromium, watch, why_not
+from tests.harness.browser import chromium, open_page, url, wait_for_text, watch, why_not
 from tests.harness.load import Load
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster
@@ -60,25 +60,12 @@ def sidecar(plain_server: Server) -> Iterator[Sidecar]:
         yield sidecar
 
 
-def url(sidecar: Sidecar) -> str:
-    return f"http://{sidecar.admin}/"
-
-
-def open_page(page: Page, sidecar: Sidecar) -> None:
-    page.goto(url(sidecar))
-    page.wait_for_selector("#live[data-state=live]")
-
-
 def number(page: Page, selector: str) -> float:
     """What a tile shows; 0 for none."""
     shown = page.locator(selector).inner_text()
     scale = {"k": 1e3, "M": 1e6}.get(shown[-1:], 1)
     found = re.search(r"[0-9.]+", shown)
     return float(found[0]) * scale if found else 0.0
-
-
-def wait_for_text(page: Page, selector: str, words: str) -> None:
-    page.locator(selector).filter(has_text=words).first.wait_for()
 
 
 def test_content_and_live_updates(sidecar: Sidecar, page: Page) -> None:

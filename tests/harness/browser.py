@@ -1,7 +1,8 @@
 """A real Chromium, driven by Playwright: Debian's package, or the one Playwright installs.
 
 `chromium()` gives a browser; `watch(page)` collects what must not happen on a page: errors on its
-console, exceptions, requests that fail, and breaches of the content security policy.
+console, exceptions, requests that fail, and breaches of the content security policy. `open_page`
+opens a sidecar's page.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+    from .servers import Sidecar
 
 # --disable-background-networking: a browser under test talks to nobody but the sidecar.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -59,3 +62,19 @@ def watch(page: Page) -> list[str]:
         " console.error('CSP: ' + event.violatedDirective + ' ' + event.blockedURI))"
     )
     return wrong
+
+
+def url(sidecar: Sidecar) -> str:
+    """Where a sidecar's page is."""
+    return f"http://{sidecar.admin}/"
+
+
+def open_page(page: Page, sidecar: Sidecar) -> None:
+    """Open it, and wait until it is live."""
+    page.goto(url(sidecar))
+    page.wait_for_selector("#live[data-state=live]")
+
+
+def wait_for_text(page: Page, selector: str, words: str) -> None:
+    """Wait until one of these elements has these words."""
+    page.locator(selector).filter(has_text=words).first.wait_for()

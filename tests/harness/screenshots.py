@@ -1,7 +1,7 @@
 """Pictures of the web page for the documentation: `make docs-screenshots`.
 
-From the real thing: a Sentinel cluster, a sidecar with a warm start, traffic, a failover. Writes
-docs/images/dashboard-{dark,light,phone}.png.
+From the real thing: a Sentinel group, a sidecar with a warm start, traffic, a failover; then a
+cluster with a shard that does not answer. Writes docs/images/dashboard-*.png.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from .browser import chromium, why_not
+from .browser import chromium, open_page, why_not
+from .cluster import Cluster as Shards
 from .load import Load
 from .process import free_port, wait_until
+from .resp import pack
 from .sentinels import Cluster
 from .servers import Sidecar
 from .wire import Wire
@@ -61,9 +63,32 @@ def main(folder: Path, before: float, after: float) -> None:
                     page.close()
 
 
+def cluster_scene(folder: Path) -> None:
+    """A cluster whose slots are not spread evenly, and a shard that is frozen: its card."""
+    with (
+        Shards(shards=3, replicas=1) as cluster,
+        Sidecar(cluster.url, admin=f"127.0.0.1:{free_port()}") as sidecar,
+        chromium() as browser,
+    ):
+        for slot in range(300):
+            cluster.migrate(slot, 2)
+        with Load(sidecar.port, 1), Wire(sidecar.port) as wire:
+            time.sleep(5)
+            cluster.freeze(1)
+            wire.send(pack("SET", cluster.key(1), "v"))
+            page = browser.new_page(viewport={"width": 1280, "height": 1600}, color_scheme="dark")
+            open_page(page, sidecar)
+            page.wait_for_selector("#topology .shard[data-state=bad]")
+            page.wait_for_selector("#keys table")
+            page.wait_for_timeout(1500)
+            page.locator(".columns").screenshot(path=folder / "dashboard-cluster.png")
+            cluster.thaw(1)
+
+
 if __name__ == "__main__":
     if reason := why_not():
         sys.exit(f"no pictures: {reason}")
     where = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
     quick = len(sys.argv) > 2
+    cluster_scene(where)
     main(where, 12.0 if quick else BEFORE, 6.0 if quick else AFTER)

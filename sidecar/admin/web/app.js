@@ -5,6 +5,7 @@ import { byId, el, text } from "./dom.js";
 import { bytes, clock, count, duration, percent, split } from "./format.js";
 import * as panels from "./panels.js";
 import { Series } from "./series.js";
+import { cluster } from "./shards.js";
 import { Stream } from "./stream.js";
 import { idOf, traces } from "./traces.js";
 
@@ -72,7 +73,9 @@ const hear = {
     panels.topology(said);
     panels.timeline(said.history, Date.now());
   },
-  hotkeys: panels.hotKeys,
+  hotkeys(said) {
+    panels.hotKeys(said, known.topology);
+  },
   certificates: panels.certificates,
   warm: panels.warm,
   breaker(said) {
@@ -122,6 +125,7 @@ function draw() {
   panels.cache(said, point);
   panels.links(said, known.health);
   panels.workers(said.workers);
+  cluster(said.cluster, point);
   panels.warm(said.warm);
 }
 

@@ -49,6 +49,13 @@ export function tag(words, state) {
   return el("span", { class: "tag", "data-state": state }, words);
 }
 
+// One server, or one thing like it, with its state in words.
+export function box(name, role, words, state, place = "") {
+  return el("div", { class: `node ${place}`, "data-state": state },
+    el("span", { class: "mono" }, name), role ? el("span", { class: "dim" }, role) : null,
+    tag(words, state));
+}
+
 export function table(heads, rows) {
   const head = el("tr", {}, ...heads.map(([name, side]) => el("th", { class: side, scope: "col" }, name)));
   return el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows));

@@ -1,9 +1,10 @@
 // The panels below the charts: each shows what the stream has sent.
 
-import { byId, el, empty, facts, fill, table, tag } from "./dom.js";
+import { box, byId, el, empty, facts, fill, table, tag } from "./dom.js";
 import { bytes, count, duration, moment, percent, span } from "./format.js";
+import { shardOf, shards } from "./shards.js";
 
-export function hotKeys(said) {
+export function hotKeys(said, topology) {
   const node = byId("keys");
   if (!said.keys.length) return fill(node, empty("No hot keys."));
   const most = Math.max(...said.keys.map((key) => key.share)) || 1;
@@ -12,6 +13,7 @@ export function hotKeys(said) {
     const name = el("td", { class: "key" }, key.key || "(empty)",
       key.db ? tag(`db ${key.db}`) : null,
       key.user !== "default" ? tag(key.user) : null,
+      place(key.slot, topology),
       key.cached ? tag("cached", "good") : key.hot ? tag("hot", "warn") : null, bar);
     const writes = key.rate ? Math.round(100 * key.writes / key.rate) : 0;
     return el("tr", {}, name, el("td", { class: "r" }, `${percent(key.share)} %`),
@@ -20,7 +22,13 @@ export function hotKeys(said) {
   fill(node, table([["Key", ""], ["Share", "r"], ["per s", "r"], ["writes", "r"]], rows));
 }
 
+function place(slot, topology) {
+  const number = shardOf(slot, topology?.shards);
+  return number === null ? null : tag(`shard ${number}`);
+}
+
 export function topology(said) {
+  if (said.shards) return fill(byId("topology"), ...shards(said.shards));
   const children = [];
   const state = said.up ? "good" : "bad";
   children.push(box(said.master || "no master known", said.follows_sentinels ? "master" : "server",
@@ -41,12 +49,6 @@ export function topology(said) {
   fill(byId("topology"), ...children);
 }
 
-function box(name, role, words, state, place = "") {
-  return el("div", { class: `node ${place}`, "data-state": state },
-    el("span", { class: "mono" }, name), role ? el("span", { class: "dim" }, role) : null,
-    tag(words, state));
-}
-
 export function timeline(history, now) {
   const node = byId("timeline");
   if (!history.length) return fill(node, empty("No interruption since the sidecar started."));
@@ -61,7 +63,7 @@ export function timeline(history, now) {
     track.append(el("i", { class: open ? "open" : one.switched ? "switch" : "", left: `${Math.min(99.4, left)}%`, width: `${wide}%` }));
   }
   const list = el("ul", { class: "history" }, ...history.slice(0, 50).map((one) => el("li", {},
-    el("b", {}, moment(one.at * 1000)), " ",
+    el("b", {}, moment(one.at * 1000)), " ", one.shard === null ? null : `shard ${one.shard}: `,
     one.switched
       ? el("span", {}, el("span", { class: "mono" }, one.before), " → ", el("span", { class: "mono" }, one.after))
       : el("span", {}, "no connection to ", el("span", { class: "mono" }, one.before)),
@@ -96,7 +98,7 @@ export function cache(said, point) {
 export function links(said, health) {
   const server = health?.server;
   const breaker = said.breaker;
-  fill(byId("links"), facts([
+  fill(byId("links"), said.cluster ? el("p", { class: "group" }, "Server, role, memory and replicas are those of one shard") : null, facts([
     ["Server", server?.version ? `${server.software} ${server.version}` : server?.error || "–"],
     ["Role", health?.role],
     ["Memory", server?.used_memory ? `${bytes(server.used_memory)}${server.maxmemory ? ` of ${bytes(server.maxmemory)}` : ""}` : null],

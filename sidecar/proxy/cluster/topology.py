@@ -20,6 +20,7 @@ import structlog
 from sidecar.core.cluster.slots import SlotTable
 from sidecar.policy.shard_map import NOBODY, Changes, Reason, Refresh, ShardMap
 from sidecar.policy.shards import Address, Member, agreed
+from sidecar.proxy.cluster.shard_report import ShardReport
 from sidecar.proxy.cluster.survey import Survey
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError
@@ -28,7 +29,7 @@ from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
 from sidecar.proxy.tasks import Tasks
-from sidecar.telemetry import facts, snapshots
+from sidecar.telemetry import snapshots
 
 log = structlog.get_logger()
 
@@ -78,6 +79,8 @@ class Topology:
         self._waiting = waiting
         self._connect = connect
         self.map = ShardMap()
+        self.report = ShardReport(self.map, plane, identities)
+        self._moved = 0
         self.slots = SlotTable(splits)
         self._refresh = Refresh(every, time.monotonic())
         self._seen = (0, 0)
@@ -88,7 +91,8 @@ class Topology:
     # The interface of a follower
 
     def tick(self, now: float) -> None:
-        """Begin a round of questions if one is due."""
+        """See how the shards are, and begin a round of questions if one is due."""
+        self.report.tick(now)
         moved, asked, _, _ = self.slots.redirections
         if (moved, asked) != self._seen:
             self._seen = (moved, asked)
@@ -168,12 +172,14 @@ class Topology:
         if not views:
             self._complain("; ".join(self.survey.errors.values()))
             return False
+        first = self.map.view is None
         try:
             changes = self.map.take(agreed(views, self.map.view))
         except ValueError as error:
             self._complain(str(error))
             return False
         self._told = ""
+        self._moved += 0 if first else len(changes.moved)
         self._apply(changes)
         return bool(changes)
 
@@ -190,7 +196,9 @@ class Topology:
         for number, member in changes.switched:
             node = self._shards[number]
             log.info("shard switched", shard=number, address=member.announced)
-            self._switch.over(node, self._target_for(member.address))
+            target = self._target_for(member.address)
+            self.report.switched(number, node.dialer.where, target.address)
+            self._switch.over(node, target)
         if changes:
             self._write()
         for number in changes.gone:
@@ -223,6 +231,7 @@ class Topology:
 
     def _remove(self, number: int) -> None:
         log.info("shard gone", shard=number)
+        self.report.gone(number)
         node = self._shards.pop(number)
         self._switch.remove(node)
 
@@ -239,32 +248,20 @@ class Topology:
     def counts(self) -> snapshots.Cluster:
         """For the metrics."""
         moved, asked, _, refused = self.slots.redirections
-        shards = self.map.shards.values()
+        shards, slots = self.map.shards.values(), self.report.slots()
         return snapshots.Cluster(
             shards=len(shards),
             without_primary=sum(shard.primary is None for shard in shards),
+            lost=self.report.count("lost"),
+            overdue=self.report.count("overdue"),
+            most_slots=max(slots, default=0),
+            least_slots=min(slots, default=0),
+            switches=self.report.switches,
+            moved=self._moved,
             uncovered=sum(number == NOBODY for number in self.map.slots),
             redirections={"moved": moved, "asked": asked, "refused": refused},
             waiting=self._plane.redirected_clients + self._waiting(),
         )
-
-    def shards(self) -> list[facts.Shard]:
-        """For the topology that the admin endpoint shows."""
-        return [
-            facts.Shard(
-                number=number,
-                primary=shard.primary.announced if shard.primary is not None else None,
-                replicas=[m.announced for m in shard.members if m is not shard.primary],
-                slots=sum(last - first + 1 for first, last in shard.slots),
-                up=any(
-                    links.shared.up
-                    for node in [self._shards.get(number)]
-                    if node is not None
-                    for links in self._to(node)
-                ),
-            )
-            for number, shard in sorted(self.map.shards.items())
-        ]
 
 
 def _leads(target: Target, member: Member) -> bool:
