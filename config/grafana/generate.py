@@ -196,6 +196,8 @@ ONE = (
             ("sum by (kind) (rate(sidecar_cluster_redirections_total{S}[$__rate_interval]))",
              "{{kind}}"),
             ("sum(sidecar_cluster_waiting_clients{S})", "clients that wait"),
+            ("sum(rate(sidecar_cluster_resubscriptions_total{S}[$__rate_interval]))",
+             "subscribers moved"),
         ], help="Of a cluster: many, for long, say that slots move or that nodes disagree."),
     )),
     Row("The process", (

@@ -22,6 +22,7 @@ from sidecar.policy.failover import Failover
 from sidecar.policy.following import Following
 from sidecar.proxy.cluster.fan_out import FanOut
 from sidecar.proxy.cluster.placing import Placing
+from sidecar.proxy.cluster.subscribers import Subscribers
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.upstream import Upstream
@@ -219,6 +220,7 @@ class Sessions:
     maintenance: LinkMaintenance
     dedicated: DedicatedLinks
     client_commands: ClientCommands
+    subscribers: Subscribers
 
 
 def make_sessions(
@@ -278,17 +280,33 @@ def make_sessions(
     commands = SessionCommands(
         nodes, change, names, client_commands, dedicated, pass_through, fan_out
     )
+    subscribers = Subscribers(
+        nodes, lambda: _known(plane.slots), tasks, dedicated.named, placing.hold, placing.doubt
+    )
     held = HeldSessions(links.hold, shared, pause)
     all_noted = [learning.noted, admission.noted, *noted]
     if audit is not None:
         all_noted.append(audit.noted)
     plane.use_handler(
-        Handler(nodes, tasks, clients, commands, shared, dedicated, held, placing, all_noted)
+        Handler(
+            nodes,
+            tasks,
+            clients,
+            commands,
+            shared,
+            dedicated,
+            held,
+            placing,
+            subscribers,
+            all_noted,
+        )
     )
     silence = settings.upstream.silence_timeout
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)
-    return Sessions(clients, learning, admission, maintenance, dedicated, client_commands)
+    return Sessions(
+        clients, learning, admission, maintenance, dedicated, client_commands, subscribers
+    )
 
 
 def _known(slots: SlotTable | None) -> SlotTable:

@@ -265,6 +265,7 @@ class Proxy:
             new_node=lambda number, target: Node(target, dialing, room, number),
             known_better=placing.known_better,
             waiting=lambda: placing.waiting,
+            resubscriptions=lambda: self._sessions.subscribers.resubscriptions,
             connect=self._links.shared.connect,
         )
 

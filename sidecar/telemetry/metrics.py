@@ -229,6 +229,11 @@ _FAILOVER = (
         lambda c: c.redirections,
         "kind",
     ),
+    _cluster.counter(
+        "sidecar_cluster_resubscriptions_total",
+        "Subscribers that were given another link because their node went, or a slot left it.",
+        lambda c: c.resubscriptions,
+    ),
     _cluster.gauge(
         "sidecar_cluster_waiting_clients",
         "Clients whose requests wait because slots move, or nobody has theirs.",

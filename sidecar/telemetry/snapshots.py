@@ -217,8 +217,8 @@ class Cluster(Frozen, frozen=True):
     shard that has most, and of the one that has least of those that have any.
 
     `switches` of shards to another primary; slots that `moved` to another shard, or to none;
-    redirections by kind (moved, asked, refused for now), and clients whose requests wait because of
-    them.
+    redirections by kind (moved, asked, refused for now), clients whose requests wait because of
+    them, and how often a subscriber has been given another link.
     """
 
     shards: Annotated[int, MOST]
@@ -232,6 +232,7 @@ class Cluster(Frozen, frozen=True):
     moved: Annotated[int, COMMON]
     redirections: Counters
     waiting: Gauge
+    resubscriptions: Counter
 
 
 class DataPlane(Frozen, frozen=True):

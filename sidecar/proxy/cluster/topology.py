@@ -62,6 +62,7 @@ class Topology:
         new_node: Callable[[int, Target], Node],
         known_better: Callable[[], None],
         waiting: Callable[[], int],
+        resubscriptions: Callable[[], int],
         connect: Callable[[NodeLinks], None],
     ) -> None:
         assert nodes.shards is not None
@@ -77,6 +78,7 @@ class Topology:
         self._new_node = new_node
         self._known_better = known_better
         self._waiting = waiting
+        self._resubscriptions = resubscriptions
         self._connect = connect
         self.map = ShardMap()
         self.report = ShardReport(self.map, plane, identities)
@@ -199,6 +201,8 @@ class Topology:
             target = self._target_for(member.address)
             self.report.switched(number, node.dialer.where, target.address)
             self._switch.over(node, target)
+        for number in changes.lost:
+            self._switch.abandon(self._shards[number])
         if changes:
             self._write()
         for number in changes.gone:
@@ -261,6 +265,7 @@ class Topology:
             uncovered=sum(number == NOBODY for number in self.map.slots),
             redirections={"moved": moved, "asked": asked, "refused": refused},
             waiting=self._plane.redirected_clients + self._waiting(),
+            resubscriptions=self._resubscriptions(),
         )
 
 

@@ -307,14 +307,19 @@ cdef class Client(ClientSocket):
         if self.s != NULL:
             self.s.multi_unsent = yes
 
-    def use_dedicated(self, Upstream up, bint pinned=False, bint tainted=False, bint kept=False):
-        """Give the session a link of its own, and go on."""
+    def use_dedicated(self, Upstream up, bint pinned=False, bint tainted=False, bint kept=False,
+                      bytes first=b""):
+        """Give the session a link of its own, on which its requests `first` are sent, and go on."""
         session_use(self.s, up.link, MODE_PINNED if pinned else MODE_DEDICATED)
         up.client = self
         up.link.tainted = tainted or pinned or kept
         self.s.kept = kept
         self.s.translates_ids = pinned and not self.server_ids
         up.watch_reading(True)
+        if pinned and self.subscriptions is not None:
+            up.follow(self.subscriptions)
+        if first and link_bytes(up.link, first, len(first)) < 0:
+            raise MemoryError
         if self.s.multi_unsent:
             self.begin_multi()
         else:

@@ -1,5 +1,6 @@
 """A client on its socket (see client_socket.pyx)."""
 from libc.stdint cimport uint32_t
+from sidecar.core.cluster.subscriptions cimport Subscriptions
 from sidecar.proxy.io.plane cimport PlaneConnection
 
 cdef class ClientSocket(PlaneConnection):
@@ -9,6 +10,7 @@ cdef class ClientSocket(PlaneConnection):
     cdef bint parsed            # requests have just been parsed, and nothing of theirs sent since
     cdef public object identity
     cdef public object in_exec  # what is changed in the reply to EXEC (session/in_exec.py)
+    cdef public Subscriptions subscriptions     # of a cluster's subscriber: its link may change
     cdef public object name
     cdef public object lib_name
     cdef public object lib_version

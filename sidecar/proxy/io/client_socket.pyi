@@ -7,6 +7,7 @@ from typing import Any
 
 from typing_extensions import disjoint_base
 
+from sidecar.core.cluster.subscriptions import Subscriptions
 from sidecar.proxy.io.plane import Plane, PlaneConnection
 from sidecar.proxy.links.identity import Identity
 
@@ -16,6 +17,7 @@ _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 class ClientSocket(PlaneConnection):
     identity: Identity
     in_exec: Any
+    subscriptions: Subscriptions | None
     name: bytes
     lib_name: bytes
     lib_version: bytes
@@ -45,3 +47,4 @@ class ClientSocket(PlaneConnection):
     def close(self, reason: str = "closed") -> None: ...
     def retire(self) -> None: ...
     def drop_link(self) -> None: ...
+    def leave_link(self) -> bool: ...

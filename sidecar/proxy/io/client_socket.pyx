@@ -434,3 +434,18 @@ cdef class ClientSocket(PlaneConnection):
         self.s.outstanding = 0
         up.client = None
         up.close()
+
+    def leave_link(self):
+        """Give up the link for good of a subscriber, for another one to go on where it ends; its requests
+        wait meanwhile. False: no other link can go on there, and nothing has changed."""
+        cdef Session* s = self.s
+        cdef Upstream up
+        if self.finishing or s.must_close or s.stall == STALL_SHELL or not self.subscriptions.movable:
+            return False
+        up = <Upstream>s.link.owner
+        up.subscriptions = None
+        session_use(s, NULL, MODE_SHARED)
+        up.client = None
+        s.stall = STALL_SHELL
+        up.close()
+        return True

@@ -1,4 +1,5 @@
 """A link on its socket (see upstream.pyx)."""
+from sidecar.core.cluster.subscriptions cimport Subscriptions
 from sidecar.core.records cimport Link
 from sidecar.proxy.io.plane cimport PlaneConnection
 
@@ -14,8 +15,13 @@ cdef class Upstream(PlaneConnection):
     cdef public double idle_since
     cdef object refusal_text
     cdef bint shut
+    cdef Subscriptions subscriptions    # of its client; None: they are not followed
+    cdef size_t noted           # bytes of `link.out` that they know of
 
     cdef int receive_filtered(self, Py_ssize_t n) except -1
     cdef int judge_received(self, Py_ssize_t n) except -1
     cdef bint in_the_middle(self) noexcept
+    cdef int note_sent(self) except -1
+    cdef int follow_no_more(self) except -1
+    cdef int receive_followed(self, const char* p, Py_ssize_t n) except -1
     cdef int lost(self, str reason) except -1

@@ -6,12 +6,14 @@ from typing import Final
 
 from typing_extensions import disjoint_base
 
+from sidecar.core.cluster.subscriptions import Subscriptions
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane, PlaneConnection
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.target import Target
 
 NOT_MASTER: Final[str]
+ENDED_BY_SERVER: Final[str]
 
 _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 
@@ -55,6 +57,8 @@ class Upstream(PlaneConnection):
     def attach(
         self, sock: socket.socket, tls: _Tls | None, hello: bytes | None, server_id: int
     ) -> None: ...
+    def follow(self, subscriptions: Subscriptions) -> None: ...
+    def take(self, data: bytes) -> None: ...
     def known_as(self, server: int) -> None: ...
     def refuse(self, error: bytes) -> bool: ...
     def end_of_requests(self) -> None: ...

@@ -6,6 +6,7 @@ the loss of a link means for each request; sidecar.proxy.links.shared connects i
 """
 from libc.stdint cimport uint32_t
 
+from sidecar.core.cluster.subscriptions cimport Subscriptions
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.link.pending cimport link_free, link_new, link_push, link_sent
 from sidecar.core.link.receive cimport link_receive
@@ -26,6 +27,7 @@ cdef extern from "sys/socket.h" nogil:
     int SHUT_WR
 
 NOT_MASTER = "the server says that it is not the master"
+ENDED_BY_SERVER = "the server closed the connection"
 
 
 cdef class Upstream(PlaneConnection):
@@ -80,10 +82,12 @@ cdef class Upstream(PlaneConnection):
         if n == NOTHING_YET:
             return 0
         if n == ENDED:
-            self.lost("the server closed the connection")
+            self.lost(ENDED_BY_SERVER)
             return 0
         self.plane.stats.upstream_bytes_in += n
         self.plane.stamp()
+        if self.subscriptions is not None:
+            return self.receive_followed(self.plane.received, n)
         if self.client is not None and self.client.lines is not None:
             return self.receive_filtered(n)
         if self.plane.core.acks:
@@ -95,6 +99,48 @@ cdef class Upstream(PlaneConnection):
     cdef int receive_filtered(self, Py_ssize_t n) except -1:
         cdef bytes kept = self.client.lines(self.plane.received[:n])
         return self.judge_received(link_receive(self.link, kept, len(kept)))
+
+    # Subscribers of a cluster
+
+    def follow(self, Subscriptions subscriptions):
+        """Its pinned client's subscriptions are kept here from now on."""
+        self.subscriptions = subscriptions
+        self.noted = buffer_size(&self.link.out)
+
+    cdef int note_sent(self) except -1:
+        """Have the subscriptions see what the client has sent, and what has not been seen yet."""
+        cdef Link* l = self.link
+        self.subscriptions.note(buffer_head(&l.out) + self.noted, buffer_size(&l.out) - self.noted)
+        self.noted = buffer_size(&l.out)
+        self.subscriptions.note(l.borrowed, l.borrowed_len)
+        if self.subscriptions.strange:
+            self.follow_no_more()
+        return 0
+
+    cdef int follow_no_more(self) except -1:
+        self.subscriptions.hand_over(self.link)
+        self.subscriptions = self.client.subscriptions = None
+        return 0
+
+    cdef int receive_followed(self, const char* p, Py_ssize_t n) except -1:
+        cdef bint told = self.subscriptions.receive(self.link, p, n)
+        cdef object client = self.client
+        if self.subscriptions.strange:
+            self.follow_no_more()
+        self.judge_received(0)
+        if told and self.subscriptions is not None and self.client is client:
+            self.plane.handler.subscriptions_taken(client, self)
+        return 0
+
+    def take(self, bytes data):
+        """What the server has sent on its connection before that was attached."""
+        self.plane.stamp()
+        if self.closed or self.client is None:
+            return
+        if self.subscriptions is not None:
+            self.receive_followed(data, len(data))
+        else:
+            self.judge_received(link_receive(self.link, data, len(data)))
 
     cdef int judge_received(self, Py_ssize_t n) except -1:
         if self.plane.notes != NULL and self.plane.notes.count:
@@ -123,6 +169,8 @@ cdef class Upstream(PlaneConnection):
         cdef size_t n
         if l.demoted:
             return 0
+        if self.subscriptions is not None and self.client is not None:
+            self.note_sent()
         if l.unsealed and not self.in_the_middle() and link_seal(l) < 0:
             self.lost("memory is out")
             return 0
@@ -149,6 +197,7 @@ cdef class Upstream(PlaneConnection):
         if l.records_unsent and not n:
             self.plane.stamp()
             trace_sent(l)
+        self.noted = n
         if n:
             self.watch_writing(True)
         elif self.shut == 1:
@@ -184,6 +233,7 @@ cdef class Upstream(PlaneConnection):
     cdef int lost(self, str reason) except -1:
         """The connection is gone without our doing."""
         cdef PlaneConnection client = self.client
+        cdef bint resumes = False
         if self.closed:
             return 0
         self.detach()
@@ -194,7 +244,10 @@ cdef class Upstream(PlaneConnection):
         elif client is not None:
             if client.s.mode == MODE_PINNED:
                 client.flush()
-                if not client.closed:
+                if self.subscriptions is not None and not client.closed:
+                    self.note_sent()
+                    resumes = self.subscriptions is not None and client.leave_link()
+                if not resumes and not client.closed:
                     client.drop_link()
                     client.finish()
             else:
@@ -204,6 +257,8 @@ cdef class Upstream(PlaneConnection):
                 client.finish()
         self.plane.settle()
         self.plane.handler.upstream_lost(self, reason)
+        if resumes and not client.closed:
+            self.plane.handler.subscriber_left(client, self, reason)
         return 0
 
     def close(self):

@@ -240,7 +240,7 @@ class DedicatedLinks:
         try:
             connection = await links.node.dialer.patiently(links.open)
             up.target = connection.target
-            await connection.ask(*self._named(client, up))
+            await connection.ask(*self.named(client, up))
         except (Refused, Unreachable) as error:
             self._deny(client, reply_for(error))
             return
@@ -279,7 +279,8 @@ class DedicatedLinks:
         links.attach(up, connection)
         return up
 
-    def _named(self, client: Client, up: Upstream) -> Sequence[bytes]:
+    def named(self, client: Client, up: Upstream) -> Sequence[bytes]:
+        """The requests that give a link the names of a client on the server."""
         names = (client.name, client.lib_name, client.lib_version)
         return self._introduction(up, client.identity.login.proto, names)
 
@@ -296,7 +297,7 @@ class DedicatedLinks:
             client.refuse(error)
 
     def _give(self, client: Client, up: Upstream, use: Use, *, asking: bool = False) -> None:
-        for request in self._named(client, up):
+        for request in self.named(client, up):
             up.ask_first(request)
         if asking:
             up.ask_first(ASKING)

@@ -11,7 +11,8 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -189,13 +190,38 @@ class ServerConnection:
         connect_timeout. Raises Full if the server's first word is that it takes no more
         connections.
         """
-        seconds = self.target.connect_timeout if within is None else within
-        loop = asyncio.get_running_loop()
+        async with self._talk(self.target.connect_timeout if within is None else within):
+            loop = asyncio.get_running_loop()
+            await self._send(loop, b"".join(requests))
+            while len(self._replies) < len(requests):
+                self._take(await self._receive(loop))
+        replies, self._replies = self._replies[: len(requests)], self._replies[len(requests) :]
+        if replies[0].startswith(NO_ROOM):
+            self.close()
+            raise self._refusal(replies[0])
+        return replies
+
+    async def converse(self, request: bytes, heard: Callable[[bytes], bool]) -> bytes:
+        """Send requests, and call `heard` with each reply and each push until it returns True.
+        Returns all that has come behind that. Raises Unreachable."""
+        decoder, unread = ReplyDecoder(), bytearray()
+        async with self._talk(self.target.connect_timeout):
+            loop = asyncio.get_running_loop()
+            await self._send(loop, request)
+            while True:
+                data = await self._receive(loop)
+                unread += data
+                for _, frame in decoder.feed(data):
+                    del unread[: len(frame)]
+                    if heard(frame):
+                        return bytes(unread) + self._opened()
+
+    @asynccontextmanager
+    async def _talk(self, seconds: float) -> AsyncIterator[None]:
+        """Within this time; what goes wrong is raised as `ask` says, and closes the connection."""
         try:
             async with asyncio.timeout(seconds):
-                await self._send(loop, b"".join(requests))
-                while len(self._replies) < len(requests):
-                    self._take(await self._receive(loop))
+                yield
         except TimeoutError:
             self.close()
             raise Unreachable(
@@ -215,11 +241,15 @@ class ServerConnection:
         except BaseException:
             self.close()
             raise
-        replies, self._replies = self._replies[: len(requests)], self._replies[len(requests) :]
-        if replies[0].startswith(NO_ROOM):
-            self.close()
-            raise self._refusal(replies[0])
-        return replies
+
+    def _opened(self) -> bytes:
+        """What TLS has received as a whole: no event of the socket will tell of it."""
+        data = b""
+        if self.tls is not None:
+            with suppress(ssl.SSLWantReadError):
+                while some := self.tls[0].read(CHUNK):
+                    data += some
+        return data
 
     def _refusal(self, said: bytes) -> Refused | Full:
         if said.startswith(NO_ROOM):

@@ -75,6 +75,14 @@ class Switch:
             lambda up: up.break_off(CHANGED),
         )
 
+    def abandon(self, node: Node) -> None:
+        """A shard has no server now. Its subscribers, to whom a silent one owes nothing, are served
+        elsewhere."""
+        for_each(
+            (up for up in self._links_of(node) if up.client and up.client.subscriptions),
+            lambda up: up.break_off("the shard has no primary"),
+        )
+
     def remove(self, node: Node) -> None:
         """The shard has gone: every link to it ends, and what waited there goes elsewhere."""
         links = self._identities.links_to(node)

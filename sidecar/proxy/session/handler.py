@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from sidecar.proxy.cluster.placing import Placing
+from sidecar.proxy.cluster.subscribers import Subscribers
 from sidecar.proxy.io import client as stalls
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
@@ -49,6 +50,7 @@ class Handler:
         dedicated: DedicatedLinks,
         held: HeldSessions,
         placing: Placing,
+        subscribers: Subscribers,
         noted: Sequence[Audited],
     ) -> None:
         self._nodes = nodes
@@ -59,6 +61,7 @@ class Handler:
         self._dedicated = dedicated
         self._held = held
         self._placing = placing
+        self._subscribers = subscribers
         self._noted = noted
 
     def stalled(self, client: Client, stall: int) -> None:
@@ -96,6 +99,7 @@ class Handler:
             self._dedicated.give_named(client, node, use)
         else:
             asking = self._placing.asking(client)
+            self._subscribers.begin(client, name)
             any_db = name == b"SHUTDOWN"
             self._dedicated.give_one(client, node, use, any_db=any_db, asking=asking)
 
@@ -119,6 +123,14 @@ class Handler:
     def turned_back(self, client: Client, error: bytes) -> None:
         """A server of the cluster has sent the request of a client's own link elsewhere."""
         self._placing.turned_back(client, error)
+
+    def subscriber_left(self, client: Client, up: Upstream, reason: str) -> None:
+        """A subscriber of a cluster has lost its link, and may go on on another one."""
+        self._subscribers.left(client, up, reason)
+
+    def subscriptions_taken(self, client: Client, up: Upstream) -> None:
+        """A server of the cluster does not have the slot of what a client has subscribed to."""
+        self._subscribers.taken(client, up)
 
     def end_when_quiet(self, client: Client) -> None:
         """A pinned client sends no more, and TLS cannot tell the server so."""

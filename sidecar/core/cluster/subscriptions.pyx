@@ -1,0 +1,368 @@
+# cython: language_level=3
+"""What a client of a cluster has subscribed to: for another node to serve it when its own goes.
+
+A subscriber has a link of its own, on which bytes pass both ways. Its subscriptions are read from what
+passes: requests are remembered until their answers have come, confirmations change the three sets. A
+message is only looked at: no object is made for it, and it is given out from where it lies.
+
+    client   SUBSCRIBE a b  ->  due: [SUBSCRIBE a b, 0 of 2]
+    server   subscribe a    ->  due: [SUBSCRIBE a b, 1 of 2]     channels: {a}
+    server   subscribe b    ->  due: []                          channels: {a, b}
+
+Nothing is given out in part (but for what is large): where a link ends, what the client has got ends
+with a whole message, and another link can go on behind it.
+
+What the client is not given:
+
+* `sunsubscribe` that nobody has asked for: the slot of the channel has left the server;
+* a redirection in answer to SSUBSCRIBE, as long as nothing else is due.
+
+Both have the shell look for the right server (proxy/cluster/subscribers.py). A client that sends what
+changes its connection in other ways (AUTH, SELECT, MULTI, MONITOR ...) is `strange`: it is followed no
+more, and ends with its link.
+"""
+from libc.string cimport memcmp, memcpy, memset
+from sidecar.core.link.fence cimport fence_raise
+from sidecar.core.link.receiver cimport deliver, session_say
+from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_release, buffer_size
+from sidecar.core.observe.audit_notes cimport audit_raw_reply
+from sidecar.core.protocol.commands cimport COMMAND_READ, ROUTE_PIN, ROUTE_SHARED
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next, cursor_on
+from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, FRAME_REPLY, frame_reply
+from sidecar.core.protocol.request cimport SCAN_DONE, SCAN_MORE, scan_request, scanner_reset
+from sidecar.core.protocol.request import split_arguments
+
+cdef enum:
+    # Bytes of a request or a message that are kept. Names are short, and so are most messages: a
+    # larger one is given out as it comes.
+    LARGEST = 65536
+    # Bytes of requests that may be due: a client that has more is followed no more.
+    LARGEST_DUE = 1048576
+    SHORTEST = 20           # bytes of a confirmation or a message, at least
+
+cdef int kind_named(const char* p, size_t n) noexcept nogil:
+    """The kind of this word, in lower case."""
+    if n == 7 and memcmp(p, b"message", 7) == 0:
+        return MESSAGE
+    if n == 8 and memcmp(p + 1, b"message", 7) == 0:
+        return MESSAGE
+    if n == 9 and memcmp(p, b"subscribe", 9) == 0:
+        return SUBSCRIBE
+    if n == 10 and memcmp(p + 1, b"subscribe", 9) == 0:
+        return PSUBSCRIBE if p[0] == c'p' else SSUBSCRIBE if p[0] == c's' else NO_KIND
+    if n == 11 and memcmp(p, b"unsubscribe", 11) == 0:
+        return UNSUBSCRIBE
+    if n == 12 and memcmp(p + 1, b"unsubscribe", 11) == 0:
+        return PUNSUBSCRIBE if p[0] == c'p' else SUNSUBSCRIBE if p[0] == c's' else NO_KIND
+    return NO_KIND
+
+
+cdef int kind_told(const char* p, size_t n) noexcept nogil:
+    """What kind of message or confirmation p[0:n] is, an array in RESP2 and a push in RESP3."""
+    cdef Cursor c
+    if n < SHORTEST or (p[1] != c'3' and p[1] != c'4') or p[2] != 13:
+        return NO_KIND
+    cursor_on(&c, p + 4, n - 4)
+    return kind_named(c.arg, c.size) if cursor_next(&c) else NO_KIND
+
+
+cdef bint is_redirection(const char* p, size_t n) noexcept nogil:
+    """Whether a server that answers SSUBSCRIBE so has not executed it, and another one may."""
+    return (n > 7 and memcmp(p, b"-MOVED ", 7) == 0) or (n > 5 and memcmp(p, b"-ASK ", 5) == 0) \
+        or (n > 10 and memcmp(p, b"-TRYAGAIN ", 10) == 0) \
+        or (n > 13 and memcmp(p, b"-CLUSTERDOWN ", 13) == 0)
+
+
+cdef class Subscriptions:
+    """The subscriptions of one client. `channels`, `patterns` and `sharded` are those that the server
+    has confirmed. `pushes`: it speaks RESP3, where messages are no replies."""
+
+    def __init__(self, CommandTable table, bint pushes):
+        self.table = table
+        self.mark = c'>' if pushes else c'*'
+        self.limits.bulk = self.limits.count = LARGEST
+        self.channels, self.patterns, self.sharded = set(), set(), set()
+        self.swallowed = b""
+        scanner_reset(&self.scan)
+
+    def __dealloc__(self):
+        buffer_release(&self.asked)
+        buffer_release(&self.due)
+        buffer_release(&self.rest)
+
+    # Requests
+
+    cdef int note(self, const char* p, size_t n) except -1:
+        """The client has sent p[0:n]."""
+        cdef int r
+        if self.strange or n == 0:
+            return 0
+        if buffer_append(&self.asked, p, n) < 0:
+            raise MemoryError
+        while buffer_size(&self.asked) and not self.strange:
+            r = scan_request(&self.scan, buffer_head(&self.asked), buffer_size(&self.asked),
+                             &self.limits, True)
+            if r == SCAN_MORE and buffer_size(&self.asked) <= LARGEST:
+                return 0
+            if r != SCAN_DONE:
+                self.strange = True
+                break
+            self.note_request(buffer_head(&self.asked), self.scan.pos)
+            buffer_drop(&self.asked, self.scan.pos)
+            scanner_reset(&self.scan)
+        return 0
+
+    cdef int note_request(self, const char* p, size_t n) except -1:
+        cdef Command* c = self.table.find(p + self.scan.name_at, self.scan.name_len)
+        cdef Due d
+        memset(&d, 0, sizeof(d))
+        d.size, d.wanted = <uint32_t>n, 1
+        if c.route == ROUTE_PIN:
+            d.kind = kind_named(c.name, c.name_len)
+            d.again = True
+            d.wanted = <uint32_t>(self.scan.argc - 1)
+        elif c.route == ROUTE_SHARED:
+            d.again = c.flags & COMMAND_READ != 0
+        if (c.route != ROUTE_PIN and c.route != ROUTE_SHARED) or (
+                c.route == ROUTE_PIN and d.kind == NO_KIND):
+            self.strange = True
+            return 0
+        if buffer_size(&self.due) + n > LARGEST_DUE:
+            self.strange = True
+            return 0
+        if buffer_append(&self.due, <const char*>&d, sizeof(d)) < 0 \
+                or buffer_append(&self.due, p, n) < 0:
+            raise MemoryError
+        self.due_count += 1
+        return 0
+
+    cdef Due oldest(self) noexcept:
+        """The oldest request that is due; without any, one of no kind."""
+        cdef Due d
+        memset(&d, 0, sizeof(d))
+        if self.due_count:
+            memcpy(&d, buffer_head(&self.due), sizeof(d))
+        return d
+
+    cdef void drop_due(self) noexcept:
+        """The oldest request has its answer."""
+        buffer_drop(&self.due, sizeof(Due) + self.oldest().size)
+        self.due_count -= 1
+
+    # Answers and messages
+
+    cdef int receive(self, Link* l, const char* p, size_t n) except -1:
+        """Give the client what the server has sent, p[0:n], but for what it is not to get. 1: there is
+        more of that now; 0: there is not.
+
+            p[begin:at]     whole answers and messages, not given out yet
+            p[at:i]         the one that is being read
+        """
+        cdef size_t i = 0
+        cdef size_t at = 0
+        cdef size_t begin = 0
+        cdef int r = FRAME_MORE
+        cdef Session* s = l.client
+        cdef Py_ssize_t kept = len(self.swallowed)
+        cdef bint refused = self.refusal is not None
+        l.received_bytes += n
+        fence_raise(l.core)
+        while i < n:
+            at = i
+            r = frame_reply(&l.framer, p, n, &i)
+            if r == FRAME_MORE or r == FRAME_ERROR:
+                break
+            l.framer.first = 0
+            if l.head != l.tail:        # the answer to a request of the sidecar's own
+                l.head += r == FRAME_REPLY
+                begin = i
+            elif self.in_part:
+                self.in_part = False
+            elif buffer_size(&self.rest):
+                if buffer_append(&self.rest, p + at, i - at) < 0:
+                    raise MemoryError
+                if self.passes(s, buffer_head(&self.rest), buffer_size(&self.rest)):
+                    session_say(s, buffer_head(&self.rest), buffer_size(&self.rest))
+                buffer_release(&self.rest)
+                begin = i
+            elif not self.passes(s, p + at, i - at):
+                deliver(s, p + begin, at - begin)
+                begin = i
+            r = FRAME_MORE
+            at = i
+        l.raw_requests_due = self.due_count
+        if r == FRAME_ERROR:
+            l.unframed = self.strange = True
+        if self.strange or self.in_part:
+            self.hand_over(l)
+            deliver(s, p + begin, n - begin)
+        elif l.head != l.tail:
+            deliver(s, p + begin, at - begin)
+        elif buffer_size(&self.rest) + n - at > LARGEST:
+            self.in_part = True
+            session_say(s, buffer_head(&self.rest), buffer_size(&self.rest))
+            buffer_release(&self.rest)
+            deliver(s, p + begin, n - begin)
+        else:
+            deliver(s, p + begin, at - begin)
+            if buffer_append(&self.rest, p + at, n - at) < 0:
+                raise MemoryError
+        return len(self.swallowed) > kept or (self.refusal is not None) != refused
+
+    cdef int hand_over(self, Link* l) except -1:
+        """Keep nothing back any more of what the server has sent."""
+        session_say(l.client, buffer_head(&self.rest), buffer_size(&self.rest))
+        buffer_release(&self.rest)
+        return 0
+
+    cdef bint passes(self, Session* s, const char* p, size_t n) except -1:
+        """Whether p[0:n], an answer or a message, is for the client."""
+        cdef int kind
+        if p[0] != self.mark:
+            return p[0] == c'>' or self.answered(s, p, n)
+        kind = kind_told(p, n)
+        if p[0] == c'*' and (kind == NO_KIND or not (self.is_subscribed or self.oldest().kind == kind)):
+            return self.answered(s, p, n)
+        return kind == NO_KIND or kind == MESSAGE or self.confirmed(kind, p, n)
+
+    @property
+    def is_subscribed(self):
+        """Whether it has any subscription. In RESP2 its replies are no arrays of three then."""
+        return bool(self.channels or self.patterns or self.sharded)
+
+    cdef bint confirmed(self, int kind, const char* p, size_t n) except -1:
+        """Take in a confirmation: whether it is for the client."""
+        cdef Due d = self.oldest()
+        cdef Cursor c
+        cdef set names = self.names_of(kind)
+        cdef object name = None
+        cursor_on(&c, p + 4, n - 4)
+        cursor_next(&c)
+        if cursor_next(&c):
+            name = c.arg[:c.size]
+        if d.kind != kind:
+            if kind == SUNSUBSCRIBE:
+                self.swallowed += p[:n]
+            return kind != SUNSUBSCRIBE
+        if d.wanted == 0:
+            d.wanted = <uint32_t>max(1, len(names))
+        if kind <= SSUBSCRIBE:
+            names.add(name)
+        else:
+            names.discard(name)
+        d.answered += 1
+        if d.answered >= d.wanted:
+            self.drop_due()
+        else:
+            memcpy(buffer_head(&self.due), &d, sizeof(d))
+        return True
+
+    cdef set names_of(self, int kind):
+        if kind == SUBSCRIBE or kind == UNSUBSCRIBE:
+            return self.channels
+        return self.patterns if kind == PSUBSCRIBE or kind == PUNSUBSCRIBE else self.sharded
+
+    cdef bint answered(self, Session* s, const char* p, size_t n) except -1:
+        """Take in the reply to the oldest request: whether it is for the client."""
+        if p[0] == c'-':
+            if self.refusal is not None and is_redirection(p, n):
+                return False
+            if self.due_count and is_redirection(p, n) and self.only_asks_for_shards():
+                self.refusal = p[:n]
+                return False
+            audit_raw_reply(s, p, min(n, 8))
+        if self.due_count:
+            self.drop_due()
+        return True
+
+    cdef bint only_asks_for_shards(self) noexcept:
+        """Whether all requests that are due are SSUBSCRIBE, and nothing of them is done."""
+        cdef size_t at = 0
+        cdef Due d
+        while at < buffer_size(&self.due):
+            memcpy(&d, buffer_head(&self.due) + at, sizeof(d))
+            if d.kind != SSUBSCRIBE or d.answered:
+                return False
+            at += sizeof(d) + d.size
+        return True
+
+    # What another server needs
+
+    @property
+    def movable(self):
+        """Whether another link can go on where this one ends."""
+        cdef size_t at = 0
+        cdef Due d
+        if self.strange or self.in_part or buffer_size(&self.asked):
+            return False
+        while at < buffer_size(&self.due):
+            memcpy(&d, buffer_head(&self.due) + at, sizeof(d))
+            if not d.again:
+                return False
+            at += sizeof(d) + d.size
+        return True
+
+    @property
+    def due_requests(self):
+        """The requests that have no whole answer, as words; without the channels that are confirmed."""
+        cdef size_t at = 0
+        cdef Due d
+        found = []
+        while at < buffer_size(&self.due):
+            memcpy(&d, buffer_head(&self.due) + at, sizeof(d))
+            at += sizeof(d)
+            words = split_arguments((buffer_head(&self.due) + at)[:d.size])
+            found.append(words[:1] + words[1 + d.answered:])
+            at += d.size
+        return found
+
+    @property
+    def taken(self):
+        """The names of the channels that the server has unsubscribed by itself."""
+        cdef Cursor c
+        cdef const char* p = self.swallowed
+        cdef size_t n = len(self.swallowed)
+        found = set()
+        cursor_on(&c, p, n)
+        while c.at + 4 < p + n:
+            cursor_on(&c, c.at + 4, <size_t>(p + n - c.at) - 4)
+            if not cursor_next(&c) or not cursor_next(&c):
+                break
+            found.add(c.arg[:c.size])
+            while c.at < p + n and c.at[0] != 10:   # the count: a line
+                c.at += 1
+            c.at += 1
+        return found
+
+    def begin_again(self):
+        """Another link goes on: nothing is due on it, and all that is confirmed is subscribed there."""
+        buffer_release(&self.asked)
+        buffer_release(&self.due)
+        buffer_release(&self.rest)
+        scanner_reset(&self.scan)
+        self.due_count = 0
+        self.swallowed = b""
+        self.refusal = None
+
+    def let_go(self):
+        """What was kept from the client, which it is to be given after all: the server's words about
+        channels that cannot be had any more."""
+        cdef bytes said = self.swallowed
+        self.sharded -= self.taken
+        self.swallowed = b""
+        if self.refusal is not None:
+            while self.due_count:
+                said += self.refusal
+                self.drop_due()
+            self.refusal = None
+        return said
+
+    # For tests
+
+    def asks(self, bytes requests):
+        """As `note`."""
+        self.note(requests, len(requests))
+
+    def gives(self, bytes frame):
+        """Whether the client is given this answer or message."""
+        return self.passes(NULL, frame, len(frame))

@@ -1,0 +1,287 @@
+"""Subscribers on a real cluster: nodes die, freeze and change places, slots move."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from redis.crc import key_slot
+
+from tests.harness.admin import metric
+from tests.harness.cluster import Cluster, ClusterNode
+from tests.harness.errors import DeadlineError
+from tests.harness.process import free_port, wait_until
+from tests.harness.programs import server_binary
+from tests.harness.resp import Arg, bulk, pack_all
+from tests.harness.servers import Server, Sidecar
+from tests.harness.wire import Wire
+
+KINDS = [
+    "valkey",
+    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
+    pytest.param("redis8", marks=[pytest.mark.slow]),
+]
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    with Cluster(request.param, shards=3, replicas=1, node_timeout=1500) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def single(cluster: Cluster) -> Iterator[Server]:
+    with Server(server_binary(cluster.kind), "single") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def sidecar(cluster: Cluster) -> Iterator[Sidecar]:
+    with Sidecar(cluster.url, admin=f"127.0.0.1:{free_port()}") as sidecar:
+        yield sidecar
+
+
+class Both(ExitStack):
+    """A subscriber of the cluster and one of a single server: both are told the same."""
+
+    def __init__(self, cluster: Cluster, sidecar: Sidecar, single: Server, protocol: int) -> None:
+        super().__init__()
+        self._cluster = cluster
+        ports = (sidecar.port, single.port)
+        self.wire, self.other = [self.enter_context(Wire(port)) for port in ports]
+        self.publisher = self.enter_context(Wire(sidecar.port))
+        self.mark = b">" if protocol == 3 else b"*"
+        self.name = f"subscriber{protocol}:{next(NUMBERS)}"
+        self.channels = [f"{name}:{self.name}" for name in ("one", "two", "three")]
+        for wire in (self.wire, self.other):
+            wire.call("HELLO", protocol)
+            wire.call("CLIENT", "SETNAME", self.name)
+
+    def sharded(self, number: int) -> str:
+        """A sharded channel of its own that this shard has."""
+        return self._cluster.key(number, f"sharded:{self.name}")
+
+    def tell(self, *args: Arg, replies: int = 1) -> None:
+        """One request of both."""
+        for wire in (self.wire, self.other):
+            wire.send_command(*args)
+        assert self.wire.read_replies(replies) == self.other.read_replies(replies), args
+
+    def hears(self, channel: str, sharded: bool = False) -> None:
+        """Messages come, after those of the gap, each once and in order; and nothing else comes."""
+        word = b"smessage" if sharded else b"message"
+        sent: list[bytes] = []
+        told: list[bytes] = []
+
+        def arrives() -> bool:
+            text = b"%d" % next(NUMBERS)
+            if sharded:
+                self._cluster.call(self._cluster.owner(channel), "SPUBLISH", channel, text)
+            else:
+                self.publisher.call("PUBLISH", channel, text)
+            words = (word, channel.encode(), text)
+            sent.append(self.mark + b"3\r\n" + b"".join(map(bulk, words)))
+            try:
+                while not told or told[-1] != sent[-1]:
+                    told.append(self.wire.read_reply(0.1))
+            except DeadlineError:
+                return False
+            return True
+
+        wait_until(arrives, f"a message on {channel}", 20)
+        assert told == [each for each in sent if each in told]
+        self.wire.expect_silence()
+
+
+def resubscribed(sidecar: Sidecar) -> float:
+    return metric(sidecar, "sidecar_cluster_resubscriptions_total")
+
+
+def server_of(cluster: Cluster, name: str) -> ClusterNode | None:
+    """The node that has a subscriber of this name."""
+    for node in (shard.primary for shard in cluster.shards):
+        if f" name={name} " in cluster.order(node, "CLIENT", "LIST", "TYPE", "pubsub"):
+            return node
+    return None
+
+
+def crash(cluster: Cluster, number: int) -> None:
+    cluster.kill(number)
+    cluster.adopt(number)
+
+
+def freeze(cluster: Cluster, number: int) -> None:
+    """It is silent, and its replica takes over: the others agree once it is back."""
+    shard = cluster.shard(number)
+    shard.primary.pause()
+    (replica,) = shard.replicas
+    wait_until(lambda: cluster.order(replica, "ROLE")[0] == "master", "a new primary", 20)
+    shard.primary = replica
+
+
+def hand_over(cluster: Cluster, number: int) -> None:
+    cluster.failover(number)
+
+
+@pytest.mark.parametrize("lose", [crash, freeze, hand_over])
+def test_a_node_goes(
+    cluster: Cluster, sidecar: Sidecar, single: Server, lose: Callable[[Cluster, int], None]
+) -> None:
+    """What each client has is confirmed as on one server, before and after."""
+    before = resubscribed(sidecar)
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(Both(cluster, sidecar, single, protocol)) for protocol in (2, 3)
+        ]
+        for client in clients:
+            one, two, three = client.channels
+            client.tell("SUBSCRIBE", one, two, three, replies=3)
+            client.tell("PSUBSCRIBE", "p:*")
+            client.tell("SSUBSCRIBE", client.sharded(0))
+            client.tell("UNSUBSCRIBE", two)
+        old = cluster.shard(0).primary
+        assert {server_of(cluster, client.name) for client in clients} == {old}
+        lose(cluster, 0)
+        wait_until(lambda: resubscribed(sidecar) >= before + 2, "both are served", 20)
+        primary = cluster.shard(0).primary
+        for client in clients:
+            one, two, three = client.channels
+            client.hears(one)
+            client.hears(three)
+            client.hears(client.sharded(0), sharded=True)
+            wait_until(lambda c=client: server_of(cluster, c.name) is primary, "it is there")  # type: ignore[misc]
+            client.publisher.call("PUBLISH", two, "nobody")
+            client.tell("PING")
+            client.tell("SUBSCRIBE", "four")
+            client.tell("SUNSUBSCRIBE")
+            client.tell("UNSUBSCRIBE", one, "nothing", replies=2)
+            client.tell("PUNSUBSCRIBE")
+            client.tell("UNSUBSCRIBE", three, "four", replies=2)
+            client.tell("ECHO", "x")
+        if lose is freeze:
+            old.resume()
+        elif lose is crash:
+            old.start()
+        cluster.settle()
+    assert sidecar.log().count('"subscribers moved"') >= 1
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_slot_moves(cluster: Cluster, sidecar: Sidecar, single: Server, protocol: int) -> None:
+    """There and back, with a subscriber to its channel and to others."""
+    with Both(cluster, sidecar, single, protocol) as client:
+        channel = client.sharded(1)
+        slot = key_slot(channel.encode())
+        client.tell("SSUBSCRIBE", channel)
+        client.tell("SUBSCRIBE", client.channels[0])
+        for target in (2, 1):
+            before = resubscribed(sidecar)
+            cluster.migrate(slot, target)
+            cluster.settle()
+            wait_until(lambda n=before: resubscribed(sidecar) > n, "it is served")  # type: ignore[misc]
+            client.hears(channel, sharded=True)
+            client.hears(client.channels[0])
+            assert server_of(cluster, client.name) is cluster.shard(target).primary
+        client.tell("SSUBSCRIBE", channel)
+        client.tell("SUNSUBSCRIBE", channel)
+        client.tell("SUNSUBSCRIBE")
+        client.tell("UNSUBSCRIBE")
+
+
+def test_a_slot_moves_atomically(cluster: Cluster, sidecar: Sidecar, single: Server) -> None:
+    """As Valkey 9 does it."""
+    if cluster.kind != "valkey":
+        pytest.skip("no CLUSTER MIGRATESLOTS")
+    with Both(cluster, sidecar, single, 2) as client:
+        channel = client.sharded(1)
+        client.tell("SSUBSCRIBE", channel)
+        for target in (2, 1):
+            cluster.migrate_atomically([key_slot(channel.encode())], target)
+            client.hears(channel, sharded=True)
+        client.tell("SUNSUBSCRIBE")
+
+
+def test_a_slot_that_is_known_wrongly(cluster: Cluster, single: Server) -> None:
+    """The sidecar has not heard of the move, and asks where the slot was."""
+    with (
+        Sidecar(cluster.url, settings={"cluster.refresh": 3600}) as sidecar,
+        Both(cluster, sidecar, single, 2) as client,
+    ):
+        channel = client.sharded(1)
+        slot = key_slot(channel.encode())
+        cluster.migrate(slot, 2)
+        cluster.settle()
+        client.tell("SSUBSCRIBE", channel)
+        client.hears(channel, sharded=True)
+        client.tell("SUNSUBSCRIBE")
+        cluster.migrate(slot, 1)
+        cluster.settle()
+
+
+def test_channels_whose_slots_come_apart(
+    cluster: Cluster, sidecar: Sidecar, single: Server
+) -> None:
+    """One link leads to one node: the client is told as by a server."""
+    with Both(cluster, sidecar, single, 2) as client:
+        stays, goes = client.sharded(1), cluster.key(1, "goes")
+        for channel in (stays, goes):
+            client.tell("SSUBSCRIBE", channel)
+        cluster.migrate(key_slot(goes.encode()), 2)
+        cluster.settle()
+        told = client.wire.read_reply()
+        assert told == b"*3\r\n" + b"".join(map(bulk, (b"sunsubscribe", goes.encode()))) + b":1\r\n"
+        client.hears(stays, sharded=True)
+        cluster.migrate(key_slot(goes.encode()), 1)
+        cluster.settle()
+
+
+def test_a_shard_is_removed(cluster: Cluster, sidecar: Sidecar, single: Server) -> None:
+    with Both(cluster, sidecar, single, 3) as client:
+        channel = client.sharded(1)
+        slot = key_slot(channel.encode())
+        new = cluster.add_shard()
+        cluster.migrate(slot, new.number)
+        cluster.settle()
+        client.tell("SSUBSCRIBE", channel)
+        client.tell("SUBSCRIBE", client.channels[0])
+        assert server_of(cluster, client.name) is new.primary
+        cluster.migrate(slot, 1)
+        cluster.remove_shard(new.number)
+        client.hears(channel, sharded=True)
+        client.hears(client.channels[0])
+
+
+def test_only_its_own_connection_is_ended(
+    cluster: Cluster, sidecar: Sidecar, single: Server
+) -> None:
+    """By an operator at the server, or for reading too little: the client is to know."""
+    with Both(cluster, sidecar, single, 2) as client:
+        client.tell("SUBSCRIBE", client.channels[0])
+        node = server_of(cluster, client.name)
+        assert node is not None
+        cluster.order(node, "CLIENT", "KILL", "TYPE", "pubsub")
+        client.wire.expect_eof()
+
+
+def test_requests_under_way(cluster: Cluster, sidecar: Sidecar, single: Server) -> None:
+    """Of a node that is silent, and then dies: they are answered by another one, once."""
+    with Both(cluster, sidecar, single, 2) as client:
+        one, two, three = client.channels
+        client.tell("SUBSCRIBE", one)
+        node = server_of(cluster, client.name)
+        assert node is not None
+        number = next(shard.number for shard in cluster.shards if shard.primary is node)
+        node.pause()
+        requests = (("PING",), ("SUBSCRIBE", two, three), ("UNSUBSCRIBE", one), ("PING", "x"))
+        for wire in (client.wire, client.other):
+            wire.send(pack_all(requests))
+        node.kill()
+        assert client.wire.read_replies(5, 20) == client.other.read_replies(5)
+        client.hears(two)
+        client.tell("UNSUBSCRIBE", two, three, replies=2)
+        cluster.adopt(number)
+        node.start()
+        cluster.settle()
