@@ -228,6 +228,10 @@ ONE = (
                                        "sidecar_tls_certificate_expiry_timestamp_seconds{S})"
                                        " - time()", "{{certificate}}")], "s", "bars", bad=1209600,
               below=True),
+        Panel("TLS handshakes that failed", [
+            ("sum by (side, reason) (rate(sidecar_tls_handshake_failures_total{S}"
+             "[$__rate_interval]))", "{{side}}: {{reason}}"),
+        ], "ops"),
         Panel("Warm start", [("sum by (state) (sidecar_warmup_keys{S})", "{{state}}"),
                              ("max(sidecar_warmup_duration_seconds{S})", "seconds")]),
     )),

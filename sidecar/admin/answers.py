@@ -103,12 +103,13 @@ class Traces(Frozen, frozen=True):
 
 
 class Certificate(Frozen, frozen=True):
-    """A certificate file of the settings; `use` is the setting. Of several in one file, the one
-    that ends first."""
+    """A certificate file of the settings, or a file of revocation lists; `use` is the setting. Of
+    several in one file, the one that ends first."""
 
     use: str
     file: str
     subject: str | None
+    not_before: float | None
     not_after: float | None
     seconds_left: int | None
     error: str | None

@@ -100,7 +100,7 @@ class Api:
             self._sources.topology(), self._sources.server(), self._sources.refresh("figures")
         )
         recent = self._recorder.over(RECENT)
-        said = health(self._sources.snapshot(), recent, server, topology)
+        said = health(self._sources.snapshot(), recent, server, topology, time.time())
         return answer(said, 503 if said.status == "down" else 200)
 
     async def stats(self, request: web.Request) -> web.Response:

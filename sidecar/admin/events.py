@@ -192,8 +192,8 @@ class Events:
     def _health(self, snapshot: Snapshot) -> bytes:
         """Health, with what the server and the Sentinels last said: a server that is silent must
         not delay it."""
-        recent = self._recorder.over(10)
-        return message("health", health(snapshot, recent, self._server, self._topology))
+        recent, now = self._recorder.over(10), time.time()
+        return message("health", health(snapshot, recent, self._server, self._topology, now))
 
     async def _everything(self) -> list[bytes]:
         """Everything that is known now, for a new listener."""

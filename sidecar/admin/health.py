@@ -13,6 +13,7 @@ from sidecar.admin.answers import (
     Topology,
 )
 from sidecar.admin.figures import Percentiles, Recent, breaker_state, gauges
+from sidecar.policy.expiry import words
 from sidecar.telemetry.facts import Replica, Server, Shard
 from sidecar.telemetry.snapshots import Cluster, Held, Snapshot, Unanswered
 
@@ -23,8 +24,11 @@ MEMORY = 0.95
 ERROR_RATIO = 0.05
 
 
-def health(snapshot: Snapshot, recent: Recent, server: Server, topology: Topology) -> Health:
-    """The status, the reasons for it if it is not ok, and the facts behind it."""
+def health(
+    snapshot: Snapshot, recent: Recent, server: Server, topology: Topology, at: float
+) -> Health:
+    """The status `at` this Unix time, the reasons for it if it is not ok, and the facts behind
+    it."""
     now = gauges(snapshot)
     down = _down(snapshot)
     degraded = _degraded(snapshot)
@@ -32,6 +36,7 @@ def health(snapshot: Snapshot, recent: Recent, server: Server, topology: Topolog
         degraded.append(f"the server does not answer INFO: {server.error}")
     degraded += _shards(topology.shards or ())
     degraded += _server(server) + _recent(recent) + _sentinels(topology)
+    degraded += _certificates(snapshot, at)
     return Health(
         status="down" if down else "degraded" if degraded else "ok",
         reasons=down + degraded,
@@ -150,6 +155,19 @@ def _sentinels(topology: Topology) -> list[str]:
     if topology.phase not in (None, "serving"):
         return [f"the master is changing: {topology.phase}"]
     return []
+
+
+def _certificates(snapshot: Snapshot, at: float) -> list[str]:
+    plane = snapshot.data_plane
+    if plane is None:
+        return []
+    found = []
+    for use, ends in plane.certificates.items():
+        section, _, is_list = use.partition("-")
+        what = f"the {'revocation list' if is_list else 'certificate'} of {section}.tls"
+        if why := words(plane.certificates_begin.get(use, 0.0), ends, at):
+            found.append(f"{what} {why}")
+    return found
 
 
 def _replication(replicas: Sequence[Replica]) -> Replication:

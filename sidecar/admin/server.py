@@ -25,7 +25,7 @@ from sidecar.admin.routes import ROUTES
 from sidecar.admin.sources import Actions, Sources
 from sidecar.settings.addresses import is_loopback, join_host_port, parse_host_port
 from sidecar.settings.sections.operations import Admin
-from sidecar.tls import admin_context, reload_admin
+from sidecar.tls.contexts import admin_context, reload_admin
 
 STOP_PATIENCE = 1.0  # seconds that a running request may take when the server stops
 BODY_MAX = 4096

@@ -110,6 +110,21 @@ class Changing:
         self._running.note("reload", "done", ", ".join(["certificates", *done.changed]))
         return done
 
+    async def renew(self) -> None:
+        """Read the certificates again, and nothing else: their files have changed. Errors are
+        logged; then nothing has changed."""
+        async with self._turn:
+            settings = self._running.settings
+            if not self._serving:
+                return
+            try:
+                await self._use(Changes(settings, [], [], {}))
+            except (OSError, ssl.SSLError) as error:
+                self._failed(reason(error), certificates=True)
+                return
+        log.info("certificates reloaded")
+        self._running.note("reload", "done", "certificates")
+
     def _failed(self, what: str, *, certificates: bool) -> None:
         if certificates:
             log.error("certificate reload failed", error=what)

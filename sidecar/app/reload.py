@@ -10,7 +10,7 @@ from sidecar.discovery.sentinel import SentinelWatcher
 from sidecar.file_version import file_version
 from sidecar.proxy.server import Proxy
 from sidecar.settings.schema import Settings
-from sidecar.tls import sentinel_context
+from sidecar.tls.contexts import sentinel_context
 
 if TYPE_CHECKING:
     from sidecar.admin.server import AdminServer

@@ -23,6 +23,7 @@ import structlog
 
 from sidecar import __version__
 from sidecar.admin.parts import Parts
+from sidecar.app.certificate_watch import CertificateWatch
 from sidecar.app.changing import Changing
 from sidecar.app.joints import Refusing
 from sidecar.app.reload import watch
@@ -179,6 +180,7 @@ class Sidecar:
         self.lag.also.append(logs.tick)
         # Of now: a change of the file while this starts is a change.
         version = file_version(self._file) if self._file is not None else None
+        certificates = CertificateWatch(lambda: self.settings, self.changing.renew)
         self.watching.append(asyncio.create_task(self.lag.watch()))
         try:
             if await self._unless_stopped(self._start()):
@@ -190,6 +192,8 @@ class Sidecar:
                 if self._file is not None:
                     changed = self._on_file_changed
                     self.watching.append(asyncio.create_task(watch(self._file, version, changed)))
+                if self._given is None:
+                    self.watching.append(asyncio.create_task(certificates.run()))
                 await self.stop.wait()
                 self.systemd.stopping()
                 await self._drain()

@@ -19,7 +19,7 @@ from sidecar.policy.topology import Address, Event
 from sidecar.settings.schema import Settings
 from sidecar.settings.sections.upstream import Upstream
 from sidecar.settings.urls import Endpoint
-from sidecar.tls import sentinel_context
+from sidecar.tls.contexts import sentinel_context
 
 log = structlog.get_logger()
 

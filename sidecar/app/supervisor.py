@@ -38,7 +38,7 @@ from sidecar.proxy.memory_guard import memory_limit
 from sidecar.settings.schema import Settings
 from sidecar.settings.shares import share_of
 from sidecar.settings.urls import Endpoint, parse_listen
-from sidecar.tls import sentinel_context
+from sidecar.tls.contexts import sentinel_context
 
 log = structlog.get_logger()
 

@@ -193,7 +193,12 @@ class SentinelWatcher:
         """For metrics: Sentinels known and connected; replicas, when one has told."""
         now = self.snapshot()
         connected = sum(1 for each in now.sentinels if each.connected)
-        return SentinelCounts(known=len(now.sentinels), connected=connected, replicas=now.replicas)
+        return SentinelCounts(
+            known=len(now.sentinels),
+            connected=connected,
+            replicas=now.replicas,
+            tls_failures=self._access.handshakes.failures,
+        )
 
     def _peer(self, address: Address, configured: bool) -> Peer:
         return Peer(address, configured, self._access, self._emit, self._regard)

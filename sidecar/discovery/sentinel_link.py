@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias, cast
 import hiredis
 
 from sidecar.policy.topology import Address
+from sidecar.tls.faults import fault_of
 
 Kind = Literal["unreachable", "credentials", "idle", "service"]
 Reply: TypeAlias = object
@@ -128,6 +129,7 @@ class Link(asyncio.Protocol):
         if self._fault is None:
             words = _in_words(error) if isinstance(error, OSError) else "closed the connection"
             self._fault = Fault("unreachable", words)
+            self._fault.__cause__ = error
         if not self.lost.done():
             self.lost.set_result(self._fault)
 
@@ -189,11 +191,8 @@ def rows_of(reply: Reply) -> list[dict[str, str]]:
 
 
 def _in_words(error: OSError | UnicodeError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        reason = getattr(error, "reason", None) or str(error)  # OpenSSL's own have a reason
-        return f"TLS fails: {reason.lower().replace('_', ' ')}"
+        return f"TLS: {fault_of(error).words}"
     if isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError):
         return "closed the connection"
     # asyncio puts words of its own beside the number, or several errors into one.

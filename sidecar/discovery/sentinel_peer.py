@@ -10,8 +10,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from ssl import SSLContext
+from dataclasses import dataclass, field
+from ssl import SSLContext, SSLError
 
 import hiredis
 import structlog
@@ -32,6 +32,7 @@ from sidecar.policy.topology import (
 from sidecar.settings.addresses import join_host_port
 from sidecar.settings.sections.upstream import Sentinel
 from sidecar.telemetry import facts
+from sidecar.telemetry.handshakes import Handshakes
 
 BACKOFF = Backoff(0.1, 2.0)
 HEARTBEAT = 1.0  # seconds; a Sentinel that was asked nothing for so long gets a PING
@@ -43,13 +44,14 @@ log = structlog.get_logger()
 class Access:
     """How the Sentinels of one service are reached. `name` replaces their hosts in TLS; `context`
     may change, for connections that are made from then on. `credentials` replace those of the
-    settings."""
+    settings. `handshakes` counts those that fail."""
 
     service: str
     settings: Sentinel
     context: SSLContext | None = None
     name: str = ""
     credentials: Credentials | None = None
+    handshakes: Handshakes = field(default_factory=lambda: Handshakes("sentinel"))
 
     @asynccontextmanager
     async def connect(
@@ -65,6 +67,8 @@ class Access:
                     address, self.context, self.name or address[0], user, given.password.decode()
                 )
             except Fault as fault:
+                if isinstance(fault.__cause__, SSLError):
+                    self.handshakes.failed(join_host_port(*address), fault.__cause__)
                 # The next attempt, a moment later, has the newest.
                 if self.credentials is not None and fault.kind == "credentials":
                     await self.credentials.renewed(given)

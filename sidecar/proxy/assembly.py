@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from sidecar.policy.following import Following
 from sidecar.proxy.cluster.fan_out import FanOut
 from sidecar.proxy.cluster.placing import Placing
 from sidecar.proxy.cluster.subscribers import Subscribers
+from sidecar.proxy.descriptors import Descriptors
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.upstream import Upstream
@@ -37,6 +39,7 @@ from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
+from sidecar.proxy.listener import Listener
 from sidecar.proxy.memory_guard import CLIENT_SHARES, MemoryGuard, memory_limit
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
@@ -60,6 +63,7 @@ from sidecar.proxy.targets import Targets
 from sidecar.proxy.tasks import Tasks
 from sidecar.settings.schema import Settings
 from sidecar.telemetry.span_export import ExportError
+from sidecar.tls.handshake import Layer
 
 Facts = Mapping[str, str | int | bool]
 
@@ -377,6 +381,32 @@ def use(parts: Reloadable, settings: Settings) -> None:
 
 def _nobody_judges(client: Client, user: bytes | None, accepted: bool) -> None:
     """No audit stream is configured."""
+
+
+def make_listener(
+    settings: Settings,
+    sessions: Sessions,
+    audit: AuditTrail | None,
+    context: Callable[[], ssl.SSLContext | None],
+    plane: Plane,
+    reserve: Descriptors,
+    *,
+    shared: bool,
+) -> Listener:
+    """Make what accepts clients; `context` is that of TLS at the moment."""
+    clients = sessions.clients
+
+    def welcome(sock: socket.socket, tls: Layer | None, address: object) -> None:
+        client = clients.welcome(sock, tls, address)
+        if audit is not None:
+            audit.arrived(client, tls)
+
+    def refused(reason: str, who: str, address: object) -> None:
+        if audit is not None:
+            audit.turned_away(reason, who, address)
+
+    connected = lambda: len(plane.clients)  # noqa: E731
+    return Listener(settings.listen, welcome, context, connected, reserve, refused, shared)
 
 
 def make_warmup(

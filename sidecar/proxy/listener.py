@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -26,9 +26,12 @@ from sidecar.proxy.listening import (
     lead_to_all,
     listen,
 )
+from sidecar.proxy.session.client_list import printable_address
 from sidecar.settings.sections.clients import Listen
 from sidecar.settings.urls import Endpoint, parse_listen
-from sidecar.tls import Layer, handshake
+from sidecar.telemetry.handshakes import Handshakes
+from sidecar.tls.handshake import Layer, handshake
+from sidecar.tls.pem import identity
 
 log = structlog.get_logger()
 
@@ -44,11 +47,14 @@ ACCEPTS_AT_ONCE = 64
 TLS_ACCEPTS_AT_ONCE = 8
 
 Welcome = Callable[[socket.socket, Layer | None, object], None]
+# Called with the reason, whose certificate it was (empty: unknown), and the address.
+Refused = Callable[[str, str, object], None]
 
 
 class Listener:
     """All listeners. `context` returns the current TLS context, `connected` the number of
-    clients. `shared`: other workers listen on the same ports, whatever the settings say."""
+    clients. `refused` is told of clients whose TLS handshake failed. `shared`: other workers listen
+    on the same ports, whatever the settings say."""
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Listener:
         context: Callable[[], ssl.SSLContext | None],
         connected: Callable[[], int],
         descriptors: Descriptors,
+        refused: Refused,
         shared: bool = False,
     ) -> None:
         self._settings = settings
@@ -66,6 +73,8 @@ class Listener:
         self._context = context
         self._connected = connected
         self._descriptors = descriptors
+        self._refused = refused
+        self._failing = Handshakes("listen")
         self._loop = asyncio.get_running_loop()
         self._sockets: list[Listening] = []
         self._handshakes: set[asyncio.Task[None]] = set()
@@ -82,6 +91,11 @@ class Listener:
     def handshaking(self) -> bool:
         """Whether any TLS handshake is still running."""
         return bool(self._handshakes)
+
+    @property
+    def tls_failures(self) -> Mapping[str, int]:
+        """How many TLS handshakes have failed, by reason."""
+        return self._failing.failures
 
     def open(self, sockets: Sequence[socket.socket] = ()) -> None:
         """Listen on every configured address, without accepting yet. Raises OSError. `sockets` were
@@ -250,14 +264,21 @@ class Listener:
         sock.close()
 
     async def _accept_tls(self, sock: socket.socket, address: object) -> None:
-        context = self._context()
+        context, presented = self._context(), b""
         assert context is not None
+
+        def shown(der: bytes) -> None:
+            nonlocal presented
+            presented = der
+
         try:
             async with asyncio.timeout(TLS_HANDSHAKE_TIMEOUT):
-                layer = await handshake(sock, context, server_side=True)
-        except (OSError, TimeoutError) as error:
+                layer = await handshake(sock, context, server_side=True, refused=shown)
+        except OSError as error:
             sock.close()
-            log.debug("TLS handshake failed", peer=address, error=str(error))
+            who = identity(presented) if presented else ""
+            fault = self._failing.failed(printable_address(address).decode(), error, who)
+            self._refused(fault.reason, who, address)
             return
         except BaseException:
             sock.close()

@@ -36,6 +36,7 @@ from sidecar.proxy.name_search import of_path
 from sidecar.proxy.pause import Pause, under_way
 from sidecar.proxy.targets import Targets
 from sidecar.telemetry.facts import UnderWay
+from sidecar.telemetry.handshakes import Handshakes
 
 log = structlog.get_logger()
 
@@ -76,14 +77,15 @@ class Moved:
     ended: UnderWay
 
 
-async def reach(destination: Destination, version: bytes) -> Arrival:
-    """Connect to the new upstream's master. Changes nothing. Raises MoveError."""
+async def reach(destination: Destination, version: bytes, handshakes: Handshakes) -> Arrival:
+    """Connect to the new upstream's master. Changes nothing. Raises MoveError. `handshakes` counts
+    those that fail."""
     settings = destination.settings
     try:
         certificates = Certificates(settings, upstream=destination.endpoint.tls)
     except (OSError, ssl.SSLError) as error:
         raise MoveError(f"upstream.tls: {error}") from error
-    targets = Targets(settings.upstream, destination.endpoint, certificates)
+    targets = Targets(settings.upstream, destination.endpoint, certificates, handshakes)
     why = "the Sentinels know no master"
     for found, target in await _candidates(destination, targets):
         try:
@@ -131,12 +133,14 @@ class Mover:
         arrive: Callable[[Arrival], None],
         limit: Callable[[], float],
         version: bytes,
+        handshakes: Handshakes,
     ) -> None:
         self._plane = plane
         self._pause = pause
         self._arrive = arrive
         self._limit = limit
         self._version = version
+        self._handshakes = handshakes
 
     @property
     def moving(self) -> bool:
@@ -150,7 +154,7 @@ class Mover:
     ) -> Moved:
         """Go there. `first` is called when all is ready, and may raise: then nothing has changed.
         Raises MoveError."""
-        arrival = await reach(destination, self._version)
+        arrival = await reach(destination, self._version, self._handshakes)
         arrived = False
         try:
             if self.moving:

@@ -31,12 +31,13 @@ from sidecar.proxy.span_recorder import SpanRecorder
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry import facts, snapshots
+from sidecar.telemetry.handshakes import Handshakes
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a report is made from. `own` are the sidecar's own links; a part that is not configured
-    is None."""
+    """What a report is made from. `own` are the sidecar's own links, `dialed` the TLS handshakes
+    with the upstream; a part that is not configured is None."""
 
     settings: Settings
     upstream: Endpoint
@@ -57,6 +58,7 @@ class Parts:
     interruptions: Interruptions
     server_info: ServerInfo
     overdue: Overdue
+    dialed: Handshakes
 
 
 class Report:
@@ -92,6 +94,7 @@ class Report:
         """Counters and gauges."""
         parts = self._parts
         counts, breaker = parts.plane.snapshot(), parts.own.node.dialer.breaker
+        validity = parts.certificates.validity
         return snapshots.DataPlane(
             clients=self._clients(counts),
             links=self._links(counts),
@@ -110,7 +113,8 @@ class Report:
             tracing=parts.tracing.snapshot() if parts.tracing is not None else None,
             failover=_failover(parts.followers),
             cluster=cluster.counts() if (cluster := parts.followers.cluster) is not None else None,
-            certificates=parts.certificates.expiry,
+            certificates={name: each.ends for name, each in validity.items()},
+            certificates_begin={name: each.begins for name, each in validity.items()},
         )
 
     def _clients(self, counts: Mapping[str, Any]) -> snapshots.Clients:
@@ -122,6 +126,7 @@ class Report:
             received_bytes=counts["client_bytes_in"],
             sent_bytes=counts["client_bytes_out"],
             protocol_errors=counts["protocol_errors"],
+            tls_failures=self._parts.listener.tls_failures,
         )
 
     def _links(self, counts: Mapping[str, Any]) -> snapshots.Links:
@@ -136,6 +141,7 @@ class Report:
             reconnects=self._parts.shared.reconnects,
             received_bytes=counts["upstream_bytes_in"],
             sent_bytes=counts["upstream_bytes_out"],
+            tls_failures=self._parts.dialed.failures,
         )
 
     def hot_keys(self, most: int) -> facts.HotKeys:

@@ -54,6 +54,7 @@ from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry.audit import Audit
 from sidecar.telemetry.facts import ComparedServer
+from sidecar.telemetry.handshakes import Handshakes
 
 
 class Proxy:
@@ -86,6 +87,7 @@ class Proxy:
         self.mover: Mover
         self._warm: Warmup | None = None
         self._certificates: Certificates
+        self._dialed = Handshakes("upstream")
         self._sides: list[SideConnection] = []
         self._ticking: list[Callable[[float], None]] = []
         self._overdue: Overdue
@@ -147,8 +149,9 @@ class Proxy:
     def _assemble(self, reserve: descriptors.Descriptors) -> Listener:
         settings, tasks, destination = self.settings, self._tasks, self._destination
         follows, login = destination.follows_sentinels, destination.login
-        self._certificates = Certificates(settings, upstream=destination.endpoint.tls)
-        self._targets = Targets(settings.upstream, destination.endpoint, self._certificates)
+        endpoint, version = destination.endpoint, __version__.encode()
+        certificates = self._certificates = Certificates(settings, upstream=endpoint.tls)
+        self._targets = Targets(settings.upstream, endpoint, certificates, self._dialed)
         cluster = destination.is_cluster
         target = None if follows or cluster else self._targets.of_url()
         memory = memory_limit(settings.limits.memory)
@@ -164,9 +167,7 @@ class Proxy:
         observers = assembly.make_observers(plane, nodes, tasks, ids, settings)
         links = assembly.make_links(plane, nodes, tasks, observers, login, settings)
         self._observers, self._links = observers, links
-        self._sides = [
-            SideConnection(nodes.home.dialer, login, __version__.encode()) for _ in range(2)
-        ]
+        self._sides = [SideConnection(nodes.home.dialer, login, version) for _ in range(2)]
         self.facts = ServerInfo(self._sides[0])
         self._attend_credentials(destination.credentials)
         pulse = Pulse(self._sides[1], tasks)
@@ -181,7 +182,7 @@ class Proxy:
             tasks,
             pulse,
             self._interruptions,
-            __version__.encode(),
+            version,
             lambda: links.switch.retry(nodes.home),
         )
         placing = Placing(
@@ -195,9 +196,9 @@ class Proxy:
             self._followers.follow_cluster(self._topology(nodes, dialing, room, placing))
         else:
             self._followers.follow(destination, self._targets)
-        self.pause = Pause(plane, changeover, lambda: self.settings.failover.hold)
         hold = lambda: self.settings.failover.hold  # noqa: E731
-        self.mover = Mover(plane, self.pause, self._arrive, hold, __version__.encode())
+        self.pause = Pause(plane, changeover, hold)
+        self.mover = Mover(plane, self.pause, self._arrive, hold, version, self._dialed)
         self._sessions = assembly.make_sessions(
             plane,
             links,
@@ -221,11 +222,12 @@ class Proxy:
             self._show_warming,
             membership.snapshots if membership is not None else (),
         )
-        listener = Listener(
-            settings.listen,
-            self._sessions.clients.welcome,
+        listener = assembly.make_listener(
+            settings,
+            self._sessions,
+            self._audit,
             lambda: self._certificates.server,
-            lambda: len(plane.clients),
+            plane,
             reserve,
             shared=membership is not None,
         )
@@ -318,6 +320,7 @@ class Proxy:
             interruptions=self._interruptions,
             server_info=self.facts,
             overdue=self._overdue,
+            dialed=self._dialed,
         )
 
     def _begin(self) -> None:
@@ -325,26 +328,24 @@ class Proxy:
         observers = self._observers
         if observers.near is not None:
             observers.near.begin()
+        optional = (observers.usage, observers.hot, observers.tracing)
         ticker = Ticker()
-        ticker.add(self._overdue.tick)
-        ticker.add(self.plane.send_gathered)
-        ticker.add(self._sessions.maintenance.tick)
-        ticker.add(self._sessions.learning.tick)
-        ticker.add(self._sessions.admission.tick)
-        ticker.add(self._memory_guard.tick)
-        ticker.add(self._links.hold.count)
-        if observers.usage is not None:
-            ticker.add(observers.usage.tick)
-        if observers.hot is not None:
-            ticker.add(observers.hot.tick)
-        if observers.tracing is not None:
-            ticker.add(observers.tracing.tick)
-        for side in self._sides:
-            ticker.add(side.tick)
-        ticker.add(self._followers.tick)
-        for tick in self._ticking:
+        for tick in (
+            self._overdue.tick,
+            self.plane.send_gathered,
+            self._sessions.maintenance.tick,
+            self._sessions.learning.tick,
+            self._sessions.admission.tick,
+            self._memory_guard.tick,
+            self._links.hold.count,
+            *(each.tick for each in optional if each is not None),
+            *(side.tick for side in self._sides),
+            self._followers.tick,
+            *self._ticking,
+            self.pause.tick,
+            lambda now: self._certificates.tick(now),
+        ):
             ticker.add(tick)
-        ticker.add(self.pause.tick)
         self._tasks.spawn(ticker.run(self._tasks))
         if self._destination.master is not None:
             self._followers.named(self._destination.master)
@@ -388,7 +389,7 @@ class Proxy:
 
     async def look_at(self, destination: Destination) -> ComparedServer:
         """Reach another upstream's master, ask it, and leave it. Raises MoveError."""
-        arrival = await reach(destination, __version__.encode())
+        arrival = await reach(destination, __version__.encode(), self._dialed)
         try:
             return await comparison.ask(arrival.connection)
         finally:

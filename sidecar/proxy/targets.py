@@ -17,13 +17,21 @@ from sidecar.proxy.links.target import Target
 from sidecar.settings.addresses import is_number
 from sidecar.settings.sections.upstream import Upstream
 from sidecar.settings.urls import Endpoint
+from sidecar.telemetry.handshakes import Handshakes
 
 
 class Targets:
-    """Makes the targets of one upstream."""
+    """Makes the targets of one upstream. `handshakes` counts those that fail."""
 
-    def __init__(self, settings: Upstream, upstream: Endpoint, certificates: Certificates) -> None:
+    def __init__(
+        self,
+        settings: Upstream,
+        upstream: Endpoint,
+        certificates: Certificates,
+        handshakes: Handshakes,
+    ) -> None:
         self._settings = settings
+        self._handshakes = handshakes
         self._upstream = upstream
         self._certificates = certificates
         self._own: dict[str, OwnConnections] = {}
@@ -73,6 +81,7 @@ class Targets:
             settings.tls.server_name or endpoint.host,
             settings.connect_timeout,
             int(settings.tcp_keepalive),
+            handshakes=self._handshakes,
             own=self._own_of(str(endpoint)),
         )
 

@@ -77,6 +77,11 @@ def _listen_tls(settings: Settings, listeners: Sequence[Endpoint]) -> Iterator[s
                 f'listen.tls.client_auth: "{tls.client_auth}", but listen.tls.ca_file is empty; '
                 "set it to the CA that signs the clients' certificates"
             )
+        elif tls.client_auth == "none" and tls.crl_file:
+            yield (
+                'listen.tls.crl_file: set, but listen.tls.client_auth is "none", so no client is '
+                'checked; set client_auth to "optional" or "required", or remove crl_file'
+            )
         elif tls.client_auth == "none" and tls.ca_file:
             yield (
                 'listen.tls.ca_file: set, but listen.tls.client_auth is "none", so no client is '
@@ -105,6 +110,11 @@ def _upstream(settings: Settings, endpoint: Endpoint, strict: bool) -> Iterator[
                 f"upstream.tls.{name}: set, but upstream.url ({endpoint}) is not rediss://; "
                 "write rediss:// or remove it"
             )
+    if tls.crl_file and tls.verify == "none":
+        yield (
+            'upstream.tls.crl_file: set, but upstream.tls.verify is "none", so nothing is checked; '
+            'set verify to "full", or remove crl_file'
+        )
     yield from _key_pair("upstream.tls", tls.cert_file, tls.key_file)
     yield from _files("upstream.tls", tls)
     if upstream.backoff_min > upstream.backoff_max:
@@ -249,7 +259,7 @@ def _key_pair(path: str, cert_file: str, key_file: str) -> Iterator[str]:
 
 
 def _files(path: str, section: msgspec.Struct) -> Iterator[str]:
-    for name in ("cert_file", "key_file", "ca_file"):
+    for name in ("cert_file", "key_file", "ca_file", "crl_file"):
         file = getattr(section, name, "")
         if file and not os.path.isfile(file):
             yield f"{path}.{name}: no file {file!r}; give the path of a PEM file"

@@ -49,6 +49,7 @@ EVENTS: Mapping[str, str] = {
     "started": "The audit stream begins; `detail` is the version.",
     "stopped": "It ends in order.",
     "login": "AUTH or HELLO with credentials: `result` is accepted or refused.",
+    "certificate": "Mutual TLS: `result` is accepted, or why not; `detail` says whose it is.",
     "command": "A dangerous command was sent to the server.",
     "denied": "The server refused a command: `result` is NOPERM or NOAUTH.",
     "admin": "A call of the admin API: `command` is the method, `detail` the path.",
@@ -104,6 +105,15 @@ class Audit:
         """The admin API was called. `path` has no query, which may contain a secret."""
         now, result = time.time(), str(status)
         self._put(Record(True, now, "admin", result, address=address, command=method, detail=path))
+
+    def certificate(self, result: str, identity: str, client: int, address: str) -> None:
+        """A client has shown a certificate, or should have: it was accepted, or refused for the
+        reason `result`. No client has the number 0."""
+        now = time.time()
+        record = Record(
+            True, now, "certificate", result, client=client, address=address, detail=identity
+        )
+        self._put(record)
 
     def note(self, event: str, result: str = "", detail: str = "") -> None:
         """Any other event."""

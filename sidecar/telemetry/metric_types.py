@@ -25,7 +25,8 @@ class Histogram:
     exemplars: Mapping[str, Mapping[int, Exemplar]] = field(default_factory=dict)
 
 
-Labelled = Mapping[str, float] | Mapping[tuple[str, str, str], float]
+Pairs = Mapping[tuple[str, str], float]
+Labelled = Mapping[str, float] | Pairs | Mapping[tuple[str, str, str], float]
 Value = float | Labelled | Histogram
 
 T = TypeVar("T")

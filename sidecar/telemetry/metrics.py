@@ -7,11 +7,13 @@ here: a scrape takes one snapshot and reads every metric from it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sidecar
 from sidecar.policy.breaker import State
 from sidecar.telemetry.cache_metrics import CACHE, HOT_KEYS, WARM_START
 from sidecar.telemetry.metric_types import Declared, Histogram, Part, of_data_plane
-from sidecar.telemetry.snapshots import WORKER_STATES, DataPlane
+from sidecar.telemetry.snapshots import WORKER_STATES, DataPlane, Snapshot
 
 _data_plane = Part[DataPlane](lambda s: s.data_plane)
 _clients = of_data_plane(lambda p: p.clients)
@@ -26,6 +28,18 @@ _tracing = of_data_plane(lambda p: p.tracing)
 _sentinels = Part(lambda s: s.sentinels)
 _process = Part(lambda s: s.process)
 _workers = Part(lambda s: s.workers)
+
+
+def _handshake_failures(snapshot: Snapshot) -> Mapping[tuple[str, str], float]:
+    plane, sentinels = snapshot.data_plane, snapshot.sentinels
+    sides = {
+        "listen": plane.clients.tls_failures if plane is not None else {},
+        "upstream": plane.links.tls_failures if plane is not None else {},
+        "sentinel": sentinels.tls_failures if sentinels is not None else {},
+    }
+    return {
+        (side, reason): count for side, failed in sides.items() for reason, count in failed.items()
+    }
 
 
 def _latency(data_plane: DataPlane) -> Histogram:
@@ -243,9 +257,22 @@ _FAILOVER = (
 _PROCESS = (
     _data_plane.gauge(
         "sidecar_tls_certificate_expiry_timestamp_seconds",
-        "When a certificate in use expires (Unix time): the listener's, or that shown upstream.",
+        "When a certificate or revocation list in use ends (Unix time): listen, upstream, …-crl.",
         lambda p: p.certificates or None,
         "certificate",
+    ),
+    _data_plane.gauge(
+        "sidecar_tls_certificate_start_timestamp_seconds",
+        "From when that certificate or revocation list is valid (Unix time).",
+        lambda p: p.certificates_begin or None,
+        "certificate",
+    ),
+    Declared(
+        "sidecar_tls_handshake_failures_total",
+        "counter",
+        "TLS handshakes that failed, by side (listen: clients, upstream, sentinel) and reason.",
+        "side,reason",
+        _handshake_failures,
     ),
     _process.gauge(
         "sidecar_event_loop_lag_seconds",

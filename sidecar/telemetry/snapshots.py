@@ -45,7 +45,8 @@ Gauge = Annotated[int, SUM]
 
 
 class Clients(Frozen, frozen=True):
-    """The connections of clients. `closed` is by reason; bytes are counted before encryption."""
+    """The connections of clients. `closed` is by reason, `tls_failures` are the handshakes that
+    failed, by reason; bytes are counted before encryption."""
 
     connected: Gauge
     accepted: Counter
@@ -54,10 +55,12 @@ class Clients(Frozen, frozen=True):
     received_bytes: Counter
     sent_bytes: Counter
     protocol_errors: Counter
+    tls_failures: Counters = {}
 
 
 class Links(Frozen, frozen=True):
-    """The connections to the upstream. Bytes are counted before encryption."""
+    """The connections to the upstream. Bytes are counted before encryption. `tls_failures` are the
+    handshakes that failed, by reason."""
 
     up: Annotated[bool, ALL]
     shared: Gauge
@@ -66,6 +69,7 @@ class Links(Frozen, frozen=True):
     reconnects: Counter
     received_bytes: Counter
     sent_bytes: Counter
+    tls_failures: Counters = {}
 
 
 class Latency(Frozen, frozen=True):
@@ -236,7 +240,8 @@ class Cluster(Frozen, frozen=True):
 
 
 class DataPlane(Frozen, frozen=True):
-    """The data plane. `certificates` are those in use, by use, with the time when each ends."""
+    """The data plane. `certificates` are the ends of those in use, by use, `certificates_begin`
+    the times from which they are valid."""
 
     clients: Clients
     links: Links
@@ -251,6 +256,7 @@ class DataPlane(Frozen, frozen=True):
     failover: Failover | None = None
     cluster: Cluster | None = None
     certificates: Annotated[Mapping[str, float], LEAST] = {}
+    certificates_begin: Annotated[Mapping[str, float], LEAST] = {}
 
 
 class Lines(Frozen, frozen=True):
@@ -272,11 +278,13 @@ class Process(Frozen, frozen=True):
 
 
 class SentinelCounts(Frozen, frozen=True):
-    """Sentinels known and connected; the replicas that they know, None if none has told."""
+    """Sentinels known and connected; the replicas that they know, None if none has told; TLS
+    handshakes with them that failed, by reason."""
 
     known: Annotated[int, MOST]
     connected: Annotated[int, LEAST]
     replicas: Annotated[int | None, MOST]
+    tls_failures: Counters = {}
 
 
 WorkerState = Literal["up", "silent", "starting"]

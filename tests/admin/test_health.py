@@ -15,6 +15,7 @@ from sidecar.telemetry.facts import Replica, Sentinel, Server
 from sidecar.telemetry.snapshots import DataPlane, Snapshot
 from tests.harness.structs import filled
 
+DAY, NOW = 86400.0, 1_800_000_000.0
 GOOD: dict[str, Any] = {"links": {"up": True}, "breaker": {"state": State.CLOSED}}
 REPLICA = {"address": "10.0.0.2:6379", "state": "online", "lag_bytes": 0, "lag_s": 0}
 AWAY = filled(Sentinel, address="a", connected=False)
@@ -31,6 +32,23 @@ def replica(**facts: object) -> dict[str, list[Replica]]:
         ({"links": {"up": False}}, {}, {}, {}, "down", "no connection"),
         ({"breaker": {"state": State.OPEN}}, {}, {}, {}, "down", "breaker is open"),
         ({"breaker": {"state": State.HALF_OPEN}}, {}, {}, {}, "degraded", "trying the server"),
+        ({"certificates": {"listen": NOW + DAY}}, {}, {}, {}, "degraded", "ends in 24 hours"),
+        (
+            {"certificates": {"upstream-crl": NOW - 3 * DAY}},
+            {},
+            {},
+            {},
+            "degraded",
+            "the revocation list of upstream.tls has ended 3 days ago",
+        ),
+        (
+            {"certificates": {"listen": NOW + DAY}, "certificates_begin": {"listen": NOW - DAY}},
+            {},
+            {},
+            {},
+            "ok",
+            "",
+        ),
         ({"held": {"clients": 2}}, {}, {}, {}, "degraded", "2 clients wait"),
         ({}, {}, {"error": "NOPERM"}, {}, "degraded", "NOPERM"),
         ({}, {}, {"role": "replica"}, {}, "degraded", "is a replica"),
@@ -58,6 +76,7 @@ def test_health(
         filled(Recent, **recent),
         Server(**server),
         filled(Topology, **topology),
+        NOW,
     )
     assert said.status == status
     assert reason in "; ".join(said.reasons)
@@ -65,4 +84,4 @@ def test_health(
 
 
 def test_health_of_nothing() -> None:
-    assert health(Snapshot(), filled(Recent), Server(), filled(Topology)).status == "down"
+    assert health(Snapshot(), filled(Recent), Server(), filled(Topology), NOW).status == "down"

@@ -157,12 +157,6 @@ def test_idle_timeout_begins_with_the_reply(plain_server: Server) -> None:
         assert blocked.cmd("PING") == b"+PONG\r\n"
 
 
-def _shown(wire: Wire) -> bytes | None:
-    """The certificate that the peer has shown."""
-    assert isinstance(wire._sock, ssl.SSLSocket)
-    return wire._sock.getpeercert(binary_form=True)
-
-
 def test_new_certificates(plain_server: Server, tmp_path: Path) -> None:
     """SIGHUP: new connections see the new one, others go on, a bad one leaves the last in use."""
     authority = Authority(tmp_path, "ca")
@@ -181,23 +175,27 @@ def test_new_certificates(plain_server: Server, tmp_path: Path) -> None:
         wait_until(lambda: f'"event":"{message}"' in sidecar.news(), message)
 
     old = put(first)
-    settings = {"listen.tls.cert_file": str(live.cert), "listen.tls.key_file": str(live.key)}
+    settings = {
+        "listen.tls.cert_file": str(live.cert),
+        "listen.tls.key_file": str(live.key),
+        "reload.certificates": "false",
+    }
     with (
         Sidecar(plain_server.url, settings=settings, tls=context) as sidecar,
         Wire(sidecar.port, tls=context) as before,
     ):
-        assert _shown(before) == old
+        assert before.certificate == old
         assert before.cmd("SET", "k", "v") == b"+OK\r\n"
         new = put(second)
         reload("certificates reloaded")
         with Wire(sidecar.port, tls=context) as after:
-            assert _shown(after) == new != old
+            assert after.certificate == new != old
             assert after.cmd("GET", "k") == before.cmd("GET", "k") == b"$1\r\nv\r\n"
             for broken in (b"no certificate", first.cert.read_bytes()):
                 live.cert.write_bytes(broken)  # the second does not fit the key
                 reload("certificate reload failed")
                 with Wire(sidecar.port, tls=context) as later:
-                    assert _shown(later) == new
+                    assert later.certificate == new
                     assert later.cmd("GET", "k") == b"$1\r\nv\r\n"
             live.cert.unlink()
             reload("certificate reload failed")
@@ -218,6 +216,7 @@ def test_a_bad_certificate_of_the_admin_port(plain_server: Server, tmp_path: Pat
         "listen.tls.key_file": str(live.key),
         "admin.tls.cert_file": str(admin.cert),
         "admin.tls.key_file": str(admin.key),
+        "reload.certificates": "false",
     }
     admin_port = f"localhost:{free_port()}"
     with Sidecar(plain_server.url, settings=settings, tls=context, admin=admin_port) as sidecar:
@@ -233,7 +232,7 @@ def test_a_bad_certificate_of_the_admin_port(plain_server: Server, tmp_path: Pat
             os.kill(sidecar.pid, signal.SIGHUP)
             wait_until(lambda event=event: f'"event":"{event}"' in sidecar.news(), event)
             with Wire(sidecar.port, tls=context) as client:
-                assert _shown(client) == ssl.PEM_cert_to_DER_cert(expected.cert.read_text())
+                assert client.certificate == ssl.PEM_cert_to_DER_cert(expected.cert.read_text())
 
 
 def test_start_without_upstream() -> None:

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from .servers import TlsFiles
 
@@ -75,16 +79,17 @@ class Authority:
         self._ca = trustme.CA(organization_name=f"test {name}")
         self._ca.cert_pem.write_to_path(self.cert_file)
 
-    def issue(self, name: str, *hosts: str, days: float = 30) -> Pem:
+    def issue(self, name: str, *hosts: str, days: float = 30, begins: float = -30) -> Pem:
         """Sign a certificate of these hosts (this one), valid for so many days, and write it.
 
-        A negative number of days: it has expired so long ago.
+        A negative number of days: it has expired so long ago. It `begins` in so many days, a
+        negative number before now.
         """
         now = datetime.datetime.now(datetime.UTC)
         leaf = self._ca.issue_cert(
             *(hosts or HERE),
             common_name=name,
-            not_before=now - datetime.timedelta(days=30),
+            not_before=now + datetime.timedelta(days=begins),
             not_after=now + datetime.timedelta(days=days),
         )
         pem = Pem(self.folder / f"{name}.crt", self.folder / f"{name}.key")
@@ -96,6 +101,35 @@ class Authority:
             path.touch(mode=0o600)
             path.write_bytes(content.bytes())
         return pem
+
+    def client_context(self, pem: Pem | None = None) -> ssl.SSLContext:
+        """For a client that trusts this CA and shows `pem`, if given."""
+        context = ssl.create_default_context(cafile=str(self.cert_file))
+        if pem is not None:
+            context.load_cert_chain(pem.cert, pem.key)
+        return context
+
+    def revoke(self, *revoked: Pem, days: float = 30) -> Path:
+        """Write the list of revoked certificates, to be renewed in so many days; in place of the
+        one before, as a whole."""
+        now = datetime.datetime.now(datetime.UTC)
+        ca = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        listed = x509.CertificateRevocationListBuilder(ca.subject).last_update(
+            now - datetime.timedelta(days=40)
+        )
+        listed = listed.next_update(now + datetime.timedelta(days=days))
+        for pem in revoked:
+            number = x509.load_pem_x509_certificate(pem.cert.read_bytes()).serial_number
+            listed = listed.add_revoked_certificate(
+                x509.RevokedCertificateBuilder().serial_number(number).revocation_date(now).build()
+            )
+        key = load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        assert isinstance(key, EllipticCurvePrivateKey)
+        crl = listed.sign(key, SHA256())
+        path = self.cert_file.with_suffix(".crl")
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(crl.public_bytes(Encoding.PEM))
+        return fresh.replace(path)
 
 
 def make_certificates(folder: Path) -> Certificates:

@@ -74,6 +74,12 @@ class Wire(Closing):
         host, port, *_ = self._sock.getsockname()
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    @property
+    def certificate(self) -> bytes:
+        """The certificate (DER) that the other end has shown."""
+        assert isinstance(self._sock, ssl.SSLSocket)
+        return self._sock.getpeercert(binary_form=True) or b""
+
     @classmethod
     def answers(cls, port: int) -> bool:
         """Whether a new connection gets its PING answered."""

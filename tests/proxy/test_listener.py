@@ -30,6 +30,7 @@ async def test_a_process_knows_its_own_knock(endpoint: str) -> None:
         lambda: None,
         lambda: 0,
         Descriptors(raise_limit()),
+        lambda reason, who, address: None,
         shared=True,
     )
     listener.open()

@@ -35,11 +35,15 @@ KEY = {("user", "0", "key"): 0.5}
 LATENCY = Latency(counts=[1, 2, 0, 4], seconds=1.5)
 FULL = Snapshot(
     process=filled(Process, lines={"log": Lines(written=1, dropped=0)}),
-    sentinels=filled(SentinelCounts, replicas=2),
+    sentinels=filled(SentinelCounts, replicas=2, tls_failures=ONE),
     data_plane=filled(
         DataPlane,
-        clients=filled(Clients, connected=3, closed={"client": 6, "output_limit": 1}),
-        links=filled(Links, up=True, shared=1, dedicated=2, idle=4, sent_bytes=400),
+        clients=filled(
+            Clients, connected=3, closed={"client": 6, "output_limit": 1}, tls_failures=ONE
+        ),
+        links=filled(
+            Links, up=True, shared=1, dedicated=2, idle=4, sent_bytes=400, tls_failures=ONE
+        ),
         commands=filled(
             Commands,
             calls={"get": 8, "set": 9},
@@ -54,6 +58,7 @@ FULL = Snapshot(
         cluster=filled(Cluster, redirections=ONE),
         failover=filled(Failover, last_switch=1.0, last_interruption=2.0),
         certificates=ONE,
+        certificates_begin=ONE,
     ),
     workers=[filled(Worker, number=1, restarts=3), filled(Worker, number=2, state="silent")],
 )
@@ -92,6 +97,7 @@ def test_everything_in_the_snapshot_is_shown() -> None:
     assert samples["sidecar_commands_total{command=set}"] == 9
     assert samples["sidecar_upstream_transmit_bytes_total{}"] == 400
     assert samples["sidecar_workers{state=silent}"] == 1
+    assert samples["sidecar_tls_handshake_failures_total{side=sentinel,reason=one}"] == 1
     assert samples["sidecar_worker_restarts_total{}"] == 3
     for declared in METRICS:
         assert any(name.startswith(declared.name) for name in samples), declared.name

@@ -152,8 +152,8 @@ export function certificates(list) {
   if (!list.length) return fill(node, empty("TLS is not configured."));
   fill(node, ...list.map((one) => {
     const left = one.seconds_left;
-    const state = one.error || left < 0 ? "bad" : left < 14 * 86400 ? "warn" : "good";
-    const words = one.error || (left < 0 ? "expired" : `${span(left)} left`);
+    const state = one.error || left < 0 ? "bad" : left < Math.min(14 * 86400, (one.not_after - one.not_before) / 3) ? "warn" : "good";
+    const words = one.error || (left === null ? "no end" : left < 0 ? "expired" : `${span(left)} left`);
     return el("div", { class: "node", "data-state": state },
       el("span", {}, el("span", { class: "mono" }, one.use.replace(/_file$/, "")), el("br"), el("span", { class: "dim" }, one.subject || one.file)),
       tag(words, state));

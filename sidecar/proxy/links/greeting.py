@@ -25,7 +25,7 @@ from sidecar.proxy.links.errors import Full, NotMaster, Refused, Unreachable
 from sidecar.proxy.links.hello_reply import server_id, version_of
 from sidecar.proxy.links.info_reply import fields_of
 from sidecar.proxy.links.target import Target, connect
-from sidecar.tls import Layer
+from sidecar.tls.handshake import Layer
 
 NAME = b"redis-sidecar"
 CHUNK = 65536
@@ -233,11 +233,11 @@ class ServerConnection:
                 f"upstream {self.target} does not speak the Redis protocol ({error})"
             ) from error
         except OSError as error:
-            said = b"".join(self._replies[:1])
+            said, words = b"".join(self._replies[:1]), self._in_words(error)
             self.close()
             if is_error(said):
                 raise self._refusal(said) from error
-            raise Unreachable(f"upstream {self.target}: {error}") from error
+            raise Unreachable(f"upstream {self.target}: {words}") from error
         except BaseException:
             self.close()
             raise
@@ -250,6 +250,23 @@ class ServerConnection:
                 while some := self.tls[0].read(CHUNK):
                     data += some
         return data
+
+    def _in_words(self, error: OSError) -> str:
+        """With TLS 1.3 a server refuses a client's certificate, or wants one, only after the
+        handshake, before its first reply. It says so and closes, while we still send."""
+        if self.tls is not None and isinstance(error, ConnectionError):
+            layer, incoming, _ = self.tls
+            with suppress(OSError):
+                incoming.write(self.sock.recv(CHUNK))
+            try:
+                layer.read(CHUNK)
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLError as told:
+                error = told
+        if not isinstance(error, ssl.SSLError) or self.greeted is not None:
+            return str(error)
+        return f"TLS: {self.target.handshakes.failed(str(self.target), error).words}"
 
     def _refusal(self, said: bytes) -> Refused | Full:
         if said.startswith(NO_ROOM):

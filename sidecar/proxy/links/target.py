@@ -17,7 +17,8 @@ from sidecar.proxy.links.errors import Full, Unreachable
 from sidecar.proxy.links.own_connections import OwnConnections
 from sidecar.proxy.links.racing import Resolve, first_to_connect, resolve
 from sidecar.settings.urls import Endpoint
-from sidecar.tls import Layer, Resumption, handshake
+from sidecar.telemetry.handshakes import Handshakes
+from sidecar.tls.handshake import Layer, Resumption, handshake
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Target:
     keepalive: int
     resumption: Resumption = field(default_factory=Resumption, compare=False)
     refusals: Refusals = field(default_factory=Refusals, compare=False)
+    handshakes: Handshakes = field(default_factory=lambda: Handshakes("upstream"), compare=False)
     own: OwnConnections = field(default_factory=OwnConnections, compare=False)
     resolve: Resolve = field(default=resolve, compare=False)
     number: str = ""
@@ -70,7 +72,8 @@ async def connect(target: Target) -> tuple[socket.socket, Layer | None]:
         ) from None
     except ssl.SSLError as error:
         _close(sock)
-        raise Unreachable(f"upstream {target}: TLS: {_ssl_reason(error)}") from error
+        fault = target.handshakes.failed(str(target), error)
+        raise Unreachable(f"upstream {target}: TLS: {fault.words}") from error
     except OSError as error:
         _close(sock)
         if error.errno in (errno.EMFILE, errno.ENFILE):
@@ -137,9 +140,3 @@ def _reason(error: OSError) -> str:
     if error.errno is not None and error.errno > 0:
         return os.strerror(error.errno).lower()
     return error.strerror or str(error)
-
-
-def _ssl_reason(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate is not accepted: {error.verify_message}"
-    return error.reason or str(error)

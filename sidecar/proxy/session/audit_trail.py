@@ -9,6 +9,9 @@ from sidecar.policy.audited_commands import LOGINS, UNKNOWN, shown
 from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.session.client_list import printable_address
 from sidecar.telemetry.audit import Audit
+from sidecar.tls.faults import OF_CERTIFICATES
+from sidecar.tls.handshake import Layer
+from sidecar.tls.pem import identity
 
 NO_DB = -1  # left out of the record
 
@@ -39,6 +42,19 @@ class AuditTrail:
             client.passed_login = False
             return _text(login.user), login.db
         return UNKNOWN if client.passed_login else _text(login.user), NO_DB
+
+    def arrived(self, client: Client, tls: Layer | None) -> None:
+        """Write whose certificate a client has shown, if it has shown one."""
+        shown = tls[0].getpeercert(True) if tls is not None else None
+        if shown:
+            self.stream.certificate("accepted", identity(shown), client.id, _address(client))
+
+    def turned_away(self, reason: str, who: str, address: object) -> None:
+        """Write that a client was refused for its certificate, or for want of one. `who` it says
+        that it is; `reason` is one of tls.faults.REASONS."""
+        if reason in OF_CERTIFICATES:
+            shown = printable_address(address).decode() or "unix"
+            self.stream.certificate(reason, who, 0, shown)
 
     def login(self, client: Client, user: bytes | None, accepted: bool) -> None:
         """Write that the server accepted or refused a client's credentials."""

@@ -18,7 +18,7 @@ from sidecar.proxy.links.identity import Identities, Identity
 from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.tasks import for_each
-from sidecar.tls import Layer
+from sidecar.tls.handshake import Layer
 
 Joined = Callable[[Client, Identity], None]
 Left = Callable[[Client], None]
@@ -57,7 +57,7 @@ class Clients:
         self._pinned = pinned
         self.total = 0
 
-    def welcome(self, sock: socket.socket, tls: Layer | None, address: object) -> None:
+    def welcome(self, sock: socket.socket, tls: Layer | None, address: object) -> Client:
         """Begin to serve an accepted connection."""
         self.total += 1
         client = Client(self._plane, sock, tls, self._ids.new_id(), None, address)
@@ -66,6 +66,7 @@ class Clients:
         if self._pinned:
             client.pin_at_once()
         client.start()
+        return client
 
     def join(self, client: Client, identity: Identity) -> None:
         """Move a client to this identity. It must have no reply outstanding."""

@@ -38,6 +38,22 @@ class ListenTls(Section, frozen=True):
             reload=LIVE,
         ),
     ] = "none"
+    crl_file: Annotated[
+        str,
+        setting(
+            "Revocation lists (PEM) of the CAs in ca_file; clients whose certificate is in one are "
+            "refused, and all clients once a list is too old. Empty: none is looked at.",
+            reload=LIVE,
+        ),
+    ] = ""
+    ticket_rotation: Annotated[
+        float,
+        seconds(
+            "How long one key encrypts session tickets; clients then resume no older session. "
+            "0: until the certificates are read again.",
+            reload=LIVE,
+        ),
+    ] = 3600.0
     min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.", reload=LIVE)] = "1.2"
 
 

@@ -181,8 +181,16 @@ class Audit(Section, frozen=True):
 
 
 class Reload(Section, frozen=True):
-    """Taking over other settings while the sidecar runs."""
+    """Taking over other settings and certificates while the sidecar runs."""
 
+    certificates: Annotated[
+        bool,
+        setting(
+            "Read the certificate files again whenever one of them changes. Off: only with the "
+            "settings.",
+            reload=LIVE,
+        ),
+    ] = True
     watch: Annotated[
         bool,
         setting(

@@ -55,6 +55,14 @@ class UpstreamTls(Section, frozen=True):
             reload=LIVE,
         ),
     ] = ""
+    crl_file: Annotated[
+        str,
+        setting(
+            "Revocation lists (PEM) of the server's CA; a server whose certificate is in one is "
+            "refused, and every server once a list is too old. Empty: none is looked at.",
+            reload=LIVE,
+        ),
+    ] = ""
     cert_file: Annotated[str, setting("Client certificate (PEM) for mutual TLS.", reload=LIVE)] = ""
     key_file: Annotated[
         str, setting("Private key (PEM); empty if cert_file contains the key too.", reload=LIVE)

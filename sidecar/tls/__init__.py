@@ -1,0 +1,1 @@
+"""Everything about TLS: contexts from settings, handshakes, certificate files, what goes wrong."""
