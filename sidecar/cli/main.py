@@ -1,5 +1,5 @@
-"""The command line: `sidecar run`, `check`, `hotkeys`, `pause`, `resume`, `switch`, `certs dev`,
-and `--version`.
+"""The command line: `sidecar run`, `check`, `hotkeys`, `pause`, `resume`, `switch`,
+`certs dev|show|check`, and `--version`.
 
 Each command reads its arguments, calls one function, and turns the errors of that function into one
 line on standard error and an exit code: 0 done, 1 failed, 2 wrong arguments or settings,
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import sidecar
@@ -100,13 +101,20 @@ def _add_upstream(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "url", help="as upstream.url; - reads it from standard input, so that nobody sees it"
     )
     switch.add_argument("--dry-run", action="store_true", help="only connect and compare")
-    tls = switch.add_argument_group(
+    _add_tls(
+        switch,
         "TLS of the new upstream",
         "As [upstream.tls]; the files are on the sidecar's host. Without any of these, the "
         "settings of the configuration are used.",
     )
+
+
+def _add_tls(parser: argparse.ArgumentParser, title: str, help: str) -> None:
+    """The settings of [upstream.tls], as options."""
+    tls = parser.add_argument_group(title, help)
     for name, what in (
         ("ca-file", "CA certificates (PEM) to check it against"),
+        ("crl-file", "revocation lists (PEM) of its CA"),
         ("cert-file", "client certificate (PEM)"),
         ("key-file", "its private key (PEM)"),
         ("server-name", "name expected in its certificate"),
@@ -115,7 +123,7 @@ def _add_upstream(commands: argparse._SubParsersAction[argparse.ArgumentParser])
 
 
 def _add_certs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    certs = commands.add_parser("certs", help="make certificates")
+    certs = commands.add_parser("certs", help="make, show and check certificates")
     kinds = certs.add_subparsers(title="kinds", metavar="KIND", required=True)
     dev = kinds.add_parser(
         "dev",
@@ -132,6 +140,23 @@ def _add_certs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="another name or address of the server; can be repeated",
     )
     dev.add_argument("--force", action="store_true", help="replace existing files")
+
+    show = kinds.add_parser(
+        "show", help="show what is in certificate files, and when it ends", allow_abbrev=False
+    )
+    show.set_defaults(command=_certs_show)
+    show.add_argument("files", nargs="*", metavar="FILE", help="instead of those of the settings")
+    _add_settings(show)
+
+    check = kinds.add_parser(
+        "check",
+        help="connect to a server with TLS and say what is wrong",
+        allow_abbrev=False,
+    )
+    check.set_defaults(command=_certs_check)
+    check.add_argument("server", metavar="HOST:PORT", help="where it listens")
+    check.add_argument("-c", "--config", metavar="FILE", help="use [upstream.tls] of this file")
+    _add_tls(check, "TLS", "As [upstream.tls], and before what that says.")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -208,6 +233,12 @@ def _check(parsed: argparse.Namespace) -> int:
         for problem in error.problems:
             _complain(problem, WRONG)
         return WRONG
+    from sidecar.tls import files
+
+    if problems := list(files.problems(settings, time.time())):
+        for problem in problems:
+            _complain(problem, WRONG)
+        return WRONG
     listeners = ", ".join(map(str, settings.listeners))
     print(f"ok: listens on {listeners}")
     print(f"    upstream   {settings.upstream_endpoint}")
@@ -241,14 +272,18 @@ def _switch(parsed: argparse.Namespace) -> int:
     from sidecar.cli import operate
 
     url = sys.stdin.readline().strip() if parsed.url == "-" else parsed.url
-    names = ("ca_file", "cert_file", "key_file", "server_name")
-    given = {name: value for name in names if (value := getattr(parsed, name)) is not None}
+    given = _tls_given(parsed)
     tls = {name: os.path.abspath(v) if "file" in name else v for name, v in given.items()}
     return _asking(
         lambda: operate.switch(
             parsed.admin, url, tls=tls, dry_run=parsed.dry_run, as_json=parsed.json
         )
     )
+
+
+def _tls_given(parsed: argparse.Namespace) -> dict[str, str]:
+    names = ("ca_file", "crl_file", "cert_file", "key_file", "server_name")
+    return {name: value for name in names if (value := getattr(parsed, name)) is not None}
 
 
 def _asking(ask: Callable[[], int]) -> int:
@@ -271,6 +306,57 @@ def _certs_dev(parsed: argparse.Namespace) -> int:
     except OSError as error:
         return _complain(f"cannot write to {parsed.dir}: {error.strerror}", FAILED)
     print(f"wrote {', '.join(path.name for path in paths)} to {parsed.dir}")
+    return OK
+
+
+def _certs_show(parsed: argparse.Namespace) -> int:
+    from sidecar.cli import show_certs
+    from sidecar.settings.load import ConfigError, load
+
+    named: Sequence[tuple[str, str]] = [("", file) for file in parsed.files]
+    if not named:
+        try:
+            named = show_certs.of_settings(load(parsed.config, _overrides(parsed)))
+        except ConfigError as error:
+            return _complain(error.problems[0], WRONG)
+    if not named:
+        print("no certificate files are set")
+    code = OK
+    for setting, file in named:
+        print(f"{setting}  {file}" if setting else file)
+        try:
+            print("\n".join(show_certs.show(file)))
+        except OSError as error:
+            code = _complain(f"{file}: {(error.strerror or str(error)).lower()}", FAILED)
+        except ValueError:
+            code = _complain(f"{file}: no certificate (PEM) in it that can be read", FAILED)
+    return code
+
+
+def _certs_check(parsed: argparse.Namespace) -> int:
+    import ssl
+
+    import msgspec
+
+    from sidecar.cli import check_tls
+    from sidecar.settings.addresses import parse_host_port
+    from sidecar.settings.load import ConfigError, load
+
+    try:
+        host, port = parse_host_port(parsed.server)
+        tls = load(parsed.config).upstream.tls
+        found = check_tls.check(host, port, msgspec.structs.replace(tls, **_tls_given(parsed)))
+    except ConfigError as error:
+        return _complain(error.problems[0], WRONG)
+    except ValueError as error:
+        return _complain(str(error), WRONG)
+    except ssl.SSLError as error:
+        return _complain(str(error.args[-1]), WRONG)
+    for line in found.lines:
+        print(f"    {line}")
+    if found.problem:
+        return _complain(f"{parsed.server}: {found.problem}", FAILED)
+    print(f"ok: {parsed.server} speaks TLS, and its certificate is accepted")
     return OK
 
 
