@@ -207,6 +207,17 @@ ONE = (
                           ("sum(increase(sidecar_worker_restarts_total{S}[$__rate_interval]))",
                            "restarted")],
               help="Of sidecars with more than one worker."),
+        Panel("Admin port", [
+            ("sum(sidecar_admin_connections{S})", "connections"),
+            ("sum(sidecar_admin_streams{S})", "live streams"),
+            ("sum(increase(sidecar_admin_streams_opened_total{S}[$__rate_interval]))",
+             "streams opened"),
+            ("sum by (reason) (increase(sidecar_admin_refused_total{S}[$__rate_interval]))",
+             "refused: {{reason}}"),
+            ("sum by (reason) "
+             "(increase(sidecar_admin_connections_closed_total{S}[$__rate_interval]))",
+             "closed: {{reason}}"),
+        ]),
         Panel("Memory", [("sum(process_resident_memory_bytes{S})", "")], "bytes"),
         Panel("Lag of the event loop", [("max(sidecar_event_loop_lag_seconds{S})", "")], "s",
               bad=0.25),

@@ -15,7 +15,7 @@ from sidecar.admin.answers import Certificates, Traces
 from sidecar.admin.bodies import Nothing, SwitchTo
 from sidecar.admin.events import Events, TooManyListenersError
 from sidecar.admin.figures import Introduction, Stats, gauges
-from sidecar.admin.guard import HEADERS, failure
+from sidecar.admin.guard import HEADERS, WHO, failure
 from sidecar.admin.health import health
 from sidecar.admin.openapi import document
 from sidecar.admin.recorder import Recorder
@@ -38,6 +38,7 @@ RECENT = 10  # seconds that health looks back
 STREAM_PATIENCE = 10.0  # seconds a stream's reader may take for what is sent to it
 # An action that takes longer goes on, but the caller gets no answer.
 ACTION_PATIENCE = 30.0
+BODY_PATIENCE = 10.0  # seconds that the body of a request may take
 
 
 class BadQueryError(Exception):
@@ -55,7 +56,9 @@ class Api:
         events: Events,
         introduction: Introduction,
         token: bool,
+        opened: Callable[[web.Request], None],
     ) -> None:
+        self._opened = opened
         self._sources = sources
         self._actions = actions
         self._exposition = Exposition(sources.snapshot, processes=sources.processes)
@@ -148,6 +151,7 @@ class Api:
         response = web.StreamResponse(headers=headers)
         try:
             await response.prepare(request)
+            self._opened(request)
             await response.write(first)
             async for said in stream:
                 async with asyncio.timeout(STREAM_PATIENCE):
@@ -192,7 +196,12 @@ class Api:
         if request.content_type != "application/json":
             return failure(415, "send Content-Type: application/json, and {} as the body")
         try:
-            body = msgspec.json.decode((await request.read()).strip() or b"{}", type=kind)
+            async with asyncio.timeout(BODY_PATIENCE):
+                sent = await request.read()
+        except TimeoutError:
+            return failure(408, "the body has not come in time", {"Connection": "close"})
+        try:
+            body = msgspec.json.decode(sent.strip() or b"{}", type=kind)
         except msgspec.MsgspecError:
             fields = ", ".join(f'"{name}": …' for name in kind.__struct_fields__)
             return failure(400, f"the body must be {{{fields}}}")
@@ -202,7 +211,8 @@ class Api:
         except RefusedError as error:
             return failure(409, str(error))
         done = msgspec.to_builtins(said)
-        log.info("admin action done", path=request.path, peer=request.remote, **done)
+        who = {"user": request[WHO]} if WHO in request else {}
+        log.info("admin action done", path=request.path, peer=request.remote, **who, **done)
         return answer(said)
 
     @staticmethod

@@ -33,6 +33,8 @@ class Certificates:
             "upstream.tls.ca_file": upstream.ca_file,
             "upstream.tls.crl_file": upstream.crl_file,
             "admin.tls.cert_file": admin.cert_file,
+            "admin.tls.ca_file": admin.ca_file,
+            "admin.tls.crl_file": admin.crl_file,
         }
         return [self._of(use, file) for use, file in named.items() if file]
 

@@ -65,7 +65,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TooManyListenersError(Exception):
-    """LISTENERS streams are open already, or the server is ending."""
+    """As many streams as there may be are open already, or the server is ending."""
 
 
 def message(event: str, data: object) -> bytes:
@@ -88,10 +88,16 @@ class Events:
         self._server = Server()
         self._topology = NOWHERE
         self._closed = False
+        self.most = LISTENERS
+        self.opened = 0
 
     def start(self) -> None:
         """Start taking snapshots."""
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._run_slow())]
+
+    def __len__(self) -> int:
+        """How many streams are open."""
+        return len(self._listeners)
 
     async def stop(self) -> None:
         """End every stream."""
@@ -107,10 +113,11 @@ class Events:
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
         """The stream of one listener, until the listener is dropped or the server ends."""
-        if self._closed or len(self._listeners) >= LISTENERS:
+        if self._closed or len(self._listeners) >= self.most:
             raise TooManyListenersError
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(BACKLOG)
         self._listeners.add(queue)
+        self.opened += 1
         try:
             told = msgspec.structs.asdict(self._introduction)
             yield message("hello", Hello(**told, points=self._recorder.latest()))

@@ -53,7 +53,9 @@ class Route:
 _REFUSALS: Mapping[int, str] = {
     400: "A parameter or the body is not what it must be.",
     401: "The token is missing or wrong.",
-    403: "The request comes from another site, or names an unknown host.",
+    403: "The token is for reading only; or the request comes from another site, or names an "
+    "unknown host.",
+    408: "The body has not come in time.",
     409: "Not possible now, or not allowed by the settings.",
     415: "The body is not application/json.",
 }
@@ -125,7 +127,7 @@ def _operation(
 
 def _refusals(route: Route, secured: bool) -> Sequence[int]:
     found = [403, *([401] if secured else []), *([400] if route.count else [])]
-    return [*found, 400, 409, 415] if route.method == "POST" else found
+    return [*found, 400, 408, 409, 415] if route.method == "POST" else found
 
 
 def _parameters(route: Route) -> list[Schema]:

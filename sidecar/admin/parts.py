@@ -83,6 +83,7 @@ class Parts:
         self.data_plane: DataPlane | None = None
         self.sentinels: Sentinels | None = None
         self.audit: AuditTail | None = None
+        self.admin: Callable[[], snapshots.AdminPort] | None = None
         self._flush: Callable[[], int] = _nothing
         self._process = process
         self._stop = stop
@@ -137,6 +138,7 @@ class Parts:
             process=self._process(),
             data_plane=plane.snapshot() if plane is not None else None,
             sentinels=sentinels.counts() if plane and sentinels else None,
+            admin=self.admin() if self.admin is not None else None,
         )
 
     def hot_keys(self, most: int) -> facts.HotKeys:

@@ -35,6 +35,7 @@ from sidecar.discovery.embedded_cluster import EmbeddedCluster
 from sidecar.discovery.sentinel import DiscoveryError
 from sidecar.file_version import file_version
 from sidecar.policy.topology import Event
+from sidecar.proxy.descriptors import raise_limit
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.moving import MoveError
 from sidecar.proxy.nearcache.warmup import Show
@@ -292,17 +293,20 @@ class Sidecar:
         if not listen:
             return
         # Here: workers have no admin address, and the HTTP library takes them long to load.
-        from sidecar.admin.audited_calls import audited
+        from sidecar.admin.audited_calls import AuditedCalls
         from sidecar.admin.server import AdminServer
 
+        calls = AuditedCalls(self.audit) if self.audit is not None else None
         try:
             admin = AdminServer(
                 self.settings.admin,
                 self.parts.sources(),
                 self.parts.actions(),
-                around=[audited(self.audit)] if self.audit is not None else [],
+                around=[calls.record] if calls is not None else [],
+                opened=calls.opened if calls is not None else lambda request: None,
                 reuse_port=self.settings.listen.reuse_port,
                 name=f"{socket.gethostname()} {' '.join(self.settings.listen.urls)}",
+                open_files=raise_limit(),
             )
             await admin.start()
         except ssl.SSLError as error:
@@ -311,6 +315,7 @@ class Sidecar:
             what = advice(error, "admin.listen")
             raise StartError(f"cannot listen on admin address {listen}: {what}") from error
         self.admin = admin
+        self.parts.admin = admin.counts
 
     async def _start_embedded(self, upstream: Endpoint) -> Endpoint:
         settings = self.settings.embedded

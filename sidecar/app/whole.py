@@ -97,7 +97,8 @@ class Whole(Parts):
         return checks
 
     def snapshot(self) -> snapshots.Snapshot:
-        own = snapshots.Snapshot(process=self._process())
+        admin = self.admin() if self.admin is not None else None
+        own = snapshots.Snapshot(process=self._process(), admin=admin)
         return self._crew.snapshot(own) if self._crew is not None else own
 
     def hot_keys(self, most: int) -> facts.HotKeys:

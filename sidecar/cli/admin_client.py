@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
+from sidecar.settings.tokens import read_tokens
+
 # Seconds for an answer. An action may take longer: it waits for commands that are under way.
 TIMEOUT = 5.0
 ACTION_TIMEOUT = 40.0
@@ -64,9 +66,9 @@ def nobody(admin: str, reason: str) -> str:
 
 
 def token(environ: Mapping[str, str]) -> str:
-    """The admin token, from the same variables as the sidecar's. Raises OSError if the file named
-    there cannot be read."""
+    """The admin token, from the same variables as the sidecar's; of several the first that allows
+    everything. Raises OSError, ValueError if the file named there cannot be used."""
     if file := environ.get("SIDECAR_ADMIN__TOKEN_FILE"):
-        with open(file, encoding="utf-8") as opened:
-            return opened.read(4096).rstrip("\r\n")
-    return environ.get("SIDECAR_ADMIN__TOKEN", "")
+        known = sorted(read_tokens(file), key=lambda token: token.role != "operate")
+        return known[0].secret
+    return environ.get("SIDECAR_ADMIN__TOKEN") or environ.get("SIDECAR_ADMIN__READ_TOKEN", "")

@@ -39,7 +39,8 @@ def raise_limit() -> int:
 
 def warn_if_short(limit: int, settings: Settings) -> None:
     """Say at start if the settings allow more connections than there are descriptors."""
-    wanted = settings.listen.max_clients + settings.upstream.max_links + OTHERS
+    admin = settings.admin.max_connections
+    wanted = settings.listen.max_clients + settings.upstream.max_links + admin + OTHERS
     if limit < wanted:
         log.warning(
             "open files limit too low",
@@ -49,11 +50,21 @@ def warn_if_short(limit: int, settings: Settings) -> None:
         )
 
 
-class Descriptors:
-    """The descriptors of a process that may have `limit` of them."""
+def taken(settings: Settings, *, alone: bool) -> Descriptors:
+    """All descriptors that the system lets us have. Of several workers, who are not `alone`, none
+    has the admin port."""
+    limit = raise_limit()
+    warn_if_short(limit, settings)
+    admin = settings.admin
+    return Descriptors(limit, admin.most_connections(limit) if alone and admin.listen else 0)
 
-    def __init__(self, limit: int) -> None:
-        self._last_for_clients = limit - min(RESERVED_MOST, int(limit * RESERVED_SHARE))
+
+class Descriptors:
+    """The descriptors of a process that may have `limit` of them. The admin port may take so many
+    of them as `admin` says."""
+
+    def __init__(self, limit: int, admin: int = 0) -> None:
+        self._last_for_clients = limit - min(RESERVED_MOST, int(limit * RESERVED_SHARE)) - admin
         self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def has_room(self, client: socket.socket) -> bool:

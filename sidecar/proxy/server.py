@@ -118,10 +118,9 @@ class Proxy:
         A Sentinel upstream needs `sentinels`, and the `master` they name, if they know one.
         `sockets` listen already, in the place of new ones.
         """
-        limit = descriptors.raise_limit()
-        descriptors.warn_if_short(limit, self.settings)
         self._destination = replace(self._destination, sentinels=sentinels, master=master)
-        listener = self._listener = self._assemble(descriptors.Descriptors(limit))
+        reserve = descriptors.taken(self.settings, alone=self._membership is None)
+        listener = self._listener = self._assemble(reserve)
         self._begin()
         try:
             listener.open(sockets)

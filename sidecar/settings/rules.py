@@ -1,13 +1,12 @@
 """Checks between settings: values that are valid alone and wrong together.
 
-Each check yields a line with the path of the key, what is wrong and what would be right. Except
-for checking whether named files exist, nothing outside the settings is looked at.
+Each check yields a line with the path of the key, what is wrong and what would be right. Outside
+the settings only files that they name are looked at: whether they exist, and the tokens in one.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -16,11 +15,11 @@ from sidecar.settings.address_map import parse_map
 from sidecar.settings.addresses import is_loopback, parse_host_port
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.schema import Settings
+from sidecar.settings.sections.operations import Admin
 from sidecar.settings.sections.upstream import Sentinel, Upstream
+from sidecar.settings.tokens import TOKEN, read_tokens
 from sidecar.settings.urls import Endpoint, parse_listen, parse_upstream
 
-# Fits into an HTTP header, and is too long to guess.
-_TOKEN = re.compile(r"[!-~]{16,512}")
 # Each of these settings needs at least one of the settings beside it.
 _WARM_KEPT = {"snapshot", "fleet"}
 _WARM_SOURCES = {*_WARM_KEPT, "key_file", "scan"}
@@ -130,17 +129,13 @@ def _admin(settings: Settings, strict: bool) -> Iterator[str]:
     except ValueError as error:
         yield f"admin.listen: {error}"
         return
-    if not admin.token and not is_loopback(host):
+    if not admin.is_guarded and not is_loopback(host):
         yield (
             f"admin.listen: {admin.listen} can be reached from other hosts, and admin.token is "
             "empty; set SIDECAR_ADMIN__TOKEN_FILE to a file with a token, or listen on "
             "127.0.0.1:6381"
         )
-    if admin.token and not _TOKEN.fullmatch(admin.token):
-        yield (
-            "admin.token: too short, or not printable ASCII without blanks; write 16 to 512 "
-            "characters, for example those of `openssl rand -hex 32`"
-        )
+    yield from _tokens(admin)
     if strict and admin.failover and "sentinel" not in settings.upstream.url.partition("://")[0]:
         yield (
             "admin.failover: set, but upstream.url is not redis+sentinel://; write the URL of the "
@@ -148,6 +143,31 @@ def _admin(settings: Settings, strict: bool) -> Iterator[str]:
         )
     yield from _key_pair("admin.tls", admin.tls.cert_file, admin.tls.key_file)
     yield from _files("admin.tls", admin.tls)
+    if admin.tls.client_auth != "none" and not (admin.tls.cert_file and admin.tls.ca_file):
+        yield (
+            f'admin.tls.client_auth: "{admin.tls.client_auth}" needs admin.tls.cert_file and '
+            "admin.tls.ca_file; set them"
+        )
+    if admin.tls.client_auth == "none" and admin.tls.crl_file:
+        yield (
+            'admin.tls.crl_file: set, but admin.tls.client_auth is "none", so no client is '
+            'checked; set client_auth to "optional" or "required", or remove crl_file'
+        )
+
+
+def _tokens(admin: Admin) -> Iterator[str]:
+    for name in ("token", "read_token"):
+        if (token := getattr(admin, name)) and not TOKEN.fullmatch(token):
+            yield (
+                f"admin.{name}: too short, or not printable ASCII without blanks; write 16 to 512 "
+                "characters, for example those of `openssl rand -hex 32`"
+            )
+    if admin.token_file:
+        try:
+            read_tokens(admin.token_file)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            yield f"admin.token_file: cannot use {admin.token_file}: {why}"
 
 
 def _cache(settings: Settings) -> Iterator[str]:

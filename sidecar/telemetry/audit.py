@@ -52,7 +52,8 @@ EVENTS: Mapping[str, str] = {
     "certificate": "Mutual TLS: `result` is accepted, or why not; `detail` says whose it is.",
     "command": "A dangerous command was sent to the server.",
     "denied": "The server refused a command: `result` is NOPERM or NOAUTH.",
-    "admin": "A call of the admin API: `command` is the method, `detail` the path.",
+    "admin": "A call of the admin API: `command` is the method, `detail` the path, `user` whose "
+    "token or certificate it was.",
     "reload": "Certificates or settings were read again: `result` is done or failed.",
     "lost": "Commands came too fast to be recorded; `detail` is their number.",
 }
@@ -101,10 +102,13 @@ class Audit:
         """The server refused a command."""
         self._put(Record(True, time.time(), "denied", result, user, client, address, db, command))
 
-    def admin(self, method: str, path: str, status: int, address: str) -> None:
-        """The admin API was called. `path` has no query, which may contain a secret."""
+    def admin(self, method: str, path: str, status: int, address: str, user: str) -> None:
+        """The admin API was called. `path` has no query, which may contain a secret; `user` is the
+        name or the role of the token, or the name in the certificate."""
         now, result = time.time(), str(status)
-        self._put(Record(True, now, "admin", result, address=address, command=method, detail=path))
+        self._put(
+            Record(True, now, "admin", result, user, address=address, command=method, detail=path)
+        )
 
     def certificate(self, result: str, identity: str, client: int, address: str) -> None:
         """A client has shown a certificate, or should have: it was accepted, or refused for the

@@ -27,6 +27,7 @@ _cluster = of_data_plane(lambda p: p.cluster)
 _tracing = of_data_plane(lambda p: p.tracing)
 _sentinels = Part(lambda s: s.sentinels)
 _process = Part(lambda s: s.process)
+_admin = Part(lambda s: s.admin)
 _workers = Part(lambda s: s.workers)
 
 
@@ -297,6 +298,31 @@ _PROCESS = (
         lambda p: p.suppressed,
     ),
 )
+_ADMIN = (
+    _admin.gauge(
+        "sidecar_admin_connections", "Connections of the admin port.", lambda a: a.connections
+    ),
+    _admin.counter(
+        "sidecar_admin_connections_closed_total",
+        "Connections that the admin port closed: to make room (limit), because a request was not "
+        "whole in time (slow), or because none came (idle).",
+        lambda a: a.closed,
+        "reason",
+    ),
+    _admin.counter(
+        "sidecar_admin_refused_total",
+        "Requests that the admin port refused: without a valid token, with a token for reading "
+        "only (role), under a foreign host name, or from another site.",
+        lambda a: a.refused,
+        "reason",
+    ),
+    _admin.gauge("sidecar_admin_streams", "Live streams that are open.", lambda a: a.streams),
+    _admin.counter(
+        "sidecar_admin_streams_opened_total",
+        "Live streams that were opened.",
+        lambda a: a.streams_opened,
+    ),
+)
 _WORKERS = (
     _workers.gauge(
         "sidecar_workers",
@@ -351,6 +377,7 @@ METRICS: tuple[Declared, ...] = (
     *HOT_KEYS,
     *WARM_START,
     *_PROCESS,
+    *_ADMIN,
     *_WORKERS,
     *_TRACING,
 )

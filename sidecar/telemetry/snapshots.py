@@ -287,6 +287,17 @@ class SentinelCounts(Frozen, frozen=True):
     tls_failures: Counters = {}
 
 
+class AdminPort(Frozen, frozen=True):
+    """The admin port: its connections, and those that it has closed by reason (limit, slow, idle);
+    live streams; requests that were refused, by reason (token, role, host, site)."""
+
+    connections: Gauge
+    closed: Counters
+    streams: Gauge
+    streams_opened: Counter
+    refused: Counters
+
+
 WorkerState = Literal["up", "silent", "starting"]
 WORKER_STATES: Sequence[str] = ("up", "silent", "starting")
 
@@ -310,4 +321,5 @@ class Snapshot(Frozen, frozen=True):
     process: Process | None = None
     data_plane: DataPlane | None = None
     sentinels: SentinelCounts | None = None
+    admin: AdminPort | None = None
     workers: Annotated[Sequence[Worker] | None, SAME] = None

@@ -25,15 +25,6 @@ VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 def listener_context(settings: ListenTls) -> ssl.SSLContext:
     """The context of `rediss://` listeners."""
     context = _server("listen.tls", settings)
-    if settings.ca_file:
-        _load_ca(context, settings.ca_file, "listen.tls.ca_file")
-    if settings.crl_file:
-        _load_crl(context, settings.crl_file, "listen.tls.crl_file")
-    context.verify_mode = {
-        "none": ssl.CERT_NONE,
-        "optional": ssl.CERT_OPTIONAL,
-        "required": ssl.CERT_REQUIRED,
-    }[settings.client_auth]
     if settings.client_auth != "none":
         watch_presented(context)
     return context
@@ -70,16 +61,19 @@ def admin_context(settings: AdminTls) -> ssl.SSLContext | None:
     return _server("admin.tls", settings) if settings.cert_file else None
 
 
-def reload_admin(context: ssl.SSLContext, settings: AdminTls) -> None:
-    """Load the certificate files again into the context in use; bad files leave it as it is."""
-    admin_context(settings)  # raises before a bad pair gets half into the context in use
-    _load_chain(context, settings.cert_file, settings.key_file, "admin.tls")
-
-
 def _server(section: str, settings: ListenTls | AdminTls) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = VERSIONS[settings.min_version]
     _load_chain(context, settings.cert_file, settings.key_file, section)
+    if settings.ca_file:
+        _load_ca(context, settings.ca_file, f"{section}.ca_file")
+    if settings.crl_file:
+        _load_crl(context, settings.crl_file, f"{section}.crl_file")
+    context.verify_mode = {
+        "none": ssl.CERT_NONE,
+        "optional": ssl.CERT_OPTIONAL,
+        "required": ssl.CERT_REQUIRED,
+    }[settings.client_auth]
     return context
 
 

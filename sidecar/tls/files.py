@@ -29,6 +29,7 @@ def problems(settings: Settings, now: float) -> Iterator[str]:
     yield from _pair("upstream.tls", upstream.cert_file, upstream.key_file, now)
     yield from _authorities("upstream.tls", upstream.ca_file, upstream.crl_file, now)
     yield from _pair("admin.tls", admin.cert_file, admin.key_file, now)
+    yield from _authorities("admin.tls", admin.ca_file, admin.crl_file, now)
 
 
 def outside(certificate: Certificate, now: float) -> str:

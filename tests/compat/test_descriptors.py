@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import resource
+import socket
 from contextlib import ExitStack
 
 import pytest
 
+from tests.harness.admin import get, is_ready, metric
 from tests.harness.failover import news
-from tests.harness.process import wait_until
+from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire
 
@@ -18,9 +21,17 @@ TOO_MANY = b"-ERR max number of clients reached\r\n"
 class Limited(Sidecar):
     """May have few files open."""
 
+    files = LIMIT
+
     def argv(self) -> list[str]:
         """The command line."""
-        return ["sh", "-c", f'ulimit -n {LIMIT} && exec "$@"', "sh", *super().argv()]
+        return ["sh", "-c", f'ulimit -n {self.files} && exec "$@"', "sh", *super().argv()]
+
+
+class Roomy(Limited):
+    """May have as many files open as is usual."""
+
+    files = 1024
 
 
 @pytest.mark.one_worker("each worker has descriptors of its own")
@@ -87,3 +98,27 @@ def _answered(wire: Wire) -> bool:
     except AssertionError:
         return True
     return False
+
+
+@pytest.mark.one_worker("of several workers none has the admin port")
+def test_idle_connections_of_the_admin_port(plain_server: Server) -> None:
+    """However many there are, clients come in, links are made, and the port itself answers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    with (
+        Roomy(plain_server.url, admin=f"127.0.0.1:{free_port()}") as sidecar,
+        ExitStack() as stack,
+    ):
+        host, port = sidecar.admin.split(":")
+        for _ in range(1500):
+            stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+        wires = [stack.enter_context(Wire(sidecar.port, deadline=20)) for _ in range(100)]
+        for number, wire in enumerate(wires):
+            assert wire.cmd("SET", f"k{number}", "v") == b"+OK\r\n"
+        assert wires[0].cmd("BLPOP", "q", "0.01") == b"*-1\r\n", "a link of its own"
+        assert get(f"http://{sidecar.admin}/livez") == "ok\n"
+        assert is_ready(sidecar)
+        assert metric(sidecar, "sidecar_admin_connections") <= 64
+        closed = metric(sidecar, 'sidecar_admin_connections_closed_total{reason="limit"}')
+        assert closed >= 1500 - 64
+        assert not news(sidecar, "accept failed")

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidecar.telemetry.exposition import Exposition
 from sidecar.telemetry.metrics import METRICS
 from sidecar.telemetry.snapshots import (
+    AdminPort,
     Cache,
     Clients,
     Cluster,
@@ -60,6 +61,7 @@ FULL = Snapshot(
         certificates=ONE,
         certificates_begin=ONE,
     ),
+    admin=filled(AdminPort, closed=ONE, refused=ONE),
     workers=[filled(Worker, number=1, restarts=3), filled(Worker, number=2, state="silent")],
 )
 

@@ -101,15 +101,34 @@ class AdminTls(Section, frozen=True):
     key_file: Annotated[
         str, setting("Private key (PEM); empty if cert_file contains the key too.", reload=LIVE)
     ] = ""
-    min_version: Annotated[
-        TlsVersion,
+    ca_file: Annotated[
+        str,
+        setting("CA certificates (PEM) that client certificates are checked against.", reload=LIVE),
+    ] = ""
+    client_auth: Annotated[
+        Literal["none", "optional", "required"],
         setting(
-            "Lowest TLS version accepted.",
-            reload=restart(
-                "the context of the endpoint is made at the start; its certificate may change"
-            ),
+            "Client certificates. none: nobody is asked for one. optional: who shows none needs a "
+            "token. required: who shows none is refused, probes included.",
+            reload=LIVE,
         ),
-    ] = "1.2"
+    ] = "none"
+    crl_file: Annotated[
+        str,
+        setting(
+            "Revocation lists (PEM) of the CAs in ca_file, as in [listen.tls].",
+            reload=LIVE,
+        ),
+    ] = ""
+    client_role: Annotated[
+        Literal["none", "read", "operate"],
+        setting(
+            "What a client certificate allows without a token: nothing, reading, or everything. A "
+            "token that is sent as well decides alone.",
+            reload=LIVE,
+        ),
+    ] = "operate"
+    min_version: Annotated[TlsVersion, setting("Lowest TLS version accepted.", reload=LIVE)] = "1.2"
 
 
 class Admin(Section, frozen=True):
@@ -119,7 +138,7 @@ class Admin(Section, frozen=True):
         str,
         setting(
             'Address as host:port; port 0 takes any free port, "" turns the endpoint off. An '
-            "address that is not a loopback address needs a token.",
+            "address that is not a loopback address needs a token, or client certificates.",
             reload=restart("whoever changes it is connected there"),
         ),
     ] = "127.0.0.1:6381"
@@ -127,12 +146,49 @@ class Admin(Section, frozen=True):
         str,
         setting(
             "Requests must send this as Authorization: Bearer …, except to /livez, /readyz, "
-            "/healthz and the files of the web page; at least 16 characters. Empty: no token is "
-            "needed.",
+            "/healthz and the files of the web page; at least 16 characters. If no setting names a "
+            "token, none is needed.",
             secret=True,
             reload=LIVE,
         ),
     ] = ""
+    read_token: Annotated[
+        str,
+        setting(
+            "A token that allows reading only: all of the page, the API and the metrics, but no "
+            "action.",
+            secret=True,
+            reload=LIVE,
+        ),
+    ] = ""
+    token_file: Annotated[
+        str,
+        setting(
+            "A file with tokens, one in each line: the token, then read or operate (operate if "
+            "none is written), then a name for the audit stream. It is read again whenever it "
+            "changes.",
+            reload=LIVE,
+        ),
+    ] = ""
+    max_connections: Annotated[
+        int,
+        setting(
+            "Connections at once. Above it, a new one takes the place of the one that has been "
+            "without a request for the longest. At most an eighth of the open files allowed.",
+            ge=8,
+            le=10_000,
+            reload=LIVE,
+        ),
+    ] = 64
+    request_timeout: Annotated[
+        float,
+        seconds(
+            "A request must be whole after this time, and a TLS handshake be over.",
+            ge=0.1,
+            le=600,
+            reload=LIVE,
+        ),
+    ] = 10.0
     failover: Annotated[
         bool,
         setting(
@@ -141,6 +197,20 @@ class Admin(Section, frozen=True):
         ),
     ] = False
     tls: AdminTls = msgspec.field(default_factory=AdminTls)
+
+    def most_connections(self, open_files: int) -> int:
+        """How many connections there may be at once in a process that may have so many
+        `open_files`; 0: no limit is known."""
+        if not open_files:
+            return self.max_connections
+        return max(8, min(self.max_connections, open_files // 8))
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether nobody can ask for anything but probes without a token or a certificate."""
+        return bool(self.token or self.read_token or self.token_file) or (
+            self.tls.client_auth == "required"
+        )
 
 
 class Log(Section, frozen=True):
