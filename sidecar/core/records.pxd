@@ -188,10 +188,11 @@ cdef struct Session:
     uint64_t fence_awaited  # awaits_proof: the fence whose proof it waits for
     uint32_t telling_replies  # replies due that may tell of changes
     bint awaits_proof       # `awaited` is a Space
-    bint proof_came         # the proof has come that its next command waited for
+    uint16_t proof_space    # whose proof has come that its next command waited for; 0: none
     void* branches          # of a cluster's client: the Branches of branches.pxd; NULL: it is none
     Session* trunk          # of a branch: the client's session
     Session* news           # its branches that have got something, by next_dirty
+    uint32_t redirected     # of a cluster's client: its requests that have still to be sent again
     Buffer under_way        # of a cluster's client on a link of its own: a copy of its request,
     Buffer turned_back      #   and the answer that has sent that elsewhere; it is in `unread` again
     bint multi_unsent       # of a cluster's client: MULTI has been answered, and goes where the first key is

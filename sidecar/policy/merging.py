@@ -39,7 +39,7 @@ def merge(how: Merge, replies: Sequence[bytes], args: Sequence[bytes] = ()) -> b
         return well[0]
     try:
         return merged(well, args)
-    except (ValueError, IndexError):
+    except (ValueError, LookupError):
         return well[0]
 
 

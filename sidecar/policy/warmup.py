@@ -4,10 +4,10 @@
     LOADING    reads are under way          --all answered, stop--> DONE
     DONE       whatever is answered now counts no more
 
-Reads of one place, a (user, database), are answered in the order they were asked for: they share a
-connection. When that is lost, everything read on it is gone. It is all read once more, without
-what was under way, since one of these may be what the connection broke on; after a second loss
-the place is given up.
+Reads of one place, a (user, database) and of a cluster a shard beside, are answered in the order
+they were asked for: they share a connection. When that is lost, everything read on it is gone. It
+is all read once more, without what was under way, since one of these may be what the connection
+broke on; after a second loss the place is given up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from sidecar.policy.warm_set import Entry, Place
+from sidecar.policy.warm_set import Entry
+
+Place = tuple[bytes | None, int, int | None]
+"""(user, database, number of the shard; None: the upstream is no cluster)"""
 
 
 class Phase(Enum):
@@ -43,19 +46,22 @@ class WarmUp:
     """One warm-up. Times in seconds of one monotonic clock.
 
     At most `concurrency` reads are under way, and `rate` are begun each second (0: no limit).
-    `deadline` after `began` the sidecar is ready, whatever is still missing.
+    `deadline` after `began` the sidecar is ready, whatever is still missing. `place_of` tells an
+    entry's place, once.
     """
 
     began: float
     deadline: float
     concurrency: int
     rate: float
+    place_of: Callable[[Entry], Place] = lambda entry: (*entry.place, None)
     phase: Phase = Phase.GATHERING
     total: int = 0
     loaded: int = 0
     failed: int = 0
     ended: float = 0.0
     _places: dict[Place, _Queue] = field(default_factory=dict)
+    _place: dict[Entry, Place] = field(default_factory=dict)
     _may: float = 0.0
     _counted_at: float = 0.0
 
@@ -64,7 +70,8 @@ class WarmUp:
         if self.phase is not Phase.GATHERING:
             raise RuntimeError(f"entries in phase {self.phase.value}")
         for entry in entries:
-            self._places.setdefault(entry.place, _Queue()).due.append(entry)
+            place = self._place[entry] = self.place_of(entry)
+            self._places.setdefault(place, _Queue()).due.append(entry)
             self.total += 1
         self.phase = Phase.LOADING
         self._may, self._counted_at = 1.0, now
@@ -92,7 +99,7 @@ class WarmUp:
     def asked(self, entry: Entry) -> None:
         """It has been asked for."""
         if self.phase is Phase.LOADING:
-            self._places[entry.place].asked.append(entry)
+            self._places[self.place(entry)].asked.append(entry)
 
     def passed(self, entry: Entry, here: bool, now: float) -> None:
         """It need not be asked for (`here`), or cannot."""
@@ -148,6 +155,10 @@ class WarmUp:
         """Whether the sidecar need not wait for it any more."""
         return self.phase is Phase.DONE or now >= self.began + self.deadline
 
+    def place(self, entry: Entry) -> Place:
+        """Where this one of the entries found is read."""
+        return self._place[entry]
+
     @property
     def under_way(self) -> int:
         """Reads asked for and not answered."""
@@ -166,7 +177,7 @@ class WarmUp:
         self.loaded += here
         self.failed += not here
         if here:
-            self._places[entry.place].here.append(entry)
+            self._places[self.place(entry)].here.append(entry)
 
     def _end_if_over(self, now: float) -> None:
         if self.loaded + self.failed == self.total:

@@ -11,13 +11,13 @@ import asyncio
 import random
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hiredis import pack_command
 
 from sidecar import __version__
-from sidecar.core.cluster.slots import SlotTable
+from sidecar.core.cluster.slots import SlotTable, slot
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.failover import Failover
 from sidecar.policy.following import Following
@@ -31,11 +31,11 @@ from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.learning import Learning, shipped_table
 from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.errors import ProxyStartError
-from sidecar.proxy.links.greeting import Login
+from sidecar.proxy.links.greeting import Login, ServerConnection
 from sidecar.proxy.links.hold import Hold
 from sidecar.proxy.links.identity import Identities, LinkMaking, NodeLinks
 from sidecar.proxy.links.maintenance import LinkMaintenance
-from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.links.switch import Switch
 from sidecar.proxy.links.target import Target
@@ -43,8 +43,9 @@ from sidecar.proxy.listener import Listener
 from sidecar.proxy.memory_guard import CLIENT_SHARES, MemoryGuard, memory_limit
 from sidecar.proxy.nearcache.hot_keys import HotKeyDetector
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
+from sidecar.proxy.nearcache.snapshot import OwnUser
 from sidecar.proxy.nearcache.usage import UsageReporter
-from sidecar.proxy.nearcache.warmup import OwnUser, Show, Warmup
+from sidecar.proxy.nearcache.warmup import Show, Warmup
 from sidecar.proxy.pause import Pause
 from sidecar.proxy.session.admission import Admission
 from sidecar.proxy.session.audit_trail import AuditTrail
@@ -121,10 +122,20 @@ class Observers:
         if self.tracing is not None:
             self.tracing.record_work(name, began, facts, error)
 
-    def distrust(self, reason: str) -> None:
-        """The server has changed, or may have."""
+    def distrust(self, node: Node, reason: str) -> None:
+        """The server of this node has changed, or may have."""
         if self.near is not None:
-            self.near.reset(reason)
+            self.near.reset(node, reason)
+
+    def shard_came(self, node: Node) -> None:
+        """A shard of the cluster has come."""
+        if self.near is not None:
+            self.near.add_node(node)
+
+    def shard_went(self, node: Node) -> None:
+        """A shard of the cluster has gone."""
+        if self.near is not None:
+            self.near.remove_node(node)
 
     def evicts(self, policy: str) -> None:
         """What the server evicts by, "" if it does not."""
@@ -147,8 +158,7 @@ def make_observers(
 ) -> Observers:
     """Make the configured observers. Raises ProxyStartError."""
     near = hot = tracing = usage = None
-    one_server = nodes.shards is None  # the near cache reads from one
-    if one_server and settings.cache.mode != "off" and settings.upstream.pooling == "shared":
+    if settings.cache.mode != "off" and settings.upstream.pooling == "shared":
         near = NearCacheKeeper(plane, nodes, tasks, settings.cache, random.getrandbits(64))
         usage = UsageReporter(near)
     if settings.hotkeys.enabled:
@@ -422,7 +432,22 @@ def make_warmup(
     if observers.near is None or not Warmup.wanted(settings):
         return None
     own = links.own
-    user = OwnUser(lambda: own.identity.login, own.open, lambda: links.shared.bring_up(own))
+    identity, nodes = own.identity, links.nodes
+
+    def connect(shard: int | None) -> Awaitable[ServerConnection]:
+        node = None if shard is None or nodes.shards is None else nodes.shards.get(shard)
+        return identity.to(node or nodes.home).open()
+
+    def shard_of(key: bytes) -> int | None:
+        return None if nodes.shards is None else _known(plane.slots).owner(slot(key))
+
+    user = OwnUser(
+        lambda: identity.login,
+        connect,
+        lambda: links.shared.bring_up(own),
+        lambda: [None] if nodes.shards is None else list(nodes.shards),
+        shard_of,
+    )
     return Warmup(
         plane,
         observers.near,

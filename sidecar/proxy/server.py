@@ -268,6 +268,8 @@ class Proxy:
             waiting=lambda: placing.waiting,
             resubscriptions=lambda: self._sessions.subscribers.resubscriptions,
             connect=self._links.shared.connect,
+            came=self._observers.shard_came,
+            went=self._observers.shard_went,
         )
 
     def _attend_credentials(self, credentials: Credentials | None) -> None:

@@ -13,8 +13,10 @@ from libc.stdlib cimport calloc, free
 from sidecar.core.cache.fill cimport cache_begin, cache_leave
 from sidecar.core.cache.near_cache cimport NearCache
 from sidecar.core.cache.store cimport Value
-from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_ask_due,
-    tracked_beat, tracked_begin, tracked_end, tracked_free, tracked_new, tracked_receive)
+from sidecar.core.cache.tracked cimport (NOT_ALLOWED, tracked_begin, tracked_end, tracked_free,
+    tracked_new, tracked_receive)
+from sidecar.core.cache.tracked_requests cimport (Tracked, tracked_ask, tracked_ask_due,
+    tracked_beat)
 from sidecar.core.link.recovery cimport link_fail
 from sidecar.core.memory cimport (Buffer, buffer_drop, buffer_head, buffer_release, buffer_reserve,
     buffer_size, buffers_taken)

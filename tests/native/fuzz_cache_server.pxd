@@ -1,7 +1,7 @@
 """The server of a fuzzed world with a near cache, and what it ever did (see fuzz_cache_server.pyx)."""
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from sidecar.core.cache.tracked cimport Tracked
+from sidecar.core.cache.tracked_requests cimport Tracked
 from sidecar.core.memory cimport Buffer
 from sidecar.core.protocol.request cimport Limits
 from sidecar.core.records cimport Link

@@ -7,8 +7,8 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset, strlen
 from sidecar.core.cache.fill cimport cache_leave
 from sidecar.core.cache.near_cache cimport NearCache
-from sidecar.core.cache.tracked cimport (tracked_ask_due, tracked_beat, tracked_begin, tracked_end,
-    tracked_free, tracked_new)
+from sidecar.core.cache.tracked cimport (tracked_begin, tracked_end, tracked_free, tracked_new)
+from sidecar.core.cache.tracked_requests cimport tracked_ask_due, tracked_beat
 from sidecar.core.link.barrier cimport barriers_abandon
 from sidecar.core.link.pending cimport link_free, link_new
 from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say

@@ -16,7 +16,8 @@ from libc.string cimport memcpy, memset
 from sidecar.core.cache.fill cimport cache_begin
 from sidecar.core.cache.store cimport Value, cache_drop_key
 from sidecar.core.cache.touch cimport cache_touch_used
-from sidecar.core.cache.tracked cimport (Tracked, tracked_ask, tracked_beat, tracked_receive)
+from sidecar.core.cache.tracked cimport tracked_receive
+from sidecar.core.cache.tracked_requests cimport Tracked, tracked_ask, tracked_beat
 from sidecar.core.link.pending cimport link_sent
 from sidecar.core.link.receive cimport link_receive
 from sidecar.core.link.recovery cimport link_divert, link_lost, link_move

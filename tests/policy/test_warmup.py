@@ -10,12 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from sidecar.policy.warm_set import Entry, Place
-from sidecar.policy.warmup import Phase, WarmUp
+from sidecar.policy.warm_set import Entry
+from sidecar.policy.warmup import Phase, Place, WarmUp
 
 GATHERING, LOADING, DONE = Phase.GATHERING, Phase.LOADING, Phase.DONE
-HERE: Place = (None, 0)
-THERE: Place = (None, 1)
+HERE: Place = (None, 0, None)
+THERE: Place = (None, 1, None)
 
 
 def entry(number: int, db: int = 0) -> Entry:
@@ -220,7 +220,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pause=st.floats(0, 2), up=st.sets(st.integers(0, 2)))
     def ask(self, pause: float, up: set[int]) -> None:
         self.now += pause
-        for each in self.warm.due([(None, db) for db in up if db < self.dbs], self.now):
+        for each in self.warm.due([(None, db, None) for db in up if db < self.dbs], self.now):
             assert each.db in up
             self.asked[each] += 1
             self.pending[each.db].append(each)
@@ -233,18 +233,18 @@ class Machine(RuleBasedStateMachine):
             if stored:
                 self.here.add(each)
         del pending[:answers]
-        self.warm.answered((None, db), len(pending), self.here.__contains__, self.now)
+        self.warm.answered((None, db, None), len(pending), self.here.__contains__, self.now)
 
     @rule(db=st.integers(0, 2))
     def lose(self, db: int) -> None:
         self.pending.get(db, []).clear()
         self.here = {each for each in self.here if each.db != db}
-        self.warm.lost((None, db), self.now)
+        self.warm.lost((None, db, None), self.now)
 
     @rule(db=st.integers(0, 2))
     def give_up(self, db: int) -> None:
         self.pending.get(db, []).clear()
-        self.warm.give_up((None, db), self.now)
+        self.warm.give_up((None, db, None), self.now)
 
     @invariant()
     def holds(self) -> None:

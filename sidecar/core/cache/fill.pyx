@@ -18,6 +18,7 @@ from sidecar.core.link.barrier cimport bucket_of
 from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE, Command
 from sidecar.core.protocol.keys cimport KeySpan, first_key
 from sidecar.core.cache.proof cimport stop_waiting
+from sidecar.core.cache.slot_watch cimport find_watched, value_watched
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.memory cimport Buffer, buffer_head, buffer_release
 from sidecar.core.records cimport Barrier, Barriers, Session
@@ -139,7 +140,7 @@ cdef Value* cache_begin(Cache* k, uint16_t space, Command* c, const char* p, siz
     cursor_next(&a)                     # the key
     key_hash = sidecar_hash(k.seed, a.arg, a.size)
     hash = value_hash(k, space, c.id, key_hash, a.at, <size_t>(a.end - a.at))
-    if find_value(k, hash, space, c.id, args, size) != NULL or being_written(k, key_hash) \
+    if find_watched(k, hash, space, c.id, args, size, a.arg, a.size) != NULL or being_written(k, key_hash) \
             or not may_be_wanted(k, a.arg, a.size):
         return NULL
     v = begin_fill(k, hash, key_hash, space, c.id, args, size, a.arg, a.size)
@@ -274,6 +275,8 @@ cdef uint64_t life_of(Cache* k, const Value* v, int64_t ttl) noexcept nogil:
     cdef uint64_t life = k.ttl_max
     if rule != NULL and rule.ttl and rule.ttl < life:
         life = rule.ttl
+    if ttl == -2 and k.core.slots != NULL:
+        return 0                        # see slot_watch.pyx
     if ttl == -2 and k.ttl_missing < life:
         life = k.ttl_missing
     if ttl >= 0 and <uint64_t>ttl * 1000 < life:
@@ -367,7 +370,8 @@ cdef void cache_compare(Cache* k, uint64_t hash, uint16_t space, uint16_t comman
     cdef Value* v
     drop_what_is_due(k)
     v = find_value(k, hash, space, command, args, n)
-    if v == NULL or v.reading or v.large or <int32_t>(v.expires - now_ms(k)) <= 0:
+    if v == NULL or v.reading or v.large or <int32_t>(v.expires - now_ms(k)) <= 0 \
+            or not value_watched(k, v):
         return
     k.counts.checked += 1
     if v.reply_size == size and (memcmp(value_bytes(v) + v.args_size, reply, size) == 0

@@ -4,13 +4,14 @@
 It owns the memory of the store (store.pxd). The data path does not come here: it serves values through
 serve.pyx.
 """
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+from sidecar.core.cluster.slots cimport SLOT_COUNT
 from sidecar.core.cache.fill cimport draw_check
 from sidecar.core.cache.proof cimport space_lost
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Counts, KeyRecord,
-    RULES_MAX, Rule, SPACES, USED_MOST, Value, cache_drop_all, cache_drop_key, cache_drop_space,
+    RULES_MAX, Rule, SPACES, Space, USED_MOST, Value, cache_drop_all, cache_drop_key, cache_drop_space,
     drop_values, drop_what_is_due, find_key, free_value, make_key, sidecar_hash, unlink_value,
     value_bytes)
 
@@ -93,6 +94,9 @@ cdef class NearCache:
                     free(r)
         for i in range(k.rule_count):
             free(k.rules[i].prefix)
+        for i in range(SPACES):
+            free(k.spaces[i].parts)
+            free(k.spaces[i].slots)
         free(k.used)
         free(k.keys)
         free(k.values)
@@ -192,10 +196,32 @@ cdef class NearCache:
                 return i
         return 0
 
+    def divide(self, uint16_t space, int shard, uint16_t part):
+        """On a cluster, `space` serves the keys of this shard from `part`, a space of its own; 0: from
+        none any more."""
+        cdef Space* whole = &self.cache.spaces[space]
+        cdef Space* of = &self.cache.spaces[part]
+        cdef uint16_t* parts
+        if shard >= whole.part_count:
+            parts = <uint16_t*>realloc(whole.parts, (shard + 1) * sizeof(uint16_t))
+            if parts == NULL:
+                raise MemoryError
+            memset(parts + whole.part_count, 0, (shard + 1 - whole.part_count) * sizeof(uint16_t))
+            whole.parts, whole.part_count = parts, <uint16_t>(shard + 1)
+        if part and of.slots == NULL:
+            of.slots = <uint8_t*>calloc(SLOT_COUNT, 1)
+            if of.slots == NULL:
+                raise MemoryError
+        whole.parts[shard] = part
+
     def close_space(self, uint16_t space):
         """Nobody uses this space any more."""
+        cdef Space* of = &self.cache.spaces[space]
         self.drop_space(space)
-        self.cache.spaces[space].used = False
+        of.used = False
+        free(of.parts)
+        free(of.slots)
+        of.parts, of.part_count, of.slots = NULL, 0, NULL
 
     def join_cluster(self, bint yes):
         """Whether the server belongs to a cluster: it then refuses reads of keys of several slots."""

@@ -14,16 +14,16 @@ and goes past the cache.
 So heartbeats are sent for spaces that are read only, at most one for each in an iteration of the
 loop, and by themselves (without a read that waits) only one at a time.
 """
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint16_t, uint64_t
 from sidecar.core.cache.store cimport Cache, Space
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.records cimport Session
 
 
-cdef void wait_for_proof(Session* s) noexcept nogil:
-    """The session waits until its space has proved the fence of its request."""
+cdef void wait_for_proof(Session* s, uint16_t number) noexcept nogil:
+    """The session waits until this space has proved the fence of its request."""
     cdef Cache* k = <Cache*>s.core.cache
-    cdef Space* space = &k.spaces[s.space]
+    cdef Space* space = &k.spaces[number]
     s.awaited = space
     s.awaits_proof = True
     s.fence_awaited = s.fence_seen
@@ -43,10 +43,10 @@ cdef void stop_waiting(Session* s) noexcept nogil:
     s.awaits_proof = False
 
 
-cdef inline void go_on(Session* s, bint proved) noexcept nogil:
+cdef inline void go_on(Session* s, Space* space, bint proved) noexcept nogil:
+    s.proof_space = <uint16_t>(space - (<Cache*>s.core.cache).spaces) if proved else 0
     s.awaited = NULL
     s.awaits_proof = False
-    s.proof_came = proved
     s.bypass_next = not proved
     session_mark(s)
 
@@ -61,7 +61,7 @@ cdef void space_proved(Space* space, uint64_t at, uint64_t number) noexcept nogi
     while s != NULL:
         after = s.next_waiting
         if s.fence_awaited < number:
-            go_on(s, True)
+            go_on(s, space, True)
         else:
             s.next_waiting = space.waiting
             space.waiting = s
@@ -75,7 +75,7 @@ cdef void space_pass_by(Space* space) noexcept nogil:
     space.waiting = NULL
     while s != NULL:
         after = s.next_waiting
-        go_on(s, False)
+        go_on(s, space, False)
         s = after
 
 

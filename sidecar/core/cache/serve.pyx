@@ -7,7 +7,8 @@
                 a value without bytes (`fill`), asked for on the space's tracked link; who asks for
                 the same meanwhile waits for the same reading: single flight
 
-A *space* is one (user, database): nobody is served what another user's connection has read. Its
+A *space* is one (user, database): nobody is served what another user's connection has read. On a
+cluster it is one (user, database, shard), and a key's is that of its slot (slot_watch.pyx). Its
 tracked link (tracked.pyx) reads values, and gets the server's invalidations in the same stream
 of bytes. A value may be served until its own deadline (the key's TTL when it was read, or less),
 and for `staleness` microseconds from the sending of the newest request that the tracked link has
@@ -23,6 +24,9 @@ link speaks it, and in RESP2's where it differs.
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint64_t
 from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE_EACH, Command
 from sidecar.core.cache.proof cimport is_proved, space_used, wait_for_proof
+from sidecar.core.cache.slot_watch cimport find_watched, space_of
+from sidecar.core.cluster.branches cimport branch_say
+from sidecar.core.cluster.slots cimport Slots
 from sidecar.core.cache.fill cimport begin_fill, being_written, has_time, put_off, wait_for
 from sidecar.core.protocol.keys cimport KeySpan, first_key
 from sidecar.core.link.pending cimport link_local
@@ -33,7 +37,7 @@ from sidecar.core.protocol.request cimport Scanner, arguments_of
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next, cursor_on, put_header
 from sidecar.core.cache.touch cimport note_use
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, Cache, KeyRecord, NO_FORM, Rule,
-    Value, drop_value, drop_what_is_due, fill_of, find_key, find_value, knows, now_ms, rule_for,
+    Value, drop_value, drop_what_is_due, fill_of, find_key, knows, now_ms, rule_for,
     settled, sidecar_hash, value_bytes, value_hash, wanted)
 
 cdef enum:
@@ -57,9 +61,16 @@ cdef int give(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
     s.core.stats.calls[c.id] += 1
     if s.outstanding == 0:
         session_say(s, p, n)
+    elif s.branches != NULL:
+        return SERVED if branch_say(s, p, n) == 0 else NOT_SERVED
     elif link_local(s.link, s, p, n) < 0:
         return NOT_SERVED
     return SERVED
+
+
+cdef inline bint splits(const Session* s) noexcept nogil:
+    """Whether the session may read keys of several slots in one command."""
+    return s.branches != NULL and (<Slots*>s.core.slots).splits
 
 
 cdef inline const char* form(Value* v, uint8_t proto, size_t* n) noexcept nogil:
@@ -86,32 +97,34 @@ cdef inline bint lease_runs(Cache* k, uint16_t space, const char* key, size_t n)
 
 
 cdef int look(Session* s, Command* c, const char* args, size_t n, const char* key,
-              size_t key_size, uint64_t key_hash, Value** found) noexcept nogil:
-    """Find the value that answers: SERVED, or UNPROVED. FILLING: it is being read. ASK: it is not
-    here, and may be read (`begin`)."""
+              size_t key_size, uint64_t key_hash, uint16_t* space, Value** found) noexcept nogil:
+    """Find the value that answers, and its space: SERVED, or UNPROVED. FILLING: it is being read.
+    ASK: it is not here, and may be read (`begin`)."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
     cdef Value* v = NULL
     cdef KeyRecord* r
     if k.mode == CACHE_HOT and not knows(k, key_hash):
         return NOT_SERVED
+    space[0] = space_of(k, s, key, key_size)
     if knows(k, key_hash):
-        v = find_value(k, hash_for(s, id, args, n, key, key_size, key_hash), s.space, id, args, n)
+        v = find_watched(k, hash_for(k, space[0], id, args, n, key, key_size, key_hash), space[0],
+                         id, args, n, key, key_size)
     found[0] = v
     if v != NULL and v.reading:
         if fill_of(v).large:
             k.counts.miss_size += 1
             return NOT_SERVED
         k.counts.miss_filling += 1
-        if k.spaces[s.space].busy:
+        if k.spaces[space[0]].busy:
             return NOT_SERVED
         return NOT_SERVED if fill_of(v).waiting_for_quiet and not has_time(s) else FILLING
     if v != NULL and fresh(k, v):
         if v.large:
             k.counts.miss_size += 1
             return NOT_SERVED
-        if lease_runs(k, s.space, key, key_size):
-            if not is_proved(k, s):
+        if lease_runs(k, space[0], key, key_size):
+            if not is_proved(k, s, space[0]):
                 return UNPROVED
             v.used += v.used < 255
             v.served += v.served < 65535
@@ -121,7 +134,7 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
         return NOT_SERVED
     if not wanted(k, key_hash, key, key_size):
         return NOT_SERVED
-    if k.spaces[s.space].link == NULL or k.spaces[s.space].busy:
+    if k.spaces[space[0]].link == NULL or k.spaces[space[0]].busy:
         k.counts.miss_lease += 1
         return NOT_SERVED
     r = find_key(k, key_hash, key, key_size)
@@ -131,22 +144,22 @@ cdef int look(Session* s, Command* c, const char* args, size_t n, const char* ke
     return ASK
 
 
-cdef inline uint64_t hash_for(Session* s, uint16_t id, const char* args, size_t n,
+cdef inline uint64_t hash_for(Cache* k, uint16_t space, uint16_t id, const char* args, size_t n,
                               const char* key, size_t key_size, uint64_t key_hash) noexcept nogil:
     cdef size_t head = <size_t>(key - args) + key_size + 2
-    return value_hash(<Cache*>s.core.cache, s.space, id, key_hash, args + head, n - head)
+    return value_hash(k, space, id, key_hash, args + head, n - head)
 
 
 cdef int begin(Session* s, Command* c, const char* args, size_t n, const char* key,
-               size_t key_size, uint64_t key_hash, Value** chain) noexcept nogil:
+               size_t key_size, uint64_t key_hash, uint16_t space, Value** chain) noexcept nogil:
     """After ASK: begin to read it. ASK with the value put before `chain`; in the middle of a pipeline
     PUT_OFF; NOT_SERVED when it cannot be, or has come and gone again already."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef uint16_t id = k.get_id if c.flags & COMMAND_CACHEABLE_EACH else c.id
     cdef Value* v = NULL
     if s.fill_asks < ASKS_MOST:
-        v = begin_fill(k, hash_for(s, id, args, n, key, key_size, key_hash), key_hash,
-                       s.space, id, args, n, key, key_size)
+        v = begin_fill(k, hash_for(k, space, id, args, n, key, key_size, key_hash), key_hash,
+                       space, id, args, n, key, key_size)
     if v == NULL:
         return NOT_SERVED
     k.counts.miss_cold += 1
@@ -197,6 +210,7 @@ cdef int cache_serve(Session* s, Command* c, const char* p, size_t n, const Scan
 cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
                Value** ask) noexcept nogil:
     cdef Cache* k = <Cache*>s.core.cache
+    cdef uint16_t space = s.space
     cdef int r
     if scan.argc < -c.arity or (c.arity > 0 and scan.argc != c.arity):
         return NOT_SERVED           # the server refuses it: wrong number of arguments
@@ -213,25 +227,26 @@ cdef int serve(Session* s, Command* c, const char* p, size_t n, const Scanner* s
         k.counts.miss_told += k.mode != CACHE_OBSERVE
         return NOT_SERVED
     if c.flags & COMMAND_CACHEABLE_EACH:
-        if k.in_cluster and scan.argc > 2:
+        if k.in_cluster and scan.argc > 2 and not splits(s):
             return NOT_SERVED       # the server refuses keys of several slots
-        r = serve_many(s, c, p, n, scan, ask)
+        r = serve_many(s, c, p, n, scan, &space, ask)
     else:
-        r = serve_one(s, c, p, n, scan, ask)
-    s.proof_came = False
+        r = serve_one(s, c, p, n, scan, &space, ask)
+    if r == UNPROVED and (s.outstanding or k.spaces[space].busy or s.proof_space):
+        # `proof_space`: another shard's proof was waited for, and new news may have come meanwhile.
+        k.counts.miss_told += 1
+        r = NOT_SERVED
+    s.proof_space = 0
     if r != UNPROVED:
         return r
-    if s.outstanding or k.spaces[s.space].busy:
-        k.counts.miss_told += 1
-        return NOT_SERVED
     k.counts.waited += 1
-    wait_for_proof(s)
+    wait_for_proof(s, space)
     return FILLING
 
 
 cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
-                   Value** ask) noexcept nogil:
-    """A read of one key."""
+                   uint16_t* space, Value** ask) noexcept nogil:
+    """A read of one key, which has its values in `space`."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Value* v = NULL
     cdef KeySpan key
@@ -248,16 +263,16 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
     if k.mode == CACHE_HOT and not knows(k, s.core.key_hash):
         return NOT_SERVED             # most reads
     at = <size_t>scan.name_at + scan.name_len + 2       # behind the command's name
-    r = look(s, c, p + at, n - at, key.p, key.n, s.core.key_hash, &v)
+    r = look(s, c, p + at, n - at, key.p, key.n, s.core.key_hash, space, &v)
     if r == ASK:
-        r = begin(s, c, p + at, n - at, key.p, key.n, s.core.key_hash, ask)
+        r = begin(s, c, p + at, n - at, key.p, key.n, s.core.key_hash, space[0], ask)
         v = ask[0]
     if r == SERVED:
         reply = form(v, s.proto, &size)
         if reply == NULL:
             return NOT_SERVED
         k.counts.hits += 1
-        space_used(k, &k.spaces[s.space])
+        space_used(k, &k.spaces[space[0]])
         if give(s, c, reply, size) != SERVED:
             return NOT_SERVED
         ask[0] = v
@@ -266,8 +281,9 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
 
 
 cdef int serve_many(Session* s, Command* c, const char* p, size_t n, const Scanner* scan,
-                    Value** ask) noexcept nogil:
-    """MGET: all of its keys from here, or none. Those that are not are read all at once."""
+                    uint16_t* unproved, Value** ask) noexcept nogil:
+    """MGET: all of its keys from here, or none. Those that are not are read all at once. `unproved`:
+    with UNPROVED, a space whose proof is needed."""
     cdef Cache* k = <Cache*>s.core.cache
     cdef Buffer out
     cdef Value* v = NULL
@@ -278,7 +294,8 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, const Scann
     cdef size_t size = 0
     cdef int keys = 0
     cdef int cold = 0
-    cdef bint unproved = False
+    cdef uint16_t space = s.space
+    cdef uint16_t waits_for = 0
     cdef int r = SERVED
     cdef const char* reply
     if k.mode == CACHE_OBSERVE:
@@ -289,7 +306,7 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, const Scann
     first = at = a.at
     while r != NOT_SERVED and cursor_next(&a):
         r = look(s, c, at, <size_t>(a.at - at), a.arg, a.size,
-                 sidecar_hash(k.seed, a.arg, a.size), &v)
+                 sidecar_hash(k.seed, a.arg, a.size), &space, &v)
         at = a.at
         keys += 1
         if r == ASK:
@@ -297,8 +314,9 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, const Scann
         elif r == FILLING:
             filling = v
         elif r == UNPROVED:
-            unproved = True
+            waits_for = space
         elif r == SERVED:
+            space_used(k, &k.spaces[space])
             reply = form(v, s.proto, &size)
             if reply == NULL or buffer_size(&out) + size > MANY_BYTES \
                     or buffer_append(&out, reply, size) < 0:
@@ -309,11 +327,11 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, const Scann
         r = begin_many(s, c, first, <size_t>(p + n - first), keys, ask)
     elif filling != NULL:
         r = await_value(s, filling, FILLING, keys)
-    elif unproved:
+    elif waits_for:
+        unproved[0] = waits_for
         r = UNPROVED
     else:
         k.counts.hits += 1
-        space_used(k, &k.spaces[s.space])
         r = give_many(s, c, &out, keys)
     buffer_release(&out)
     return r
@@ -328,13 +346,14 @@ cdef int begin_many(Session* s, Command* c, const char* p, size_t n, size_t keys
     cdef Cursor a
     cdef size_t size
     cdef uint64_t hash
+    cdef uint16_t space = s.space
     cdef bint all = True
     cursor_on(&a, p, n)
     while cursor_next(&a):
         size = <size_t>(a.at - p)
         hash = sidecar_hash(k.seed, a.arg, a.size)
-        if look(s, c, p, size, a.arg, a.size, hash, &v) == ASK:
-            all &= begin(s, c, p, size, a.arg, a.size, hash, ask) != NOT_SERVED
+        if look(s, c, p, size, a.arg, a.size, hash, &space, &v) == ASK:
+            all &= begin(s, c, p, size, a.arg, a.size, hash, space, ask) != NOT_SERVED
         p = a.at
     if ask[0] == NULL or not all:
         return NOT_SERVED               # or PUT_OFF, which is the same for it

@@ -87,6 +87,9 @@ cdef struct Space:
     void* link              # the Tracked that reads for it; NULL: none
     Session* waiting        # for a proof
     uint32_t values         # here, or being read
+    uint8_t* slots          # of a shard: SlotState of each slot (slot_watch.pyx); NULL: of one server
+    uint16_t* parts         # of a cluster's: the space for each shard; NULL: it has one itself
+    uint16_t part_count
     Space* next_awake
     bint busy               # its link is taken up by a reply that is too large to be kept
     bint awake              # served from, or waited for, since its last heartbeat for a fence
@@ -173,6 +176,7 @@ cdef void cache_drop_key(Cache* k, const char* key, size_t n, bint pushed) noexc
 cdef void cache_drop_all(Cache* k) noexcept nogil
 cdef void drop_what_is_due(Cache* k) noexcept nogil
 cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil
+cdef Value* cache_any_of(Cache* k, uint16_t space) noexcept nogil
 cdef void evict(Cache* k, size_t room) noexcept nogil
 cdef bint may_be_wanted(Cache* k, const char* key, size_t n) noexcept nogil
 cdef bint wanted(Cache* k, uint64_t hash, const char* key, size_t n) noexcept nogil

@@ -221,6 +221,19 @@ cdef void cache_drop_space(Cache* k, uint16_t space) noexcept nogil:
             v = after
 
 
+cdef Value* cache_any_of(Cache* k, uint16_t space) noexcept nogil:
+    """Some value of a space, or NULL."""
+    cdef uint32_t i
+    cdef Value* v
+    for i in range(k.slots if k.spaces[space].values else 0):
+        v = k.values[i]
+        while v != NULL:
+            if v.space == space:
+                return v
+            v = v.next
+    return NULL
+
+
 cdef void evict(Cache* k, size_t room) noexcept nogil:
     """Let go of values until `room` bytes more are within the budget. What is being read stays."""
     cdef uint32_t now = now_ms(k)

@@ -12,7 +12,7 @@ call does depends on what was served, not on how much is here. The shell calls i
 one call asks for.
 """
 from sidecar.core.cache.store cimport SPACES, slot_of, value_bytes, value_cursor
-from sidecar.core.cache.tracked cimport Tracked, tracked_touch
+from sidecar.core.cache.tracked_requests cimport Tracked, tracked_touch
 from sidecar.core.memory cimport buffer_append
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 
@@ -32,6 +32,8 @@ cdef uint32_t name(Cache* k, Value* v, uint32_t repeats) noexcept nogil:
         if buffer_append(&t.touching, value_bytes(v), <size_t>(c.at - value_bytes(v))) < 0:
             return i
         t.touching_count += 1
+    if k.spaces[v.space].slots != NULL:     # keys of a cluster are of several slots
+        k.counts.touched += tracked_touch(t)
     return times
 
 

@@ -9,6 +9,10 @@ read on it but what is to be stored:
     a check: the read           1 reply     (a share of what was answered from the cache)
     TOUCH key ...               1 reply     (see touch.pyx)
 
+and of a cluster, where heartbeats are PTTL of a key that was read (slot_watch.pyx)
+
+    SSUBSCRIBE channel          1 push, or an error
+
 The server writes invalidations into the same stream: one that was sent before the value was read
 arrives before its reply, one sent after it arrives later and drops it. So the order of bytes is
 the order of events. The key is tracked from PTTL on: if it changes before the value is read, the
@@ -27,31 +31,25 @@ without a TTL, since the user may read but not use PTTL, a reply that nobody ask
 tells of lost tracking.
 """
 from libc.stdint cimport uint16_t, uint32_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, strlen
-from sidecar.core.cache.fill cimport (cache_compare, cache_filled, cache_may_ask, cache_not_filled,
-    cache_passing, cache_too_large, pass_by)
-from sidecar.core.cache.proof cimport space_lost, space_pass_by, space_proved, space_used
-from sidecar.core.cache.store cimport (ASKING, Cache, Space, Value, cache_drop_all, cache_drop_key,
-    cache_drop_space, fill_of, hash_of, value_bytes, value_cursor)
-from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, buffer_reserve,
-    buffer_size, ring_grown, ring_new)
-from sidecar.core.protocol.commands cimport NAME_MAX, Command
-from sidecar.core.records cimport Barriers
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memset
+from sidecar.core.cache.fill cimport (cache_compare, cache_filled, cache_not_filled, cache_passing,
+    cache_too_large, pass_by)
+from sidecar.core.cache.proof cimport space_lost, space_pass_by, space_proved
+from sidecar.core.cache.store cimport (Cache, Space, Value, cache_drop_all, cache_drop_key,
+    cache_drop_space)
+from sidecar.core.cache.tracked_requests cimport Asked, Check, TOUCH, WATCH, tracked_ask, use_beat_key
+from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, buffer_size, ring_new)
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
-from sidecar.core.protocol.cursor cimport (Cursor, cursor_begin, cursor_next, put_header,
+from sidecar.core.cache.slot_watch cimport (SLOT_ASKED, SLOT_UNKNOWN, SLOT_WATCHED, slot_lost,
+    value_watched)
+from sidecar.core.cluster.slots cimport SLOT_COUNT, slot_of
+from sidecar.core.protocol.cursor cimport (Cursor, cursor_begin, cursor_next, cursor_on,
     read_line_number)
 
 cdef enum:
     PART_MOST = 1 << 30     # bytes of a push or a reply that is kept whole
 
-cdef const char* BEFORE = b"*2\r\n$4\r\nPTTL\r\n"
-cdef size_t BEFORE_LEN = strlen(BEFORE)
-# Asked.check of a TOUCH: its reply tells nothing.
-cdef Check TOUCH_MARK
-cdef Check* TOUCH = &TOUCH_MARK
-cdef const char* PING = b"*1\r\n$4\r\nPING\r\n"
-cdef size_t PING_LEN = strlen(PING)
 
 
 cdef Tracked* tracked_new(Cache* cache, void* owner, uint16_t space) noexcept nogil:
@@ -73,6 +71,7 @@ cdef void tracked_free(Tracked* t) noexcept nogil:
     buffer_release(&t.out)
     buffer_release(&t.partial_reply)
     buffer_release(&t.touching)
+    buffer_release(&t.beat_key)
     free(t.ring)
     free(t)
 
@@ -83,163 +82,12 @@ cdef void tracked_begin(Tracked* t) noexcept nogil:
     t.cache.spaces[t.space].link = t
 
 
-cdef int grow(Tracked* t) noexcept nogil:
-    cdef void* ring = ring_grown(t.ring, &t.mask, t.head, sizeof(Asked))
-    if ring == NULL:
-        return -1
-    t.ring = <Asked*>ring
-    return 0
-
-
-cdef int room_for(Tracked* t, size_t n) noexcept nogil:
-    """Make room to queue one piece of n bytes: 0, or -1 without memory."""
-    if t.tail - t.head > t.mask and grow(t) < 0:
-        return -1
-    return buffer_reserve(&t.out, n)
-
-
-cdef Asked* queued(Tracked* t, Value* v) noexcept nogil:
-    """The bytes of a piece have been put into `out`: its reply is due."""
-    cdef Asked* asked = t.ring + (t.tail & t.mask)
-    asked.value = v
-    asked.check = NULL
-    asked.at = t.cache.core.clock
-    t.cache.core.barriers.tracked_requests += 1
-    asked.number = t.newest_request = t.cache.core.barriers.tracked_requests
-    t.tail += 1
-    t.due = t.cache.due = True
-    return asked
-
-
-cdef int tracked_beat(Tracked* t) noexcept nogil:
-    """Queue a heartbeat: 0, or -1 without memory."""
-    return tracked_say(t, PING, PING_LEN)
-
-
-cdef int tracked_say(Tracked* t, const char* p, size_t n) noexcept nogil:
-    """Queue a request that is answered with a simple string, as a heartbeat is: 0, or -1 without
-    memory."""
-    if room_for(t, n) < 0:
-        return -1
-    buffer_append(&t.out, p, n)
-    queued(t, NULL)
-    return 0
-
-
-cdef uint32_t tracked_touch(Tracked* t) noexcept nogil:
-    """Queue a TOUCH of the keys in `touching`: how many; 0 if there are none, or no memory."""
-    cdef uint32_t count = t.touching_count
-    t.touching_count = 0
-    if count == 0:
-        return 0
-    if room_for(t, 32 + buffer_size(&t.touching)) < 0:
-        count = 0
-    else:
-        put_header(&t.out, c'*', count + 1)
-        buffer_append(&t.out, b"$5\r\nTOUCH\r\n", 11)
-        buffer_append(&t.out, buffer_head(&t.touching), buffer_size(&t.touching))
-        queued(t, NULL).check = TOUCH
-    buffer_release(&t.touching)
-    return count
-
-
-cdef int ask(Tracked* t, Value* v) noexcept nogil:
-    """Queue the reading of a value: 0, or -1 without memory.
-
-    The request is made of the value's own bytes, which are the arguments behind the command's name;
-    the key is the first of them.
-    """
-    cdef const Command* c = t.cache.commands + v.command
-    cdef const char* args = value_bytes(v)
-    cdef Cursor a
-    cdef size_t key
-    cdef size_t count = 2               # the command's name, and the key
-    cdef int k
-    cdef char name[NAME_MAX]            # in capitals, as everybody writes it
-    value_cursor(&a, v)
-    cursor_next(&a)
-    key = <size_t>(a.at - args)
-    while cursor_next(&a):
-        count += 1
-    if room_for(t, ASKING + key + v.args_size) < 0:
-        return -1
-    buffer_append(&t.out, BEFORE, BEFORE_LEN)
-    buffer_append(&t.out, args, key)
-    put_header(&t.out, c'*', count)
-    put_header(&t.out, c'$', c.name_len)
-    for k in range(c.name_len):
-        name[k] = c.name[k] - 32 if c'a' <= c.name[k] <= c'z' else c.name[k]
-    buffer_append(&t.out, name, c.name_len)
-    buffer_append(&t.out, b"\r\n", 2)
-    buffer_append(&t.out, args, v.args_size)
-    queued(t, v)
-    return 0
-
-
-cdef void tracked_ask(Value* v, Cache* k) noexcept nogil:
-    """Read a value: one that has just been begun, or whose reading could not be kept."""
-    cdef Tracked* t = <Tracked*>k.spaces[v.space].link
-    if t == NULL or ask(t, v) < 0:
-        cache_not_filled(k, v)
-
-
-cdef void tracked_check(Value* v, Cache* k, const char* p, size_t n) noexcept nogil:
-    """Read what is here once more, to compare: p[0:n] is a request that was answered with it."""
-    cdef Tracked* t = <Tracked*>k.spaces[v.space].link
-    cdef Check* check
-    if t == NULL:
-        return
-    check = <Check*>malloc(sizeof(Check) + v.args_size)
-    if check == NULL:
-        return
-    check.hash, check.args, check.command = hash_of(k, v), v.args_size, v.command
-    memcpy(<char*>check + sizeof(Check), value_bytes(v), v.args_size)
-    if room_for(t, n) < 0:
-        free(check)
-        return
-    buffer_append(&t.out, p, n)
-    queued(t, NULL).check = check
-
-
 cdef void compare(Tracked* t, Asked* asked, const char* p, size_t n) noexcept nogil:
     cdef Check* check = asked.check
     if p[0] != c'-':
         cache_compare(t.cache, check.hash, t.space, check.command, <char*>check + sizeof(Check),
                       check.args, p, n)
     free(check)
-
-
-cdef void beat_due(Cache* k) noexcept nogil:
-    """Queue the heartbeats that prove what was told of since the last ones (see proof.pyx)."""
-    cdef Barriers* b = k.core.barriers
-    cdef Space* space = k.awake
-    cdef Space* after
-    cdef Tracked* t
-    cdef bint raised = b.fence_raised
-    k.awake = NULL
-    b.fence_raised = False
-    while space != NULL:
-        after = space.next_awake
-        space.awake = False
-        t = <Tracked*>space.link
-        if t != NULL and t.newest_request > b.fence:
-            space_used(k, space)            # what is on its way will prove it
-        elif t != NULL and (space.waiting != NULL or (raised and t.head == t.tail)):
-            tracked_beat(t)
-        space = after
-
-
-cdef void tracked_ask_due(Cache* k) noexcept nogil:
-    """Queue what is due: heartbeats, and those of the values put off whose time has come."""
-    cdef Value* v = k.put_off
-    cdef Value* after
-    k.put_off = NULL
-    beat_due(k)
-    while v != NULL:
-        after = fill_of(v).next
-        if cache_may_ask(k, v):
-            tracked_ask(v, k)
-        v = after
 
 
 cdef int tracked_receive(Tracked* t, const char* p, size_t n) noexcept nogil:
@@ -320,6 +168,8 @@ cdef int take_passed(Tracked* t, char first) noexcept nogil:
     space_proved(&t.cache.spaces[t.space], asked.at, asked.number)
     if asked.value == NULL:
         free(asked.check)
+    elif not value_watched(t.cache, asked.value):
+        cache_not_filled(t.cache, asked.value)
     elif t.no_ttl or first == c'-' or first == c'!' or first == c'|':
         cache_not_filled(t.cache, asked.value)
         return NOT_ALLOWED if t.not_allowed and first != c'-' else 0
@@ -336,6 +186,10 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
     if t.head == t.tail:
         return -1
     asked = t.ring + (t.head & t.mask)
+    if n > 12 and memcmp(p, b"-CLUSTERDOWN", 12) == 0 and t.cache.spaces[t.space].slots != NULL:
+        return -1                       # others may have its slots by now
+    if asked.check == WATCH:
+        return watch_refused(t, asked, p, n)
     if asked.value == NULL:
         t.head += 1
         space_proved(&t.cache.spaces[t.space], asked.at, asked.number)
@@ -345,7 +199,10 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
         if asked.check != NULL:
             compare(t, asked, p, n)
             return 0
-        return 0 if p[0] == c'+' else -1
+        if is_elsewhere(p, n):
+            buffer_release(&t.beat_key)
+            return 0
+        return 0 if p[0] == c'+' or p[0] == c':' else -1
     if not t.ttl_came:
         t.no_ttl = p[0] == c'-'
         t.not_allowed = n > 7 and memcmp(p, b"-NOPERM", 7) == 0
@@ -359,15 +216,65 @@ cdef int take(Tracked* t, int kind, const char* p, size_t n) noexcept nogil:
     if t.no_ttl:
         cache_not_filled(t.cache, asked.value)
         return NOT_ALLOWED if t.not_allowed and p[0] != c'-' else 0
+    if t.cache.spaces[t.space].slots != NULL:
+        if not value_watched(t.cache, asked.value):
+            cache_not_filled(t.cache, asked.value)
+            return 0
+        if buffer_size(&t.beat_key) == 0:
+            use_beat_key(t, asked.value)
     if cache_filled(t.cache, asked.value, t.ttl, p, n):
         tracked_ask(asked.value, t.cache)
     return 0
 
 
+cdef inline bint is_elsewhere(const char* p, size_t n) noexcept nogil:
+    """Whether the reply says that another server of the cluster has the key."""
+    return (n > 7 and memcmp(p, b"-MOVED ", 7) == 0) or (n > 5 and memcmp(p, b"-ASK ", 5) == 0)
+
+
+cdef int watch_refused(Tracked* t, Asked* asked, const char* p, size_t n) noexcept nogil:
+    """The server does not watch a slot: usually it does not have it. As `tracked_receive`."""
+    t.head += 1
+    if t.cache.spaces[t.space].slots[asked.slot] == SLOT_ASKED:
+        t.cache.spaces[t.space].slots[asked.slot] = SLOT_UNKNOWN
+    if n > 7 and memcmp(p, b"-NOPERM", 7) == 0:
+        return NOT_ALLOWED
+    return 0 if p[0] == c'-' else -1
+
+
+cdef int take_slot_push(Tracked* t, const char* p, size_t n) noexcept nogil:
+    """The server watches a slot from now on, or has lost one: 0, or -1 if it is another push."""
+    cdef Asked* asked = t.ring + (t.head & t.mask)
+    cdef Space* space = &t.cache.spaces[t.space]
+    cdef Cursor c
+    cdef bint gone
+    if n < 4 or memcmp(p, b">3\r\n", 4) != 0:
+        return -1
+    cursor_on(&c, p + 4, n - 4)
+    if not cursor_next(&c):
+        return -1
+    gone = c.size == 12 and memcmp(c.arg, b"sunsubscribe", 12) == 0
+    if not gone and (c.size != 10 or memcmp(c.arg, b"ssubscribe", 10) != 0):
+        return -1
+    if not cursor_next(&c):
+        return -1
+    if gone:
+        slot_lost(space, slot_of(c.arg, c.size))
+        return 0
+    if t.head == t.tail or asked.check != WATCH or asked.slot != slot_of(c.arg, c.size):
+        return -1
+    t.head += 1
+    if space.slots[asked.slot] == SLOT_ASKED:
+        space.slots[asked.slot] = SLOT_WATCHED
+    return 0
+
+
 cdef int take_push(Tracked* t, const char* p, size_t n) noexcept nogil:
-    """An invalidation: of some keys, or of everything."""
+    """An invalidation, of some keys or of everything; or it is about a slot."""
     cdef Cursor c
     t.pushes += 1
+    if t.cache.spaces[t.space].slots != NULL and take_slot_push(t, p, n) == 0:
+        return 0
     if n < 24 or memcmp(p, b">2\r\n$10\r\ninvalidate\r\n", 21) != 0:
         return -1
     p += 21
@@ -389,7 +296,7 @@ cdef void tracked_end(Tracked* t) noexcept nogil:
     while t.head != t.tail:
         asked = t.ring + (t.head & t.mask)
         t.head += 1
-        if asked.check != TOUCH:
+        if asked.check != TOUCH and asked.check != WATCH:
             free(asked.check)
         if asked.value != NULL:
             cache_not_filled(t.cache, asked.value)
@@ -398,6 +305,9 @@ cdef void tracked_end(Tracked* t) noexcept nogil:
     buffer_release(&t.out)
     buffer_release(&t.partial_reply)
     buffer_release(&t.touching)
+    buffer_release(&t.beat_key)
     t.touching_count = 0
+    if t.cache.spaces[t.space].slots != NULL:
+        memset(t.cache.spaces[t.space].slots, SLOT_UNKNOWN, SLOT_COUNT)
     space_lost(&t.cache.spaces[t.space])
     cache_drop_space(t.cache, t.space)

@@ -1,6 +1,7 @@
 """A client of a cluster: its records at the shards, and whose reply comes next (see branches.pyx)."""
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from sidecar.core.memory cimport buffer_size
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.protocol.reply cimport Framer
 from sidecar.core.protocol.request cimport Scanner
@@ -39,9 +40,13 @@ cdef struct Turn:           # so many of the client's next replies come from her
     Apart* apart            # not NULL: from this one
     Gathered* gathered      # not NULL: one reply, from these
 
+cdef enum:
+    SHARD_HERE = 65534      # Turn.shard: `Branches.here`
+
 cdef struct Branches:
     Shards* shards
     Branch* of              # by shard
+    Branch here             # what the near cache has answered in their turn
     uint16_t count
     uint16_t wanted         # the shard that the request at the head is for; NO_SHARD: nobody's
     Turn* ring
@@ -64,12 +69,19 @@ cdef int branch_push(Session* s, uint16_t shard, Command* c, const char* p, size
 cdef int reserve_turn(Branches* b) noexcept nogil
 cdef Turn* add_turn(Branches* b) noexcept nogil
 cdef Session* record_for(Session* s, uint16_t shard) noexcept nogil
+cdef int branch_say(Session* s, const char* p, size_t n) noexcept nogil
 cdef int apart_begin(Apart* a, Session* s) noexcept nogil
 cdef void apart_end(Apart* a, Session* s) noexcept nogil
 
 cdef inline size_t early_bytes(const Session* s) noexcept nogil:
     """Bytes of replies that have come before their turn."""
     return (<Branches*>s.branches).early if s.branches != NULL else 0
+
+cdef inline void count_early(Branches* b, Branch* branch) noexcept nogil:
+    """The bytes that a branch keeps have changed."""
+    cdef size_t size = buffer_size(&branch.session.out)
+    b.early += size - branch.early
+    branch.early = size
 
 cdef inline Link* link_to(const Branches* b, uint16_t shard) noexcept nogil:
     """The identity's shared link to a shard, or NULL."""

@@ -32,7 +32,7 @@ from libc.string cimport memset
 from sidecar.core.cluster.slots cimport NO_SHARD, Slots, slot_of
 from sidecar.core.link.pending cimport link_push
 from sidecar.core.link.receiver cimport session_drop, session_new
-from sidecar.core.memory cimport ring_grown, ring_new
+from sidecar.core.memory cimport buffer_append, ring_grown, ring_new
 from sidecar.core.protocol.commands cimport FORM_NONE
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.reply cimport framer_reset
@@ -80,6 +80,9 @@ cdef void session_leave(Session* s) noexcept nogil:
     if b == NULL:
         return
     s.news = NULL
+    s.redirected = s.telling_replies = 0
+    if b.here.session != NULL:
+        abandon(b.here.session)
     for i in range(b.count):
         if b.of[i].session != NULL:
             abandon(b.of[i].session)
@@ -196,7 +199,7 @@ cdef inline uint16_t shard_for(Session* s, const Branches* b, const Command* c, 
         return (<Slots*>s.core.slots).shard[slot]
     if b.head != b.tail:
         last = b.ring + ((b.tail - 1) & b.mask)
-        if last.apart == NULL and last.gathered == NULL:
+        if last.apart == NULL and last.gathered == NULL and last.shard != SHARD_HERE:
             return last.shard
     return b.shards.any
 
@@ -261,19 +264,39 @@ cdef int branch_push(Session* s, uint16_t shard, Command* c, const char* p, size
     """Queue the request at this shard, and its turn: 0, or -1 without memory."""
     cdef Branches* b = <Branches*>s.branches
     cdef Branch* branch = b.of + shard
-    cdef Turn* turn
     if reserve_turn(b) < 0 or link_push(branch.session.link, branch.session, c, p, n, 0) < 0:
         return -1
     link_fed(branch.session.link)
+    add_reply(s, b, branch, shard)
+    return 0
+
+
+cdef int branch_say(Session* s, const char* p, size_t n) noexcept nogil:
+    """Give the client a reply of our own in its turn: 0, or -1 without memory."""
+    cdef Branches* b = <Branches*>s.branches
+    if b.here.session == NULL:
+        b.here.session = record_for(s, NO_SHARD)
+        if b.here.session == NULL:
+            return -1
+        framer_reset(&b.here.framer)
+    if reserve_turn(b) < 0 or buffer_append(&b.here.session.out, p, n) < 0:
+        return -1
+    count_early(b, &b.here)
+    add_reply(s, b, &b.here, SHARD_HERE)
+    return 0
+
+
+cdef void add_reply(Session* s, Branches* b, Branch* branch, uint16_t shard) noexcept nogil:
+    """One more reply comes from this branch. There is room for a turn."""
+    cdef Turn* turn
     branch.queued += 1
     s.outstanding += 1
     if b.head != b.tail:
         turn = b.ring + ((b.tail - 1) & b.mask)
         if turn.shard == shard and turn.apart == NULL and turn.gathered == NULL:
             turn.due += 1
-            return 0
+            return
     add_turn(b).shard = shard
-    return 0
 
 
 cdef int reserve_turn(Branches* b) noexcept nogil:

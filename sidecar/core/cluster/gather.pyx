@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 from sidecar.core.cluster.branches cimport (Apart, Branches, Turn, add_turn, apart_begin, apart_end,
     branch_at, branch_waits, reserve_turn)
-from sidecar.core.cluster.redirection cimport follow
+from sidecar.core.cluster.redirection cimport follow, pass_request
 from sidecar.core.cluster.slots cimport SLOT_COUNT, Slots, slot_of
 from sidecar.core.link.pending cimport link_push
 from sidecar.core.link.receiver cimport session_settle_borrowed
@@ -175,6 +175,7 @@ cdef int queue_parts(Session* s, Splitting* x) noexcept nogil:
             return STALL_NONE
         g.parts[i].session.link = l
         link_fed(l)
+        pass_request(l, x.command, buffer_head(&draft.request), buffer_size(&draft.request))
     return STALL_NONE
 
 

@@ -19,6 +19,7 @@ script say that they are a script's.
 """
 from libc.stdint cimport uint16_t
 from libc.string cimport memset
+from sidecar.core.cache.past cimport cache_pass
 from sidecar.core.cluster.branches cimport Turn, link_to, slot_for
 from sidecar.core.cluster.slots cimport (NO_SHARD, ServerAddress, Slots, redirection_target,
     slots_put)
@@ -76,11 +77,21 @@ cdef int send(Session* s, Apart* a, Link* l, bint ask) noexcept nogil:
     if link_push(l, t, c, request, kept.size, ENTRY_IN_MULTI | ENTRY_LAST if ask else 0) < 0:
         return -1
     link_fed(l)
+    pass_request(l, c, request, kept.size)
     forget_redirected(t)
     a.hops += 1
     a.waits = False
     buffer_release(&t.out)
     return 0
+
+
+cdef void pass_request(Link* l, Command* c, const char* p, size_t n) noexcept nogil:
+    """The whole request p[0:n] has just been queued on `l`: the near cache is told."""
+    cdef Scanner scan
+    if l.core.cache != NULL:
+        scanner_reset(&scan)
+        scan_request(&scan, p, n, &l.core.limits, True)
+        cache_pass(l, c, p, n, &scan)
 
 
 # Waiting

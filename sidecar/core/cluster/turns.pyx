@@ -8,8 +8,8 @@ receive buffer are not copied.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
-from sidecar.core.cluster.branches cimport (Apart, Branch, Branches, Turn, apart_begin, apart_end,
-    reserve_turn)
+from sidecar.core.cluster.branches cimport (Apart, Branch, Branches, SHARD_HERE, Turn, apart_begin,
+    apart_end, count_early, reserve_turn)
 from sidecar.core.cluster.gather cimport gathered_end, gathered_give, gathered_ready
 from sidecar.core.cluster.redirection cimport follow
 from sidecar.core.cluster.slots cimport NO_SHARD
@@ -49,24 +49,19 @@ cdef void branches_collect(Session* s) noexcept nogil:
         session_mark(s)
 
 
-cdef inline void count_early(Branches* b, Branch* branch) noexcept nogil:
-    """The bytes that a branch keeps have changed."""
-    cdef size_t size = buffer_size(&branch.session.out)
-    b.early += size - branch.early
-    branch.early = size
-
-
 cdef bint take_turn(Session* s, Branches* b) noexcept nogil:
     """Take what the first turn has: whether the turn is over."""
     cdef Turn* turn = b.ring + (b.head & b.mask)
     cdef bint over
     cdef uint16_t shard = turn.shard
+    cdef Branch* branch
     if turn.apart != NULL:
         return take_apart(s, turn)
     if turn.gathered != NULL:
         return take_gathered(s, turn)
-    over = take_branch(s, b, turn, b.of + shard)
-    count_early(b, b.of + shard)
+    branch = &b.here if shard == SHARD_HERE else b.of + shard
+    over = take_branch(s, b, turn, branch)
+    count_early(b, branch)
     return over
 
 

@@ -33,8 +33,9 @@ Therefore a command whose effects are not declared drops nothing and bars nothin
 read while it is under way is stored, and may be older than its effects: only reads that came before
 its reply get it. Its own client is the exception: reads that it sends behind the command, before the
 reply is here, must see the effects. `Session.telling_replies` counts the replies of that kind that
-are due to a session; while there are any, its reads go past the cache. So a client may send, in one
-go, a pop and a read of the key that the popped item announces.
+are due to a session; while there are any, its reads go past the cache. When the reply is here, the
+fence counts for what the client has sent already, too. So a client may send, in one go, a pop and a
+read of the key that the popped item announces.
 
 FLUSHALL and FLUSHDB are pushed as "everything", SWAPDB and changes of ACLs are not announced at
 all: these still drop everything and bar everything (barrier.pyx).
@@ -60,7 +61,7 @@ cdef void entry_tells(Link* l, Entry* e, bint always) noexcept nogil:
         l.piece_tells = True
         return
     if not e.tells and e.session != NULL:
-        e.session.telling_replies += 1
+        listener(e).telling_replies += 1
     if e.tells != TELLS_ALWAYS:
         e.tells = TELLS_ALWAYS if always else TELLS_UNLESS_NULL
 
@@ -68,5 +69,5 @@ cdef void entry_tells(Link* l, Entry* e, bint always) noexcept nogil:
 cdef void entry_took_back(Entry* e) noexcept nogil:
     """Its reply is not due any more."""
     if e.tells and e.session != NULL:
-        e.session.telling_replies -= 1
+        listener(e).telling_replies -= 1
     e.tells = TELLS_NOTHING

@@ -1,7 +1,9 @@
 # cython: language_level=3
 """Requests that a cluster's server has not executed: another shard has the key, or none can serve it now.
 They will be sent again. Until the reply's turn comes (core/cluster/turns.pyx) they are kept with the
-client's branch. A branch reads nothing from a client: these are its `unread` bytes.
+client's branch. A branch reads nothing from a client: these are its `unread` bytes. The client's own
+session counts them (`redirected`): they are under way nowhere, so nothing bars their keys from being
+answered from the near cache, and the client is given nothing from there meanwhile.
 
 A client that has a link of its own has one request at a time on it. A copy of it is kept, and goes back
 to where it was read: `unread` begins with it again.
@@ -21,6 +23,8 @@ cdef void keep_redirected(Session* t, uint16_t command, const char* request,
             or buffer_append(&t.unread, request, size) < 0:
         t.unread.end = t.unread.start + before
         t.must_close = True
+    elif t.trunk != NULL:
+        t.trunk.redirected += 1
 
 
 cdef Redirected first_redirected(const Session* t, const char** request) noexcept nogil:
@@ -36,6 +40,8 @@ cdef void forget_redirected(Session* t) noexcept nogil:
     cdef const char* request
     cdef Redirected kept = first_redirected(t, &request)
     buffer_drop(&t.unread, sizeof(kept) + kept.size)
+    if t.trunk != NULL:
+        t.trunk.redirected -= 1
 
 
 cdef int turn_back(Session* s, const char* error, size_t n) noexcept nogil:

@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_for, branch_push,
     branch_waits)
 from sidecar.core.cluster.gather cimport NOT_SPLIT, gather_push
+from sidecar.core.cluster.redirection cimport pass_request
 from sidecar.core.cluster.slots cimport Slots
 from sidecar.core.link.replica_acks cimport link_seal
 from sidecar.core.observe.audit_notes cimport audit_begin, audit_command, audit_take_back
@@ -21,7 +22,7 @@ from sidecar.core.cache.past cimport cache_pass, cache_pass_part, cache_touch, c
 from sidecar.core.cache.serve cimport ASK, FILLING, NOT_SERVED, PUT_OFF, SERVED, cache_serve
 from sidecar.core.cache.fill cimport cache_check_due
 from sidecar.core.cache.store cimport Cache, Value, fill_of
-from sidecar.core.cache.tracked cimport tracked_ask, tracked_check
+from sidecar.core.cache.tracked_requests cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command,
@@ -41,8 +42,7 @@ from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FILL, TR
     TRACED_PICKED, TRACED_WAITED, TRACE_FILLED, TRACE_WAITED, trace_begin, trace_draw, trace_drop,
     trace_local, trace_queued, trace_refused)
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
-from sidecar.core.protocol.request cimport (ERR_MEMORY, Scanner, arguments_of, scan_request,
-    scanner_reset)
+from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
     PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
@@ -174,19 +174,18 @@ cdef int queue_asked(Session* s, Command* c, const char* p, size_t n) noexcept n
     """Queue the whole request p[0:n], which the shell sends for the session: 0, or -1 without
     memory. In a transaction it is a part of that, or its end. A cluster's client is on a branch
     (`branch_at`) whose link is up."""
-    cdef Scanner scan
     if s.branches != NULL and s.mode == MODE_SHARED:
-        return branch_push(s, (<Branches*>s.branches).wanted, c, p, n)
+        if branch_push(s, (<Branches*>s.branches).wanted, c, p, n) < 0:
+            return -1
+        pass_request(s.link, c, p, n)
+        return 0
     if not s.in_multi:
         return link_push(s.link, s, c, p, n, 0)
     if c.route != ROUTE_EXEC:
         return link_push(s.link, s, c, p, n, ENTRY_IN_MULTI)
     if link_push(s.link, s, c, p, n, expect(s, c, END_MULTI)) < 0:
         return -1
-    if s.core.cache != NULL:
-        scanner_reset(&scan)
-        scan_request(&scan, p, n, &s.core.limits, True)
-        cache_pass(s.link, c, p, n, &scan)
+    pass_request(s.link, c, p, n)
     return 0
 
 
@@ -284,6 +283,8 @@ cdef int to_shard(Session* s, Command* c, int action, const char* p, size_t n) n
             return r
     if branch_push(s, shard, c, p, n) < 0:
         return out_of_memory(s)
+    if s.core.cache != NULL:
+        cache_pass(s.link, c, p, n, &s.scan)
     if c.flags & COMMAND_AUDITED:
         audit_command(s, c, p, n)
     return STALL_NONE
@@ -446,7 +447,7 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         action = SERVE
     if action == KEEP and s.core.acks:
         action = PIN                    # replies are withheld, and nothing may overtake them
-    if action == ORDINARY and s.space and not s.fresh \
+    if action == ORDINARY and s.space and not s.fresh and not (s.redirected or s.multi_unsent) \
             and c.flags & (COMMAND_CACHEABLE | COMMAND_CACHEABLE_EACH):
         r = from_cache(s, c, p, n)
         if r != NOT_SERVED:

@@ -228,7 +228,7 @@ cdef int session_feed(Session* s, CommandTable table, const char* p, size_t n) n
     s.active_at = s.core.seconds
     if s.core.barriers != NULL:
         s.fence_seen = s.core.barriers.fence
-        s.proof_came = False
+        s.proof_space = 0
     if s.unread.end == s.unread.start and s.stall == STALL_NONE:
         done = parse(s, table, p, n)
         if done < n and buffer_append(&s.unread, p + done, n - done) < 0:

@@ -41,8 +41,9 @@ AGAIN = 0.1
 
 class Topology:
     """The follower of a cluster. `new_node` makes a node with this number that leads to this
-    address; `seeds` are asked when no node is known, or none answers. Without a reason nodes are
-    asked `every` so many seconds. `splits`: commands over several slots are split."""
+    address; `came` and `went` are told of shards; `seeds` are asked when no node is known, or none
+    answers. Without a reason nodes are asked `every` so many seconds. `splits`: commands over
+    several slots are split."""
 
     phase = "serving"  # of a failover: each shard has its own, and shows it by its links
 
@@ -64,6 +65,8 @@ class Topology:
         waiting: Callable[[], int],
         resubscriptions: Callable[[], int],
         connect: Callable[[NodeLinks], None],
+        came: Callable[[Node], None],
+        went: Callable[[Node], None],
     ) -> None:
         assert nodes.shards is not None
         self._plane = plane
@@ -80,6 +83,8 @@ class Topology:
         self._waiting = waiting
         self._resubscriptions = resubscriptions
         self._connect = connect
+        self._came = came
+        self._went = went
         self.map = ShardMap()
         self.report = ShardReport(self.map, plane, identities)
         self._moved = 0
@@ -219,6 +224,7 @@ class Topology:
             not_master=lambda target, error: self.doubt("lost"),
         )
         self._identities.add_node(node)
+        self._came(node)
         log.info("shard found", shard=number, address=member.announced)
 
     def _write(self) -> None:
@@ -237,6 +243,7 @@ class Topology:
         log.info("shard gone", shard=number)
         self.report.gone(number)
         node = self._shards.pop(number)
+        self._went(node)
         self._switch.remove(node)
 
     def _lead_home(self) -> None:

@@ -205,7 +205,7 @@ cdef class Client(ClientSocket):
     def use_space(self, uint16_t space, int proto):
         """Answer its reads from this space of the near cache (0: from none), in RESP2 or 3."""
         self.s.space, self.s.proto = space, proto
-        self.s.proof_came = False
+        self.s.proof_space = 0
 
     @property
     def fresh(self):

@@ -28,7 +28,7 @@ from sidecar.core.records cimport HOLD_ALL, HOLD_WRITES, Link, NEW_SESSION_WINDO
 from sidecar.core.stats cimport BUCKETS
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.observe.trace_records cimport trace_draw
-from sidecar.core.cache.tracked cimport tracked_ask_due
+from sidecar.core.cache.tracked_requests cimport tracked_ask_due
 
 
 RETRY = 0.01                # seconds between two looks at redirected requests that wait

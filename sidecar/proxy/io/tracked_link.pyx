@@ -13,8 +13,9 @@ from sidecar.core.cache.touch cimport cache_touch_used
 from sidecar.core.cache.store cimport Cache, Value, value_bytes
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.protocol.request cimport SCAN_DONE, Scanner, scan_request, scanner_reset
-from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_ask, tracked_beat,
-    tracked_begin, tracked_end, tracked_free, tracked_new, tracked_receive, tracked_say)
+from sidecar.core.cache.tracked cimport (NOT_ALLOWED, Tracked, tracked_begin, tracked_end,
+    tracked_free, tracked_new, tracked_receive)
+from sidecar.core.cache.tracked_requests cimport tracked_ask, tracked_beat, tracked_say
 from sidecar.proxy.io.plane cimport Plane
 from sidecar.proxy.io.reactor cimport Connection, ENDED, NOTHING_YET
 
@@ -57,7 +58,7 @@ cdef class TrackedLink(Connection):
         self.plane.settle()
         if r == NOT_ALLOWED:
             self.refused = True
-            self.lose("its user may read, but not use PTTL")
+            self.lose("its user may read, but not use PTTL, or SSUBSCRIBE on a cluster")
         elif r < 0:
             self.lose("the server answered what the near cache cannot use: "
                       + repr(self.plane.received[:n][:80]))

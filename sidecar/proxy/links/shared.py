@@ -40,15 +40,16 @@ REST = 0.25
 
 
 class SharedLinks:
-    """The shared links of all identities. `distrust` is called with the reason when a connection
-    was lost, because values read from that server may be out of date. `pool_idle` is the most idle
-    dedicated links of an identity; `errors` counts the error replies that the sidecar has made."""
+    """The shared links of all identities. `distrust` is called with the node and the reason when a
+    connection was lost, because values read from that server may be out of date. `pool_idle` is the
+    most idle dedicated links of an identity; `errors` counts the error replies that the sidecar has
+    made."""
 
     def __init__(
         self,
         identities: Identities,
         tasks: Tasks,
-        distrust: Callable[[str], None],
+        distrust: Callable[[Node, str], None],
         pool_idle: int,
         errors: Callable[[], int],
     ) -> None:
@@ -268,7 +269,7 @@ class SharedLinks:
             up.refuse(unavailable(f"upstream {links.node.dialer.where}: {reason}"))
         else:
             up.move_to(links.shared)
-        self._distrust("a connection to the server was lost")
+        self._distrust(links.node, "a connection to the server was lost")
         if links.is_current(up) and (self._is_own(links) or reason == NOT_MASTER):
             links.node.link_down(reason == NOT_MASTER)
         if self._needed(links):

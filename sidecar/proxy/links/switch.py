@@ -25,14 +25,14 @@ AWAITED = 1.0
 
 
 class Switch:
-    """Switches nodes. `distrust` is called with the reason before any link is cut."""
+    """Switches nodes. `distrust` is called with the node and the reason before any link is cut."""
 
     def __init__(
         self,
         plane: Plane,
         identities: Identities,
         shared: SharedLinks,
-        distrust: Callable[[str], None],
+        distrust: Callable[[Node, str], None],
     ) -> None:
         self._plane = plane
         self._identities = identities
@@ -42,7 +42,7 @@ class Switch:
     def to(self, node: Node, target: Target) -> None:
         """Switch to this server: every link to the old one ends."""
         node.dialer.switch(target)
-        self._distrust(CHANGED)
+        self._distrust(node, CHANGED)
         for_each(self._identities.links_to(node), self._cut)
         for_each(self._links_of(node), lambda up: up.break_off(CHANGED))
         self._shared.connect(self._identities.default.to(node))
@@ -51,7 +51,7 @@ class Switch:
         """Switch a shard of a cluster to this server. A server that was its primary answers what is
         under way there by a redirection, so that is waited for, for a moment."""
         node.dialer.switch(target)
-        self._distrust(CHANGED)
+        self._distrust(node, CHANGED)
         for_each(self._identities.links_to(node), self._succeed)
         self._shared.connect(self._identities.default.to(node))
         asyncio.get_running_loop().call_later(AWAITED, self._end_former, node)

@@ -1,10 +1,11 @@
-"""The near cache's shell: one tracked link for each (user, database) in use.
+"""The near cache's shell: one tracked link for each (user, database) in use, and each node.
 
 The core stores and serves the values (core/cache/serve.pyx, core/cache/tracked.pyx). The keeper
-opens tracked links, sends heartbeats, and ends the generation whenever the server may have changed
-(`reset`): no value outlives the connection that it was read on.
+opens tracked links, sends heartbeats, and ends the generation whenever a server may have changed
+(`reset`): no value outlives the connection that it was read on. Of a cluster the nodes are the
+shards.
 
-Gets connections from the node's dialer; knows no other links and no session commands.
+Gets connections from the nodes' dialers; knows no other links and no session commands.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -27,8 +28,8 @@ from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import Login, ServerConnection, is_error, with_newest
 from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import Identity
-from sidecar.proxy.links.node import Nodes
-from sidecar.proxy.nearcache.space import Space, SpaceKey
+from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.nearcache.space import Part, Space, SpaceKey
 from sidecar.proxy.tasks import Tasks, for_each
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.sections.cache import Cache
@@ -70,7 +71,7 @@ class NearCacheKeeper:
         self.spaces: dict[SpaceKey, Space] = {}
         self._new_space: list[Callable[[SpaceKey], None]] = []
         self.usable = True
-        self._emptied: list[tuple[Space, str]] = []  # and not logged yet
+        self._emptied: list[tuple[Part, str]] = []  # and not logged yet
         self.lost = 0
 
     def try_again(self) -> None:
@@ -142,8 +143,9 @@ class NearCacheKeeper:
         space.clients.add(client)
         client.use_space(space.number, identity.login.proto)
         self._connect(space)
-        if space.link is not None and not was_needed:
-            space.link.beat()
+        for part in space.parts.values():
+            if part.link is not None and not was_needed:
+                part.link.beat()
 
     def _may_read(self, identity: Identity) -> bool:
         """Whether the server takes its commands. It may ask for a login by now; those who began in
@@ -153,8 +155,8 @@ class NearCacheKeeper:
 
     def log_in(self, request: bytes) -> int:
         """Send an AUTH down the tracked links of the sidecar's own user; returns how many."""
-        mine = [space for space in self.spaces.values() if space.login.source is not None]
-        links = [space.link for space in mine if space.link is not None]
+        mine = [part for part in self.parts if part.space.login.source is not None]
+        links = [part.link for part in mine if part.link is not None]
         for_each(links, lambda link: link.log_in(request))
         return len(links)
 
@@ -179,24 +181,70 @@ class NearCacheKeeper:
     def _close_space(self, key: SpaceKey) -> None:
         space = self.spaces.pop(key)
         space.closed = True
-        space.end()
-        space.lost.set()
-        self.cache.close_space(space.number)
+        for number in list(space.parts):
+            self._close_part(space, number)
+        if self._nodes.shards is not None:
+            self.cache.close_space(space.number)
+
+    def _close_part(self, space: Space, number: int | None) -> None:
+        part = space.parts.pop(number)
+        part.closed = True
+        part.end()
+        part.lost.set()
+        if number is not None and not space.closed:
+            self.cache.divide(space.number, number, 0)
+        self.cache.close_space(part.number)
+
+    # Nodes
+
+    @property
+    def parts(self) -> Iterator[Part]:
+        """The parts of all spaces."""
+        return (part for space in self.spaces.values() for part in space.parts.values())
+
+    def add_node(self, node: Node) -> None:
+        """A shard of the cluster has come."""
+        for space in list(self.spaces.values()):
+            self._add_part(space, node)
+            self._connect(space)
+
+    def remove_node(self, node: Node) -> None:
+        """A shard of the cluster has gone."""
+        for space in list(self.spaces.values()):
+            if node.number in space.parts:
+                self._close_part(space, node.number)
+
+    def _add_part(self, space: Space, node: Node) -> None:
+        """Without a number for it, the space gets nothing from this shard."""
+        if node.number is None:
+            space.parts[None] = Part(space.number, space, node)
+        elif number := self._number(space):
+            space.parts[node.number] = Part(number, space, node)
+            self.cache.divide(space.number, node.number, number)
 
     def _space(self, login: Login) -> Space | None:
         """The space of a login, made if it is new; None if all there may be are in use."""
         key = (login.user, login.db)
         space = self.spaces.get(key)
-        if space is None and self.usable and (number := self._number()):
+        if space is None and self.usable and (number := self._number(None)):
             space = self.spaces[key] = Space(number, replace(login, proto=3))
+            for node in self._read_from:
+                self._add_part(space, node)
             for_each(self._new_space, lambda told: told(key))
         return space if self.usable else None
 
-    def _number(self) -> int:
-        """The number of a new space. If need be, one that nobody uses makes room. 0: none."""
+    @property
+    def _read_from(self) -> list[Node]:
+        shards = self._nodes.shards
+        return [self._nodes.home] if shards is None else list(shards.values())
+
+    def _number(self, user: Space | None) -> int:
+        """The number of a new space, or part of this one. If need be, a space that nobody uses
+        makes room. 0: none."""
         number: int = self.cache.open_space()
         if number == 0:
-            unused = (key for key, each in self.spaces.items() if not each.needed)
+            spaces = self.spaces.items()
+            unused = (key for key, each in spaces if not each.needed and each is not user)
             if (key := next(unused, None)) is not None:
                 self._close_space(key)
                 number = self.cache.open_space()
@@ -214,35 +262,38 @@ class NearCacheKeeper:
 
     # Connections
 
-    def reset(self, reason: str) -> None:
-        """The server has changed, or may have: drop all that was read."""
-        links = [space.link for space in self.spaces.values() if space.link is not None]
+    def reset(self, node: Node, reason: str) -> None:
+        """The server of this node has changed, or may have: drop all that was read there."""
+        links = [part.link for part in self.parts if part.node is node and part.link is not None]
         for_each(links, lambda link: link.lose(reason))
 
     def make_room(self) -> bool:
-        """Close the tracked link of a space without clients; False if there is none."""
-        unused = (each for each in self.spaces.values() if each.link and not each.needed)
-        if (space := next(unused, None)) is not None:
-            space.end()
-            space.lost.set()
-        return space is not None
+        """Close a tracked link of a space without clients; False if there is none."""
+        unused = (each for each in self.parts if each.link and not each.needed)
+        if (part := next(unused, None)) is not None:
+            part.end()
+            part.lost.set()
+        return part is not None
 
     def _connect(self, space: Space) -> None:
-        if space.task is None or space.task.done():
-            space.task = self._tasks.spawn(self._keep(space))
+        for part in space.parts.values():
+            if part.task is None or part.task.done():
+                part.task = self._tasks.spawn(self._keep(part))
 
-    async def _keep(self, space: Space) -> None:
-        """Keep a tracked link for as long as the space is needed."""
-        dialer = self._nodes.home.dialer
+    async def _keep(self, part: Part) -> None:
+        """Keep a tracked link for as long as the part is needed."""
+        space, dialer = part.space, part.node.dialer
         attempt = 0
-        while space.needed and self.usable and not self._tasks.closing:
-            if self._nodes.home.room.short:  # clients' links come first
+        while part.needed and self.usable and not self._tasks.closing:
+            if part.node.room.short:  # clients' links come first
                 await asyncio.sleep(random.uniform(1, 10))
                 continue
             try:
-                connection = await with_newest(space.login, lambda: self._open(space.login))
+                connection = await with_newest(
+                    space.login, lambda: self._open(part.node, space.login)
+                )
             except Refused as error:
-                space.refused = True
+                part.refused = True
                 log.warning("near cache tracking refused", user=space.user, error=str(error))
                 await asyncio.sleep(REFUSED_FOR)
             except Unreachable:
@@ -251,35 +302,35 @@ class NearCacheKeeper:
             else:
                 if connection is None:
                     return
-                if space.closed:  # meanwhile: its number is another's by now
+                if part.closed:  # meanwhile: its number is another's by now
                     connection.close()
                     return
                 attempt = 0
                 try:
-                    await self._use(space, connection)
+                    await self._use(part, connection)
                 except (OSError, MemoryError) as error:  # it cannot be watched
                     connection.close()
                     log.error("internal error", error=repr(error), exc_info=error)
                     await asyncio.sleep(dialer.backoff.delay(attempt, random.random()))
-        space.end()
+        part.end()
 
-    async def _use(self, space: Space, connection: ServerConnection) -> None:
+    async def _use(self, part: Part, connection: ServerConnection) -> None:
         """Use this connection as the tracked link until it is lost."""
-        space.refused = False
-        space.lost.clear()
-        space.heard = (-1, time.monotonic())
-        space.link = TrackedLink(
-            self._plane, space.number, connection.sock, connection.tls, space, self._lost
+        part.refused = False
+        part.lost.clear()
+        part.heard = (-1, time.monotonic())
+        part.link = TrackedLink(
+            self._plane, part.number, connection.sock, connection.tls, part, self._lost
         )
-        space.server_id = connection.server_id
-        space.link.beat()
-        await space.lost.wait()
-        if space.refused:
+        part.server_id = connection.server_id
+        part.link.beat()
+        await part.lost.wait()
+        if part.refused:
             await asyncio.sleep(REFUSED_FOR)
 
-    async def _open(self, login: Login) -> ServerConnection | None:
+    async def _open(self, node: Node, login: Login) -> ServerConnection | None:
         """Open a connection and turn tracking on; None if the server is too old."""
-        dialer = self._nodes.home.dialer
+        dialer = node.dialer
         connection = await dialer.reach()
         greeted = await dialer.greet(connection, login)
         if not version_of(greeted.hello).can_track:
@@ -299,27 +350,29 @@ class NearCacheKeeper:
         return connection
 
     def _lost(self, link: TrackedLink, reason: str) -> None:
-        space = link.owner
-        assert isinstance(space, Space)
-        if space.link is link:
-            space.link = None
+        part = link.owner
+        assert isinstance(part, Part)
+        if part.link is link:
+            part.link = None
         self.lost += 1
-        space.refused = link.refused
+        part.refused = link.refused
         if not self._emptied:
             asyncio.get_running_loop().call_later(TOGETHER, self._tell_emptied)
-        self._emptied.append((space, reason))
-        space.lost.set()
+        self._emptied.append((part, reason))
+        part.lost.set()
 
     def _tell_emptied(self) -> None:
         """One line for all that were lost together: usually it is the server that is gone."""
         lost, self._emptied = self._emptied, []
-        space, reason = lost[0]
+        part, reason = lost[0]
+        shard = {} if part.node.number is None else {"shard": part.node.number}
         log.info(
             "near cache emptied",
-            user=space.user,
-            db=space.login.db,
+            user=part.space.user,
+            db=part.space.login.db,
             reason=reason,
             spaces=len(lost),
+            **shard,
         )
 
     async def _beat(self) -> None:
@@ -332,32 +385,32 @@ class NearCacheKeeper:
             if found != mismatches:
                 log.error("near cache check failed", values=found - mismatches)
                 mismatches = found
-            for_each(self.spaces.values(), partial(self._beat_one, now=now, silence=silence))
+            for_each(list(self.parts), partial(self._beat_one, now=now, silence=silence))
 
-    def _beat_one(self, space: Space, now: float, silence: float) -> None:
-        link = space.link
-        if link is None or not space.needed:
+    def _beat_one(self, part: Part, now: float, silence: float) -> None:
+        link = part.link
+        if link is None or not part.needed:
             return
-        if link.received != space.heard[0]:
-            space.heard = (link.received, now)
-        elif link.pending and now - space.heard[1] > silence:
+        if link.received != part.heard[0]:
+            part.heard = (link.received, now)
+        elif link.pending and now - part.heard[1] > silence:
             link.lose(f"silent for {silence:g} s")
             return
         link.beat()
 
     def send_queued(self) -> None:
         """Send what was queued on the tracked links."""
-        for space in self.spaces.values():
-            if space.link is not None:
-                space.link.flush()
+        for part in self.parts:
+            if part.link is not None:
+                part.link.flush()
 
     def server_ids(self) -> set[int]:
         """The ids, on the server, of the tracked links."""
-        return {space.server_id for space in self.spaces.values() if space.link is not None}
+        return {part.server_id for part in self.parts if part.link is not None}
 
     def close(self) -> None:
         """Close every tracked link."""
-        for_each(self.spaces.values(), lambda space: space.end())
+        for_each(list(self.parts), lambda part: part.end())
 
     def snapshot(self) -> snapshots.Cache:
         """Counters and gauges."""
@@ -385,17 +438,17 @@ class NearCacheKeeper:
         )
 
     def _proof_age(self) -> float:
-        """Seconds since the last proof of the space that is worst off, of those that clients need;
-        0 if there is none. Without a link a space gets older. Those of users that may not use
+        """Seconds since the last proof of the part that is worst off, of those that clients need;
+        0 if there is none. Without a link a part gets older. Those of users that may not use
         tracking do not count."""
         now = time.monotonic()
         oldest = 0.0
-        for space in self.spaces.values():
-            if not space.needed:
-                space.proved = None
-            elif not space.refused:
-                age = self.cache.proof_age(space.number, now)
+        for part in self.parts:
+            if not part.needed:
+                part.proved = None
+            elif not part.refused:
+                age = self.cache.proof_age(part.number, now)
                 proved = now - age if age is not None else 0.0
-                space.proved = max(proved, now if space.proved is None else space.proved)
-                oldest = max(oldest, now - space.proved)
+                part.proved = max(proved, now if part.proved is None else part.proved)
+                oldest = max(oldest, now - part.proved)
         return oldest

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from sidecar.policy.warm_set import (
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import in_use
 from sidecar.proxy.links.errors import Refused, Unreachable
-from sidecar.proxy.links.greeting import ServerConnection, is_error
+from sidecar.proxy.links.greeting import Login, ServerConnection, is_error
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
 from sidecar.settings.sections.cache import Warm
 
@@ -42,9 +43,6 @@ log = structlog.get_logger()
 FILE_MOST = 256 << 20
 # Members in one request: more would block the server for too long.
 CHUNK = 500
-Open = Callable[[], Awaitable[ServerConnection]]
-"""Opens a connection as the sidecar's own user. Raises Refused and Unreachable."""
-
 # Seconds after which the fleet's set expires if nobody adds to it.
 FLEET_TTL = 86400
 # Slots of the cache, and entries, that are handled without yielding to the loop.
@@ -52,6 +50,20 @@ SLOTS = 512
 TURN = 200
 # Seconds that sharing may take when the sidecar stops.
 LAST_TIME = 1.0
+
+
+@dataclass(frozen=True)
+class OwnUser:
+    """The sidecar's own user: its login; `connect` opens a connection to a shard, by its number, or
+    with None to the home node, and raises Refused and Unreachable; `bring_up` waits for its shared
+    link and returns the error reply if that does not come up. `shards`: the numbers of all shards,
+    and `shard_of`: that of a key's; None where the upstream is no cluster."""
+
+    login: Callable[[], Login]
+    connect: Callable[[int | None], Awaitable[ServerConnection]]
+    bring_up: Callable[[], Awaitable[bytes | None]]
+    shards: Callable[[], Sequence[int | None]]
+    shard_of: Callable[[bytes], int | None]
 
 
 class SnapshotFile:
@@ -97,10 +109,13 @@ class Fleet:
     `ZADD GT` keeps the highest score of each, so sidecars need not know each other.
     """
 
-    def __init__(self, connect: Open, key: str, most: int) -> None:
-        self._connect = connect
+    def __init__(self, own: OwnUser, key: str, most: int) -> None:
+        self._own = own
         self.key = key.encode()
         self.most = most
+
+    async def _connect(self) -> ServerConnection:
+        return await self._own.connect(self._own.shard_of(self.key))
 
     async def read(self) -> list[Entry]:
         """Read what the fleet uses most. Raises Refused and Unreachable."""
@@ -133,26 +148,25 @@ class Fleet:
 
 
 class Memory:
-    """Saves what the near cache uses. `own_user` is the sidecar's own; `others` are the snapshot
-    files of the other workers: who connects again after a restart may reach any of them."""
+    """Saves what the near cache uses. `others` are the snapshot files of the other workers: who
+    connects again after a restart may reach any of them."""
 
     def __init__(
         self,
         plane: Plane,
         near: NearCacheKeeper,
         settings: Warm,
-        connect: Open,
-        own_user: bytes | None,
+        own: OwnUser,
         others: Sequence[str] = (),
     ) -> None:
         self._table = plane.table
         self._near = near
-        self._own_user = own_user
+        self._own_user = own.login().user
         self.interval = settings.interval
         self.most = settings.keys
         self.file = SnapshotFile(settings.snapshot) if settings.snapshot else None
         self._others = [SnapshotFile(path) for path in others] if self.file else []
-        self.fleet = Fleet(connect, settings.fleet_key, settings.keys) if settings.fleet else None
+        self.fleet = Fleet(own, settings.fleet_key, settings.keys) if settings.fleet else None
         self._hot_set = HotSet(settings.keys)
         self._restored = False
         self._saving = asyncio.Lock()
@@ -221,10 +235,11 @@ class Memory:
             first += SLOTS
             await asyncio.sleep(0)
         _keep_best(found, self.most)
-        places = {space.number: key for key, space in self._near.spaces.items()}
+        spaces = self._near.spaces.items()
+        places = {part.number: key for key, space in spaces for part in space.parts.values()}
         entries = []
-        for _, space, command, arguments in found:
-            user, db = places[space]
+        for _, number, command, arguments in found:
+            user, db = places[number]
             user = None if user == self._own_user else user
             entries.append(Entry(user, db, command.encode(), arguments))
             if len(entries) % TURN == 0:

@@ -15,7 +15,7 @@ from sidecar.core.protocol.commands import CACHEABLE, CommandTable
 from sidecar.policy.warm_set import Entry, merge, parse_key_file, read_of
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import ServerConnection, is_error
-from sidecar.proxy.nearcache.snapshot import Memory, Open, parsed
+from sidecar.proxy.nearcache.snapshot import Memory, OwnUser, parsed
 from sidecar.settings.cache_rules import parse_rules
 from sidecar.settings.sections.cache import Cache, Warm
 
@@ -33,8 +33,7 @@ Key = tuple[int, bytes]
 
 
 class Sources:
-    """Reads every configured source. `connect` opens a connection as the sidecar's own user, on
-    database `db`."""
+    """Reads every configured source, as the sidecar's own user."""
 
     def __init__(
         self,
@@ -42,12 +41,11 @@ class Sources:
         warm: Warm,
         cache: Cache,
         table: CommandTable,
-        connect: Open,
-        db: int,
+        own: OwnUser,
     ) -> None:
         self._table = table
-        self._connect = connect
-        self._db = db
+        self._own = own
+        self._db = own.login().db
         self.memory = memory
         self.settings = warm
         self.cache = cache
@@ -92,8 +90,15 @@ class Sources:
     async def _scanned(self) -> list[Entry]:
         """Scan up to `scan_count` keys; takes at most as many as are to be loaded."""
         found: dict[Key, None] = {}
-        cursor, left = b"0", self.settings.scan_count
-        connection = await self._connect()
+        left = self.settings.scan_count
+        for shard in self._own.shards():
+            left = await self._scan(shard, found, left)
+        return await self._typed(list(found)[: self.settings.keys])
+
+    async def _scan(self, shard: int | None, found: dict[Key, None], left: int) -> int:
+        """Scan up to `left` keys of one node; returns how many are left to scan."""
+        cursor = b"0"
+        connection = await self._own.connect(shard)
         try:
             while left > 0 and len(found) < self.settings.keys:
                 step = str(min(left, SCAN_STEP))
@@ -105,23 +110,35 @@ class Sources:
                     break
         finally:
             connection.close()
-        return await self._typed(list(found)[: self.settings.keys])
+        return left
 
     async def _typed(self, wants: Sequence[Entry | Key]) -> list[Entry]:
         """Replace each bare key by the read that returns its whole value."""
         kinds: dict[Key, Entry | None] = {}
-        connection = await self._connect()
-        try:
-            bare = [want for want in wants if not isinstance(want, Entry)]
-            for db in dict.fromkeys(db for db, _ in bare):
-                if not is_error((await connection.ask(pack_command((b"SELECT", str(db)))))[0]):
-                    keys = [key for place, key in bare if place == db]
-                    for at in range(0, len(keys), CHUNK):
-                        kinds.update(await self._kinds(connection, db, keys[at : at + CHUNK]))
-        finally:
-            connection.close()
+        at_shard: dict[int | None, list[Key]] = {}
+        for want in wants:
+            if not isinstance(want, Entry):
+                at_shard.setdefault(self._own.shard_of(want[1]), []).append(want)
+        for shard, bare in at_shard.items():
+            connection = await self._own.connect(shard)
+            try:
+                kinds |= await self._read_kinds(connection, bare)
+            finally:
+                connection.close()
         found = [want if isinstance(want, Entry) else kinds.get(want) for want in wants]
         return [entry for entry in found if entry is not None]
+
+    async def _read_kinds(
+        self, connection: ServerConnection, bare: Sequence[Key]
+    ) -> dict[Key, Entry | None]:
+        """The read for each of these keys of one node, as `_kinds`."""
+        kinds: dict[Key, Entry | None] = {}
+        for db in dict.fromkeys(db for db, _ in bare):
+            if not is_error((await connection.ask(pack_command((b"SELECT", str(db)))))[0]):
+                keys = [key for place, key in bare if place == db]
+                for at in range(0, len(keys), CHUNK):
+                    kinds.update(await self._kinds(connection, db, keys[at : at + CHUNK]))
+        return kinds
 
     async def _kinds(
         self, connection: ServerConnection, db: int, keys: Sequence[bytes]

@@ -12,21 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
-from sidecar.policy.warm_set import Entry, Place
-from sidecar.policy.warmup import Phase, WarmUp
+from sidecar.policy.warm_set import Entry
+from sidecar.policy.warm_set import Place as User
+from sidecar.policy.warmup import Phase, Place, WarmUp
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.tracked_link import TrackedLink
-from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.nearcache.keeper import NearCacheKeeper
-from sidecar.proxy.nearcache.snapshot import Memory, Open
+from sidecar.proxy.nearcache.snapshot import Memory, OwnUser
 from sidecar.proxy.nearcache.sources import Sources
-from sidecar.proxy.nearcache.space import Space, SpaceKey
+from sidecar.proxy.nearcache.space import Part, Space, SpaceKey
 from sidecar.proxy.tasks import Tasks
 from sidecar.settings.schema import Settings
 from sidecar.telemetry import snapshots
@@ -50,16 +50,6 @@ RecordWork = Callable[[str, float, Mapping[str, str | int | bool]], None]
 """Makes a span of work of the sidecar itself: its name, when it began, attributes."""
 
 
-@dataclass(frozen=True)
-class OwnUser:
-    """The sidecar's own user: its login; `connect` opens a connection; `bring_up` waits for its
-    shared link and returns the error reply if that does not come up."""
-
-    login: Callable[[], Login]
-    connect: Open
-    bring_up: Callable[[], Awaitable[bytes | None]]
-
-
 class Warmup:
     """The warm start of one data plane. `hot` are the keys that are hot now. `show`, if given,
     shows the progress in place of the log. `others` are the snapshot files of the other workers."""
@@ -77,7 +67,7 @@ class Warmup:
         show: Show | None = None,
         others: Sequence[str] = (),
     ) -> None:
-        warm, login = settings.warm, own.login()
+        warm = settings.warm
         self._own = own
         self._tasks = tasks
         self._near = near
@@ -85,10 +75,8 @@ class Warmup:
         self._record_work = record_work
         self.settings = warm
         self.show = show
-        self.memory = Memory(plane, near, warm, own.connect, login.user, others)
-        self._sources = Sources(
-            self.memory, warm, settings.cache, plane.table, own.connect, login.db
-        )
+        self.memory = Memory(plane, near, warm, own, others)
+        self._sources = Sources(self.memory, warm, settings.cache, plane.table, own)
         self._counts: dict[str, int] = {}
         self._machine: WarmUp | None = None
         self._later: dict[SpaceKey, list[Entry]] = {}
@@ -124,7 +112,13 @@ class Warmup:
 
     def _new(self) -> WarmUp:
         settings = self.settings
-        return WarmUp(time.monotonic(), settings.deadline, settings.concurrency, settings.rate)
+        return WarmUp(
+            time.monotonic(),
+            settings.deadline,
+            settings.concurrency,
+            settings.rate,
+            lambda entry: (*entry.place, self._own.shard_of(entry.key)),
+        )
 
     async def _run(self) -> None:
         restored = await self.memory.restore()
@@ -160,15 +154,16 @@ class Warmup:
         self, machine: WarmUp, entries: Sequence[Entry], progress: Callable[[WarmUp], None]
     ) -> None:
         """Load these, and keep them in the cache for a while."""
-        held: dict[Place, Space] = {}
+        held: dict[User, Space] = {}
         try:
             machine.found(entries, time.monotonic())
             for place in machine.places:
-                space = self._hold(place) if len(held) < PLACES else None
+                user, db, _ = place
+                space = held.get((user, db))
+                if space is None and len(held) < PLACES and (space := self._hold((user, db))):
+                    held[user, db] = space
                 if space is None:
                     machine.give_up(place, time.monotonic())
-                else:
-                    held[place] = space
             try:
                 async with asyncio.timeout(self.settings.deadline + self.settings.hold):
                     await self._load(machine, held, progress)
@@ -183,26 +178,27 @@ class Warmup:
                 self._near.let_go(space)
         await self._release(entries)
 
-    def _hold(self, place: Place) -> Space | None:
-        user, db = place
+    def _hold(self, whose: User) -> Space | None:
+        user, db = whose
         if user is None:
             return self._near.hold(replace(self._own.login(), db=db))
-        return self._near.hold(self._near.spaces[place].login)
+        return self._near.hold(self._near.spaces[whose].login)
 
     async def _load(
         self,
         machine: WarmUp,
-        held: Mapping[Place, Space],
+        held: Mapping[User, Space],
         progress: Callable[[WarmUp], None],
     ) -> None:
         links: dict[Place, TrackedLink | None] = {}
         while machine.phase is Phase.LOADING:
             now = time.monotonic()
             for place in machine.places:
-                self._look(machine, place, held[place], links, now)
+                user, db, shard = place
+                self._look(machine, place, held[user, db].parts.get(shard), links, now)
             up = {place: link for place, link in links.items() if link is not None}
             for entry in machine.due(up, now):
-                if up[entry.place].load(entry.request):
+                if up[machine.place(entry)].load(entry.request):
                     machine.asked(entry)
                 else:
                     machine.passed(entry, self._is_here(entry), now)
@@ -219,18 +215,19 @@ class Warmup:
         self,
         machine: WarmUp,
         place: Place,
-        space: Space,
+        part: Part | None,
         links: dict[Place, TrackedLink | None],
         now: float,
     ) -> None:
-        """Take in the answers of a space, or the loss of its connection."""
-        link = space.link
+        """Take in the answers of a part, or the loss of its connection. None: nothing can be read
+        there."""
+        link = part.link if part is not None else None
         if links.get(place) not in (None, link):
             machine.lost(place, now)
         links[place] = link
         if link is not None:
             machine.answered(place, link.pending, self._is_here, now)
-        elif space.refused or not self._near.usable:
+        elif part is None or part.refused or not self._near.usable:
             machine.give_up(place, now)
 
     def _is_here(self, entry: Entry) -> bool:
