@@ -35,6 +35,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--operations", type=int, default=0, help="go on with other seeds until there were as many"
     )
     parser.add_argument("--failovers", type=int, default=2, help="in a second run, on a cluster")
+    parser.add_argument(
+        "--cluster", type=float, default=20.0, help="seconds of a third run, on a cluster (20)"
+    )
     parser.add_argument("--sidecar-set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="folder (bench/results/consistency-TIME)")
     parser.add_argument("--list", action="store_true", help="name the faults and stop")
@@ -70,6 +73,8 @@ def options_of(args: argparse.Namespace) -> list[Options]:
         )
     if args.failovers and not args.faults and not args.no_faults:
         found.append(Options(failovers=args.failovers, **common))
+    if args.cluster and not args.faults and not args.no_faults:
+        found.append(Options(seconds=args.cluster, calm=args.calm, cluster=True, **common))
     return found
 
 
@@ -79,6 +84,7 @@ def run_all(args: argparse.Namespace) -> list[Outcome]:
     while not outcomes or sum(one.operations for one in outcomes) < args.operations:
         for options in options_of(args):
             what = "planned failovers" if options.failovers else f"{options.seconds:g} s"
+            what += " of a cluster" if options.cluster else ""
             print(f"{what}, seed {options.seed}", flush=True)
             if outcomes and outcomes[-1].good:
                 outcomes[-1].samples.clear()  # of many runs, the last is drawn

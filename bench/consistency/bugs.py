@@ -17,6 +17,10 @@ FILLS = "sidecar/core/cache/fill.pyx"
 BARS = "sidecar/core/link/barrier.pyx"
 LOOSE = "sidecar/core/link/barrier.pxd"
 TRACKED = "sidecar/core/cache/tracked.pyx"
+ASKED = "sidecar/core/cache/tracked_requests.pyx"
+WATCHED = "sidecar/core/cache/slot_watch.pyx"
+GATHERED = "sidecar/core/cluster/gather.pyx"
+BRANCHES = "sidecar/core/cluster/branches.pyx"
 SESSION = "sidecar/core/session/dispatch.pyx"
 KEEPER = "sidecar/proxy/nearcache/keeper.py"
 VERSION = "sidecar/policy/server_version.py"
@@ -202,8 +206,8 @@ BUGS = (
     Bug(
         "clients named fresh are answered from here",
         SESSION,
-        " and not s.fresh \\",
-        " \\",
+        " and not s.fresh and not (",
+        " and not (",
         load=SLOW,
     ),
     Bug(
@@ -254,6 +258,42 @@ BUGS = (
         "if n > k.value_max:",
         "if False:",
         tests="test_values_that_are_too_large",
+    ),
+    Bug(
+        "a slot that has left is not noticed",
+        WATCHED,
+        "        space.slots[slot] = SLOT_STALE",
+        "        pass",
+        tests="test_a_slot_that_moves_and_comes_back",
+    ),
+    Bug(
+        "what does not exist is kept, of a cluster",
+        FILLS,
+        "    if ttl == -2 and k.core.slots != NULL:",
+        "    if False:",
+        tests="test_what_does_not_exist_is_not_kept",
+    ),
+    Bug(
+        "a cluster's heartbeat is PING",
+        ASKED,
+        "    if t.cache.spaces[t.space].slots == NULL or not has_beat_key(t):",
+        "    if True:",
+        tests="test_a_server_cut_off",
+    ),
+    Bug(
+        "parts of a split command bar nothing",
+        GATHERED,
+        "        pass_request(l, x.command, buffer_head(&draft.request), "
+        "buffer_size(&draft.request))",
+        "        pass",
+        tests="test_own_writes_are_seen",
+    ),
+    Bug(
+        "reads overtake a request that has still to be sent again",
+        BRANCHES,
+        "    elif b.seen != slots.changes or s.redirected:",
+        "    elif b.seen != slots.changes:",
+        tests="test_a_write_that_waits",
     ),
     Bug(
         "no eviction",

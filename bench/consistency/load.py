@@ -6,6 +6,8 @@ SPEC is JSON (see `Spec`). Orders come on standard input, one a line, each answe
 
     wipe SITE COMMAND   no writes for the moment; then this command there, which deletes all keys
     still               no writes from now on: answered when none is under way
+    go                  writes again
+    names               the names of the keys in use
     wiped BEGIN END     all keys were deleted between these two moments, and no writes since
     closed AT           the server lost its data then; new keys from here on
     end                 write the history, say what was done, and end
@@ -208,6 +210,12 @@ class Load:
             self.keys.shut = False
         elif words[0] == "closed":
             self.keys.close(int(words[1]))
+        elif words[0] == "go":
+            self.keys.shut = False
+        elif words[0] == "names":
+            return " ".join(
+                key.name.decode() for key in [*self.keys.registers, *self.keys.counters]
+            )
         return "done"
 
     async def run(self) -> None:

@@ -7,13 +7,14 @@ import random
 import tempfile
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench.consistency.faults import FAULTS, storm
 from bench.consistency.load import Spec
+from bench.consistency.shards import ShardsWorld
 from bench.consistency.world import ClusterWorld, Fault, World, blocking, sidecar_settings
 from tests.harness.checker.contract import Limits, Verdict, check
 from tests.harness.checker.explain import explain
@@ -24,6 +25,9 @@ MILLISECOND = 1_000_000
 SHARES = (0.5, 0.9, 0.99, 1.0)
 SHOWN = 5
 """Violations explained in a report, of each rule."""
+
+HANDOVER = 100 * MILLISECOND
+"""Until a server of a cluster has heard that a slot is another's, on a machine under load."""
 
 SETTLED = 1.5
 """Seconds after a fault from which on the time counts as calm again."""
@@ -46,6 +50,8 @@ class Options:
     faults: Sequence[str] = tuple(FAULTS)
     failovers: int = 0
     """Instead of the other faults: planned failovers of a cluster with Sentinels."""
+    cluster: bool = False
+    """Instead of the other faults: a cluster whose slots move."""
     pinned: bool = True
     settings: dict[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = print
@@ -84,26 +90,37 @@ class Outcome:
         return kept
 
 
+Work = Coroutine[Any, Any, tuple[World | ClusterWorld | ShardsWorld, dict[str, int], float | None]]
+
+
 def run(options: Options) -> Outcome:
     """Run it."""
     with tempfile.TemporaryDirectory(prefix="sidecar-consistency-") as folder:
         out = Path(folder) / "history"
 
         def spec(ports: list[int]) -> Spec:
-            return Spec(ports, options.clients, str(out), seed=options.seed, pinned=options.pinned)
+            pinned = options.pinned and not options.cluster  # CLIENT TRACKING is refused there
+            return Spec(ports, options.clients, str(out), seed=options.seed, pinned=pinned)
 
-        work = _failovers(options, spec) if options.failovers else _mixed(options, spec)
+        work: Work
+        if options.cluster:
+            work = _cluster(options, spec)
+        elif options.failovers:
+            work = _failovers(options, spec)
+        else:
+            work = _mixed(options, spec)
         return asyncio.run(_judged(options, work, out))
 
 
-async def _judged(options: Options, work: Any, out: Path) -> Outcome:
+async def _judged(options: Options, work: Work, out: Path) -> Outcome:
     begin = time.monotonic()
     world, told, hits = await work
     seconds = time.monotonic() - begin
     options.say(f"checking what was seen in {seconds:.0f} s")
     history = await blocking(History.load, out)
     slack = int(options.slack * 1e9)
-    limits = Limits(int(options.max_staleness * 1e9), slack, slack)
+    handover = HANDOVER if options.cluster else 0
+    limits = Limits(int(options.max_staleness * 1e9), slack, slack, handover=handover)
     verdict = await blocking(check, history, limits)
     return _outcome(options, history, verdict, world, told, hits, seconds)
 
@@ -160,11 +177,28 @@ async def _failovers(options: Options, spec: Any) -> tuple[ClusterWorld, dict[st
         await world.close()
 
 
+async def _cluster(options: Options, spec: Any) -> tuple[ShardsWorld, dict[str, int], float | None]:
+    settings = sidecar_settings(options.max_staleness, options.settings)
+    world = await ShardsWorld.build(options.server, settings, spec)
+    try:
+        await world.load.start()
+        await asyncio.sleep(options.seconds * options.calm)
+        options.say("calm is over, slots move")
+        share = options.seconds * (1 - options.calm)
+        await world.change(share, random.Random(options.seed))
+        told = await world.load.end()
+        told["slots moved"] = world.moved
+        world.logs = [sidecar.log() for sidecar in world.sidecars]
+        return world, told, await blocking(world.hits)
+    finally:
+        await world.close()
+
+
 def _outcome(
     options: Options,
     history: History,
     verdict: Verdict,
-    world: World | ClusterWorld,
+    world: World | ClusterWorld | ShardsWorld,
     told: dict[str, int],
     hits: float | None,
     seconds: float,

@@ -22,7 +22,8 @@ from bench.consistency.bugs import BUGS, Bug
 from tests.harness.programs import ROOT
 
 TESTS = ("test_nearcache.py", "test_nearcache_access.py", "test_nearcache_limits.py",
-         "test_nearcache_replies.py", "test_nearcache_news.py")  # fmt: skip
+         "test_nearcache_replies.py", "test_nearcache_news.py",
+         "test_nearcache_cluster.py")  # fmt: skip
 
 
 @dataclass

@@ -22,8 +22,9 @@ as they come (turns.pyx). That no reply is given out of turn rests on three fact
    parts of a request that was split over several slots (gather.pyx).
 
 The order of a client's commands for one key could still be lost while the key's slot moves: one is
-redirected, and one behind it goes to the new shard at once. So after any change of the slots a client
-that waits for replies sends nothing more until it has them all (`Branches.seen`). One case is left, as
+redirected, and one behind it goes to the new shard at once. So after any change of the slots, and while
+a request of its own has still to be sent again, a client sends nothing more until it has all replies
+that it waits for (`Branches.seen`, `Session.redirected`). One case is left, as
 for every client that has more than one request under way: the slot leaves its shard and is back there
 within one round trip, so that the shard redirects the first request and executes the second.
 """
@@ -212,7 +213,7 @@ cdef int branch_for(Session* s, const Command* c, const char* p, size_t n,
     cdef Slots* slots = <Slots*>s.core.slots
     if s.outstanding == 0:
         b.seen = slots.changes
-    elif b.seen != slots.changes:
+    elif b.seen != slots.changes or s.redirected:
         return STALL_REPLIES
     shard[0] = shard_for(s, b, c, p, n)
     return branch_at(s, shard[0])

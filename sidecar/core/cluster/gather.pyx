@@ -67,7 +67,7 @@ cdef int gather_push(Session* s, Command* c, const char* p, size_t n) noexcept n
     find_parts(s, &x)
     if x.parts < 2:
         r = NOT_SPLIT
-    elif s.outstanding and b.seen != slots.changes:
+    elif s.outstanding and (b.seen != slots.changes or s.redirected):
         r = STALL_REPLIES
     else:
         b.seen = slots.changes

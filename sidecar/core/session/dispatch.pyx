@@ -328,6 +328,9 @@ cdef inline int not_yet(Session* s, const Command* c, int situation, int action)
         # Replies that are withheld are given out before the link is pinned, and no WAIT goes into
         # a transaction that DISCARD may not have ended.
         return STALL_REPLIES
+    elif s.branches != NULL and s.outstanding and s.mode == MODE_DEDICATED \
+            and buffer_size(&s.under_way) and s.link.transaction == 0:
+        return STALL_REPLIES        # WATCH may be sent elsewhere: nothing is to overtake it
     return STALL_NONE
 
 

@@ -362,18 +362,22 @@ class NearCacheKeeper:
         part.lost.set()
 
     def _tell_emptied(self) -> None:
-        """One line for all that were lost together: usually it is the server that is gone."""
+        """One line for all that were lost together for one reason: usually a server is gone."""
         lost, self._emptied = self._emptied, []
-        part, reason = lost[0]
-        shard = {} if part.node.number is None else {"shard": part.node.number}
-        log.info(
-            "near cache emptied",
-            user=part.space.user,
-            db=part.space.login.db,
-            reason=reason,
-            spaces=len(lost),
-            **shard,
-        )
+        by_reason: dict[str, list[Part]] = {}
+        for part, reason in lost:
+            by_reason.setdefault(reason, []).append(part)
+        for reason, parts in by_reason.items():
+            first = parts[0]
+            shard = {} if first.node.number is None else {"shard": first.node.number}
+            log.info(
+                "near cache emptied",
+                user=first.space.user,
+                db=first.space.login.db,
+                reason=reason,
+                spaces=len(parts),
+                **shard,
+            )
 
     async def _beat(self) -> None:
         silence = 2 * self.settings.max_staleness

@@ -50,6 +50,9 @@ class Limits:
     """Between two looks at the clock, each rounded to milliseconds."""
     bounds: Mapping[int, int] = field(default_factory=dict)
     """Sites whose bound is another."""
+    handover: int = 0
+    """Of a cluster: how long a server that has lost a slot may still answer reads of it, until it
+    has heard of that. Who reads past a cache may then miss what others were told."""
 
     def of(self, site: int) -> int:
         """How long a foreign write may go unseen at a site, slack included."""
@@ -119,7 +122,7 @@ class _Key:
         # Each step of `everywhere`, and for each site how far its bound lets it look.
         self.steps_end: list[int] = []
         self.steps: list[tuple[int, int]] = []
-        self.looked: dict[int, int] = {}
+        self.looked: dict[tuple[int, int], int] = {}
         self.expired = (0, -1)
         self.needs: dict[int, tuple[int, int, str]] = {}
         self.counted: set[int] = set()
@@ -183,28 +186,30 @@ class _Key:
             if h.version[gone] > self.expired[0]:
                 self.expired = (h.version[gone], gone)
             self.expiry_at += 1
-        if site == DIRECT or kind == COUNT or h.strict[row]:
+        past = site == DIRECT or h.strict[row]
+        if kind == COUNT or (past and not self.limits.handover):
             needed, because = self.everywhere
             rule = "lost" if kind == COUNT else "strict"
         else:
             needed, because = self.known.get(site, (0, -1))
-            rule = "own"
-            late = self._elsewhere(site, begin)
+            rule = "strict" if past else "own"
+            limit = self.limits.handover if past else self.limits.of(site)
+            late = self._elsewhere(site, begin, limit)
             if late[0] > needed:
                 needed, because = late
-                rule = "foreign"
+                rule = "strict" if past else "foreign"
         if self.expired[0] > needed:
             needed, because = self.expired
             rule = "expired"
         self.needs[row] = (needed, because, rule)
 
-    def _elsewhere(self, site: int, begin: int) -> tuple[int, int]:
-        """The newest version anybody was told longer ago than this site's bound."""
-        limit = begin - self.limits.of(site)
-        at = self.looked.get(site, 0)
+    def _elsewhere(self, site: int, begin: int, within: int) -> tuple[int, int]:
+        """The newest version anybody was told longer ago than that."""
+        limit = begin - within
+        at = self.looked.get((site, within), 0)
         while at < len(self.steps_end) and self.steps_end[at] < limit:
             at += 1
-        self.looked[site] = at
+        self.looked[site, within] = at
         return self.steps[at - 1] if at else (0, -1)
 
     def _ended(self, row: int) -> None:

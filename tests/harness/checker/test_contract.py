@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,15 @@ def test_an_uncertain_write_may_come_late_or_never() -> None:
     told.read(HERE, 20, 21, 2).read(HERE, 500, 501, 4)
     assert told.broken() == []
     assert told.read(HERE, 502, 503, 2).broken() == ["own"]
+
+
+def test_a_server_that_has_lost_a_slot_may_answer_for_a_moment() -> None:
+    """What was told at the same site, or longer ago, is to be seen all the same."""
+    limits = replace(LIMITS, handover=10 * MILLISECOND)
+    told = Told().write(DIRECT, 0, 1, 2).write(HERE, 20, 21, 4)
+    assert told.read(DIRECT, 25, 26, 2).broken(limits) == []
+    assert told.read(HERE, 25, 26, 2, strict=1).broken(limits) == ["strict"]
+    assert told.read(DIRECT, 32, 33, 2).broken(limits) == ["strict", "strict"]
 
 
 def test_no_cache_stands_before_strict_reads() -> None:
