@@ -192,7 +192,8 @@ cdef struct Session:
     void* branches          # of a cluster's client: the Branches of branches.pxd; NULL: it is none
     Session* trunk          # of a branch: the client's session
     Session* news           # its branches that have got something, by next_dirty
-    uint32_t redirected     # of a cluster's client: its requests that have still to be sent again
+    uint32_t redirected     # of a cluster's client: its requests that have still to be sent again;
+    int (*say_in_turn)(Session*, const char*, size_t) noexcept nogil  # gives it a reply of our own
     Buffer under_way        # of a cluster's client on a link of its own: a copy of its request,
     Buffer turned_back      #   and the answer that has sent that elsewhere; it is in `unread` again
     bint multi_unsent       # of a cluster's client: MULTI has been answered, and goes where the first key is

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sidecar.core.cluster.slots import slot
+from sidecar.core.protocol.slots import slot
 
 SLOTS = 16384
 BUS = 10000  # what is added to a port for the bus, where nothing else is said

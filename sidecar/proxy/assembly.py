@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hiredis import pack_command
 
 from sidecar import __version__
-from sidecar.core.cluster.slots import SlotTable, slot
+from sidecar.core.protocol.slots import SlotTable, slot
 from sidecar.policy.backoff import Backoff
 from sidecar.policy.failover import Failover
 from sidecar.policy.following import Following

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.core.cluster.slots import slot
+from sidecar.core.protocol.slots import slot
 from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.followers import Followers
 from sidecar.proxy.interruptions import KEPT, Interruptions

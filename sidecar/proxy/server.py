@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from sidecar import __version__
-from sidecar.core.cluster.slots import SlotTable
+from sidecar.core.protocol.slots import SlotTable
 from sidecar.credentials import Credentials
 from sidecar.policy.shards import Reading
 from sidecar.policy.topology import Address, Event

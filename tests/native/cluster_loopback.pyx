@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 from sidecar.core.cluster.branches cimport Branches, Shards, session_join, session_leave
 from sidecar.core.cluster.redirection cimport retry_waiting
-from sidecar.core.cluster.slots cimport NO_SHARD, SlotTable, Slots
+from sidecar.core.protocol.slots cimport NO_SHARD, SlotTable, Slots
 from sidecar.core.cluster.turns cimport branches_collect
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Link, Session

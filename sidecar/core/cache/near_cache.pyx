@@ -7,7 +7,7 @@ serve.pyx.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
-from sidecar.core.cluster.slots cimport SLOT_COUNT
+from sidecar.core.protocol.slots cimport SLOT_COUNT
 from sidecar.core.cache.fill cimport draw_check
 from sidecar.core.cache.proof cimport space_lost
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, CACHE_RULES, Counts, KeyRecord,

@@ -25,8 +25,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint64_t
 from sidecar.core.protocol.commands cimport COMMAND_CACHEABLE_EACH, Command
 from sidecar.core.cache.proof cimport is_proved, space_used, wait_for_proof
 from sidecar.core.cache.slot_watch cimport find_watched, space_of
-from sidecar.core.cluster.branches cimport branch_say
-from sidecar.core.cluster.slots cimport Slots
+from sidecar.core.protocol.slots cimport Slots
 from sidecar.core.cache.fill cimport begin_fill, being_written, has_time, put_off, wait_for
 from sidecar.core.protocol.keys cimport KeySpan, first_key
 from sidecar.core.link.pending cimport link_local
@@ -61,8 +60,8 @@ cdef int give(Session* s, Command* c, const char* p, size_t n) noexcept nogil:
     s.core.stats.calls[c.id] += 1
     if s.outstanding == 0:
         session_say(s, p, n)
-    elif s.branches != NULL:
-        return SERVED if branch_say(s, p, n) == 0 else NOT_SERVED
+    elif s.say_in_turn != NULL:
+        return SERVED if s.say_in_turn(s, p, n) == 0 else NOT_SERVED
     elif link_local(s.link, s, p, n) < 0:
         return NOT_SERVED
     return SERVED

@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint64_t
 from sidecar.core.cache.store cimport Cache, Space, Value, find_value
-from sidecar.core.cluster.slots cimport Slots, slot_of
+from sidecar.core.protocol.slots cimport Slots, slot_of
 from sidecar.core.records cimport Session
 
 cdef enum SlotState:

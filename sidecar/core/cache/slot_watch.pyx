@@ -27,7 +27,7 @@ from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memset
 from sidecar.core.cache.store cimport drop_value, value_cursor
-from sidecar.core.cluster.slots cimport SLOT_COUNT
+from sidecar.core.protocol.slots cimport SLOT_COUNT
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 
 # For each slot the number whose digits, as a hash tag, have that slot.

@@ -43,7 +43,7 @@ from sidecar.core.memory cimport (buffer_append, buffer_head, buffer_release, bu
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, frame_reply, framer_reset)
 from sidecar.core.cache.slot_watch cimport (SLOT_ASKED, SLOT_UNKNOWN, SLOT_WATCHED, slot_lost,
     value_watched)
-from sidecar.core.cluster.slots cimport SLOT_COUNT, slot_of
+from sidecar.core.protocol.slots cimport SLOT_COUNT, slot_of
 from sidecar.core.protocol.cursor cimport (Cursor, cursor_begin, cursor_next, cursor_on,
     read_line_number)
 

@@ -30,7 +30,7 @@ within one round trip, so that the shard redirects the first request and execute
 """
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
-from sidecar.core.cluster.slots cimport NO_SHARD, Slots, slot_of
+from sidecar.core.protocol.slots cimport NO_SHARD, Slots, slot_of
 from sidecar.core.link.pending cimport link_push
 from sidecar.core.link.receiver cimport session_drop, session_new
 from sidecar.core.memory cimport buffer_append, ring_grown, ring_new
@@ -63,6 +63,7 @@ cdef int session_join(Session* s, Shards* shards) noexcept nogil:
     b.count = shards.count
     b.wanted = NO_SHARD
     s.branches = b
+    s.say_in_turn = branch_say
     return 0
 
 
@@ -102,6 +103,7 @@ cdef void session_leave(Session* s) noexcept nogil:
     free(b.ring)
     free(b)
     s.branches = NULL
+    s.say_in_turn = NULL
     s.outstanding = 0
 
 

@@ -15,7 +15,7 @@ from libc.string cimport memset
 from sidecar.core.cluster.branches cimport (Apart, Branches, Turn, add_turn, apart_begin, apart_end,
     branch_at, branch_waits, reserve_turn)
 from sidecar.core.cluster.redirection cimport follow, pass_request
-from sidecar.core.cluster.slots cimport SLOT_COUNT, Slots, slot_of
+from sidecar.core.protocol.slots cimport SLOT_COUNT, Slots, slot_of
 from sidecar.core.link.pending cimport link_push
 from sidecar.core.link.receiver cimport session_settle_borrowed
 from sidecar.core.memory cimport Buffer, buffer_append, buffer_head, buffer_release, buffer_size

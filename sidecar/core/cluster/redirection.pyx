@@ -21,7 +21,7 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memset
 from sidecar.core.cache.past cimport cache_pass
 from sidecar.core.cluster.branches cimport Turn, link_to, slot_for
-from sidecar.core.cluster.slots cimport (NO_SHARD, ServerAddress, Slots, redirection_target,
+from sidecar.core.protocol.slots cimport (NO_SHARD, ServerAddress, Slots, redirection_target,
     slots_put)
 from sidecar.core.link.pending cimport link_push
 from sidecar.core.link.receiver cimport session_mark

@@ -12,7 +12,7 @@ from sidecar.core.cluster.branches cimport (Apart, Branch, Branches, SHARD_HERE,
     apart_end, count_early, reserve_turn)
 from sidecar.core.cluster.gather cimport gathered_end, gathered_give, gathered_ready
 from sidecar.core.cluster.redirection cimport follow
-from sidecar.core.cluster.slots cimport NO_SHARD
+from sidecar.core.protocol.slots cimport NO_SHARD
 from sidecar.core.link.receiver cimport session_mark, session_settle_borrowed
 from sidecar.core.link.redirected cimport (Redirected, first_redirected, forget_redirected,
     is_redirection, keep_redirected)

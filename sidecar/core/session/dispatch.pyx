@@ -14,7 +14,7 @@ from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_for, bra
     branch_waits)
 from sidecar.core.cluster.gather cimport NOT_SPLIT, gather_push
 from sidecar.core.cluster.redirection cimport pass_request
-from sidecar.core.cluster.slots cimport Slots
+from sidecar.core.protocol.slots cimport Slots
 from sidecar.core.link.replica_acks cimport link_seal
 from sidecar.core.observe.audit_notes cimport audit_begin, audit_command, audit_take_back
 from sidecar.core.link.barrier cimport barriers_undo

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 from hiredis import pack_command
 
-from sidecar.core.cluster.slots import SlotTable, slot
 from sidecar.core.protocol.reply import ReplyDecoder
+from sidecar.core.protocol.slots import SlotTable, slot
 from sidecar.policy.fan_out import FANNING_OUT, Merge, Where, rule_of
 from sidecar.policy.merging import elements, is_error, merge, number, text_of, with_text
 from sidecar.policy.merging_info import as_standalone

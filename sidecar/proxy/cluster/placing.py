@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sidecar.core.cluster.slots import SlotTable, slot
+from sidecar.core.protocol.slots import SlotTable, slot
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.node import Node, Nodes
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from sidecar.core.cluster.slots import SlotTable
+from sidecar.core.protocol.slots import SlotTable
 from sidecar.policy.shard_map import NOBODY, Changes, Reason, Refresh, ShardMap
 from sidecar.policy.shards import Address, Member, agreed
 from sidecar.proxy.cluster.shard_report import ShardReport

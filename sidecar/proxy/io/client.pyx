@@ -9,7 +9,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_push,
     branch_waits, session_join, session_leave, slot_for)
-from sidecar.core.cluster.slots cimport NO_SHARD, slot_of
+from sidecar.core.protocol.slots cimport NO_SHARD, slot_of
 from sidecar.core.link.pending cimport link_bytes, link_push
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size

@@ -3,7 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from sidecar.core.observe.audit_notes cimport Notes
 from sidecar.core.cache.near_cache cimport NearCache
-from sidecar.core.cluster.slots cimport SlotTable
+from sidecar.core.protocol.slots cimport SlotTable
 from sidecar.core.link.silence cimport Silence
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Barriers, Core, Session

@@ -7,10 +7,10 @@ from typing import Any, Final, Protocol, Self
 from typing_extensions import disjoint_base
 
 from sidecar.core.cache.near_cache import NearCache
-from sidecar.core.cluster.slots import SlotTable
 from sidecar.core.hotkeys.detector import HotKeys
 from sidecar.core.observe.trace_records import Traces
 from sidecar.core.protocol.commands import CommandTable
+from sidecar.core.protocol.slots import SlotTable
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.reactor import Connection, Reactor
 from sidecar.proxy.io.upstream import Upstream

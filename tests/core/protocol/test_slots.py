@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from sidecar.core.cluster.slots import slot
+from sidecar.core.protocol.slots import slot
 
 
 def test_the_vector_of_the_specification() -> None:
