@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 import structlog
 from hiredis import pack_command
 
-from sidecar.core.cluster.slots import SlotTable, slot
 from sidecar.core.cluster.subscriptions import Subscriptions
+from sidecar.core.protocol.slots import SlotTable, slot
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import ENDED_BY_SERVER, Upstream
 from sidecar.proxy.links.errors import Refused, Unreachable
