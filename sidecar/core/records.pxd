@@ -9,7 +9,7 @@ client until the last reply that is still due to it has passed. Structures only:
 them is in core/link and core/session.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from sidecar.core.protocol.commands cimport Command
 from sidecar.core.memory cimport Buffer
 from sidecar.core.protocol.reply cimport Framer
@@ -149,6 +149,7 @@ cdef struct Core:
     void* tracer            # the Tracer of trace_records.pyx; NULL: nothing is recorded
     Command* commands       # of the command table, by number
     void* slots             # the Slots of slots.pxd; NULL: the upstream is no cluster
+    void* scripts           # of a cluster: the Scripts of scripts.pxd; NULL: none are kept
     Link* fed               # links that have got requests since the shell last sent
     int acks                # replicas that must have a write before it is answered; 0: none
     const char* ack_request  # the WAIT that asks for it; borrowed from the shell
@@ -274,6 +275,7 @@ cdef struct Link:
     bint fed                #   if it is in there
     bint piece_tells        # the reply to the end of the transaction tells of changes
     uint32_t server         # the shell's number of the server, for records
+    int32_t shard           # the number of the cluster's shard that it leads to; -1: to none
 
 cdef inline bint entry_writes(const Entry* e) noexcept nogil:
     """Whether it may change keys."""

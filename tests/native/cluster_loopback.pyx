@@ -7,6 +7,7 @@ from sidecar.core.cluster.branches cimport Branches, Shards, session_join, sessi
 from sidecar.core.cluster.redirection cimport retry_waiting
 from sidecar.core.protocol.slots cimport NO_SHARD, SlotTable, Slots
 from sidecar.core.cluster.turns cimport branches_collect
+from sidecar.core.link.scripts cimport Scripts
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.records cimport Link, Session
 from tests.native.loopback cimport Loopback
@@ -18,6 +19,7 @@ cdef class ClusterLoopback(Loopback):
     cdef SlotTable slot_table
     cdef Slots* slots
     cdef Shards shards
+    cdef Scripts scripts
 
     def __cinit__(self, CommandTable table, **sizes):
         self.slot_table = SlotTable()
@@ -39,9 +41,15 @@ cdef class ClusterLoopback(Loopback):
             raise MemoryError
         for i, link in enumerate(links):
             self.shards.links[i] = self.link(link)
+            self.shards.links[i].shard = i
         self.shards.count = len(links)
         self.slot_table.use_addresses(
             [(address, i, True) for i, address in enumerate(addresses)])
+
+    def use_scripts(self, Scripts scripts):
+        """Scripts that clients give are kept here."""
+        self.scripts = scripts
+        self.core.scripts = <void*>scripts
 
     def use_addresses(self, addresses):
         """[(address, shard, whether the link leads there)] of all servers."""

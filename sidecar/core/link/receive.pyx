@@ -9,27 +9,28 @@ beside its bytes: an open transaction, a fence, a refusal, its size.
 A reply may come in any number of parts. Only its first bytes are kept (`Link.reply_start`). On a link
 that follows a master, an error line is kept back until it is known whether it means "not executed".
 """
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcmp, memcpy, strlen
+from libc.string cimport memcmp, memcpy, memset, strlen
 from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.demotion cimport (link_demote, may_be_not_executed, not_executed,
     receive_demoted)
 from sidecar.core.link.fence cimport entry_took_back, fence_raise, is_null
-from sidecar.core.link.pending cimport settle_ready
+from sidecar.core.link.pending cimport link_push, settle_ready
 from sidecar.core.link.receiver cimport deliver, session_mark, session_say
 from sidecar.core.link.redirected cimport (REDIRECTION_START, is_redirection, keep_redirected,
     turn_back)
+from sidecar.core.link.scripts cimport may_miss_script, scripts_find
 from sidecar.core.link.transaction_state cimport keep_reply_start, tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
-from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
+from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
 from sidecar.core.observe.audit_notes cimport audit_raw_reply, audit_reply
 from sidecar.core.observe.trace_records cimport trace_answered
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY,
     frame_reply, framer_reset)
 from sidecar.core.records cimport (Entry, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_OPAQUE, is_ready,
-    link_took, Session, TELLS_NOTHING, TELLS_UNLESS_NULL)
+    link_fed, link_took, Session, TELLS_NOTHING, TELLS_UNLESS_NULL)
 from sidecar.core.stats cimport latency_bucket
 
 
@@ -143,6 +144,9 @@ cdef int take_part(Link* l, size_t answered, const char* p, size_t n) noexcept n
     if l.framer.first == c'-' and not l.partial and may_turn_back(l) \
             and (n < REDIRECTION_START or is_redirection(p, n)):
         return put_line_by(l, p, n)
+    if l.framer.first == c'-' and not l.partial and l.shared and l.core.scripts != NULL \
+            and may_miss_script(p, n):
+        return put_line_by(l, p, n)
     if l.framer.first == c'>' and not l.partial and may_tell_redirect(l.client, p, n):
         return put_line_by(l, p, n)
     if receiver_may_learn(l):
@@ -215,6 +219,7 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
     cdef size_t frame_at = 0
     cdef size_t answered = 0        # bytes of the requests answered here
     cdef Tally tally
+    cdef size_t size
     cdef int result = 0
     cdef int r
     cdef Entry* e
@@ -243,7 +248,8 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
             begin = frame_at = i
             continue
         e = l.ring + (l.head & l.mask)
-        if l.shared and answered + e.size > l.sent:
+        size = e.size
+        if l.shared and answered + size > l.sent:
             result = -1             # an answer to what has not been asked yet
             break
         if ends_mastership(l, e, p + frame_at, i - frame_at):
@@ -261,6 +267,14 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
             session_mark(s)
             begin = frame_at = i
             continue
+        if l.framer.first == c'-' and lacks_script(l, e, p + frame_at, i - frame_at):
+            if make_up_for_script(l, answered, p, begin, frame_at, i):
+                answered += size
+                begin = frame_at = i
+                if l.head != l.tail and is_ready(l.ring + (l.head & l.mask)):
+                    settle_ready(l)
+                continue
+            e = l.ring + (l.head & l.mask)      # the ring may have grown
         if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
             result = -1             # once this reply is given out
         finish_entry(l, e, p + frame_at, i - frame_at)
@@ -287,6 +301,46 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
         buffer_drop(&l.out, answered)
         l.sent -= answered
     return -1 if result < 0 else 0
+
+
+cdef inline bint lacks_script(Link* l, const Entry* e, const char* p, size_t n) noexcept nogil:
+    """Whether a branch is told, as a whole and for the first time, that its server has no such script."""
+    return l.core.scripts != NULL and may_miss_script(p, n) and n > 10 and not l.partial \
+        and not e.flags & ENTRY_IN_MULTI and e.session != NULL and e.session.trunk != NULL \
+        and e.session.owner != NULL
+
+
+cdef bint make_up_for_script(Link* l, size_t answered, const char* p, size_t begin, size_t at,
+                             size_t end) noexcept nogil:
+    """The reply p[at:end] tells a branch that its server lacks a script. If that is known, load it there
+    and have the request, which lies behind the `answered` bytes, sent again. False: that is not done, as
+    the script is not known, or more is due to the client."""
+    cdef Entry* e = l.ring + (l.head & l.mask)
+    cdef Session* s = e.session
+    cdef uint16_t command = e.command
+    cdef const char* request = buffer_head(&l.out) + answered
+    cdef uint32_t size = e.size
+    cdef Buffer load
+    cdef Buffer again
+    cdef bint found
+    memset(&load, 0, sizeof(load))
+    memset(&again, 0, sizeof(again))
+    found = scripts_find(l.core.scripts, l.shard, request, size, &load, &again) \
+        and link_push(l, NULL, l.core.commands + command, buffer_head(&load), buffer_size(&load),
+                      0) == 0
+    if found:
+        link_fed(l)
+        found = s.trunk.outstanding == 1
+    if found:
+        keep_redirected(s, command, buffer_head(&l.out) + answered, size)
+        deliver(s, p + begin, at - begin)
+        finish_entry(l, l.ring + (l.head & l.mask), p + at, end - at)
+        l.framer.first = 0
+        weigh_reply(l, s, end - at)
+        session_say(s, buffer_head(&again), buffer_size(&again))
+    buffer_release(&load)
+    buffer_release(&again)
+    return found
 
 
 cdef bint is_redirected(Link* l, const Entry* e, size_t answered, const char* p,

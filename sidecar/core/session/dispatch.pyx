@@ -25,11 +25,12 @@ from sidecar.core.cache.store cimport Cache, Value, fill_of
 from sidecar.core.cache.tracked_requests cimport tracked_ask, tracked_check
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
-    COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_READ, COMMAND_WRITES, Command,
-    COMMAND_FANS_OUT, COMMAND_SPLIT, ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_EXEC, ROUTE_HANG_UP,
+    COMMAND_CACHEABLE_EACH, COMMAND_MAY_BE_HELD, COMMAND_OPAQUE, COMMAND_READ, COMMAND_WRITES,
+    Command, COMMAND_FANS_OUT, COMMAND_SPLIT, ROUTE_BLOCKING, ROUTE_DISCARD, ROUTE_EXEC, ROUTE_HANG_UP,
     ROUTE_MAYBE_BLOCKING, ROUTE_QUIT, ROUTE_RESET, SubcommandRoute)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push
 from sidecar.core.link.receiver cimport session_say
+from sidecar.core.link.scripts cimport scripts_see
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, HOLD_ALL, HOLD_WRITES, Link,
     MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
     STALL_DEDICATED, STALL_FILL, STALL_HANG_UP, STALL_HEAVY, STALL_HELD, STALL_LINK, STALL_NONE, STALL_ONCE,
@@ -456,6 +457,8 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         if r != NOT_SERVED:
             return STALL_NONE if r == SERVED else STALL_FILL
     if s.branches != NULL and situation <= DEDICATED:
+        if c.flags & COMMAND_OPAQUE and s.core.scripts != NULL:
+            scripts_see(s.core.scripts, c, p, n, &s.scan)
         r = of_cluster(s, c, situation, action, p, n)
         if r != STALL_NONE or situation <= GATHERING:
             return r

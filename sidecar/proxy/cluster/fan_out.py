@@ -115,9 +115,21 @@ class FanOut:
 
     def _merged(self, client: Client, how: Merge, args: Sequence[bytes], said: list[bytes]) -> None:
         reply = merge(how, said, args)
+        if args[0].lower() == b"script" and not is_error(reply):
+            self._learn(client, args)
         if args[0].lower() == b"info" and not is_error(reply) and not self.as_cluster:
             reply = with_text(reply, as_standalone(text_of(reply)))
         client.answer(reply)
+
+    @staticmethod
+    def _learn(client: Client, args: Sequence[bytes]) -> None:
+        """All servers have done this with their scripts: the copies are to match."""
+        scripts = client.plane.scripts
+        assert scripts is not None
+        if args[1].lower() == b"load":
+            scripts.keep(args[2])
+        elif args[1].lower() == b"flush":
+            scripts.forget()
 
     def _cluster(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         if not self.as_cluster:

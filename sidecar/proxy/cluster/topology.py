@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from sidecar.core.link.scripts import Scripts
 from sidecar.core.protocol.slots import SlotTable
 from sidecar.policy.shard_map import NOBODY, Changes, Reason, Refresh, ShardMap
 from sidecar.policy.shards import Address, Member, agreed
@@ -93,7 +94,8 @@ class Topology:
         self._seen = (0, 0)
         self._told = ""
         self._begun = False
-        plane.use_slots(self.slots, self._doubted)
+        self.scripts = Scripts(random.getrandbits(64))
+        plane.use_slots(self.slots, self.scripts, self._doubted)
 
     # The interface of a follower
 
@@ -220,12 +222,20 @@ class Topology:
     def _add(self, number: int, member: Member) -> None:
         node = self._shards[number] = self._new_node(number, self._target_for(member.address))
         node.watch(
+            up=lambda: self._give_scripts(node),
             down=lambda demoted: self.doubt("lost"),
             not_master=lambda target, error: self.doubt("lost"),
         )
         self._identities.add_node(node)
         self._came(node)
+        if self.scripts.size:
+            self._connect(self._identities.default.to(node))
         log.info("shard found", shard=number, address=member.announced)
+
+    def _give_scripts(self, node: Node) -> None:
+        """The sidecar's own link to a shard has come up: its server may have been started, or may
+        have been a replica, and lack them."""
+        self._identities.default.to(node).shared.load(self.scripts.loading())
 
     def _write(self) -> None:
         """Tell the data path who has which slot, and how servers call each other."""
@@ -235,6 +245,7 @@ class Topology:
                 in_use = known.primary is not None and member.id == known.primary.id
                 addresses.append((member.announced.encode(), number, in_use))
         self.slots.use_addresses(addresses)
+        self.scripts.use_addresses(addresses)
         self.slots.put(self.map.slots)
         if self._shards:
             self._identities.use_any(min(n for n in self._shards if n in self.map.shards))

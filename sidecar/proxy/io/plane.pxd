@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from sidecar.core.observe.audit_notes cimport Notes
 from sidecar.core.cache.near_cache cimport NearCache
+from sidecar.core.link.scripts cimport Scripts
 from sidecar.core.protocol.slots cimport SlotTable
 from sidecar.core.link.silence cimport Silence
 from sidecar.core.protocol.commands cimport CommandTable
@@ -36,6 +37,7 @@ cdef class Plane(Reactor):
     cdef size_t client_share    # bytes of requests that a client may have waiting for room
     cdef public bint short_of_memory
     cdef readonly SlotTable slots   # of a cluster; None: the upstream is none
+    cdef readonly Scripts scripts   # that clients of a cluster have given; None: the upstream is none
     cdef object doubted         # called when an answer shows that the slots may be known wrongly
     cdef bint retry_due
     cdef public double retry_within     # seconds for which redirected requests may wait

@@ -58,7 +58,8 @@ cdef class Plane(Reactor):
 
     The handler (`use_handler`) has stalled(client, stall), client_closed(client),
     upstream_lost(upstream, reason), released(client, upstream), was_reset(client),
-    turned_back(client, error),
+    turned_back(client, error), subscriber_left(client, upstream, reason),
+    subscriptions_taken(client, upstream),
     may_hold(client), end_when_quiet(client), failed(error) and audited(client, kind, command, second);
     all are called on the loop and return at once.
     """
@@ -156,12 +157,14 @@ cdef class Plane(Reactor):
         self.hot_keys = hot_keys
         self.core.sketch = <void*>hot_keys.sketch
 
-    def use_slots(self, SlotTable slots, doubted):
-        """The upstream is a cluster, with these slots. `doubted` is called when requests wait because
+    def use_slots(self, SlotTable slots, Scripts scripts, doubted):
+        """The upstream is a cluster, with these slots; scripts are kept here. `doubted` is called when requests wait because
         servers have sent them elsewhere, or have refused them for now."""
         self.slots, self.doubted = slots, doubted
         self.core.commands = self.table.commands
         self.core.slots = slots.slots
+        self.scripts = scripts
+        self.core.scripts = <void*>scripts
 
     def retry_redirected(self, bint all):
         """Send again what waits after a redirection, if it is time, or all of it; what has waited for

@@ -39,6 +39,7 @@ cdef class Upstream(PlaneConnection):
         self.link = link_new(&plane.core, <void*>self, shared)
         if self.link == NULL:
             raise MemoryError
+        self.link.shard = -1
 
     def __dealloc__(self):
         if self.link != NULL:
@@ -58,6 +59,17 @@ cdef class Upstream(PlaneConnection):
         self.watch_reading(True)
         if link_unsent(self.link):
             self.flush()
+
+    def lead_to_shard(self, int number):
+        """It leads to the shard of a cluster that has this number."""
+        self.link.shard = number
+
+    def load(self, requests):
+        """Have its server load scripts before anything else that is sent on this link, which has just come
+        up; nobody waits for the answers."""
+        for request in requests:
+            self.ask_first(request)
+        self.flush()
 
     def known_as(self, uint32_t server):
         """Records of commands name the server of this link by this number."""

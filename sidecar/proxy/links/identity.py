@@ -48,7 +48,7 @@ class NodeLinks:
         self.node = node
         self.gone = False  # the node is none of the upstream's any more
         self._shared: Upstream
-        self.shared = Upstream(making.plane, self, True)
+        self.shared = self.new_link(shared=True)
         self.greeted: Greeted | None = None
         # The shared link, who waits for it, and the links that it replaced.
         self.connecting = False
@@ -99,7 +99,10 @@ class NodeLinks:
 
     def new_link(self, *, shared: bool) -> Upstream:
         """Make one more link, without a connection yet."""
-        return Upstream(self._making.plane, self, shared)
+        up = Upstream(self._making.plane, self, shared)
+        if self.node.number is not None:
+            up.lead_to_shard(self.node.number)
+        return up
 
     def is_current(self, up: Upstream) -> bool:
         """Whether a link's connection leads to the current target of the node."""

@@ -35,6 +35,8 @@ class Shard:
     asking: bool = False
     refuses: bool = False
     """It says that the cluster is down."""
+    answers: dict[bytes, Callable[[list[bytes]], bytes]] = field(default_factory=dict)
+    """Commands that it answers otherwise than by their arguments, keys or not."""
 
     def take(self, data: bytes) -> None:
         """Bytes from the sidecar: whole requests are executed, or redirected."""
@@ -54,6 +56,8 @@ class Shard:
         asking, self.asking = self.asking, False
         if self.refuses:
             return b"-CLUSTERDOWN The cluster is down\r\n"
+        if args[0] in self.answers:
+            return self.answers[args[0]](args)
         if args[0] not in KEYLESS:
             slot = key_slot(args[1])
             owner, target = self.cluster.owner[slot], self.cluster.asks.get(slot)
