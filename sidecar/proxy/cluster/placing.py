@@ -1,14 +1,15 @@
 """Places clients that need a link of their own on a shard of the cluster.
 
 Most requests tell it by their keys. MULTI does not: if nothing behind it has come yet, it is
-answered here, and is sent to the shard of the first key that follows. Requests for a slot that
+answered here, and is sent to the shard of the first key that follows. So is what names no key and
+comes before that. Requests for a slot that
 nobody has wait until somebody does, at most as long as commands are held (`failover.hold`).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sidecar.core.protocol.slots import SlotTable, slot
@@ -26,6 +27,18 @@ NO_CLUSTER = b"-ERR This instance has cluster support disabled\r\n"
 # What a client says to a node of a cluster, and means nothing to a sidecar that knows the shards.
 OF_A_NODE = (b"ASKING", b"READONLY", b"READWRITE")
 NOTHING = b"*0\r\n"
+QUEUED = b"+QUEUED\r\n"
+# What is queued here in a transaction whose shard is not known: any server accepts it, with so many
+# words at least and at most. Anything else is for a server to judge.
+KEYLESS = {
+    b"PING": (1, 2),
+    b"ECHO": (2, 2),
+    b"TIME": (1, 1),
+    b"PUBLISH": (3, 3),
+    b"DBSIZE": (1, 1),
+    b"LASTSAVE": (1, 1),
+}
+MOST_QUEUED = 1000
 
 
 @dataclass
@@ -96,13 +109,9 @@ class Placing:
         """Whether the request at the head is part of a transaction whose shard is not known yet,
         and was answered."""
         head = client.head()
-        name = head[0][0].upper() if head is not None and len(head[0]) == 1 else b""
         if client.multi_unsent:
-            if name not in (b"DISCARD", b"EXEC"):
-                return False
-            client.multi_unsent = False
-            client.answer(OK if name == b"DISCARD" else NOTHING)
-            return True
+            return head is not None and self._served_in_multi(client, *head)
+        name = head[0][0].upper() if head is not None and len(head[0]) == 1 else b""
         if name in OF_A_NODE:
             client.answer(OK if self._as_cluster else NO_CLUSTER)
             return True
@@ -110,6 +119,22 @@ class Placing:
             return False
         client.multi_unsent = True
         client.answer(OK)
+        return True
+
+    @staticmethod
+    def _served_in_multi(client: Client, args: Sequence[bytes], raw: bytes) -> bool:
+        queued = client.queued_unsent or []
+        name = args[0].upper()
+        if len(args) == 1 and (name == b"DISCARD" or (name == b"EXEC" and not queued)):
+            client.multi_unsent = False
+            client.answer(OK if name == b"DISCARD" else NOTHING)
+            return True
+        least, most = KEYLESS.get(name, (1, 0))
+        if not least <= len(args) <= most or len(queued) >= MOST_QUEUED:
+            return False
+        queued.append((name, raw))
+        client.queued_unsent = queued
+        client.answer(QUEUED)
         return True
 
     # Requests that were sent elsewhere

@@ -6,7 +6,7 @@ at the head here, answer it or send it on, and give the client links. The socket
 client_socket.pyx.
 """
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy
 from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_push,
     branch_waits, session_join, session_leave, slot_for)
 from sidecar.core.protocol.slots cimport NO_SHARD, slot_of
@@ -31,7 +31,7 @@ from sidecar.proxy.io.upstream cimport Upstream
 NOTHING, LINK, DEDICATED, ONCE, PIN, SESSION_COMMAND, WAIT_COMMAND, HELD, HEAVY = (
     STALL_NONE, STALL_LINK, STALL_DEDICATED, STALL_ONCE, STALL_PIN, STALL_SESSION_COMMAND,
     STALL_WAIT_COMMAND, STALL_HELD, STALL_HEAVY)
-cdef const char* MULTI = b"*1\r\n$5\r\nMULTI\r\n"
+cdef bytes MULTI = b"*1\r\n$5\r\nMULTI\r\n"
 
 SHARED_MODE, DEDICATED_MODE, PINNED_MODE = MODE_SHARED, MODE_DEDICATED, MODE_PINNED
 
@@ -304,6 +304,7 @@ cdef class Client(ClientSocket):
 
     @multi_unsent.setter
     def multi_unsent(self, bint yes):
+        self.queued_unsent = None
         if self.s != NULL:
             self.s.multi_unsent = yes
 
@@ -328,29 +329,33 @@ cdef class Client(ClientSocket):
             up.end_of_requests()
 
     cdef int begin_multi(self) except -1:
-        """MULTI was answered before its shard was known: send it now, and go on once the server has
-        accepted it."""
+        """MULTI was answered before its shard was known, and so was what has been queued: send that now,
+        and go on once the server has accepted it."""
         cdef Session* s = self.s
-        cdef const char* request = MULTI
+        cdef bytes name
+        cdef bytes request
         s.multi_unsent = False
         if self.keep() < 0 or self.closed:
             return 0
         self.asked_at = buffer_size(&s.out)
         self.answered = self.multi_begun
         s.in_multi = True
-        if link_push(s.link, s, self.plane.table.find(b"multi", 5), request, strlen(request),
-                     ENTRY_IN_MULTI) < 0:
-            self.close("memory")
-            return 0
+        for name, request in [(b"multi", MULTI), *(self.queued_unsent or ())]:
+            if link_push(s.link, s, self.plane.table.find(name, len(name)), request, len(request),
+                         ENTRY_IN_MULTI) < 0:
+                self.close("memory")
+                return 0
         return self.sent_to_link()
 
     def multi_begun(self, bytes reply):
-        """The server has answered MULTI. If it has refused it, nothing of the transaction may be
-        executed: the client was told that it had begun."""
-        if reply == b"+OK\r\n":
+        """The server has answered MULTI, and what was queued. If it has refused any of it, nothing of the
+        transaction may be executed: the client was told that it had begun."""
+        queued, self.queued_unsent = self.queued_unsent or [], None
+        if reply == b"+OK\r\n" + len(queued) * b"+QUEUED\r\n":
             self.go_on()
         else:
-            self.refuse_last(reply)
+            lines = reply.splitlines(keepends=True)
+            self.refuse_last(next((line for line in lines if line[:1] == b"-"), reply))
 
     def keep_link(self):
         """The link it has to itself stays its own for good."""

@@ -11,6 +11,7 @@ cdef class ClientSocket(PlaneConnection):
     cdef public object identity
     cdef public object in_exec  # what is changed in the reply to EXEC (session/in_exec.py)
     cdef public Subscriptions subscriptions     # of a cluster's subscriber: its link may change
+    cdef public list queued_unsent  # of a transaction that is not sent yet: what has been queued, by name
     cdef public object name
     cdef public object lib_name
     cdef public object lib_version

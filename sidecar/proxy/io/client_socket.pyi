@@ -18,6 +18,7 @@ class ClientSocket(PlaneConnection):
     identity: Identity
     in_exec: Any
     subscriptions: Subscriptions | None
+    queued_unsent: list[tuple[bytes, bytes]] | None
     name: bytes
     lib_name: bytes
     lib_version: bytes
