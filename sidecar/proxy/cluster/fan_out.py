@@ -18,7 +18,7 @@ from hiredis import pack_command
 from sidecar.core.protocol.reply import ReplyDecoder
 from sidecar.core.protocol.slots import SlotTable, slot
 from sidecar.policy.fan_out import FANNING_OUT, Merge, Where, rule_of
-from sidecar.policy.merging import elements, is_error, merge, number, text_of, with_text
+from sidecar.policy.merging import aggregate, elements, is_error, merge, number, text_of, with_text
 from sidecar.policy.merging_info import as_standalone
 from sidecar.policy.one_node import OneNode
 from sidecar.policy.scan_cursor import (
@@ -45,6 +45,10 @@ from sidecar.proxy.tasks import Tasks
 
 WAIT_PUBLISH = pack_command((b"PUBLISH", WAIT_CHANNEL, b""))
 FOR_EVER = 1e9  # seconds
+# With which the names of the sidecar's own channels begin.
+OWN_CHANNELS = b"sidecar:"
+# Of PUBSUB: what tells names of channels.
+NAMING = (b"channels", b"shardchannels")
 # What a server has of the slots.
 OWN = pack_command((b"CLUSTER", b"NODES"))
 # Seconds until a client is told that its SCAN has not come on.
@@ -115,6 +119,8 @@ class FanOut:
 
     def _merged(self, client: Client, how: Merge, args: Sequence[bytes], said: list[bytes]) -> None:
         reply = merge(how, said, args)
+        if args[0].lower() == b"pubsub" and args[1].lower() in NAMING and not is_error(reply):
+            reply = _of_clients(reply)
         if args[0].lower() == b"script" and not is_error(reply):
             self._learn(client, args)
         if args[0].lower() == b"info" and not is_error(reply) and not self.as_cluster:
@@ -318,6 +324,14 @@ class FanOut:
             slots = self._slots()
             having = [(n, n) for n in range(SLOTS) if slots.owner(n) == step.shard]
             return Own(joined(having), frozenset())
+
+
+def _of_clients(reply: bytes) -> bytes:
+    """The channels that PUBSUB tells, without those that the sidecar itself listens to."""
+    names = elements(reply)
+    return aggregate(
+        reply[:1], [name for name in names if not text_of(name).startswith(OWN_CHANNELS)]
+    )
 
 
 async def _answer_later(client: Client, reply: bytes) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from hiredis import pack_command
 
+from sidecar.policy.fan_out import Merge
+from sidecar.policy.merging import merge
 from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks
@@ -22,7 +24,7 @@ from sidecar.proxy.links.errors import error_reply
 from sidecar.proxy.links.greeting import NAME, is_error
 from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import NodeLinks
-from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.session import client_filters, client_list, in_exec
 from sidecar.proxy.session.asking import answer_if_allowed, ask
 from sidecar.proxy.session.client_ids import ClientIds
@@ -39,6 +41,8 @@ OK = b"+OK\r\n"
 KEEPING = frozenset({b"TRACKING", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA", b"IMPORT-SOURCE"})
 # Sent to the server on a connection of their own.
 PASSED_THROUGH = frozenset({b"UNBLOCK", b"PAUSE", b"UNPAUSE"})
+# Of these, on a cluster: to all primaries, as they are about all clients.
+TO_ALL = frozenset({b"PAUSE", b"UNPAUSE"})
 # Their replies have the id of the client that gets the invalidations, as the server numbers it.
 TELLING_REDIRECT = frozenset({b"GETREDIR", b"TRACKINGINFO"})
 # The sidecar itself hears what the server announces of its maintenance, and acts on it: a client's
@@ -106,11 +110,15 @@ class ClientCommands:
             self._keep_and_send(client, raw)
         elif sub == b"KILL":
             self._kill.run(client, args, raw)
+        elif sub in TO_ALL and self._nodes.shards is not None:
+            self._pass_through.ask_shards(client, raw, lambda said: merge(Merge.FIRST, said))
         elif sub in PASSED_THROUGH:
             self._with_others(
                 client,
                 self._names_other(args),
-                lambda crowds: self._pass_through.ask(client, self._translated(args, crowds)),
+                lambda crowds: self._pass_through.ask(
+                    client, self._translated(args, crowds), self._node_of(args)
+                ),
             )
         elif sub in TELLING_REDIRECT and client.kept:
             ask(client, raw, lambda said: client.answer(self._with_our_id(client, said)))
@@ -257,6 +265,13 @@ class ClientCommands:
     def _client_of(self, number: bytes) -> Client | None:
         """Our client with this id; None if there is none, or this is no id."""
         return self._ids.get(int(number)) if number.isdigit() and len(number) < 19 else None
+
+    def _node_of(self, args: Sequence[bytes]) -> Node | None:
+        """Where the client is blocked whose id the arguments have; None: it is none of ours, or
+        has no link of its own."""
+        at = _place_of_id(args)
+        other = self._client_of(args[at]) if at is not None else None
+        return other.dedicated.owner.node if other is not None and other.dedicated else None
 
     def _names_other(self, args: Sequence[bytes]) -> bool:
         """Whether the arguments have an id that is none of ours."""

@@ -7,17 +7,19 @@ a server that is busy with a script refuses SELECT, but neither AUTH nor HELLO.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from sidecar.proxy.io.client import Client
-from sidecar.proxy.links.errors import Refused, Unreachable, reply_for
+from sidecar.proxy.links.errors import Refused, Unreachable, error_reply, reply_for
 from sidecar.proxy.links.greeting import Login, ServerConnection
-from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.tasks import Tasks
 
 Talk = Callable[[ServerConnection], Awaitable[bytes]]
 Then = Callable[[bytes], None]
+Merged = Callable[[Sequence[bytes]], bytes]
 
 
 class PassThrough:
@@ -27,30 +29,62 @@ class PassThrough:
         self._nodes = nodes
         self._tasks = tasks
 
-    def ask(self, client: Client, request: bytes) -> None:
-        """Answer the request at the client's head with the server's reply to `request`."""
+    def ask(self, client: Client, request: bytes, node: Node | None = None) -> None:
+        """Answer the request at the client's head with the reply of the server to `request`; of a
+        cluster, with that of this node's."""
+        client.task = self._tasks.spawn(
+            self._answered(client, [node or self._nodes.home], _asking(request), _only)
+        )
 
-        async def talk(connection: ServerConnection) -> bytes:
-            return (await connection.ask(request))[0]
-
-        self.talk(client, talk)
+    def ask_shards(self, client: Client, request: bytes, merged: Merged) -> None:
+        """As `ask`, at all shards of a cluster; `merged` makes one reply of theirs."""
+        nodes = list((self._nodes.shards or {}).values())
+        if not nodes:
+            client.refuse(error_reply("CLUSTERDOWN", "no shard of the cluster is known"))
+            return
+        client.task = self._tasks.spawn(self._answered(client, nodes, _asking(request), merged))
 
     def talk(self, client: Client, talk: Talk, then: Then | None = None) -> None:
         """Call `then` with what `talk` returns, which otherwise is the answer; answer with an error
         if the server cannot be reached."""
-        client.task = self._tasks.spawn(self._talk(client, talk, then or client.answer))
+        client.task = self._tasks.spawn(
+            self._answered(client, [self._nodes.home], talk, _only, then)
+        )
 
-    async def _talk(self, client: Client, talk: Talk, then: Then) -> None:
+    async def _answered(
+        self,
+        client: Client,
+        nodes: Sequence[Node],
+        talk: Talk,
+        merged: Merged,
+        then: Then | None = None,
+    ) -> None:
         login: Login = replace(client.identity.login, db=0, via=None)
-        try:
-            connection, _ = await self._nodes.home.dialer.open(login, urgent=True)
+
+        async def at(node: Node) -> bytes:
+            connection, _ = await node.dialer.open(login, urgent=True)
             try:
-                reply = await talk(connection)
+                return await talk(connection)
             finally:
                 connection.close()
+
+        try:
+            reply = merged(await asyncio.gather(*map(at, nodes)))
         except (Refused, Unreachable) as error:
             client.task = None
             client.refuse(reply_for(error))
             return
         client.task = None
-        then(reply)
+        (then or client.answer)(reply)
+
+
+def _asking(request: bytes) -> Talk:
+    async def talk(connection: ServerConnection) -> bytes:
+        return (await connection.ask(request))[0]
+
+    return talk
+
+
+def _only(replies: Sequence[bytes]) -> bytes:
+    (reply,) = replies
+    return reply
