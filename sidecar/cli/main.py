@@ -1,189 +1,61 @@
-"""The command line: `sidecar run`, `check`, `hotkeys`, `pause`, `resume`, `switch`,
-`certs dev|show|check`, and `--version`.
+"""The commands: `sidecar run`, `check`, `hotkeys`, `pause`, `resume`, `switch`,
+`certs dev|show|check`, `completion`, and `--version`. arguments.py has their arguments.
 
-Each command reads its arguments, calls one function, and turns the errors of that function into one
-line on standard error and an exit code: 0 done, 1 failed, 2 wrong arguments or settings,
-130 interrupted before the sidecar served. A command imports what it needs when it runs, so that
-`--version` and `check` do not load the data plane.
+Each command calls one function, and turns the errors of that function into one line on standard
+error and an exit code: 0 done, 1 failed, 2 wrong arguments or settings, 130 interrupted (`run`:
+before it served; later a signal ends it in order). With `--json` what a command has found is JSON
+on standard output, faults included; what kept it from finding anything is a line on standard error.
+A command imports what it needs when it runs, so that `--version` and `check` do not load the data
+plane.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import sidecar
+from sidecar.cli.arguments import parser
+
+if TYPE_CHECKING:
+    from sidecar.cli.admin_client import Where
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-
-_EPILOG = """\
-Settings come from the command line, then from SIDECAR_SECTION__KEY variables, then from the file,
-then from the defaults. docs/configuration.md and config/full.toml list all of them.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code of the process."""
-    parsed = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = parsed.command
     try:
-        code = command(parsed)
-        sys.stdout.flush()
+        code = _run_command(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever reads, such as `head`, has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return OK
+    except OSError as error:  # a full disk: commands translate their own
+        _give_up_output()
+        return _complain(f"cannot write the output: {error.strerror}", FAILED)
     except KeyboardInterrupt:  # before the sidecar serves; later it handles the signal itself
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sidecar", description=sidecar.__doc__, epilog=_EPILOG, allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=f"sidecar {sidecar.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    run = commands.add_parser("run", help="start the sidecar", epilog=_EPILOG, allow_abbrev=False)
-    run.set_defaults(command=_run)
-    _add_settings(run)
-
-    check = commands.add_parser(
-        "check", help="read and check the settings without starting anything", allow_abbrev=False
-    )
-    check.set_defaults(command=_check)
-    _add_settings(check)
-
-    _add_hotkeys(commands)
-    _add_upstream(commands)
-    _add_certs(commands)
-    return parser
+def _run_command(arguments: Sequence[str] | None) -> int:
+    try:
+        parsed = parser().parse_args(arguments)
+    except SystemExit as end:  # --help, --version, or wrong arguments
+        return int(end.code or OK)
+    return _COMMANDS[parsed.name](parsed)
 
 
-def _add_hotkeys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    hotkeys = commands.add_parser(
-        "hotkeys", help="show the hottest keys of a running sidecar", allow_abbrev=False
-    )
-    hotkeys.set_defaults(command=_hotkeys)
-    _add_admin(hotkeys)
-    hotkeys.add_argument("--count", type=int, default=20, help="how many keys (default: 20)")
-    hotkeys.add_argument("--watch", action="store_true", help="show them again every second")
-
-
-def _add_admin(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--admin",
-        metavar="HOST:PORT",
-        default="127.0.0.1:6381",
-        help="its admin address (default: 127.0.0.1:6381)",
-    )
-    parser.add_argument("--json", action="store_true", help="print the JSON of the admin API")
-
-
-def _add_upstream(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    pause = commands.add_parser(
-        "pause", help="have a running sidecar hold all commands", allow_abbrev=False
-    )
-    pause.set_defaults(command=_pause)
-    _add_admin(pause)
-    resume = commands.add_parser("resume", help="let held commands go on", allow_abbrev=False)
-    resume.set_defaults(command=_resume)
-    _add_admin(resume)
-    switch = commands.add_parser(
-        "switch", help="have a running sidecar go over to another upstream", allow_abbrev=False
-    )
-    switch.set_defaults(command=_switch)
-    _add_admin(switch)
-    switch.add_argument(
-        "url", help="as upstream.url; - reads it from standard input, so that nobody sees it"
-    )
-    switch.add_argument("--dry-run", action="store_true", help="only connect and compare")
-    _add_tls(
-        switch,
-        "TLS of the new upstream",
-        "As [upstream.tls]; the files are on the sidecar's host. Without any of these, the "
-        "settings of the configuration are used.",
-    )
-
-
-def _add_tls(parser: argparse.ArgumentParser, title: str, help: str) -> None:
-    """The settings of [upstream.tls], as options."""
-    tls = parser.add_argument_group(title, help)
-    for name, what in (
-        ("ca-file", "CA certificates (PEM) to check it against"),
-        ("crl-file", "revocation lists (PEM) of its CA"),
-        ("cert-file", "client certificate (PEM)"),
-        ("key-file", "its private key (PEM)"),
-        ("server-name", "name expected in its certificate"),
-    ):
-        tls.add_argument(f"--{name}", metavar=name.rpartition("-")[2].upper(), help=what)
-
-
-def _add_certs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    certs = commands.add_parser("certs", help="make, show and check certificates")
-    kinds = certs.add_subparsers(title="kinds", metavar="KIND", required=True)
-    dev = kinds.add_parser(
-        "dev",
-        help="make a CA, a server and a client certificate for development",
-        allow_abbrev=False,
-    )
-    dev.set_defaults(command=_certs_dev)
-    dev.add_argument("--dir", default="certs", help="where to write them (default: certs)")
-    dev.add_argument(
-        "--host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="another name or address of the server; can be repeated",
-    )
-    dev.add_argument("--force", action="store_true", help="replace existing files")
-
-    show = kinds.add_parser(
-        "show", help="show what is in certificate files, and when it ends", allow_abbrev=False
-    )
-    show.set_defaults(command=_certs_show)
-    show.add_argument("files", nargs="*", metavar="FILE", help="instead of those of the settings")
-    _add_settings(show)
-
-    check = kinds.add_parser(
-        "check",
-        help="connect to a server with TLS and say what is wrong",
-        allow_abbrev=False,
-    )
-    check.set_defaults(command=_certs_check)
-    check.add_argument("server", metavar="HOST:PORT", help="where it listens")
-    check.add_argument("-c", "--config", metavar="FILE", help="use [upstream.tls] of this file")
-    _add_tls(check, "TLS", "As [upstream.tls], and before what that says.")
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-c", "--config", metavar="FILE", help="TOML file with settings")
-    parser.add_argument(
-        "--listen",
-        action="append",
-        metavar="URL",
-        help="listen.urls: where applications connect; can be repeated",
-    )
-    parser.add_argument(
-        "--upstream",
-        metavar="URL",
-        help="upstream.url: the Redis or Valkey server to send commands to",
-    )
-    parser.add_argument(
-        "--admin",
-        metavar="HOST:PORT",
-        help='admin.listen: web page, API, metrics and probes; "" turns them off',
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="any other setting; can be repeated",
-    )
+def _give_up_output() -> None:
+    """What is still to be written goes nowhere: the interpreter would complain at its end."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _overrides(parsed: argparse.Namespace) -> dict[str, str | Sequence[str]]:
@@ -230,20 +102,31 @@ def _check(parsed: argparse.Namespace) -> int:
     try:
         settings = load(parsed.config, _overrides(parsed))
     except ConfigError as error:
-        for problem in error.problems:
-            _complain(problem, WRONG)
-        return WRONG
+        return _faults(error.problems, parsed.json)
     from sidecar.tls import files
 
     if problems := list(files.problems(settings, time.time())):
+        return _faults(problems, parsed.json)
+    listeners = list(map(str, settings.listeners))
+    upstream, admin = str(settings.upstream_endpoint), settings.admin.listen
+    if parsed.json:
+        found = {"problems": [], "listen": listeners, "upstream": upstream, "admin": admin}
+        print(json.dumps(found, indent=2))
+        return OK
+    print(f"ok: listens on {', '.join(listeners)}")
+    print(f"    upstream   {upstream}")
+    print(f"    admin      {admin or 'off'}")
+    return OK
+
+
+def _faults(problems: Sequence[str], as_json: bool) -> int:
+    """Each fault of the settings, in a line of its own."""
+    if as_json:
+        print(json.dumps({"problems": problems}, indent=2))
+    else:
         for problem in problems:
             _complain(problem, WRONG)
-        return WRONG
-    listeners = ", ".join(map(str, settings.listeners))
-    print(f"ok: listens on {listeners}")
-    print(f"    upstream   {settings.upstream_endpoint}")
-    print(f"    admin      {settings.admin.listen or 'off'}")
-    return OK
+    return WRONG
 
 
 def _hotkeys(parsed: argparse.Namespace) -> int:
@@ -251,7 +134,7 @@ def _hotkeys(parsed: argparse.Namespace) -> int:
 
     return _asking(
         lambda: show_hotkeys.show(
-            parsed.admin, parsed.count, watch=parsed.watch, as_json=parsed.json
+            _where(parsed), parsed.count, watch=parsed.watch, as_json=parsed.json
         )
     )
 
@@ -259,13 +142,13 @@ def _hotkeys(parsed: argparse.Namespace) -> int:
 def _pause(parsed: argparse.Namespace) -> int:
     from sidecar.cli import operate
 
-    return _asking(lambda: operate.pause(parsed.admin, as_json=parsed.json))
+    return _asking(lambda: operate.pause(_where(parsed), as_json=parsed.json))
 
 
 def _resume(parsed: argparse.Namespace) -> int:
     from sidecar.cli import operate
 
-    return _asking(lambda: operate.resume(parsed.admin, as_json=parsed.json))
+    return _asking(lambda: operate.resume(_where(parsed), as_json=parsed.json))
 
 
 def _switch(parsed: argparse.Namespace) -> int:
@@ -276,7 +159,7 @@ def _switch(parsed: argparse.Namespace) -> int:
     tls = {name: os.path.abspath(v) if "file" in name else v for name, v in given.items()}
     return _asking(
         lambda: operate.switch(
-            parsed.admin, url, tls=tls, dry_run=parsed.dry_run, as_json=parsed.json
+            _where(parsed), url, tls=tls, dry_run=parsed.dry_run, as_json=parsed.json
         )
     )
 
@@ -284,6 +167,13 @@ def _switch(parsed: argparse.Namespace) -> int:
 def _tls_given(parsed: argparse.Namespace) -> dict[str, str]:
     names = ("ca_file", "crl_file", "cert_file", "key_file", "server_name")
     return {name: value for name in names if (value := getattr(parsed, name)) is not None}
+
+
+def _where(parsed: argparse.Namespace) -> Where:
+    """The admin address that the arguments name."""
+    from sidecar.cli.admin_client import Where
+
+    return Where(parsed.admin, parsed.admin_ca, parsed.admin_cert, parsed.admin_key)
 
 
 def _asking(ask: Callable[[], int]) -> int:
@@ -305,7 +195,10 @@ def _certs_dev(parsed: argparse.Namespace) -> int:
         return _complain(str(error), FAILED)
     except OSError as error:
         return _complain(f"cannot write to {parsed.dir}: {error.strerror}", FAILED)
-    print(f"wrote {', '.join(path.name for path in paths)} to {parsed.dir}")
+    if parsed.json:
+        print(json.dumps({"files": [str(path) for path in paths]}, indent=2))
+    else:
+        print(f"wrote {', '.join(path.name for path in paths)} to {parsed.dir}")
     return OK
 
 
@@ -319,6 +212,10 @@ def _certs_show(parsed: argparse.Namespace) -> int:
             named = show_certs.of_settings(load(parsed.config, _overrides(parsed)))
         except ConfigError as error:
             return _complain(error.problems[0], WRONG)
+    if parsed.json:
+        files = [show_certs.as_json(setting, file) for setting, file in named]
+        print(json.dumps({"files": files}, indent=2))
+        return FAILED if any(each["error"] for each in files) else OK
     if not named:
         print("no certificate files are set")
     code = OK
@@ -352,12 +249,38 @@ def _certs_check(parsed: argparse.Namespace) -> int:
         return _complain(str(error), WRONG)
     except ssl.SSLError as error:
         return _complain(str(error.args[-1]), WRONG)
+    if parsed.json:
+        print(json.dumps({"problem": found.problem, "found": found.lines}, indent=2))
+        return FAILED if found.problem else OK
     for line in found.lines:
         print(f"    {line}")
     if found.problem:
         return _complain(f"{parsed.server}: {found.problem}", FAILED)
     print(f"ok: {parsed.server} speaks TLS, and its certificate is accepted")
     return OK
+
+
+def _completion(parsed: argparse.Namespace) -> int:
+    from sidecar.cli import completion
+    from sidecar.settings.schema import describe
+
+    settings = [row.path for row in describe()]
+    print(completion.script(parsed.shell, parser(), settings), end="")
+    return OK
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "check": _check,
+    "hotkeys": _hotkeys,
+    "pause": _pause,
+    "resume": _resume,
+    "switch": _switch,
+    "certs dev": _certs_dev,
+    "certs show": _certs_show,
+    "certs check": _certs_check,
+    "completion": _completion,
+}
 
 
 def _complain(message: str, code: int) -> int:

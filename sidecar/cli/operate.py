@@ -21,7 +21,7 @@ UNDER_WAY = {
 }
 
 
-def pause(admin: str, *, as_json: bool) -> int:
+def pause(admin: admin_client.Where, *, as_json: bool) -> int:
     """Hold all commands. 0 once nothing is under way, 1 if something still is. Raises NoAnswer."""
     said = admin_client.post(admin, "/api/pause", {})
     if as_json:
@@ -33,14 +33,16 @@ def pause(admin: str, *, as_json: bool) -> int:
     return 0 if said["quiet"] else 1
 
 
-def resume(admin: str, *, as_json: bool) -> int:
+def resume(admin: admin_client.Where, *, as_json: bool) -> int:
     """Let commands go on. Raises NoAnswer."""
     said = admin_client.post(admin, "/api/resume", {})
     print(json.dumps(said, indent=2) if as_json else f"resumed after {said['seconds']:g} s")
     return 0
 
 
-def switch(admin: str, url: str, *, tls: Mapping[str, str], dry_run: bool, as_json: bool) -> int:
+def switch(
+    admin: admin_client.Where, url: str, *, tls: Mapping[str, str], dry_run: bool, as_json: bool
+) -> int:
     """Go over to this upstream, or only look at it. `tls` has settings of [upstream.tls], if its
     TLS is not that of the configuration. Raises NoAnswer."""
     body = {"url": url, "dry_run": dry_run, **({"tls": dict(tls)} if tls else {})}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from sidecar.policy.expiry import words
 from sidecar.settings.schema import Settings
@@ -41,6 +43,22 @@ def show(file: str) -> Iterator[str]:
         yield f"    issuer  {certificate.issuer}"
         yield f"    valid   {certificate.span}, {_state(certificate.begins, certificate.ends, now)}"
         yield f"    sha256  {certificate.fingerprint}"
+
+
+def as_json(setting: str, file: str) -> dict[str, Any]:
+    """What is in a PEM file, for programs; `error` says why it cannot be read, else it is empty.
+    Times are seconds since 1970."""
+    found: dict[str, Any] = {"setting": setting, "file": file, "error": ""}
+    try:
+        if pem.has_lists(file):
+            found["revocation_lists"] = [asdict(each) for each in pem.list_validities(file)]
+        else:
+            found["certificates"] = [asdict(each) for each in pem.descriptions(file)]
+    except OSError as error:
+        found["error"] = (error.strerror or str(error)).lower()
+    except ValueError:
+        found["error"] = "no certificate (PEM) in it that can be read"
+    return found
 
 
 def _state(begins: float, ends: float, now: float) -> str:

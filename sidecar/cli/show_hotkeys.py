@@ -17,12 +17,13 @@ EVERY = 1.0
 CLEAR = "\x1b[H\x1b[2J"
 
 
-def show(admin: str, count: int, *, watch: bool, as_json: bool) -> int:
+def show(admin: admin_client.Where, count: int, *, watch: bool, as_json: bool) -> int:
     """Print the hottest keys once, or each second until interrupted. Raises NoAnswer."""
     while True:
         answer = ask(admin, count)
-        text = json.dumps(answer, indent=2) if as_json else table(answer["keys"])
-        if watch and sys.stdout.isatty():
+        indent = None if watch else 2  # one line for each second, for programs
+        text = json.dumps(answer, indent=indent) if as_json else table(answer["keys"])
+        if watch and not as_json and sys.stdout.isatty():
             text = CLEAR + text
         print(text, flush=True)
         if not watch:
@@ -30,7 +31,7 @@ def show(admin: str, count: int, *, watch: bool, as_json: bool) -> int:
         time.sleep(EVERY)
 
 
-def ask(admin: str, count: int) -> Any:
+def ask(admin: admin_client.Where, count: int) -> Any:
     """The answer of the admin endpoint. Raises NoAnswer."""
     said = admin_client.get(admin, f"/api/hotkeys?count={count}")
     if not isinstance(said.get("keys"), list):

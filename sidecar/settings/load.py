@@ -23,6 +23,7 @@ from sidecar.settings.rules import combinations
 from sidecar.settings.schema import Settings, describe
 
 PREFIX = "SIDECAR_"
+NO_ADVICE = "; docs/configuration.md lists them all"
 _SECRET_FILE_LIMIT = 1 << 20  # a setting is never longer; protects against /dev/zero and the like
 
 # Kubernetes puts SIDECAR_SERVICE_HOST, SIDECAR_PORT_6380_TCP_ADDR and the like into every
@@ -153,10 +154,12 @@ class _Gathered:
             self.values[path] = (list(text), source)
 
     def _unknown(self, path: str, source: str, environment: bool = False) -> str:
-        near = _nearest(path, [*self.table, *self.sections])
-        if near and environment:
-            near = PREFIX + near.upper().replace(".", "__")
-        advice = f"; did you mean {near}?" if near else "; docs/configuration.md lists them all"
+        from sidecar.settings.suggestions import suggested  # here: only a mistake needs it
+
+        near = suggested(path, [*self.table, *self.sections])
+        if environment:
+            near = [PREFIX + each.upper().replace(".", "__") for each in near]
+        advice = f"; did you mean {' or '.join(near)}?" if near else NO_ADVICE
         return f"{path}: unknown setting ({source}){advice}"
 
     def checked(self) -> dict[str, object] | None:
@@ -168,15 +171,6 @@ class _Gathered:
             except ValueError as error:
                 self.problems.append(f"{path}: {error} ({source})")
         return values if len(values) == len(self.values) else None
-
-
-def _nearest(path: str, known: list[str]) -> str:
-    from difflib import get_close_matches  # here: only a mistake needs it
-
-    leaf = path.rpartition(".")[2]
-    same_leaf = [name for name in known if name.rpartition(".")[2] == leaf]
-    found = get_close_matches(path, same_leaf or known, n=1, cutoff=0.5 if same_leaf else 0.6)
-    return found[0] if found else ""
 
 
 def _build(section: type[msgspec.Struct], prefix: str, values: Mapping[str, object]) -> Any:

@@ -1,5 +1,8 @@
 """Durations and sizes as text: "500ms" and 0.5 seconds, "64KiB" and 65,536 bytes.
 
+Units may be written in any case. KB, MB, GB and TB are KiB, MiB, GiB and TiB, as in redis.conf. k,
+m and g, which are multiples of 1,000 there and of 1,024 elsewhere, are refused.
+
 Text in, numbers or ValueError out, and back again.
 """
 
@@ -8,6 +11,7 @@ from __future__ import annotations
 import re
 
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_AS_IN_REDIS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40}
 _DURATION_UNITS = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 
@@ -18,11 +22,8 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of "64KiB", "1MiB", "1.5GiB" or a plain number. Raises ValueError.
-
-    Only binary units exist: "64KB" means 64,000 to some and 65,536 to others.
-    """
-    value = _measure(text, _SIZE_UNITS)
+    """Bytes of "64KiB", "64kb", "1.5GiB" or a plain number. Raises ValueError."""
+    value = _measure(text, {**_SIZE_UNITS, **_AS_IN_REDIS})
     if value != int(value):
         raise ValueError(f"{text!r} is not a whole number of bytes")
     return int(value)

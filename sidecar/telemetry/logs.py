@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, MutableMapping
@@ -140,6 +141,13 @@ def shows_console(format: Format, stream: TextIO) -> bool:
     return format == "console" or (format == "auto" and stream.isatty())
 
 
+def shows_colours(stream: TextIO) -> bool:
+    """Whether colours are wanted: on a terminal that has them, unless NO_COLOR is set
+    (https://no-color.org)."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and stream.isatty()
+
+
 class _Bound(structlog.BoundLoggerBase):
     """A logger that looks up the current level for each line."""
 
@@ -249,7 +257,7 @@ def _console_line(stream: TextIO) -> Callable[[MutableMapping[str, Any]], bytes]
     # The plain traceback: the pretty one prints local variables, passwords among them.
     plain = structlog.dev.plain_traceback
     render = structlog.dev.ConsoleRenderer(
-        colors=stream.isatty(), timestamp_key="time", exception_formatter=plain
+        colors=shows_colours(stream), timestamp_key="time", exception_formatter=plain
     )
 
     def line(event: MutableMapping[str, Any]) -> bytes:

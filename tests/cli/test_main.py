@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import sidecar
+from tests.harness.certificates import make_certificates
 from tests.harness.process import free_port
 from tests.harness.servers import Server, Sidecar, valkey
 
@@ -220,16 +221,84 @@ def test_pause_switch_and_resume(plain_server: Server) -> None:
         assert (nowhere.returncode, "nothing has changed" in nowhere.stderr) == (1, True)
 
 
-def test_output_that_nobody_reads_is_no_error() -> None:
+@pytest.mark.parametrize(
+    "arguments", [("check", *ANY), ("--help",), ("run", "--help"), ("completion", "bash")]
+)
+def test_output_that_nobody_reads_is_no_error(arguments: tuple[str, ...]) -> None:
     """As into `head`."""
     read, write = os.pipe()
     os.close(read)
-    argv = [sys.executable, "-m", "sidecar", "check", *ANY]
+    argv = [sys.executable, "-m", "sidecar", *arguments]
     done = subprocess.run(
         argv, stdout=write, stderr=subprocess.PIPE, env=environment(), check=False
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        argv = [sys.executable, "-m", "sidecar", "check", *ANY]
+        done = subprocess.run(
+            argv, stdout=full, stderr=subprocess.PIPE, env=environment(), text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "sidecar: cannot write the output: No space left on device\n"
+
+
+def test_json_for_programs(tmp_path: Path) -> None:
+    done = cli("check", "--json", *ANY)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert (said["problems"], said["listen"]) == ([], ["redis://127.0.0.1:0"])
+    done = cli("check", "--json", "--set", "a.b=1", "--set", "listen.backlog=x")
+    assert (done.returncode, done.stderr) == (2, "")
+    assert len(json.loads(done.stdout)["problems"]) == 2
+    made = json.loads(cli("certs", "dev", "--json", "--dir", str(tmp_path)).stdout)["files"]
+    assert str(tmp_path / "server.crt") in made
+    missing = str(tmp_path / "none")
+    done = cli("certs", "show", "--json", str(tmp_path / "server.crt"), missing)
+    assert (done.returncode, done.stderr) == (1, "")
+    shown, not_shown = json.loads(done.stdout)["files"]
+    assert shown["certificates"][0]["ends"] > shown["certificates"][0]["begins"]
+    assert (not_shown["file"], not_shown["error"]) == (missing, "no such file or directory")
+    done = cli("certs", "check", "--json", f"127.0.0.1:{free_port()}")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "nobody listens there" in json.loads(done.stdout)["problem"]
+
+
+def test_hotkeys_as_they_change_are_lines_of_json(plain_server: Server) -> None:
+    """And Ctrl-C ends it with the code of an interruption."""
+    admin = f"127.0.0.1:{free_port()}"
+    with Sidecar(plain_server.url, admin=admin):
+        argv = [sys.executable, "-m", "sidecar", "hotkeys", "--watch", "--json", "--admin", admin]
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=environment(), text=True)
+        assert process.stdout is not None
+        assert [sorted(json.loads(process.stdout.readline())) for _ in "12"] == [
+            ["keys", "window_s"]
+        ] * 2
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT) == 130
+        process.stdout.close()
+
+
+def test_an_admin_port_that_wants_a_certificate(plain_server: Server, tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    settings = {
+        "admin.tls.cert_file": str(made.server.cert),
+        "admin.tls.key_file": str(made.server.key),
+        "admin.tls.ca_file": str(made.ca),
+        "admin.tls.client_auth": "required",
+    }
+    port = free_port()
+    with Sidecar(plain_server.url, admin=f"localhost:{port}", settings=settings):
+        at = ("--admin", f"https://localhost:{port}", "--admin-ca", str(made.ca))
+        mine = ("--admin-cert", str(made.client.cert), "--admin-key", str(made.client.key))
+        done = cli("hotkeys", "--json", *at, *mine)
+        assert (done.returncode, json.loads(done.stdout)["keys"]) == (0, [])
+        for refused in (cli("hotkeys", *at), cli("hotkeys", *at[:2], *mine)):
+            assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+            assert "no sidecar answers at https://localhost:" in refused.stderr
 
 
 def test_certs_dev(tmp_path: Path) -> None:
@@ -312,10 +381,18 @@ def test_losing_the_embedded_server_ends_the_sidecar(start: Start) -> None:
     assert running.process.wait(WAIT) == 1
 
 
-def test_a_terminal_gets_a_banner() -> None:
+@pytest.mark.parametrize(
+    ("extra", "coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_a_terminal_gets_a_banner(extra: dict[str, str], coloured: bool) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sidecar", "run", *ANY], stderr=theirs, env=environment()
+        [sys.executable, "-m", "sidecar", "run", *ANY], stderr=theirs, env=environment(**extra)
     )
     os.close(theirs)
     shown = ""
@@ -329,3 +406,4 @@ def test_a_terminal_gets_a_banner() -> None:
     assert status == 0
     assert "redis-sidecar is ready: point your application at  redis://127.0.0.1:" in shown
     assert "http://127.0.0.1:" in shown
+    assert ("\x1b[" in shown) is coloured

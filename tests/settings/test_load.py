@@ -141,7 +141,9 @@ def test_the_result_cannot_be_changed() -> None:
         ({"upstream.wait": "1y"}, "unknown unit 'y'"),
         ({"upstream.wait": "-1"}, "upstream.wait: found"),
         ({"upstream.wait": "nan"}, "upstream.wait: found"),
-        ({"limits.request_buffer": "64KB"}, "unknown unit 'KB'; known: B, KiB"),
+        ({"limits.request_buffer": "64k"}, "unknown unit 'k'; known: B, KiB"),
+        ({"limits.max_value": "64k"}, "did you mean cache.max_value?"),
+        ({"cert_file": "x"}, "did you mean listen.tls.cert_file or upstream.tls.cert_file or adm"),
         ({"limits.request_buffer": "1.5B"}, "not a whole number of bytes"),
         ({"listen.urls": ""}, "listen.urls: empty"),
         ({"listen.urls": "http://x"}, "listen.urls: unknown URL scheme"),
@@ -308,3 +310,10 @@ def test_durations_round_trip(value: float) -> None:
 @pytest.mark.parametrize("value", [0, 1, 1000, 1024, 1536, 1 << 20, 5 << 30])
 def test_sizes_round_trip(value: int) -> None:
     assert parse_size(format_size(value).strip('"')) == value
+
+
+@pytest.mark.parametrize("text", ["64KiB", "64kib", "64KB", "64kb", "64 KB", "65536", "65536B"])
+def test_sizes_as_people_write_them(text: str) -> None:
+    """KB is what it is in redis.conf."""
+    assert parse_size(text) == 65536
+    assert parse_size("1.5mb") == parse_size("1.5MiB") == 3 << 19
