@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from redis.crc import key_slot
 
 from tests.harness.admin import metric
+from tests.harness.certificates import make_certificates
 from tests.harness.cluster import Cluster, ClusterNode
-from tests.harness.errors import DeadlineError
+from tests.harness.errors import GONE, DeadlineError
 from tests.harness.process import free_port, wait_until
 from tests.harness.programs import server_binary
 from tests.harness.resp import Arg, bulk, pack_all
@@ -52,7 +54,7 @@ class Both(ExitStack):
         self._cluster = cluster
         ports = (sidecar.port, single.port)
         self.wire, self.other = [self.enter_context(Wire(port)) for port in ports]
-        self.publisher = self.enter_context(Wire(sidecar.port))
+        self.publisher, self.other_publisher = [self.enter_context(Wire(port)) for port in ports]
         self.mark = b">" if protocol == 3 else b"*"
         self.name = f"subscriber{protocol}:{next(NUMBERS)}"
         self.channels = [f"{name}:{self.name}" for name in ("one", "two", "three")]
@@ -102,7 +104,7 @@ def resubscribed(sidecar: Sidecar) -> float:
 
 def server_of(cluster: Cluster, name: str) -> ClusterNode | None:
     """The node that has a subscriber of this name."""
-    for node in (shard.primary for shard in cluster.shards):
+    for node in (shard.primary for shard in cluster.shards if shard.primary.running):
         if f" name={name} " in cluster.order(node, "CLIENT", "LIST", "TYPE", "pubsub"):
             return node
     return None
@@ -166,7 +168,7 @@ def test_a_node_goes(
         elif lose is crash:
             old.start()
         cluster.settle()
-    assert sidecar.log().count('"subscribers moved"') >= 1
+    assert moves(sidecar) >= 1
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -285,3 +287,81 @@ def test_requests_under_way(cluster: Cluster, sidecar: Sidecar, single: Server) 
         cluster.adopt(number)
         node.start()
         cluster.settle()
+
+
+def test_many_subscribers_of_one_node(cluster: Cluster, sidecar: Sidecar) -> None:
+    """All of them move, and the log has one line."""
+    count, before, lines = 300, resubscribed(sidecar), moves(sidecar)
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(sidecar.port)) for _ in range(count)]
+        for wire in wires:
+            assert wire.call("SUBSCRIBE", "all") == ["subscribe", "all", 1]
+        old = cluster.kill(0)
+        wait_until(lambda: resubscribed(sidecar) == before + count, "all are served", 20)
+        assert cluster.call(1, "PUBLISH", "all", "hi") >= 0
+        for wire in wires:
+            assert wire.read_value() == ["message", "all", "hi"]
+        assert moves(sidecar) == lines + 1
+        cluster.adopt(0)
+        old.start()
+        cluster.settle()
+
+
+def moves(sidecar: Sidecar) -> int:
+    """How often the log tells of it."""
+    return sidecar.log().count('"subscribers moved"')
+
+
+def test_large_messages(cluster: Cluster, sidecar: Sidecar, single: Server) -> None:
+    """Those that are kept until they are whole, and those that are given out as they come."""
+    with Both(cluster, sidecar, single, 2) as client:
+        channel = client.channels[0]
+        client.tell("SUBSCRIBE", channel)
+        for size in (1_000, 60_000, 70_000, 1_000_000, 10):
+            for wire in (client.publisher, client.other_publisher):
+                wire.call("PUBLISH", channel, "x" * size)
+            assert client.wire.read_reply() == client.other.read_reply()
+        client.tell("UNSUBSCRIBE", channel)
+
+
+def test_a_database_of_its_own() -> None:
+    """And a password: the other node is greeted as the first one was."""
+    settings = {"cluster-databases": 16}
+    with (
+        Cluster("valkey", 2, password="secret", settings=settings) as cluster,
+        Sidecar(cluster.url) as sidecar,
+        Wire(sidecar.port) as wire,
+    ):
+        assert wire.call("SELECT", 3) == "OK"
+        assert wire.call("CLIENT", "TRACKING", "OFF") == "OK"
+        assert wire.call("CLIENT", "SETNAME", "selected") == "OK"
+        assert wire.call("SUBSCRIBE", "news") == ["subscribe", "news", 1]
+        node = server_of(cluster, "selected")
+        assert node is not None
+        node.kill()
+        found = wait_until(lambda: server_of(cluster, "selected"), "it is served", 20, GONE)
+        assert found is not node
+        assert " db=3 " in cluster.order(found, "CLIENT", "LIST", "TYPE", "pubsub")
+        cluster.order(found, "PUBLISH", "news", "hi")
+        assert wire.read_value() == ["message", "news", "hi"]
+
+
+@pytest.mark.slow
+@pytest.mark.redis
+def test_over_tls(tmp_path: Path) -> None:
+    names = {
+        "cluster-announce-hostname": "localhost",
+        "cluster-preferred-endpoint-type": "hostname",
+    }
+    tls = make_certificates(tmp_path)
+    with Cluster("redis7", 2, tls=tls, settings=names) as cluster:
+        ca = {"upstream.tls.ca_file": str(tls.ca)}
+        with Sidecar(cluster.url, settings=ca) as sidecar, Wire(sidecar.port) as wire:
+            assert wire.call("CLIENT", "SETNAME", "sealed") == "OK"
+            assert wire.call("SUBSCRIBE", "news") == ["subscribe", "news", 1]
+            node = server_of(cluster, "sealed")
+            assert node is not None
+            node.kill()
+            found = wait_until(lambda: server_of(cluster, "sealed"), "it is served", 20, GONE)
+            cluster.order(found, "PUBLISH", "news", "hi")
+            assert wire.read_value() == ["message", "news", "hi"]
