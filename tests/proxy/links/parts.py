@@ -75,7 +75,10 @@ class Parts:
         self.nodes = [Node(target(port), DIALING, room) for port in ports]
         making = LinkMaking(self.plane, 0, lambda up, where, sock: None)
         self.identities = Identities(making, Nodes(self.nodes[0]), NOBODY)
-        distrust = self.told.distrusted.append
+
+        def distrust(node: Node, reason: str) -> None:
+            self.told.distrusted.append(reason)
+
         self.shared = SharedLinks(
             self.identities, self.tasks, distrust, pool_idle=4, errors=lambda: 0
         )
