@@ -268,6 +268,21 @@ def test_only_its_own_connection_is_ended(
         client.wire.expect_eof()
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_client_that_hangs_up(cluster: Cluster, half: bool) -> None:
+    """The server closes the link then, and that is no reason for another one."""
+    with Sidecar(cluster.url, admin=f"127.0.0.1:{free_port()}") as sidecar:
+        with Wire(sidecar.port) as wire:
+            wire.call("HELLO", 3, "SETNAME", "leaving")
+            wire.call("SUBSCRIBE", "news")
+            if half:
+                wire.half_close()
+                wire.expect_eof()
+        wait_until(lambda: metric(sidecar, "sidecar_client_connections") == 0, "it has gone")
+        wait_until(lambda: server_of(cluster, "leaving") is None, "so has its link")
+        assert resubscribed(sidecar) == 0
+
+
 def test_requests_under_way(cluster: Cluster, sidecar: Sidecar, single: Server) -> None:
     """Of a node that is silent, and then dies: they are answered by another one, once."""
     with Both(cluster, sidecar, single, 2) as client:

@@ -437,10 +437,12 @@ cdef class ClientSocket(PlaneConnection):
 
     def leave_link(self):
         """Give up the link for good of a subscriber, for another one to go on where it ends; its requests
-        wait meanwhile. False: no other link can go on there, and nothing has changed."""
+        wait meanwhile. False: no other link can go on there, or the client has hung up, and nothing has
+        changed."""
         cdef Session* s = self.s
         cdef Upstream up
-        if self.finishing or s.must_close or s.stall == STALL_SHELL or not self.subscriptions.movable:
+        if self.ended or self.finishing or s.must_close or s.stall == STALL_SHELL \
+                or not self.subscriptions.movable:
             return False
         up = <Upstream>s.link.owner
         up.subscriptions = None
