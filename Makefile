@@ -32,7 +32,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-workers test-slow check lint types structure format bench bench-smoke \
   bench-cluster drill-cluster bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
-  docs-screenshots certs clean observe dashboards
+  docs-screenshots certs wheel clean observe dashboards
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -172,6 +172,9 @@ docs-screenshots: $(BUILT) $(VENV)/.installed-test ## pictures of the web page, 
 certs: $(BUILT) ## certificates for development, in certs/
 	@$(BIN)/sidecar certs dev $(ARGS)
 
+wheel: $(BUILT) $(VENV)/.installed-release ## the wheel in dist/, tried in an environment of its own, and its bill of materials
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python release/wheel.py
+
 clean: ## remove everything that was made, .venv as well
 	rm -rf build dist $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find sidecar tests bench -name __pycache__ -prune -exec rm -rf {} +
@@ -190,7 +193,8 @@ $(VENV)/.created:
 
 # The build's tools live in the environment, not in one that is thrown away after each build: so
 # only what changed is compiled.
-$(VENV)/.installed-build $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-bench: \
+$(VENV)/.installed-build $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-bench \
+  $(VENV)/.installed-release: \
   $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
 	@echo 'installing the packages for: $*'
 	@$(BIN)/python -c '$(REQUIREMENTS)' $* > $(VENV)/requirements-$*.txt
