@@ -270,11 +270,12 @@ def test_only_its_own_connection_is_ended(
 
 @pytest.mark.parametrize("half", [False, True])
 def test_a_client_that_hangs_up(cluster: Cluster, half: bool) -> None:
-    """The server closes the link then, and that is no reason for another one."""
+    """The server closes the link then, and that is no reason for another one. There is no shared
+    link to that shard, which would tell that its server is alive."""
     with Sidecar(cluster.url, admin=f"127.0.0.1:{free_port()}") as sidecar:
         with Wire(sidecar.port) as wire:
             wire.call("HELLO", 3, "SETNAME", "leaving")
-            wire.call("SUBSCRIBE", "news")
+            wire.call("SSUBSCRIBE", cluster.key(2, "leaving"))
             if half:
                 wire.half_close()
                 wire.expect_eof()
