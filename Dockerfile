@@ -17,6 +17,8 @@ COPY pyproject.toml CMakeLists.txt README.md LICENSE ./
 COPY sidecar ./sidecar
 RUN /opt/redis-sidecar/bin/pip install --no-cache-dir --disable-pip-version-check \
     ".${EXTRAS:+[$EXTRAS]}"
+# Nothing is installed in a running container.
+RUN /opt/redis-sidecar/bin/pip uninstall --yes --quiet setuptools pip
 
 FROM python:${PYTHON}-slim
 RUN groupadd --system --gid 65532 sidecar \
