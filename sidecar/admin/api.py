@@ -57,8 +57,9 @@ class Api:
         introduction: Introduction,
         token: bool,
         opened: Callable[[web.Request], None],
+        still_allows: Callable[[web.Request], bool],
     ) -> None:
-        self._opened = opened
+        self._opened, self._still_allows = opened, still_allows
         self._sources = sources
         self._actions = actions
         self._exposition = Exposition(sources.snapshot, processes=sources.processes)
@@ -154,6 +155,8 @@ class Api:
             self._opened(request)
             await response.write(first)
             async for said in stream:
+                if not self._still_allows(request):
+                    break
                 async with asyncio.timeout(STREAM_PATIENCE):
                     await response.write(said)
         except (ConnectionError, TimeoutError):

@@ -70,6 +70,10 @@ class Guard:
         self.refused[why] += 1
         return response
 
+    def still_allows(self, request: web.Request) -> bool:
+        """Whether a request that has passed would pass now: its token may be gone."""
+        return self._refusal(request) is None
+
     def _refusal(self, request: web.Request) -> tuple[str, web.Response] | None:
         if self.wants_token:
             who = self._who(request)

@@ -75,8 +75,16 @@ class AdminServer:
         self._tokens = Tokens(settings)
         self._guard = Guard(self._tokens, settings.tls, self._page.paths)
         self._events = Events(sources, recorder, introduction)
-        wants_token = self._guard.wants_token
-        self._api = Api(sources, actions, recorder, self._events, introduction, wants_token, opened)
+        self._api = Api(
+            sources,
+            actions,
+            recorder,
+            self._events,
+            introduction,
+            self._guard.wants_token,
+            opened,
+            self._guard.still_allows,
+        )
         self._context = admin_context(settings.tls)
         self._reuse_port = reuse_port
         self._runner: web.AppRunner | None = None

@@ -90,6 +90,25 @@ async def test_a_file_that_changes(tmp_path: Path) -> None:
     await server.stop()
 
 
+async def test_a_stream_ends_with_its_token(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"{OPERATE}\n{READ} read\n")
+    server = server_for(Admin(listen="127.0.0.1:0", token_file=str(file)))
+    await server.start()
+    async with (
+        ClientSession(server.url) as http,
+        http.get("/api/events", headers={"Authorization": f"Bearer {READ}"}) as gone,
+        http.get("/api/events", headers={"Authorization": f"Bearer {OPERATE}"}) as stays,
+        asyncio.timeout(10),
+    ):
+        file.write_text(OPERATE)
+        assert (await gone.content.read()).startswith(b"event: hello\n"), "it has ended"
+        while await stays.content.readline() != b"event: stats\n":
+            pass
+        assert server.counts().streams == 1
+    await server.stop()
+
+
 def test_a_file_that_is_no_good_changes_nothing(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(OPERATE)

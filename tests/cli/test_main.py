@@ -30,7 +30,9 @@ Start = Callable[..., "Running"]
 
 
 def environment(**extra: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+    # Of the interpreter it would decide when output is written.
+    ours = ("SIDECAR_", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**kept, **extra}
 
 

@@ -96,6 +96,8 @@ def test_an_embedded_cluster(browser: Browser) -> None:
         key = page.locator("#keys td.key").filter(has_text=hot["key"]).first
         assert f"shard {owner}" in key.inner_text()
         wait_for_text(page, "#timeline", "No interruption")
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
         sidecar.kill()
         page.wait_for_selector("#live[data-state=lost]")
         grey = "getComputedStyle(document.getElementById('main')).filter"

@@ -10,6 +10,8 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -29,6 +31,7 @@ from sidecar.telemetry.facts import (
     Replica,
     Sentinel,
     Server,
+    Shard,
     SpanKind,
     Trace,
     TraceSpan,
@@ -137,6 +140,7 @@ def _certificates() -> Sequence[Certificate]:
             use=f"{name}{EVIL}",
             file=EVIL,
             subject=EVIL,
+            not_before=0.0,
             not_after=time.time() + left * 86400,
             seconds_left=left * 86400,
             error=None,
@@ -156,14 +160,14 @@ SOURCES = Sources(
 )
 
 
-@pytest.fixture
-def address() -> Iterator[str]:
+@contextmanager
+def endpoint(sources: Sources) -> Iterator[str]:
     """The endpoint's URL; it runs in a thread with a loop of its own."""
     ready: list[str] = []
     begun, end = threading.Event(), threading.Event()
 
     async def serve() -> None:
-        server = AdminServer(Admin(listen="127.0.0.1:0"), SOURCES)
+        server = AdminServer(Admin(listen="127.0.0.1:0"), sources)
         await server.start()
         ready.append(server.url)
         begun.set()
@@ -173,9 +177,18 @@ def address() -> Iterator[str]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert begun.wait(10)
-    yield ready[0]
-    end.set()
-    thread.join(10)
+    try:
+        yield ready[0]
+    finally:
+        end.set()
+        thread.join(10)
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """The URL of an endpoint that shows all there is."""
+    with endpoint(SOURCES) as url:
+        yield url
 
 
 def test_every_text_is_text(address: str) -> None:
@@ -212,6 +225,53 @@ def test_every_text_is_text(address: str) -> None:
         assert page.locator("#n-held").inner_text() == "4"
         assert page.locator("#n-breaker").inner_text() == "open"
         assert page.locator("#timeline .track i.open").count() == 1
+        page.close()
+        assert wrong == []
+
+
+async def _shards() -> Topology:
+    """A cluster: what is lost comes first, then what is late; the third has one slot in a range."""
+    lost = filled(Shard, number=0, primary=None, state="lost", held_clients=2, ranges=[(0, 99)])
+    late = filled(Shard, number=1, primary=EVIL, state="late", silent_s=0.75, slots=1)
+    well = filled(
+        Shard,
+        number=2,
+        primary=EVIL,
+        state="up",
+        slots=16283,
+        ranges=[(100, 100), (101, 16382)],
+        replicas=[Replica(address=EVIL, state=EVIL, lag_bytes=None, lag_s=None)],
+    )
+    switch = Interruption(
+        at=time.time() - 60, before=EVIL, after=EVIL, switched=True, seconds=0.5, shard=2
+    )
+    return msgspec.structs.replace(
+        await _topology(), shards=[well, late, lost], history=[switch], sentinels=[]
+    )
+
+
+def test_shards_are_text_and_the_worst_come_first() -> None:
+    with endpoint(replace(SOURCES, topology=_shards)) as url, chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(15_000)
+        wrong = watch(page)
+        page.goto(url)
+        page.locator("#topology .shard").nth(2).wait_for()
+        shown = page.locator("#topology .shard").all_inner_texts()
+        assert [each.split("\n")[0][:7] for each in shown] == ["Shard 0", "Shard 1", "Shard 2"]
+        assert "no primary" in shown[0]
+        assert "2 clients wait" in shown[0]
+        assert "silent for 750 ms" in shown[1]
+        assert "100, 101-16382" in shown[2]
+        states = [
+            each.get_attribute("data-state") for each in page.locator("#topology .shard").all()
+        ]
+        assert states == ["bad", "warn", "good"]
+        assert page.locator("#topology .slots i[data-state=bad]").count() == 1
+        assert page.locator("#topology .below").inner_text().startswith(EVIL)
+        assert f"shard 2: {EVIL} → {EVIL}" in page.locator("#timeline li").inner_text()
+        assert page.evaluate("window.owned") is None
+        assert page.locator("main img, main script, main b img").count() == 0
         page.close()
         assert wrong == []
 
