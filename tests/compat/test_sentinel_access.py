@@ -104,9 +104,12 @@ async def test_tls(certificates: Certificates) -> None:
         renewed = SentinelWatcher(endpoint, Sentinel(), distrusting, print)
         with pytest.raises(DiscoveryError, match="the certificate is not accepted: "):
             await renewed.find_master()
+        assert renewed.counts().tls_failures == {"unknown_ca": 1}
         renewed.use_context(trusting)
         assert await renewed.find_master() == new
+        assert renewed.counts().tls_failures == {"unknown_ca": 1}
         endpoint = parse_upstream(f"rediss+sentinel://localhost:{port}/mymaster")
         named = SentinelWatcher(endpoint, Sentinel(), trusting, print, server_name="elsewhere")
         with pytest.raises(DiscoveryError, match="the certificate is not accepted: "):
             await named.find_master()
+        assert named.counts().tls_failures == {"wrong_name": 1}
