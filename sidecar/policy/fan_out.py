@@ -193,7 +193,7 @@ def _concerning_shards() -> frozenset[str]:
 
 
 # Some of their subcommands name keys, and go where those are: the data path sees to that.
-_WITH_KEYS = {"debug", "object", "xinfo", "xgroup"}
+_WITH_KEYS = {"object", "xinfo", "xgroup"}
 
 FANNING_OUT = _concerning_shards()
 """Commands that one node cannot answer for all, as a whole or by a subcommand."""

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from sidecar.core.protocol.commands import (
     AUDITED,
+    BY_CHANNEL,
     CACHEABLE,
     CACHEABLE_EACH,
     FANS_OUT,
@@ -57,6 +58,9 @@ SPLITTABLE = frozenset(("mget", "mset", "del", "unlink", "exists", "touch"))
 
 # These hold the server, or its connection, for as long as they like.
 ONCE = ("debug", "shutdown", "failover")
+
+# Routes of commands that may concern all shards of a cluster.
+FANNING_ROUTES = ("shared", "scripts", "once")
 
 OWN_ROUTE = {
     # Session state that the sidecar keeps itself.
@@ -234,8 +238,9 @@ def _row(command: Described, categories: Iterable[str]) -> Row:
         | cacheable(name, flags)
         | telling(name, flags)
         | AUDITED * audited(name)
+        | BY_CHANNEL * (name == "spublish")
         | SPLIT * (name in SPLITTABLE and "module" not in flags)
-        | FANS_OUT * (name in FANNING_OUT and route_of(name, flags) in ("shared", "scripts")),
+        | FANS_OUT * (name in FANNING_OUT and route_of(name, flags) in FANNING_ROUTES),
         family_of(c for c in categories if name not in MAYBE_BLOCKING or c[-8:] != "blocking"),
         command.arity,
         rule_of(command),

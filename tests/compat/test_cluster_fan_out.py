@@ -15,7 +15,7 @@ from tests.harness.cluster import Cluster
 from tests.harness.process import wait_until
 from tests.harness.programs import server_binary
 from tests.harness.resp import Arg, Refused
-from tests.harness.servers import Server
+from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire
 
 KINDS = [
@@ -274,3 +274,42 @@ def test_a_script_that_runs_is_found_and_killed(sides: Sides, cluster: Cluster) 
         finally:
             busy.cmd("SCRIPT", "KILL")
         assert b"kill" in caller.read_reply().lower()
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Wire]:
+    """A cluster with few keys, which may be debugged, and a client of the sidecar before it."""
+    settings = {"enable-debug-command": "yes"}
+    with Cluster(settings=settings) as own, Sidecar(own.url) as sidecar, Wire(sidecar.port) as wire:
+        yield wire
+
+
+SMALL = [f"small:{n}" for n in range(9)]
+
+
+def test_debugging_commands(small: Wire) -> None:
+    """DEBUG of a key goes to its shard; what changes a server changes all."""
+    for name in SMALL:
+        small.cmd("SET", name, 1, "PX", 1)
+        small.cmd("SET", f"{name}:lasts", 1)
+        assert small.cmd("DEBUG", "OBJECT", f"{name}:lasts").startswith(b"+Value at:")
+    wait_until(lambda: small.call("DBSIZE") == len(SMALL), "keys expire", 10)
+    assert small.cmd("DEBUG", "SET-ACTIVE-EXPIRE", 0) == b"+OK\r\n"
+    for name in SMALL:
+        small.cmd("SET", name, 1, "PX", 1)
+    assert small.call("DEBUG", "SLEEP", 0.2) == "OK"
+    assert small.call("DBSIZE") == 2 * len(SMALL)
+    assert small.cmd("DEBUG", "SET-ACTIVE-EXPIRE", 1) == b"+OK\r\n"
+    wait_until(lambda: small.call("DBSIZE") == len(SMALL), "keys expire", 10)
+
+
+def test_scan_of_a_few_keys_takes_one_call(small: Wire) -> None:
+    small.cmd("FLUSHALL")
+    for name in SMALL:
+        small.cmd("SET", name, 1)
+    for words in ((), ("COUNT", 100), ("MATCH", "small:*")):
+        cursor, found = small.call("SCAN", 0, *words)
+        assert (cursor, sorted(found)) == ("0", SMALL)
+    cursor, found = small.call("SCAN", 0, "COUNT", 1)
+    assert cursor != "0"
+    assert len(found) < len(SMALL)

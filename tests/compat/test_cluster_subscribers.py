@@ -381,3 +381,17 @@ def test_over_tls(tmp_path: Path) -> None:
             found = wait_until(lambda: server_of(cluster, "sealed"), "it is served", 20, GONE)
             cluster.order(found, "PUBLISH", "news", "hi")
             assert wire.read_value() == ["message", "news", "hi"]
+
+
+def test_publishing_to_sharded_channels(cluster: Cluster, sidecar: Sidecar) -> None:
+    """SPUBLISH goes to the shard that has the channel's slot."""
+    moved = 'sidecar_cluster_redirections_total{kind="moved"}'
+    with Wire(sidecar.port) as publisher, Wire(sidecar.port) as subscriber:
+        for shard in range(3):
+            channel = cluster.key(shard, "sharded")
+            assert subscriber.call("SSUBSCRIBE", channel) == ["ssubscribe", channel, 1]
+            before = metric(sidecar, moved)
+            assert publisher.call("SPUBLISH", channel, "x") == 1
+            assert metric(sidecar, moved) == before
+            assert subscriber.read_reply().endswith(b"$1\r\nx\r\n")
+            assert subscriber.call("SUNSUBSCRIBE", channel) == ["sunsubscribe", channel, 0]

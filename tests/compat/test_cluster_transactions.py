@@ -1,10 +1,11 @@
-"""Transactions on a real cluster whose first commands tell no shard, beside one plain server."""
+"""Transactions on a real cluster: where they go, and when their slots are not the same or move."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from redis.crc import key_slot
 
 from tests.harness.cluster import Cluster
 from tests.harness.programs import server_binary
@@ -30,6 +31,12 @@ def ports(cluster: Cluster) -> Iterator[tuple[int, int]]:
     """Of a sidecar before the cluster, and of a single server."""
     with Sidecar(cluster.url) as sidecar, Server(server_binary(cluster.kind), "single") as single:
         yield sidecar.port, single.port
+
+
+@pytest.fixture
+def wire(ports: tuple[int, int]) -> Iterator[Wire]:
+    with Wire(ports[0]) as wire:
+        yield wire
 
 
 @pytest.fixture(params=[False, True], ids=["one by one", "in one write"])
@@ -127,3 +134,50 @@ def test_a_user_who_may_not(cluster: Cluster, ports: tuple[int, int]) -> None:
 def test_a_transaction_that_is_reset(ports: tuple[int, int]) -> None:
     requests: list[tuple[Arg, ...]] = [("MULTI",), ("PING",), ("RESET",), ("EXEC",), ("PING",)]
     same(ports, requests, False)
+
+
+def test_a_transaction_over_several_slots(cluster: Cluster, wire: Wire) -> None:
+    """What the server says where both slots are at one shard, and the same where they are not."""
+    one, near, far = (cluster.key(shard, name) for shard, name in ((0, "a"), (0, "b"), (1, "c")))
+    crossed = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"
+    aborted = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+    for second, said in ((near, [b"+QUEUED\r\n", crossed]), (far, [crossed, aborted])):
+        request = [("MULTI",), ("SET", one, 1), ("SET", second, 2), ("EXEC",)]
+        assert wire.pipeline(request) == [b"+OK\r\n", b"+QUEUED\r\n", *said]
+        assert [wire.cmd(*words) for words in request] == [b"+OK\r\n", b"+QUEUED\r\n", *said]
+    assert wire.pipeline([("WATCH", one), ("WATCH", far)]) == [b"+OK\r\n", crossed]
+    assert wire.cmd("UNWATCH") == b"+OK\r\n"
+    assert wire.call("MGET", one, near, far) == [None] * 3
+
+
+def test_a_transaction_whose_slot_moves(cluster: Cluster, wire: Wire) -> None:
+    name = cluster.key(0, "txmove")
+    slot = key_slot(name.encode())
+    try:
+        for begun in (("MULTI",), ("WATCH", name)):
+            assert wire.cmd(*begun) == b"+OK\r\n"
+            assert not wire.cmd("SET", name, 1).startswith(b"-")
+            cluster.migrate(slot, 1 if cluster.owners[slot] == 0 else 0)
+            assert wire.cmd("SET", name, 2).startswith(b"-TRYAGAIN ")
+            wire.cmd("UNWATCH" if begun[0] == "WATCH" else "DISCARD")
+            assert wire.cmd("SET", name, 3) == b"+OK\r\n"
+    finally:
+        cluster.migrate(slot, 0)
+
+
+def test_what_is_pipelined_behind_a_watch_whose_slot_has_moved(
+    cluster: Cluster, wire: Wire
+) -> None:
+    """The sidecar does not know of the move: WATCH is sent on, and what is behind it waits."""
+    name = cluster.key(0, "watched")
+    slot = key_slot(name.encode())
+    try:
+        for to in (1, 2, 0):
+            assert wire.cmd("SET", name, to) == b"+OK\r\n"
+            cluster.migrate(slot, to)
+            asked = [("WATCH", name), ("GET", name)]
+            assert wire.pipeline(asked) == [b"+OK\r\n", b"$1\r\n%d\r\n" % to]
+            changed = [("MULTI",), ("INCR", name), ("EXEC",)]
+            assert wire.pipeline(changed)[-1] == b"*1\r\n:%d\r\n" % (to + 1)
+    finally:
+        cluster.migrate(slot, 0)

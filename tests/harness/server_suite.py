@@ -3,11 +3,15 @@
     make suite ARGS="--source ~/src/redis-7.0.15 --server redis7"
     make suite ARGS="--source ~/src/valkey-9.1.2 --server valkey --units unit/expire,unit/type/list"
     make suite ARGS="--source ~/src/redis-8.0.6 --server redis8 --set upstream.pooling=session"
+    make suite ARGS="--source ~/src/redis-7.0.15 --server redis7 --cluster"
 
 `--source` is an unpacked source of Redis or Valkey: its `runtest` has a mode for servers that it
 has not started. Each unit gets a new server and a new sidecar. KNOWN says which tests fail and
 why. A unit with another failure is run once more at the server itself. The exit code is 1 if
 anything fails only through the sidecar and is not known.
+
+With `--cluster` the sidecar has a cluster of three nodes behind it, and the tests are those that a
+cluster can pass. They are compared with the same tests at one server.
 """
 
 from __future__ import annotations
@@ -23,8 +27,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.harness.cluster import Cluster
 from tests.harness.process import free_port
-from tests.harness.servers import Server, Sidecar, redis7, redis8, valkey
+from tests.harness.servers import Server, Settings, Sidecar, redis7, redis8, valkey
 
 # Units that need a server they have started themselves, or one that is no single server.
 LEFT_OUT = (
@@ -37,7 +42,8 @@ LEFT_OUT = (
     "tls",
     "list-common",
 )
-OPTIONS = {"enable-debug-command": "yes", "enable-protected-configs": "yes", "databases": 16}
+OF_NODES: Settings = {"enable-debug-command": "yes", "enable-protected-configs": "yes"}
+OPTIONS = {**OF_NODES, "databases": 16}
 BINARIES: dict[str, Callable[..., Server]] = {"valkey": valkey, "redis7": redis7, "redis8": redis8}
 TAGS = "-needs:repl -needs:config-maxmemory"
 SECONDS = 300
@@ -114,10 +120,17 @@ class Suite:
     would end or hang a unit are `skipped`."""
 
     def __init__(
-        self, source: Path, kind: str, settings: dict[str, str], skipped: Sequence[str] = ()
+        self,
+        source: Path,
+        kind: str,
+        settings: dict[str, str],
+        skipped: Sequence[str] = (),
+        *,
+        cluster: bool = False,
     ) -> None:
         self.source, self.kind, self.settings = source, kind, settings
         self.skipped = skipped
+        self.cluster = cluster
 
     def units(self) -> list[str]:
         """All units but those LEFT_OUT."""
@@ -128,21 +141,28 @@ class Suite:
 
     def run(self, unit: str, *, direct: bool = False) -> Outcome:
         """Run one unit, at a server or through a sidecar in front of it."""
+        if self.cluster and not direct:
+            with Cluster(self.kind, settings=OF_NODES) as cluster:
+                return self._through(unit, cluster.url, cluster.nodes[0].binary)
         with BINARIES[self.kind](OPTIONS) as server:
             if direct:
-                return self._play(unit, server, server.port)
-            port = free_port()
-            listen = f"redis://localhost:{port}"
-            with Sidecar(server.url, listen=listen, port=port, settings=self.settings):
-                return self._play(unit, server, port)
+                return self._play(unit, server.binary, server.port)
+            return self._through(unit, server.url, server.binary)
 
-    def _play(self, unit: str, server: Server, port: int) -> Outcome:
+    def _through(self, unit: str, url: str, binary: str) -> Outcome:
+        port = free_port()
+        listen = f"redis://localhost:{port}"
+        with Sidecar(url, listen=listen, port=port, settings=self.settings):
+            return self._play(unit, binary, port)
+
+    def _play(self, unit: str, binary: str, port: int) -> Outcome:
         with tempfile.TemporaryDirectory() as binaries:
             for name in ("server", "cli", "benchmark", "check-aof", "check-rdb", "sentinel"):
-                Path(binaries, f"valkey-{name}").symlink_to(server.binary)
+                Path(binaries, f"valkey-{name}").symlink_to(binary)
             argv = ["./runtest", "--host", "127.0.0.1", "--port", str(port), "--clients", "1"]
             argv += [word for test in self.skipped for word in ("--skiptest", test)]
             argv += ["--baseport", str(free_port()), "--single", unit, "--tags", TAGS]
+            argv += ["--cluster-mode"] if self.cluster else []
             try:
                 done = subprocess.run(
                     argv,
@@ -166,10 +186,13 @@ def main() -> int:
     parser.add_argument("--server", choices=tuple(BINARIES), required=True)
     parser.add_argument("--units", default="", help="unit/expire,unit/type/list (all)")
     parser.add_argument("--set", action="append", default=[], help="a setting of the sidecar")
+    parser.add_argument("--cluster", action="store_true", help="a cluster behind the sidecar")
     parser.add_argument("--skip", action="append", default=[], help="a test, by its name")
     options = parser.parse_args()
     settings = dict(one.split("=", 1) for one in options.set)
-    suite = Suite(options.source.resolve(), options.server, settings, options.skip)
+    suite = Suite(
+        options.source.resolve(), options.server, settings, options.skip, cluster=options.cluster
+    )
     passed, known, bad = 0, Counter[str](), 0
     for unit in options.units.split(",") if options.units else suite.units():
         outcome = suite.run(unit)

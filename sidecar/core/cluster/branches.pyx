@@ -34,9 +34,11 @@ from sidecar.core.protocol.slots cimport NO_SHARD, Slots, slot_of
 from sidecar.core.link.pending cimport link_push
 from sidecar.core.link.receiver cimport session_drop, session_new
 from sidecar.core.memory cimport buffer_append, ring_grown, ring_new
-from sidecar.core.protocol.commands cimport FORM_NONE
+from sidecar.core.protocol.commands cimport COMMAND_BY_CHANNEL, FORM_NONE
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.reply cimport framer_reset
+from sidecar.core.protocol.request cimport arguments_of
 from sidecar.core.records cimport (LARGEST_WINDOW, STALL_LINK, STALL_NONE, STALL_PROTOCOL_ERROR,
     STALL_REPLIES, link_fed)
 
@@ -175,8 +177,12 @@ cdef int slot_for(const Command* c, const char* p, size_t n, const Scanner* scan
     cdef int found
     cdef int slot = -1
     cdef int most = FEW_KEYS
+    cdef Cursor a
     if first_key(c, p, n, scan, keys):
         return slot_of(keys[0].p, keys[0].n)
+    if c.flags & COMMAND_BY_CHANNEL:
+        arguments_of(&a, p, n, scan)
+        return slot_of(a.arg, a.size) if cursor_next(&a) else -1
     if c.keys == FORM_NONE:
         return -1
     if scan.argc > FEW_KEYS:

@@ -19,7 +19,7 @@ from sidecar.core.link.fence cimport entry_took_back, fence_raise, is_null
 from sidecar.core.link.pending cimport link_push, settle_ready
 from sidecar.core.link.receiver cimport deliver, session_mark, session_say
 from sidecar.core.link.redirected cimport (REDIRECTION_START, is_redirection, keep_redirected,
-    turn_back)
+    may_split, splits_transaction, transaction_error, turn_back)
 from sidecar.core.link.scripts cimport may_miss_script, scripts_find
 from sidecar.core.link.transaction_state cimport keep_reply_start, tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
@@ -141,8 +141,8 @@ cdef int take_part(Link* l, size_t answered, const char* p, size_t n) noexcept n
     if l.framer.first == c'-' and l.core.master_may_change and l.shared and not l.partial \
             and may_be_not_executed(p, n):
         return put_line_by(l, p, n)
-    if l.framer.first == c'-' and not l.partial and may_turn_back(l) \
-            and (n < REDIRECTION_START or is_redirection(p, n)):
+    if l.framer.first == c'-' and not l.partial and (n < REDIRECTION_START or is_redirection(p, n)) \
+            and (may_turn_back(l) or may_split(l)):
         return put_line_by(l, p, n)
     if l.framer.first == c'-' and not l.partial and l.shared and l.core.scripts != NULL \
             and may_miss_script(p, n):
@@ -224,6 +224,8 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
     cdef int r
     cdef Entry* e
     cdef Session* s
+    cdef bint splits
+    cdef const char* error
     tally.now, tally.read_at = l.core.now, l.core.now - 1
     tally.bucket, tally.slow = 0, False
     while i < n:
@@ -275,6 +277,7 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
                     settle_ready(l)
                 continue
             e = l.ring + (l.head & l.mask)      # the ring may have grown
+        splits = l.framer.first == c'-' and splits_transaction(l, p + frame_at, i - frame_at)
         if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
             result = -1             # once this reply is given out
         finish_entry(l, e, p + frame_at, i - frame_at)
@@ -283,6 +286,11 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
         count_reply(l, e, &tally, answered, p + frame_at, i - frame_at)
         l.framer.first = 0
         weigh_reply(l, s, i - frame_at)
+        if splits:
+            deliver(s, p + begin, frame_at - begin)
+            error = transaction_error(l.core, p + frame_at, i - frame_at)
+            session_say(s, error, strlen(error))
+            begin = i
         frame_at = i
         if run_ends(l, s):
             deliver(s, p + begin, i - begin)

@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp
-from sidecar.core.records cimport Session
+from sidecar.core.records cimport Core, Link, Session
 
 cdef struct Redirected:     # what comes before the bytes of each request that is kept
     uint32_t size
@@ -13,10 +13,23 @@ cdef void keep_redirected(Session* t, uint16_t command, const char* request,
 cdef Redirected first_redirected(const Session* t, const char** request) noexcept nogil
 cdef void forget_redirected(Session* t) noexcept nogil
 
+cdef const char* transaction_error(const Core* core, const char* p, size_t n) noexcept nogil
 cdef int turn_back(Session* s, const char* error, size_t n) noexcept nogil
 
 cdef enum:
     REDIRECTION_START = 13  # bytes that tell whether an error is one
+
+
+cdef inline bint may_split(const Link* l) noexcept nogil:
+    """Whether the link has an open transaction of a cluster's client."""
+    return l.client != NULL and l.core.slots != NULL and l.transaction != 0
+
+
+cdef inline bint splits_transaction(const Link* l, const char* p, size_t n) noexcept nogil:
+    """Whether an error that begins like this tells a cluster's client where a key of its transaction
+    is: the client knows of no shards, and gets `transaction_error` instead."""
+    return may_split(l) and n > 5 \
+        and (memcmp(p, b"-MOVED", 6) == 0 or memcmp(p, b"-ASK ", 5) == 0)
 
 
 cdef inline bint is_redirection(const char* p, size_t n) noexcept nogil:

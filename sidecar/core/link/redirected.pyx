@@ -6,9 +6,11 @@ session counts them (`redirected`): they are under way nowhere, so nothing bars 
 answered from the near cache, and the client is given nothing from there meanwhile.
 
 A client that has a link of its own has one request at a time on it. A copy of it is kept, and goes back
-to where it was read: `unread` begins with it again.
+to where it was read: `unread` begins with it again. In a transaction, or while it watches keys, its
+requests stay at one shard: a redirection becomes the error that one server would give.
 """
 from libc.string cimport memcpy, memset
+from sidecar.core.protocol.slots cimport ServerAddress, Slots, redirection_target
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
 
@@ -42,6 +44,22 @@ cdef void forget_redirected(Session* t) noexcept nogil:
     buffer_drop(&t.unread, sizeof(kept) + kept.size)
     if t.trunk != NULL:
         t.trunk.redirected -= 1
+
+
+cdef const char* CROSSSLOT = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"
+cdef const char* HAS_MOVED = \
+    b"-TRYAGAIN the keys of this transaction are moving to another shard; begin it again\r\n"
+
+
+cdef const char* transaction_error(const Core* core, const char* p, size_t n) noexcept nogil:
+    """What the redirection p[0:n] means for a command of a transaction: its key has another slot than
+    the first one, or that slot moves."""
+    cdef const Slots* slots = <Slots*>core.slots
+    cdef int slot = -1
+    cdef const ServerAddress* to = redirection_target(slots, p, n, &slot)
+    if p[1] == c'M' and to != NULL and slot >= 0 and slots.shard[slot] == to.shard:
+        return CROSSSLOT
+    return HAS_MOVED
 
 
 cdef int turn_back(Session* s, const char* error, size_t n) noexcept nogil:

@@ -36,6 +36,7 @@ cdef enum CommandFlag:
     COMMAND_MAY_BE_HELD = 128  # a read that CLIENT PAUSE ... WRITE holds back: PFCOUNT
     COMMAND_SPLIT = 256     # on a cluster: may be split over several slots (gather.pyx)
     COMMAND_FANS_OUT = 512  # on a cluster: concerns more than one shard, or none: the shell serves it
+    COMMAND_BY_CHANNEL = 1024  # on a cluster: goes by the slot of a channel, its first argument
 
 cdef enum KeyForm:          # where a command's keys are (the low bits of Command.keys)
     FORM_UNKNOWN = 0        # can't be known

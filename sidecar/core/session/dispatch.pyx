@@ -304,6 +304,8 @@ cdef int of_cluster(Session* s, Command* c, int situation, int action, const cha
         return STALL_DEDICATED
     if action == ORDINARY or action == QUEUE or action == OPEN_PIECE:
         return to_shard(s, c, action, p, n)
+    if action == WANT_ONCE and c.flags & COMMAND_FANS_OUT:
+        return STALL_SESSION_COMMAND    # DEBUG
     return wait_for_others(s, action)
 
 

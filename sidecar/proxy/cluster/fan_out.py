@@ -60,8 +60,9 @@ BAD_CURSOR = error_reply("ERR", "invalid cursor")
 SESSION_COMMANDS = frozenset(("client", "auth", "hello", "quit", "reset", "select", "exec"))
 # Of CLUSTER: what the shard is asked that has the slot.
 OF_A_SLOT = (b"countkeysinslot", b"getkeysinslot")
-# Shards that one SCAN asks, as long as they have nothing: a slot may be empty.
+# Shards that one SCAN asks, as long as they have too little: a slot may be empty.
 MOST_STEPS = 64
+SCAN_COUNT = 10
 
 Answered = Callable[[list[bytes]], object]
 
@@ -112,6 +113,8 @@ class FanOut:
             client.refuse(error_reply("ERR", text))
         elif name == "scan" and len(args) > 1:
             self._scan(client, args)
+        elif name == "debug":
+            self._ask_owner(client, slot(args[2]) if len(args) > 2 else 0, raw)
         elif name == "randomkey" and len(args) == 1:
             self._ask(client, self._all(DBSIZE), lambda said: self._random_key(client, said))
         else:
@@ -147,16 +150,20 @@ class FanOut:
         if said is not None:
             client.answer(said)
         elif len(args) > 2 and args[1].lower() in OF_A_SLOT and args[2].isdigit():
-            shard = self._slots().owner(int(args[2]))
-            if shard is None:
-                client.refuse(NOT_SERVED)
-            else:
-                self._ask(client, [(shard, raw)], lambda said: client.answer(said[0]))
+            self._ask_owner(client, int(args[2]), raw)
         else:
             word = args[1].decode("latin-1")[:40] if len(args) > 1 else ""
             client.refuse(error_reply("ERR", f"CLUSTER {word} is not for the cluster of one node"))
 
     # Asking
+
+    def _ask_owner(self, client: Client, number: int, request: bytes) -> None:
+        """Have the request served by the shard that has this slot."""
+        shard = self._slots().owner(number)
+        if shard is None:
+            client.refuse(NOT_SERVED)
+        else:
+            self._ask(client, [(shard, request)], lambda said: client.answer(said[0]))
 
     def _all(self, request: bytes) -> list[tuple[int, bytes]]:
         return [(shard, request) for shard in sorted(self._nodes.shards or ())]
@@ -252,7 +259,7 @@ class FanOut:
         else:
             shards = tuple(sorted(self._nodes.shards or ()))
             walk = ByShard(shards, slots.changes + sum(map(self._mark, shards)))
-        self._walk(client, args, walk, int(cursor), MOST_STEPS)
+        self._walk(client, args, walk, int(cursor), MOST_STEPS, [])
 
     def _mark(self, shard: int) -> int:
         """What tells a shard's server from others."""
@@ -260,9 +267,16 @@ class FanOut:
         return zlib.crc32(str(node.dialer.target).encode()) if node is not None else 0
 
     def _walk(
-        self, client: Client, args: Sequence[bytes], walk: BySlot | ByShard, cursor: int, left: int
+        self,
+        client: Client,
+        args: Sequence[bytes],
+        walk: BySlot | ByShard,
+        cursor: int,
+        left: int,
+        had: list[bytes],
     ) -> None:
-        """Ask the shard that is next; another one if it has nothing, `left` of them at most."""
+        """Ask the shard that is next; another one, `left` of them at most, until there are as many
+        keys as were asked for. `had`: those of the shards before."""
         try:
             step = walk.step(cursor)
         except CursorError as error:
@@ -276,6 +290,7 @@ class FanOut:
                 return
             _, found = elements(reply)
             keys = elements(found)
+            wanted = _count_of(args)
             try:
                 page = walk.after(step, _cursor_in(reply), self._own_at_both(step, before, after))
             except CursorError as error:
@@ -283,6 +298,7 @@ class FanOut:
                 return
             if isinstance(walk, BySlot):
                 keys = [key for key in keys if page.first <= slot(text_of(key)) < page.end]
+            keys = had + keys
             if page.came_on:
                 self._stuck.pop(client, None)
             if not page.came_on:
@@ -292,8 +308,8 @@ class FanOut:
                     client.refuse(error_reply("ERR", STUCK % page.first))
                     return
                 client.task = self._tasks.spawn(_answer_later(client, _page(page.cursor, keys)))
-            elif page.cursor and not keys and left > 1:
-                self._walk(client, args, walk, page.cursor, left - 1)
+            elif page.cursor and len(keys) < wanted and left > 1:
+                self._walk(client, args, walk, page.cursor, left - 1, keys)
             else:
                 client.answer(_page(page.cursor, keys))
 
@@ -338,6 +354,13 @@ async def _answer_later(client: Client, reply: bytes) -> None:
     await asyncio.sleep(SLOT_MOVES)
     client.task = None
     client.answer(reply)
+
+
+def _count_of(args: Sequence[bytes]) -> int:
+    """How many keys a SCAN asks for in one go: COUNT, or as many as a server gives by itself."""
+    words = [word.lower() for word in args]
+    at = words.index(b"count", 2) + 1 if b"count" in words[2:] else len(words)
+    return int(words[at]) if at < len(words) and words[at].isdigit() else SCAN_COUNT
 
 
 def _page(cursor: int, keys: Sequence[bytes]) -> bytes:

@@ -28,6 +28,8 @@ cdef class ClientSocket(PlaneConnection):
 
     cdef int take_answer(self) except -1
     cdef bint more_to_come(self, bint parsed) noexcept
+    cdef bint others_reply(self) noexcept
+    cdef int wait_for_others(self) except -1
     cdef int keep(self) except -1
     cdef int gather(self) except -1
     cdef int sent_to_link(self) except -1

@@ -195,6 +195,9 @@ cdef class ClientSocket(PlaneConnection):
             if self.more_to_come(parsed):
                 self.keep()
                 self.gather()
+            elif self.others_reply():
+                self.keep()
+                self.wait_for_others()
             else:
                 self.flush()
         if self.closed:
@@ -264,6 +267,20 @@ cdef class ClientSocket(PlaneConnection):
             return False
         return (s.awaited != NULL or (parsed and s.outstanding > 0)) \
             and buffer_size(&s.out) + s.borrowed_len < GATHERED_MOST
+
+    cdef bint others_reply(self) noexcept:
+        """Whether more replies may be at hand, from other shards: one system call for all of them."""
+        cdef Session* s = self.s
+        return s.branches != NULL and s.outstanding and self.plane.polling \
+            and s.mode == MODE_SHARED and not (s.must_close or self.finishing or self.ended) \
+            and not self.writing and buffer_size(&s.out) + s.borrowed_len < GATHERED_MOST
+
+    cdef int wait_for_others(self) except -1:
+        """Have the replies sent at the end of the events at hand."""
+        if not self.gathering:
+            self.gathering = True
+            self.plane.replied.append(self)
+        return 0
 
     cdef int gather(self) except -1:
         """Let the replies wait for those of the same batch. The server may hold these back: then the

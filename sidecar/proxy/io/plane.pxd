@@ -23,6 +23,7 @@ cdef class Plane(Reactor):
     cdef list unflushed
     cdef set waiting_for_room
     cdef list gathering         # clients whose replies wait for others of the same batch
+    cdef list replied           # and for the end of the events at hand: of a cluster
     cdef set held               # clients whose next command is kept back (Core.holds)
     cdef bytes ack_request
     cdef readonly NearCache near_cache
@@ -51,6 +52,7 @@ cdef class Plane(Reactor):
     cdef int later(self, PlaneConnection up) except -1
     cdef int schedule(self) except -1
     cdef int push_out(self) except -1
+    cdef int send_replies(self, list clients) except -1
     cdef int room(self) except -1
     cdef int tell_notes(self) except -1
     cdef int tell_failed(self, error) noexcept

@@ -73,6 +73,7 @@ cdef class Plane(Reactor):
         self.clients, self.upstreams = set(), set()
         self.unflushed, self.waiting_for_room, self.held = [], set(), set()
         self.gathering = []
+        self.replied = []
         self.flush_callback = self.flush_links
         self.closed_for = {}
         self.tracked = []
@@ -98,6 +99,10 @@ cdef class Plane(Reactor):
         self.stamp()
 
     cdef int after_events(self) except -1:
+        cdef list clients = self.replied
+        if clients:
+            self.replied = []
+            self.send_replies(clients)
         if self.unflushed or (self.near_cache is not None
                               and (self.near_cache.cache.due or self.barriers.fence_raised)):
             self.flush_links()
@@ -411,13 +416,18 @@ cdef class Plane(Reactor):
         """Send the replies that wait for others of their batch. To be called at each tick: what they
         wait for may be held back by the server."""
         cdef list waiting = self.gathering
-        cdef PlaneConnection c
         self.gathering = []
-        for c in waiting:
+        self.send_replies(waiting)
+
+    cdef int send_replies(self, list clients) except -1:
+        """Send what these have been kept from; one that fails ends alone."""
+        cdef PlaneConnection c
+        for c in clients:
             try:
                 c.send_gathered()
             except Exception as error:
                 self.failed(c, error)
+        return 0
 
     cdef int room(self) except -1:
         """A link or a client has sent something: clients that wait for room look again."""
