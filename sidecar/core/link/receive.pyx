@@ -89,8 +89,8 @@ cdef inline void count_reply(Link* l, const Entry* e, Tally* t, size_t answered,
 
 
 cdef inline bint ends_mastership(Link* l, const Entry* e, const char* p, size_t n) noexcept nogil:
-    """Whether the reply p[0:n] says that the server is no master (any more)."""
-    return l.framer.first == c'-' and l.core.master_may_change and l.shared \
+    """Whether the error p[0:n] says that the server is no master (any more)."""
+    return l.core.master_may_change and l.shared \
         and not e.flags & (ENTRY_IN_MULTI | ENTRY_OPAQUE) and not_executed(p, n)
 
 
@@ -224,7 +224,6 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
     cdef int r
     cdef Entry* e
     cdef Session* s
-    cdef bint splits
     cdef const char* error
     tally.now, tally.read_at = l.core.now, l.core.now - 1
     tally.bucket, tally.slow = 0, False
@@ -250,34 +249,34 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
             begin = frame_at = i
             continue
         e = l.ring + (l.head & l.mask)
-        size = e.size
-        if l.shared and answered + size > l.sent:
+        if l.shared and answered + e.size > l.sent:
             result = -1             # an answer to what has not been asked yet
             break
-        if ends_mastership(l, e, p + frame_at, i - frame_at):
-            if begin < frame_at:
-                deliver(e.session, p + begin, frame_at - begin)
-            return demote(l, e, answered, p + i, n - i)
-        if l.framer.first == c'-' and may_turn_back(l) and is_redirection(p + frame_at, i - frame_at):
-            s = e.session
-            finish_entry(l, e, p + frame_at, i - frame_at)
-            l.framer.first = 0
-            weigh_reply(l, s, i - frame_at)
-            deliver(s, p + begin, frame_at - begin)
-            if turn_back(s, p + frame_at, i - frame_at) < 0:
-                s.must_close = True
-            session_mark(s)
-            begin = frame_at = i
-            continue
-        if l.framer.first == c'-' and lacks_script(l, e, p + frame_at, i - frame_at):
-            if make_up_for_script(l, answered, p, begin, frame_at, i):
-                answered += size
+        error = NULL
+        if l.framer.first == c'-':
+            if ends_mastership(l, e, p + frame_at, i - frame_at):
+                if begin < frame_at:
+                    deliver(e.session, p + begin, frame_at - begin)
+                return demote(l, e, answered, p + i, n - i)
+            if may_turn_back(l) and is_redirection(p + frame_at, i - frame_at):
+                s = e.session
+                withhold(l, p, begin, frame_at, i)
+                if turn_back(s, p + frame_at, i - frame_at) < 0:
+                    s.must_close = True
+                session_mark(s)
                 begin = frame_at = i
-                if l.head != l.tail and is_ready(l.ring + (l.head & l.mask)):
-                    settle_ready(l)
                 continue
-            e = l.ring + (l.head & l.mask)      # the ring may have grown
-        splits = l.framer.first == c'-' and splits_transaction(l, p + frame_at, i - frame_at)
+            if lacks_script(l, e, p + frame_at, i - frame_at):
+                size = e.size
+                if make_up_for_script(l, answered, p, begin, frame_at, i):
+                    answered += size
+                    begin = frame_at = i
+                    if l.head != l.tail and is_ready(l.ring + (l.head & l.mask)):
+                        settle_ready(l)
+                    continue
+                e = l.ring + (l.head & l.mask)      # the ring may have grown
+            if splits_transaction(l, p + frame_at, i - frame_at):
+                error = transaction_error(l.core, p + frame_at, i - frame_at)
         if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
             result = -1             # once this reply is given out
         finish_entry(l, e, p + frame_at, i - frame_at)
@@ -286,9 +285,8 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
         count_reply(l, e, &tally, answered, p + frame_at, i - frame_at)
         l.framer.first = 0
         weigh_reply(l, s, i - frame_at)
-        if splits:
+        if error != NULL:
             deliver(s, p + begin, frame_at - begin)
-            error = transaction_error(l.core, p + frame_at, i - frame_at)
             session_say(s, error, strlen(error))
             begin = i
         frame_at = i
@@ -318,6 +316,16 @@ cdef inline bint lacks_script(Link* l, const Entry* e, const char* p, size_t n) 
         and e.session.owner != NULL
 
 
+cdef void withhold(Link* l, const char* p, size_t begin, size_t at, size_t end) noexcept nogil:
+    """The head entry is over, but its reply p[at:end] is not for its client, who gets p[begin:at]."""
+    cdef Entry* e = l.ring + (l.head & l.mask)
+    cdef Session* s = e.session
+    finish_entry(l, e, p + at, end - at)
+    l.framer.first = 0
+    weigh_reply(l, s, end - at)
+    deliver(s, p + begin, at - begin)
+
+
 cdef bint make_up_for_script(Link* l, size_t answered, const char* p, size_t begin, size_t at,
                              size_t end) noexcept nogil:
     """The reply p[at:end] tells a branch that its server lacks a script. If that is known, load it there
@@ -341,10 +349,7 @@ cdef bint make_up_for_script(Link* l, size_t answered, const char* p, size_t beg
         found = s.trunk.outstanding == 1
     if found:
         keep_redirected(s, command, buffer_head(&l.out) + answered, size)
-        deliver(s, p + begin, at - begin)
-        finish_entry(l, l.ring + (l.head & l.mask), p + at, end - at)
-        l.framer.first = 0
-        weigh_reply(l, s, end - at)
+        withhold(l, p, begin, at, end)
         session_say(s, buffer_head(&again), buffer_size(&again))
     buffer_release(&load)
     buffer_release(&again)
