@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sidecar.policy.expiry import words
@@ -21,6 +22,7 @@ from sidecar.tls.contexts import upstream_context
 from sidecar.tls.faults import fault_of
 
 WITHIN = 5.0  # seconds for each step
+REFUSAL = 0.5  # seconds for a server to refuse us after the handshake
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 # What to do about a fault, by its reason.
@@ -61,11 +63,17 @@ def check(host: str, port: int, tls: UpstreamTls) -> Found:
 
 def _converse(host: str, port: int, context: ssl.SSLContext, name: str) -> tuple[list[str], bytes]:
     """What there is to say of a connection, and the server's certificate. Raises OSError. With TLS
-    1.3 a server that refuses us says so after the handshake, so one reply is awaited."""
+    1.3 a server that refuses us says so after the handshake: that is awaited, then one reply."""
     with (
         socket.create_connection((host, port), WITHIN) as sock,
         context.wrap_socket(sock, server_hostname=name) as layer,
     ):
+        # What is sent to a server that has already refused us makes the kernel drop its reason.
+        layer.settimeout(REFUSAL)
+        with suppress(TimeoutError):
+            if not layer.recv(1):
+                raise ConnectionResetError
+        layer.settimeout(WITHIN)
         layer.sendall(PING)
         said = layer.recv(64)
         if not said:
