@@ -213,12 +213,23 @@ class Cluster(Closing):
         for number in told:
             if not self.shard(number).primary.running:
                 continue
-            try:
-                self.call(number, "CLUSTER", "SETSLOT", slot, "NODE", self._id(to))
-            except Refused as error:  # it had no other slot, and has become a replica
-                if "only with masters" not in str(error):
-                    raise
+            wait_until(
+                partial(self._told_owner, number, slot, to), "its replicas hear of a slot", DEADLINE
+            )
         self.owners[slot] = to
+
+    def _told_owner(self, number: int, slot: int, to: int) -> bool:
+        """Whether a shard has taken it that the slot is that one's. Valkey asks its replicas first,
+        and refuses while they do not answer."""
+        try:
+            self.call(number, "CLUSTER", "SETSLOT", slot, "NODE", self._id(to))
+        except (
+            Refused
+        ) as error:  # "only with masters": it had no other slot, and is a replica by now
+            if not str(error).startswith("NOREPLICAS") and "only with masters" not in str(error):
+                raise
+            return not str(error).startswith("NOREPLICAS")
+        return True
 
     def migrate(self, slot: int, to: int) -> None:
         """One slot and its keys go to another shard."""
