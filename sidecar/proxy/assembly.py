@@ -22,6 +22,7 @@ from sidecar.policy.backoff import Backoff
 from sidecar.policy.failover import Failover
 from sidecar.policy.following import Following
 from sidecar.proxy.cluster.fan_out import FanOut
+from sidecar.proxy.cluster.monitors import Monitors
 from sidecar.proxy.cluster.placing import Placing
 from sidecar.proxy.cluster.subscribers import Subscribers
 from sidecar.proxy.descriptors import Descriptors
@@ -235,6 +236,7 @@ class Sessions:
     dedicated: DedicatedLinks
     client_commands: ClientCommands
     subscribers: Subscribers
+    monitors: Monitors
 
 
 def make_sessions(
@@ -297,6 +299,7 @@ def make_sessions(
     subscribers = Subscribers(
         nodes, lambda: _known(plane.slots), tasks, dedicated.named, placing.hold, placing.doubt
     )
+    monitors = Monitors(nodes, dedicated, tasks)
     held = HeldSessions(links.hold, shared, pause)
     all_noted = [learning.noted, admission.noted, *noted]
     if audit is not None:
@@ -312,6 +315,7 @@ def make_sessions(
             held,
             placing,
             subscribers,
+            monitors,
             all_noted,
         )
     )
@@ -319,7 +323,14 @@ def make_sessions(
     maintenance = LinkMaintenance(links.identities, shared, dedicated, tasks, silence)
     nodes.home.room.ask(maintenance.let_go)
     return Sessions(
-        clients, learning, admission, maintenance, dedicated, client_commands, subscribers
+        clients,
+        learning,
+        admission,
+        maintenance,
+        dedicated,
+        client_commands,
+        subscribers,
+        monitors,
     )
 
 

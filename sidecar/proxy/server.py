@@ -246,7 +246,7 @@ class Proxy:
         targets = self._targets
         reached = parse_map(settings.cluster.map).reached
         self.plane.retry_within = settings.failover.hold
-        self._ticking.append(placing.tick)
+        self._ticking += [placing.tick, lambda now: self._sessions.monitors.tick(now)]
         return Topology(
             self.plane,
             nodes,
@@ -288,11 +288,11 @@ class Proxy:
         asking = sum(len(side.server_ids()) for side in self._sides)
         if self._followers.current is not None:
             asking += max(1, len(self._followers.server_ids()))
-        return links + asking
+        return links + asking + self._sessions.monitors.sources
 
     def _link_ids(self) -> set[int]:
         """The ids, on the server, of all lasting connections of this sidecar."""
-        ids = {up.server_id for up in self.plane.upstreams}
+        ids = {up.server_id for up in self.plane.upstreams} | self._sessions.monitors.server_ids()
         for side in self._sides:
             ids |= side.server_ids()
         ids |= self._followers.server_ids()

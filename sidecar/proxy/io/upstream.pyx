@@ -370,6 +370,14 @@ cdef class Upstream(PlaneConnection):
         return self.refusal_text
 
     @property
+    def between_replies(self):
+        """Whether the pinned client of this link has been given whole replies and messages only: something
+        else may come next."""
+        cdef Link* l = self.link
+        return l.raw and not l.unframed and l.head == l.tail and l.reply_start_len == 0 \
+            and buffer_size(&l.error_line) == 0
+
+    @property
     def outstanding(self):
         """Replies due on this link."""
         return link_outstanding(self.link)

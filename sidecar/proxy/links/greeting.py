@@ -216,6 +216,14 @@ class ServerConnection:
                     if heard(frame):
                         return bytes(unread) + self._opened()
 
+    async def receive(self) -> bytes:
+        """What the server sends next, whenever that is. Raises Unreachable."""
+        try:
+            return await self._receive(asyncio.get_running_loop())
+        except OSError as error:
+            self.close()
+            raise Unreachable(f"upstream {self.target}: {error}") from error
+
     @asynccontextmanager
     async def _talk(self, seconds: float) -> AsyncIterator[None]:
         """Within this time; what goes wrong is raised as `ask` says, and closes the connection."""

@@ -11,18 +11,19 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from sidecar.proxy.cluster.monitors import Monitors
 from sidecar.proxy.cluster.placing import Placing
 from sidecar.proxy.cluster.subscribers import Subscribers
 from sidecar.proxy.io import client as stalls
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks, Use
+from sidecar.proxy.links.monitor_lines import MonitorLines
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.session.clients import Clients
 from sidecar.proxy.session.commands import SessionCommands
 from sidecar.proxy.session.held import HeldSessions
-from sidecar.proxy.session.monitor_lines import MonitorLines
 from sidecar.proxy.session.quiet import finish_when_quiet
 from sidecar.proxy.tasks import Tasks, for_each
 
@@ -51,6 +52,7 @@ class Handler:
         held: HeldSessions,
         placing: Placing,
         subscribers: Subscribers,
+        monitors: Monitors,
         noted: Sequence[Audited],
     ) -> None:
         self._nodes = nodes
@@ -62,6 +64,7 @@ class Handler:
         self._held = held
         self._placing = placing
         self._subscribers = subscribers
+        self._monitors = monitors
         self._noted = noted
 
     def stalled(self, client: Client, stall: int) -> None:
@@ -92,6 +95,9 @@ class Handler:
         head = client.head()
         name = head[0][0].upper() if head is not None and head[0] else b""
         target = node.dialer.target
+        if name == b"MONITOR" and self._nodes.shards is not None:
+            self._monitors.begin(client, node)
+            return
         if name == b"MONITOR" and target is not None:
             client.lines = MonitorLines(target.own)
         use = USES.get(stall, Use.WHILE_NEEDED)
@@ -109,6 +115,7 @@ class Handler:
 
     def client_closed(self, client: Client) -> None:
         """A client's connection is closed."""
+        self._monitors.end(client)
         self._clients.gone(client)
 
     def upstream_lost(self, up: Upstream, reason: str) -> None:
@@ -139,6 +146,7 @@ class Handler:
     def was_reset(self, client: Client) -> None:
         """The server answered RESET of a pinned client."""
         client.lines = None
+        self._monitors.end(client)
         self._commands.forget(client)
         client.resume()
 

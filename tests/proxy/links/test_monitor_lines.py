@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sidecar.proxy.links.monitor_lines import MonitorLines
 from sidecar.proxy.links.own_connections import OwnConnection, OwnConnections
-from sidecar.proxy.session.monitor_lines import MonitorLines
 
 GREETING = [b"AUTH", b"HELLO", b"CLIENT", b"CLIENT", b"SELECT", b"ROLE", b"PING"]
 
@@ -123,3 +123,12 @@ def test_whatever_is_no_line_stays(lines: MonitorLines) -> None:
 def test_lines_in_pieces(lines: MonitorLines) -> None:
     data = line(1, '"PING"') + line(2, '"GET" "k"')
     assert b"".join(lines(data[at : at + 1]) for at in range(len(data))) == line(2, '"GET" "k"')
+
+
+def test_a_part_of_a_line_waits_and_a_part_of_a_reply_does_not(lines: MonitorLines) -> None:
+    """A reply may be large; its parts pass at once, and what follows it is judged as ever."""
+    shown = line(4, '"GET" "k"')
+    assert lines(shown[:30]) == b""
+    assert lines(shown[30:] + b"$10\r\n12345") == shown + b"$10\r\n12345"
+    assert lines(b"67890\r") == b"67890"
+    assert lines(b"\n" + line(1, '"PING"') + shown) == b"\r\n" + shown

@@ -31,7 +31,7 @@ class MonitorLines:
 
     def __init__(self, own: OwnConnections) -> None:
         self._own = own
-        self._part = b""
+        self._part = bytearray()
         # Of connections that carry nothing yet: what the server has shown of them. Of links: what
         # may still come of their greeting. Those that carry commands by now have been greeted
         # before the server monitors anything.
@@ -43,9 +43,20 @@ class MonitorLines:
 
     def __call__(self, data: bytes) -> bytes:
         """Take what the server sent; return what the client is to get. Keeps a line that has not
-        come to its end."""
-        *lines, self._part = (self._part + data).split(b"\r\n")
-        return b"".join(line + b"\r\n" for line in lines if self._shown(line))
+        come to its end, but for a part of another reply, which may be large."""
+        part, searched = self._part, max(len(self._part) - 1, 0)
+        part += data
+        end = part.rfind(b"\r\n", searched)
+        shown = b""
+        if end >= 0:
+            lines = bytes(part[:end]).split(b"\r\n")
+            shown = b"".join(line + b"\r\n" for line in lines if self._shown(line))
+            del part[: end + 2]
+        if part and not part.startswith(b"+"):
+            passing = len(part) - part.endswith(b"\r")  # which may be half of a line's end
+            shown += part[:passing]
+            del part[:passing]
+        return shown
 
     def _shown(self, line: bytes) -> bool:
         found = LINE.match(line)
