@@ -277,8 +277,8 @@ cdef class ClientSocket(PlaneConnection):
 
     cdef int wait_for_others(self) except -1:
         """Have the replies sent at the end of the events at hand."""
-        if not self.gathering:
-            self.gathering = True
+        if not self.replying:
+            self.replying = True
             self.plane.replied.append(self)
         return 0
 
@@ -291,7 +291,7 @@ cdef class ClientSocket(PlaneConnection):
         return 0
 
     cdef int send_gathered(self) except -1:
-        self.gathering = False
+        self.gathering = self.replying = False
         # With `answered` the end of `out` is a reply to the sidecar, which is not to be sent.
         if not self.closed and not self.writing and self.answered is None:
             self.flush()

@@ -60,7 +60,8 @@ cdef class Plane(Reactor):
     cdef int see_to_waiting(self) except -1
 
 cdef class PlaneConnection(Connection):
-    cdef bint gathering         # a client's: replies wait for others of the same batch
+    cdef bint gathering         # a client's: replies wait for others of the same batch,
+    cdef bint replying          #   and until the end of the events at hand
     cdef public object lines    # of a client: None, or what its own link receives goes through it
     cdef readonly Plane plane
     cdef Session* s             # a client's; NULL: a server's
