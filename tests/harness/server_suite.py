@@ -82,13 +82,11 @@ NAMELESS = "the server refuses a script that uses a key and names none"
 STREAM = "the replication stream is that of one node"
 BUSY = "a busy script blocks one shard only"
 TRACKING = "CLIENT TRACKING is refused behind a cluster"
-DEBUGGED = "DEBUG is answered by one node"
 UNSUBSCRIBED = "a client that has subscribed keeps its link, and with it its node"
 KNOWN_OF_CLUSTERS = {
     r"FUNCTION - test fcall_ro with read only commands": NAMELESS,
     r"MONITOR can log commands issued by functions": NAMELESS,
     r"CLIENT LIST": BUFFERS,
-    r"INCR can modify objects in-place": DEBUGGED,
     r"EVAL - Scripts can run non-deterministic commands": NAMELESS,
     r"Script check unpack with massive arguments": NAMELESS,
     r"Redis should lazy expire keys": STREAM,
