@@ -305,6 +305,7 @@ def test_requests_under_way(cluster: Cluster, sidecar: Sidecar, single: Server) 
         cluster.settle()
 
 
+@pytest.mark.one_worker("each worker chooses a node for them, and logs what becomes of its own")
 def test_many_subscribers_of_one_node(cluster: Cluster, sidecar: Sidecar) -> None:
     """All of them move, and the log has one line."""
     count, before, lines = 300, resubscribed(sidecar), moves(sidecar)

@@ -250,6 +250,7 @@ def test_workers_are_shown(plain_server: Server, page: Page) -> None:
         page.goto("about:blank")
 
 
+@pytest.mark.one_worker("it is about a sidecar that has no others")
 def test_a_single_process_shows_no_workers(sidecar: Sidecar, page: Page) -> None:
     open_page(page, sidecar)
     wait_for_text(page, "#health", "ok")

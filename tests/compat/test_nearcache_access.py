@@ -77,6 +77,7 @@ def test_who_has_not_logged_in_gets_nothing(cached: Cached) -> None:
     assert stranger.cmd("GET", "k") == VALUE
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 def test_the_first_of_a_user_asks_the_server(cached: Cached) -> None:
     reader = login(cached, "reader")
     assert cached.seen(reader, "GET", "k")[1] > 0
@@ -150,6 +151,7 @@ def test_a_write_that_is_refused_changes_nothing(cached: Cached, words: str) -> 
         assert cached.warm("GET", key) == VALUE
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 def test_a_user_deleted_through_the_sidecar(cached: Cached) -> None:
     """The server closes the user's connections; the sidecar's clients of that user get no data."""
     client = login(cached, "leaver")
@@ -189,6 +191,7 @@ def test_each_user_has_a_connection(cached: Cached) -> None:
     assert b"flags=t" not in hidden
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 def test_a_transaction_as_another_user(cached: Cached) -> None:
     """What a dedicated link does counts for all users' values."""
     reader = login(cached, "reader")

@@ -88,12 +88,14 @@ def test_what_is_refused_touches_nothing(cached: Cached, name: str) -> None:
     assert missed(cached) == 0
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_names_others_touches_nothing(cached: Cached, name: str) -> None:
     assert not cached.near.cmd(*HARMLESS[name]).startswith(b"-")
     assert missed(cached) == 0
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 @pytest.mark.parametrize(
     "words",
     [("FLUSHALL",), ("FLUSHDB",), ("SWAPDB", "0", "1"), ("ACL", "SETUSER", "ann", "on")],
@@ -109,6 +111,7 @@ def test_who_may_not_flush_does_not_empty_the_cache(cached: Cached, words: tuple
     assert missed(cached) == 0
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 def test_what_is_not_refused_empties_it(cached: Cached) -> None:
     """In a pipeline too, and inside of a transaction; in that transaction the reply to FLUSHALL is
     QUEUED."""
@@ -127,6 +130,7 @@ def test_what_is_not_refused_empties_it(cached: Cached) -> None:
     assert missed(cached) == len(NAMES)
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 def test_a_flush_that_is_discarded_or_refused_in_a_transaction(cached: Cached) -> None:
     bob = cached.open()
     assert bob.cmd("AUTH", "bob", "bob") == b"+OK\r\n"
@@ -135,6 +139,7 @@ def test_a_flush_that_is_discarded_or_refused_in_a_transaction(cached: Cached) -
     assert missed(cached) == 0
 
 
+@pytest.mark.one_worker("each worker has a near cache of its own")
 @pytest.mark.parametrize("count", [65, 255, 400])
 def test_each_of_many_keys_is_dropped(cached: Cached, count: int) -> None:
     """Those that the command names, and no others."""

@@ -13,10 +13,11 @@ from sidecar.proxy.server import Proxy
 from sidecar.settings.fields import Row
 from sidecar.settings.load import ConfigError, load
 from sidecar.settings.schema import Settings, describe
+from tests.harness.certificates import Certificates, make_certificates
 from tests.harness.process import free_port
 from tests.harness.servers import Server
 
-# What a setting needs beside it to have an effect.
+# What a setting needs beside it to have an effect; those of `listen.tls` need certificates as well.
 BESIDE: Mapping[str, Mapping[str, str]] = {
     "warm": {"warm.scan": "x*"},
     "warm.interval": {"warm.fleet": "true"},
@@ -43,11 +44,26 @@ BOUNDS = [
 ]
 
 
-def accepted(row: Row, value: str, server: str) -> Settings:
-    """Settings with this value that `check` accepts: alone, or with what it needs beside it."""
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def needed(row: Row, certificates: Certificates) -> Mapping[str, str]:
+    """What this setting needs beside it to have an effect."""
+    if row.path.startswith("listen.tls."):
+        return {
+            "listen.urls": "redis://127.0.0.1:0,rediss://127.0.0.1:0",
+            "listen.tls.cert_file": str(certificates.server.cert),
+            "listen.tls.key_file": str(certificates.server.key),
+        }
     section = row.path.partition(".")[0]
+    return {**BESIDE.get(section, {}), **BESIDE.get(row.path, {})}
+
+
+def accepted(row: Row, value: str, server: str, beside: Mapping[str, str]) -> Settings:
+    """Settings with this value that `check` accepts: alone, or with what it needs beside it."""
     sentinel = f"redis+sentinel://127.0.0.1:{free_port()}/mymaster"
-    beside = {**BESIDE.get(section, {}), **BESIDE.get(row.path, {})}
     why = []
     for upstream, others in (
         (server, {}),
@@ -84,8 +100,10 @@ async def starts(settings: Settings, row: Row) -> None:
 @pytest.mark.parametrize(
     ("row", "value"), BOUNDS, ids=[f"{row.path}={value}" for row, value in BOUNDS]
 )
-async def test_what_check_accepts_starts(row: Row, value: str, plain_server: Server) -> None:
-    settings = accepted(row, value, plain_server.url)
+async def test_what_check_accepts_starts(
+    row: Row, value: str, plain_server: Server, certificates: Certificates
+) -> None:
+    settings = accepted(row, value, plain_server.url, needed(row, certificates))
     if settings.upstream.url == plain_server.url:
         await starts(settings, row)
     else:
