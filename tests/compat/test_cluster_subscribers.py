@@ -128,7 +128,10 @@ def hand_over(cluster: Cluster, number: int) -> None:
     cluster.failover(number)
 
 
-@pytest.mark.parametrize("lose", [crash, freeze, hand_over])
+SILENT = pytest.mark.one_worker("each worker finds out by itself that a node is silent")
+
+
+@pytest.mark.parametrize("lose", [crash, pytest.param(freeze, marks=SILENT), hand_over])
 def test_a_node_goes(
     cluster: Cluster, sidecar: Sidecar, single: Server, lose: Callable[[Cluster, int], None]
 ) -> None:
