@@ -399,3 +399,27 @@ def test_publishing_to_sharded_channels(cluster: Cluster, sidecar: Sidecar) -> N
             assert metric(sidecar, moved) == before
             assert subscriber.read_reply().endswith(b"$1\r\nx\r\n")
             assert subscriber.call("SUNSUBSCRIBE", channel) == ["sunsubscribe", channel, 0]
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_who_has_unsubscribed_is_a_client_like_any_other(
+    cluster: Cluster, sidecar: Sidecar, protocol: int
+) -> None:
+    """On the same connection: its commands go by their keys again."""
+    names = [cluster.key(shard, f"later{protocol}") for shard in range(3)]
+    with Wire(sidecar.port) as wire:
+        wire.cmd("HELLO", protocol)
+        for begin, end in (("SUBSCRIBE", "UNSUBSCRIBE"), ("PSUBSCRIBE", "PUNSUBSCRIBE")):
+            wire.send(pack_all([(begin, "c1"), (end, "c1")]))
+            assert [reply.split(b"\r\n")[2] for reply in wire.read_replies(2)] == [
+                begin.lower().encode(),
+                end.lower().encode(),
+            ]
+            for name in names:
+                assert wire.cmd("SET", name, begin) == b"+OK\r\n"
+            assert wire.call("MGET", *names) == [begin] * 3
+            assert wire.pipeline([("MULTI",), ("INCR", "n"), ("EXEC",)])[0] == b"+OK\r\n"
+        wire.send(pack_all([("UNSUBSCRIBE",)]))
+        assert b"unsubscribe" in wire.read_reply()
+        for name in names:
+            assert wire.cmd("DEL", name) == b":1\r\n"

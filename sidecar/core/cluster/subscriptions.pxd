@@ -35,11 +35,13 @@ cdef class Subscriptions:
     cdef Buffer asked       # a request of which the rest is to come
     cdef Buffer due         # the Dues, oldest first
     cdef uint32_t due_count
+    cdef bint begun         # it has asked for something
     cdef Buffer rest        # the beginning of what the server is sending
     cdef bint in_part       # that beginning was large, and has been given out
     cdef bytes swallowed    # confirmations of the server's own that the client has not been given
     cdef readonly bytes refusal     # the redirection that has answered SSUBSCRIBE; None: none has
 
+    cdef bint over(self) noexcept
     cdef int note(self, const char* p, size_t n) except -1
     cdef int note_request(self, const char* p, size_t n) except -1
     cdef int receive(self, Link* l, const char* p, size_t n) except -1

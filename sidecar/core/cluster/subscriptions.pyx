@@ -134,7 +134,15 @@ cdef class Subscriptions:
                 or buffer_append(&self.due, p, n) < 0:
             raise MemoryError
         self.due_count += 1
+        self.begun = True
         return 0
+
+    cdef bint over(self) noexcept:
+        """Whether it has no subscription left, and is owed nothing: it is a client like any other."""
+        return self.begun and not self.strange and self.due_count == 0 and not self.in_part \
+            and buffer_size(&self.asked) == 0 and buffer_size(&self.rest) == 0 \
+            and not self.channels and not self.patterns and not self.sharded \
+            and self.refusal is None
 
     cdef Due oldest(self) noexcept:
         """The oldest request that is due; without any, one of no kind."""

@@ -35,6 +35,8 @@ from sidecar.proxy.tasks import Tasks
 log = structlog.get_logger()
 
 SUBSCRIBING = frozenset((b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"))
+# Somebody without a subscription may send these, too, and gets a link for them.
+FOLLOWED = SUBSCRIBING | {b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"}
 # Seconds between two attempts, and until a lost link says that its server is lost as well.
 AGAIN = 0.05
 TOGETHER = 0.02
@@ -100,7 +102,7 @@ class Subscribers:
 
     def begin(self, client: Client, name: bytes) -> None:
         """A client gets a link for good, for this command: follow what it subscribes to."""
-        if self._nodes.shards is not None and name in SUBSCRIBING:
+        if self._nodes.shards is not None and name in FOLLOWED:
             pushes = client.identity.login.proto == 3
             client.subscriptions = Subscriptions(client.plane.table, pushes)
 

@@ -34,6 +34,7 @@ cdef class ClientSocket(PlaneConnection):
     cdef int gather(self) except -1
     cdef int sent_to_link(self) except -1
     cdef int give_back(self) except -1
+    cdef int leave_node(self) except -1
     cdef int turn_back(self) except -1
     cdef int next_reading(self) except -1
     cdef int go_on(self) except -1

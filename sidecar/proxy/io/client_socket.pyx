@@ -15,7 +15,7 @@ from sidecar.core.cache.fill cimport cache_leave
 from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size, buffer_truncate)
-from sidecar.core.records cimport (DEDICATED_PAUSE, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
+from sidecar.core.records cimport (link_unsent, DEDICATED_PAUSE, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
     Session, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_NONE, STALL_REPLIES,
     STALL_ROOM, STALL_SHELL)
 from sidecar.core.protocol.request cimport error_text
@@ -328,6 +328,9 @@ cdef class ClientSocket(PlaneConnection):
             if l.reset_passed:
                 self.drop_link()
                 self.plane.handler.was_reset(self)
+            elif self.subscriptions is not None and self.subscriptions.over() \
+                    and link_unsent(l) == 0 and l.borrowed_len == 0:
+                self.leave_node()
             return 0
         if not session_may_give_back(s):
             return 0
@@ -337,6 +340,12 @@ cdef class ClientSocket(PlaneConnection):
         if not self.closed and s.stall != STALL_PROTOCOL_ERROR and s.stall != STALL_HANG_UP:
             self.go_on()
         return 0
+
+    cdef int leave_node(self) except -1:
+        """A cluster's client was a subscriber, and is none any more: its commands go by their keys."""
+        self.subscriptions = None
+        self.drop_link()
+        return self.go_on()
 
     cdef int turn_back(self) except -1:
         """A cluster's client: the server of its own link has sent its request elsewhere."""
