@@ -57,6 +57,7 @@ def test_pause_and_unpause(cluster: Cluster, wire: Wire) -> None:
     assert wire.cmd("CLIENT", "PAUSE").startswith(b"-ERR ")
 
 
+@pytest.mark.one_worker("behind a cluster only clients of the same worker are unblocked")
 def test_unblock(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
     """At the shard where the client waits."""
     for shard in range(SHARDS):

@@ -115,7 +115,8 @@ class ClientCommands:
         elif sub in PASSED_THROUGH:
             self._with_others(
                 client,
-                self._names_other(args),
+                # A cluster's servers give ids of their own: who is meant is not known here.
+                self._nodes.shards is None and self._names_other(args),
                 lambda crowds: self._pass_through.ask(
                     client, self._translated(args, crowds), self._node_of(args)
                 ),
