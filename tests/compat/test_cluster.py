@@ -10,6 +10,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.admin import api, metric, post
 from tests.harness.cluster import Cluster
 from tests.harness.process import free_port, wait_until
@@ -17,11 +18,6 @@ from tests.harness.resp import pack_all
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
 
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 SHARDS = 3
 
 

@@ -7,17 +7,13 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.cluster import Cluster
 from tests.harness.errors import DeadlineError
 from tests.harness.process import wait_until
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
 
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 SHARDS = 3
 
 

@@ -11,6 +11,7 @@ import pytest
 from sidecar.policy.fan_out import RULES, Where, rule_of
 from sidecar.policy.merging import elements, merge
 from sidecar.policy.merging_info import as_standalone
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.cluster import Cluster
 from tests.harness.process import wait_until
 from tests.harness.programs import server_binary
@@ -18,11 +19,6 @@ from tests.harness.resp import Arg, Refused
 from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire
 
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 KEYS = 40
 CHANNELS = ("c1", "c2", "c3")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.cluster import Cluster, ClusterNode
 from tests.harness.errors import DeadlineError
 from tests.harness.process import wait_until
@@ -13,11 +14,6 @@ from tests.harness.programs import server_binary
 from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Arg, Wire
 
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 SHARDS = 3
 MIB = 1 << 20
 

@@ -9,15 +9,11 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.cluster import Cluster
 from tests.harness.servers import Sidecar
 from tests.harness.wire import Wire
 
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 ADD = "return redis.call('INCRBY', KEYS[1], ARGV[1])"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.admin import metric
 from tests.harness.certificates import make_certificates
 from tests.harness.cluster import Cluster, ClusterNode
@@ -20,11 +21,6 @@ from tests.harness.resp import Arg, bulk, pack_all
 from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire
 
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 NUMBERS = itertools.count(1)
 
 

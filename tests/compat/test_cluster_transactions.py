@@ -7,17 +7,12 @@ from collections.abc import Iterator
 import pytest
 from redis.crc import key_slot
 
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.cluster import Cluster
 from tests.harness.programs import server_binary
 from tests.harness.resp import Arg, pack_all
 from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire
-
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -17,15 +17,11 @@ from sidecar.policy.shards import (
     view_of_shards,
     view_of_slots,
 )
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.certificates import make_certificates
 from tests.harness.cluster import Cluster, ClusterNode
 from tests.harness.process import wait_until
 
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 READERS: list[tuple[str, Callable[[object, Address, Reading], View]]] = [
     ("SHARDS", view_of_shards),
     ("SLOTS", view_of_slots),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
+from tests.compat.cluster_kinds import KINDS
 from tests.harness.admin import checks, is_ready, metric
 from tests.harness.cached import RULES
 from tests.harness.cluster import Cluster
@@ -22,11 +23,6 @@ from tests.harness.wire import Wire
 
 pytestmark = pytest.mark.one_worker("each worker has a near cache of its own")
 
-KINDS = [
-    "valkey",
-    pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow]),
-    pytest.param("redis8", marks=[pytest.mark.slow]),
-]
 SHARDS = 3
 LONG = {**RULES, "cache.max_staleness": "30s"}
 SOON = 2.0
