@@ -89,8 +89,8 @@ class Row:
     """One setting, as declared.
 
     `path` is "section.key"; `annotation` what msgspec checks a value against; `type` one of
-    "duration", "size", "integer", "number", "boolean", "string", "list" or "choice" (with the
-    `choices`); `default` is the value the program sees (seconds, bytes).
+    "duration", "size", "integer", "number", "boolean", "string", "list", "table" or "choice" (with
+    the `choices`); `default` is the value the program sees (seconds, bytes).
     """
 
     path: str
@@ -177,6 +177,7 @@ _EXPECTED = {
     "boolean": "true or false",
     "string": "a string",
     "list": "a list of strings",
+    "table": "a table of strings",
     "choice": "",
 }
 
@@ -189,7 +190,8 @@ def rows(section: type[msgspec.Struct], prefix: str = "") -> Iterator[Row]:
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
             inner.append((field.type, path + "."))
         else:
-            yield _row(path, field.type, field.default)
+            is_made = field.default is msgspec.NODEFAULT
+            yield _row(path, field.type, field.default_factory() if is_made else field.default)
     for inner_section, inner_prefix in inner:
         yield from rows(inner_section, inner_prefix)
 
@@ -200,7 +202,8 @@ def _row(path: str, annotation: Any, default: object) -> Row:
     base, meta = get_args(annotation)
     choices = tuple(get_args(base)) if get_origin(base) is Literal else ()
     names = {int: "integer", float: "number", bool: "boolean", str: "string"}
-    kind = "choice" if choices else names.get(base, "list")
+    kind = "table" if get_origin(base) is dict else names.get(base, "list")
+    kind = "choice" if choices else kind
     kind = {"seconds": "duration", "bytes": "size"}.get(meta.extra["unit"], kind)
     return Row(
         path=path,

@@ -14,6 +14,7 @@ import msgspec
 from sidecar.settings.address_map import parse_map
 from sidecar.settings.addresses import is_loopback, parse_host_port
 from sidecar.settings.cache_rules import parse_rules
+from sidecar.settings.identity_rules import identity_problems
 from sidecar.settings.schema import Settings
 from sidecar.settings.sections.operations import Admin
 from sidecar.settings.sections.upstream import Sentinel, Upstream
@@ -46,6 +47,7 @@ def combinations(settings: Settings, *, strict: bool = True) -> Iterator[str]:
     yield from _admin(settings, strict)
     yield from _cache(settings)
     yield from _warm(settings)
+    yield from identity_problems(settings)
 
 
 def _listen(settings: Settings) -> Iterator[str]:

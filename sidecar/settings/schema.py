@@ -15,6 +15,7 @@ from sidecar.settings.fields import Row, Section, restart, rows, setting
 from sidecar.settings.sections.cache import Cache, HotKeys, Warm
 from sidecar.settings.sections.clients import Drain, Limits, Listen
 from sidecar.settings.sections.cluster import Cluster
+from sidecar.settings.sections.identities import Identities
 from sidecar.settings.sections.operations import Admin, Audit, Embedded, Log, Reload, Tracing
 from sidecar.settings.sections.upstream import Breaker, Failover, Sentinel, Upstream
 from sidecar.settings.urls import Endpoint, parse_listen, parse_upstream
@@ -45,6 +46,7 @@ class Settings(Section, frozen=True):
     tracing: Tracing = msgspec.field(default_factory=Tracing)
     embedded: Embedded = msgspec.field(default_factory=Embedded)
     admin: Admin = msgspec.field(default_factory=Admin)
+    identities: Identities = msgspec.field(default_factory=Identities)
     limits: Limits = msgspec.field(default_factory=Limits)
     drain: Drain = msgspec.field(default_factory=Drain)
     log: Log = msgspec.field(default_factory=Log)
