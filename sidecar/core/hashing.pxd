@@ -30,8 +30,30 @@ cdef extern from * nogil:
     static inline uint64_t sidecar_half(const char *p) {
         uint32_t v; memcpy(&v, p, 4); return v;
     }
-    /* Every byte is in the words folded; the length tells apart the rest. Words may overlap, so that
-       no byte beyond the key is read: the last 16 bytes, or the first and last 8 or 4. */
+    /* The ends of p[0:n] as two words: the first and last 8 or 4 bytes. They may overlap, so that no
+       byte beyond p[0:n] is read; up to 16 bytes are all in them. */
+    static inline void sidecar_ends(const char *p, size_t n, uint64_t *first, uint64_t *last) {
+        const char *end = p + n;
+        *first = *last = 0;
+        if (n >= 8) {
+            *first = sidecar_word(p);
+            *last = sidecar_word(end - 8);
+        } else if (n >= 4) {
+            *first = sidecar_half(p);
+            *last = sidecar_half(end - 4);
+        } else if (n) {
+            *first = (uint64_t)(unsigned char)p[0] << 16
+                | (uint64_t)(unsigned char)p[n >> 1] << 8 | (unsigned char)end[-1];
+        }
+    }
+    /* Of a name, whatever its case. Names that are equal in length and at both ends collide. */
+    static inline uint64_t sidecar_name_hash(uint64_t seed, const char *p, size_t n) {
+        const uint64_t lower = 0x2020202020202020ull;
+        uint64_t first, last;
+        sidecar_ends(p, n, &first, &last);
+        return sidecar_fold((first | lower) ^ 0x9e3779b97f4a7c15ull, (last | lower) ^ seed ^ n);
+    }
+    /* Every byte is in the words folded; the length tells apart the rest. */
     static inline uint64_t sidecar_hash(uint64_t seed, const char *p, size_t n) {
         const uint64_t secret = seed ^ 0x9e3779b97f4a7c15ull, last = seed ^ 0xd1b54a32d192ed03ull;
         const char *end = p + n;
@@ -41,15 +63,8 @@ cdef extern from * nogil:
                 h = sidecar_fold(sidecar_word(p) ^ secret, sidecar_word(p + 8) ^ h);
             a = sidecar_word(end - 16);
             b = sidecar_word(end - 8);
-        } else if (n >= 8) {
-            a = sidecar_word(p);
-            b = sidecar_word(end - 8);
-        } else if (n >= 4) {
-            a = sidecar_half(p);
-            b = sidecar_half(end - 4);
-        } else if (n) {
-            a = (uint64_t)(unsigned char)p[0] << 16 | (uint64_t)(unsigned char)p[n >> 1] << 8
-                | (unsigned char)end[-1];
+        } else {
+            sidecar_ends(p, n, &a, &b);
         }
         h = sidecar_fold(a ^ secret, b ^ h);
         return sidecar_fold(h ^ last, secret ^ n);
@@ -57,6 +72,7 @@ cdef extern from * nogil:
     """
     uint64_t sidecar_fold(uint64_t a, uint64_t b)
     uint64_t sidecar_hash(uint64_t seed, const char* p, size_t n)
+    uint64_t sidecar_name_hash(uint64_t seed, const char* p, size_t n)
 
 
 cdef inline uint64_t next_random(uint64_t* state) noexcept nogil:

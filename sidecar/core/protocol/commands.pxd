@@ -130,6 +130,5 @@ cdef class CommandTable:
     cdef readonly int count
     cdef readonly list families
     cdef Command* find(self, const char* name, size_t n) noexcept nogil
-    cdef uint32_t hash(self, const char* name, size_t n) noexcept nogil
     cdef int put(self, bytes name, tuple row) except -1
     cdef tuple routes_of(self, const Command* c)

@@ -10,6 +10,7 @@ ids (indices of the counters) and pointers stay good when the table is refreshed
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
+from sidecar.core.hashing cimport sidecar_name_hash
 
 cdef enum:
     CACHE_LINE = 64
@@ -122,20 +123,13 @@ cdef class CommandTable:
         free(self.block)
         free(self.slots)
 
-    cdef uint32_t hash(self, const char* name, size_t n) noexcept nogil:
-        cdef uint32_t h = self.seed
-        cdef size_t i
-        for i in range(n):
-            h = (h ^ <unsigned char>lower(name[i])) * <uint32_t>16777619
-        return h ^ (h >> 15)
-
     cdef Command* find(self, const char* name, size_t n) noexcept nogil:
         """The row for this name; row 0 when there is none."""
         cdef uint32_t slot
         cdef Command* c
         if n >= NAME_MAX:
             return self.commands
-        slot = self.hash(name, n) % SLOTS
+        slot = <uint32_t>(sidecar_name_hash(self.seed, name, n) % SLOTS)
         while self.slots[slot]:
             c = self.commands + self.slots[slot]
             if c.name_len == n and is_name(name, c.name, n):
@@ -154,7 +148,7 @@ cdef class CommandTable:
         if c == self.commands:
             if self.count == MAX_COMMANDS:
                 return 0
-            slot = self.hash(name, n) % SLOTS
+            slot = <uint32_t>(sidecar_name_hash(self.seed, name, n) % SLOTS)
             while self.slots[slot]:
                 slot = (slot + 1) % SLOTS
             c = self.commands + self.count

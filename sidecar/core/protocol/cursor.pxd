@@ -47,6 +47,9 @@ cdef inline size_t read_header(const char* p, size_t n, char mark, size_t* value
     if digit > 9:
         return 0
     v = digit
+    if line_ends(p + 2):                # one digit, as most have
+        value[0] = v
+        return 4
     if v:
         while i < most:
             digit = <unsigned char>(p[i] - c'0')

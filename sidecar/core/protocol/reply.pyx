@@ -10,6 +10,7 @@ skipped; a streamed string is a run of `;n` chunks that ends with `;0`.
 The state is kept between any two bytes, so parts of a reply can be passed on as they arrive.
 """
 from libc.string cimport memchr
+from sidecar.core.protocol.cursor cimport read_header
 
 cdef enum:
     AT_TYPE = 0         # the next byte is a type
@@ -154,13 +155,37 @@ cdef int end_line(Framer* f) noexcept nogil:
     return FRAME_MORE
 
 
+cdef inline size_t whole_value(const char* p, size_t n) noexcept nogil:
+    """The size of the string or simple line at p, as most values are; 0 if it is none or not whole."""
+    cdef size_t size = 0
+    cdef size_t head
+    cdef const char* lf
+    if p[0] == c'$':
+        head = read_header(p, n, c'$', &size)
+        return head + size + 2 if head and n - head >= size + 2 else 0
+    if p[0] == c'+' or p[0] == c':':
+        lf = <const char*>memchr(p, LF, n)
+        return lf - p + 1 if lf != NULL else 0
+    return 0
+
+
 cdef int frame_reply(Framer* f, const char* p, size_t n, size_t* at) noexcept nogil:
     """Read on from at[0] until the current reply ends or the bytes do; at[0] moves."""
     cdef size_t i = at[0]
+    cdef size_t whole
     cdef const char* lf
     cdef int r
     while i < n:
-        if f.state == AT_TYPE:
+        whole = 0
+        if f.state == AT_TYPE and not f.chunks:
+            whole = whole_value(p + i, n - i)
+        if whole:
+            if f.first == 0 and f.remaining == 1 and f.depth == 0:
+                f.first = p[i]
+            i += whole
+            f.remaining -= 1
+            r = FRAME_MORE
+        elif f.state == AT_TYPE:
             r = begin_value(f, p[i])
             i += 1
         elif f.state == AT_LENGTH:
