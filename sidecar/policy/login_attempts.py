@@ -33,7 +33,7 @@ class Pace:
         """Seconds between two attempts after so many failures in a row."""
         if failures < self.free:
             return 0.0
-        return min(self.longest, self.first * 2 ** min(failures - self.free, 30))
+        return min(self.longest, self.first * float(1 << min(failures - self.free, 30)))
 
 
 OF_USER = Pace(free=3, first=0.1, longest=2.0, waiting=8)

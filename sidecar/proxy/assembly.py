@@ -63,6 +63,7 @@ from sidecar.proxy.session.passthrough import PassThrough
 from sidecar.proxy.span_recorder import SpanRecorder
 from sidecar.proxy.targets import Targets
 from sidecar.proxy.tasks import Tasks
+from sidecar.proxy.trust import Trust, make_trust
 from sidecar.settings.schema import Settings
 from sidecar.telemetry.span_export import ExportError
 from sidecar.tls.handshake import Layer
@@ -78,7 +79,7 @@ def make_plane(
     limits, failover = settings.limits, settings.failover
     plane = new(
         asyncio.get_running_loop(),
-        shipped_table(),
+        shipped_table(judges=settings.identities.mode == "terminate"),
         request_buffer=limits.request_buffer,
         link_pause=limits.link_output_pause,
         output_pause=limits.client_output_pause,
@@ -237,6 +238,17 @@ class Sessions:
     client_commands: ClientCommands
     subscribers: Subscribers
     monitors: Monitors
+    trust: Trust
+
+    @property
+    def ticking(self) -> Sequence[Callable[[float], None]]:
+        """What is to be called at each tick, in this order."""
+        return (
+            self.maintenance.tick,
+            self.learning.tick,
+            self.admission.tick,
+            self.trust.book.tick,
+        )
 
 
 def make_sessions(
@@ -257,27 +269,34 @@ def make_sessions(
     """Make the handler of the plane and everything it calls. `noted` are told of audited
     commands, beside the parts that are made here."""
     nodes, shared = links.nodes, links.shared
-    learning = Learning(plane, links.own, shared, tasks, observers.evicts, observers.in_cluster)
+    judges = settings.identities.mode == "terminate"
+    learning = Learning(
+        plane, links.own, shared, tasks, observers.evicts, observers.in_cluster, judges=judges
+    )
     names = ClientNames(observers.named)
     raw = settings.failover.min_replicas_ack > 0  # else pushes would overtake replies withheld
     dedicated = DedicatedLinks(tasks, settings.upstream, names.introduction, raw=raw)
     admission = Admission(links.identities, links.own, tasks)
+    trust = make_trust(
+        plane, links.identities, settings, admission.first, audit.login if audit else None
+    )
     clients = Clients(
         plane,
         nodes,
         links.identities,
         dedicated,
         ids,
-        admission.first,
+        trust.arrived,
+        trust.first,
         joined=observers.joined,
         left=[observers.forget],
-        pinned=settings.upstream.pooling == "session",
+        pins=trust.pins,
     )
     pass_through = PassThrough(nodes, tasks)
-    judged = audit.login if audit is not None else _nobody_judges
     change = IdentityChange(
-        nodes, links.identities, shared, tasks, clients.join, admission.first, judged
+        nodes, links.identities, shared, tasks, clients.join, trust.first, trust.judged
     )
+    logins = trust.logins(change, clients, tasks)
     client_commands = ClientCommands(
         nodes, ids, names, dedicated, pass_through, tasks, link_ids, others
     )
@@ -294,7 +313,7 @@ def make_sessions(
             as_cluster=settings.cluster.present == "cluster",
         )
     commands = SessionCommands(
-        nodes, change, names, client_commands, dedicated, pass_through, fan_out
+        nodes, change, names, client_commands, dedicated, pass_through, fan_out, logins
     )
     subscribers = Subscribers(
         nodes, lambda: _known(plane.slots), tasks, dedicated.named, placing.hold, placing.doubt
@@ -316,6 +335,7 @@ def make_sessions(
             placing,
             subscribers,
             monitors,
+            logins,
             all_noted,
         )
     )
@@ -331,6 +351,7 @@ def make_sessions(
         client_commands,
         subscribers,
         monitors,
+        trust,
     )
 
 
@@ -376,6 +397,7 @@ def use(parts: Reloadable, settings: Settings) -> None:
     parts.links.shared.pool_idle = upstream.pool_idle
     parts.links.identities.use_spare(upstream.pool_spare)
     parts.sessions.dedicated.use(upstream)
+    parts.sessions.trust.book.use(settings)
     parts.sessions.maintenance.silence_timeout = upstream.silence_timeout
     if parts.sentinels is not None:
         parts.sentinels.hold = settings.failover.hold
@@ -398,10 +420,6 @@ def use(parts: Reloadable, settings: Settings) -> None:
         parts.observers.tracing.use(settings.tracing)
     if parts.warm is not None:
         parts.warm.memory.interval = settings.warm.interval
-
-
-def _nobody_judges(client: Client, user: bytes | None, accepted: bool) -> None:
-    """No audit stream is configured."""
 
 
 def make_listener(

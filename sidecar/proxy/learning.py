@@ -24,7 +24,7 @@ import hiredis
 import structlog
 
 from sidecar.core.protocol.commands import CommandTable
-from sidecar.policy.routing import FAMILIES, rows_from_command, rows_from_data
+from sidecar.policy.routing import FAMILIES, judged_here, rows_from_command, rows_from_data
 from sidecar.policy.server_version import told_by_info
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
@@ -64,11 +64,12 @@ FINGERPRINT = (
 TELLING = (b"run_id:", b"redis_version:", b"valkey_version:", b"redis_mode:", b"server_mode:")
 
 
-def shipped_table() -> CommandTable:
-    """The command table that ships with the sidecar."""
+def shipped_table(*, judges: bool = False) -> CommandTable:
+    """The command table that ships with the sidecar. `judges`: the sidecar judges logins."""
     table = CommandTable(secrets.randbits(32), FAMILIES)
     data = files("sidecar.policy").joinpath("commands.json").read_text()
-    table.update(rows_from_data(json.loads(data)))
+    rows = rows_from_data(json.loads(data))
+    table.update(judged_here(rows) if judges else rows)
     return table
 
 
@@ -94,7 +95,8 @@ async def ask(connection: ServerConnection, known: list[bytes]) -> Told:
 
 
 class Learning:
-    """Asks on connections of its own, opened as the sidecar's `own` user."""
+    """Asks on connections of its own, opened as the sidecar's `own` user. `judges`: the sidecar
+    judges logins, and no server."""
 
     def __init__(
         self,
@@ -104,6 +106,8 @@ class Learning:
         tasks: Tasks,
         evicts: Callable[[str], None],
         in_cluster: Callable[[bool], None],
+        *,
+        judges: bool = False,
     ) -> None:
         self._plane = plane
         self._own = own
@@ -111,6 +115,7 @@ class Learning:
         self._tasks = tasks
         self._evicts = evicts
         self._in_cluster = in_cluster
+        self._judges = judges
         self._seen: list[bytes] = []  # the fingerprint of the command table in use
         self.asking = False
         self._due: list[float] = []  # when to ask, on the monotonic clock, the soonest first
@@ -207,7 +212,8 @@ class Learning:
 
     def _learn_commands(self, reply: Any) -> None:
         if isinstance(reply, list):
-            self._plane.table.update(rows_from_command(reply))
+            rows = rows_from_command(reply)
+            self._plane.table.update(judged_here(rows) if self._judges else rows)
 
 
 def _eviction(raw: bytes) -> str:

@@ -334,9 +334,7 @@ class Proxy:
         for tick in (
             self._overdue.tick,
             self.plane.send_gathered,
-            self._sessions.maintenance.tick,
-            self._sessions.learning.tick,
-            self._sessions.admission.tick,
+            *self._sessions.ticking,
             self._memory_guard.tick,
             self._links.hold.count,
             *(each.tick for each in optional if each is not None),

@@ -13,9 +13,18 @@ from pathlib import Path
 
 import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from .servers import TlsFiles
 
@@ -100,6 +109,29 @@ class Authority:
         ):
             path.touch(mode=0o600)
             path.write_bytes(content.bytes())
+        return pem
+
+    def issue_uri(self, name: str, uri: str) -> Pem:
+        """Sign a certificate whose alternative name is a URI, as SPIFFE has it, and write it."""
+        ca = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        ca_key = load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        assert isinstance(ca_key, EllipticCurvePrivateKey)
+        key, now = generate_private_key(SECP256R1()), datetime.datetime.now(datetime.UTC)
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(ca.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=30))
+            .add_extension(names, critical=True)
+            .sign(ca_key, SHA256())
+        )
+        pem = Pem(self.folder / f"{name}.crt", self.folder / f"{name}.key")
+        pem.cert.write_bytes(made.public_bytes(Encoding.PEM))
+        pem.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return pem
 
     def client_context(self, pem: Pem | None = None) -> ssl.SSLContext:

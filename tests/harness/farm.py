@@ -17,9 +17,10 @@ class Farm:
         self._pairs: dict[str, Pair] = {}
         self._servers: dict[str, Server] = {}
 
-    def pair(self, kind: str, password: str = "") -> Pair:
-        """The pair of this kind, with `requirepass` when a password is given."""
-        key = f"{kind}-{password}"
+    def pair(self, kind: str, password: str = "", identities: str = "") -> Pair:
+        """The pair of this kind, with `requirepass` when a password is given. With the text of a
+        file of `identities` the sidecar judges logins itself."""
+        key = f"{kind}-{password}-{identities}"
         pair = self._pairs.get(key)
         if pair is not None and not pair.sidecar.running:
             self._end(pair)
@@ -27,7 +28,8 @@ class Farm:
         if pair is None:
             settings = {"requirepass": password} if password else {}
             direct, behind = (BINARIES[kind](settings) for _ in range(2))
-            pair = self._pairs[key] = Pair(kind, direct, behind, Sidecar(behind.url), password)
+            sidecar = Sidecar(behind.url, settings=_judging(behind, identities))
+            pair = self._pairs[key] = Pair(kind, direct, behind, sidecar, password)
         return pair
 
     def server(self, kind: str) -> Server:
@@ -47,3 +49,12 @@ class Farm:
     def _end(pair: Pair) -> None:
         for process in (pair.sidecar, pair.direct, pair.behind):
             process.close()
+
+
+def _judging(server: Server, identities: str) -> dict[str, str]:
+    """Settings of a sidecar that judges logins by this file of identities."""
+    if not identities:
+        return {}
+    file = server.folder / "identities.toml"
+    file.write_text(identities)
+    return {"identities.mode": "terminate", "identities.file": str(file)}

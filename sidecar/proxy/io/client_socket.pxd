@@ -9,6 +9,8 @@ cdef class ClientSocket(PlaneConnection):
     cdef bint retiring
     cdef bint parsed            # requests have just been parsed, and nothing of theirs sent since
     cdef public object identity
+    cdef public str principal       # who it is to the sidecar (session/principals.py); empty: not known
+    cdef public str first_principal     # who it is after RESET, by its certificate or user
     cdef public object in_exec  # what is changed in the reply to EXEC (session/in_exec.py)
     cdef public Subscriptions subscriptions     # of a cluster's subscriber: its link may change
     cdef public list queued_unsent  # of a transaction that is not sent yet: what has been queued, by name

@@ -16,6 +16,8 @@ _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 @disjoint_base
 class ClientSocket(PlaneConnection):
     identity: Identity
+    principal: str
+    first_principal: str
     in_exec: Any
     subscriptions: Subscriptions | None
     queued_unsent: list[tuple[bytes, bytes]] | None

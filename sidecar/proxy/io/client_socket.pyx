@@ -42,6 +42,7 @@ cdef class ClientSocket(PlaneConnection):
         self.s.client_number = id
         self.local = sock.getsockname()
         self.name = self.lib_name = self.lib_version = b""
+        self.principal = self.first_principal = ""
         self.since = monotonic()
         self.open(sock, tls)
         plane.clients.add(self)

@@ -21,6 +21,7 @@ from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.shard_links import ShardLinks
 from sidecar.proxy.io.upstream import Upstream
+from sidecar.proxy.links.errors import Refused
 from sidecar.proxy.links.greeting import Greeted, Login, ServerConnection
 from sidecar.proxy.links.hello_reply import server_id
 from sidecar.proxy.links.node import Node, Nodes
@@ -83,8 +84,13 @@ class NodeLinks:
     async def open(self, *, urgent: bool = False) -> ServerConnection:
         """Open a connection to the node, greeted as this identity; if it is `urgent`, even beyond
         `upstream.max_links`. Raises Refused, Unreachable."""
-        dialer = self.node.dialer
-        return (await dialer.open(self.identity.login, urgent=urgent))[0]
+        dialer, refused = self.node.dialer, self.identity.refused
+        try:
+            return (await dialer.open(self.identity.login, urgent=urgent))[0]
+        except Refused as error:
+            if refused is None or not error.concerns_login:
+                raise
+            raise Refused(refused) from error
 
     def attach(self, up: Upstream, connection: ServerConnection) -> None:
         """Connect one of these links with a greeted connection."""
@@ -146,7 +152,9 @@ class Identity:
 
     `shard_links` are its shared links to the shards of a cluster; None: the upstream is none.
     `own_login`: a client logged in by itself. When the server stops accepting those credentials,
-    the clients are closed, because a direct client would have to log in again, too.
+    the clients are closed, because a direct client would have to log in again, too. `refused`: the
+    credentials are the sidecar's for a principal, and not the clients' own; they get this error
+    while the server refuses them.
     """
 
     def __init__(
@@ -155,6 +163,7 @@ class Identity:
         self.login = login
         self.shard_links = shard_links
         self.own_login = own_login
+        self.refused: bytes | None = None
         self.clients: set[Client] = set()
         self.unused_since: float | None = time.monotonic()
         self._making = making
@@ -229,12 +238,14 @@ def _rebased(identity: Identity, before: Login, now: Login) -> Login:
 
 class Identities:
     """All identities in use. `default` is the sidecar's own. New clients begin with it, or, if it
-    has no login, with that of the present era."""
+    has no login, with that of the present era. `refused` is that of the others; see Identity."""
 
     def __init__(self, making: LinkMaking, nodes: Nodes, login: Login) -> None:
         self._making = making
         self._nodes = nodes
         self._known: dict[Key, Identity] = {}
+        self._apart: set[Identity] = set()
+        self.refused: bytes | None = None
         self.default = self.get(login, own_login=False)
         self._eras = 0
 
@@ -272,11 +283,30 @@ class Identities:
                     other.learn(replace(other.login, password=login.password))
         return found
 
+    def relearn(self, user: bytes, password: bytes) -> None:
+        """Use this password for new connections of a user whose logins are not its clients'."""
+        for identity in self:
+            if identity.refused is not None and identity.login.user == user:
+                identity.learn(replace(identity.login, password=password))
+
+    def apart(self, refusal: bytes) -> Identity:
+        """Make an identity that is none of these: nothing connects its links, and they answer every
+        command with `refusal`."""
+        identity = Identity(
+            self._making, Login(2, b"", b"", self.default.login.db, -1), False, None
+        )
+        links = identity.to(self._nodes.home)
+        links.greeted = Greeted(None, unauthenticated=True)
+        links.shared.refuse(refusal)
+        self._apart.add(identity)
+        return identity
+
     def _made(self, login: Login, own_login: bool) -> Identity:
         shards = self._nodes.shards
         identity = Identity(
             self._making, login, own_login, None if shards is None else ShardLinks()
         )
+        identity.refused = self.refused if own_login else None
         if shards and identity.shard_links is not None:
             identity.shard_links.any = min(shards)
             for node in shards.values():
@@ -331,9 +361,10 @@ class Identities:
         Returns the identity that it has joined: another one of the same key, if this one was
         forgotten meanwhile.
         """
-        identity = self._known.setdefault(identity.key, identity)
-        for node in (self._nodes.shards or {}).values():
-            identity.to(node)  # it may have been forgotten when a node came
+        if identity not in self._apart:
+            identity = self._known.setdefault(identity.key, identity)
+            for node in (self._nodes.shards or {}).values():
+                identity.to(node)  # it may have been forgotten when a node came
         old: Identity | None = client.identity
         if old is not None:
             old.leave(client)
@@ -342,10 +373,18 @@ class Identities:
         identity.unused_since = None
         links = identity.to(self._nodes.home)
         client.use_shared(links.shared)
-        if identity.shard_links is not None:
+        if self._nodes.shards is not None:
             client.join_shards(identity.shard_links)
         client.set_authenticated(links.authenticated)
         return identity
+
+    def count(self, client: Client, identity: Identity) -> None:
+        """A client's own link is that of another user from now on: it is one of this identity's
+        clients, and stays on its link."""
+        client.identity.leave(client)
+        client.identity = identity
+        identity.clients.add(client)
+        identity.unused_since = None
 
     def forget(self, identity: Identity) -> None:
         """Drop an identity that nobody uses, with its links."""

@@ -130,7 +130,7 @@ class SharedLinks:
         if isinstance(error, Refused):
             if links.shared.refuse(error.reply) and identity.clients:
                 log.warning("upstream greeting refused", upstream=dialer.where, error=str(error))
-            if identity.own_login:
+            if identity.own_login and identity.refused is None:
                 waiting, links.waiting = links.waiting, set()
                 for client in waiting:
                     if not client.closed:

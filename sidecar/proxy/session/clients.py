@@ -20,6 +20,8 @@ from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.tasks import for_each
 from sidecar.tls.handshake import Layer
 
+# Called with a new client before it has an identity.
+Arrived = Callable[[Client, socket.socket, Layer | None], object]
 Joined = Callable[[Client, Identity], None]
 Left = Callable[[Client], None]
 
@@ -29,9 +31,9 @@ def _tell(client: Client, told: Joined) -> None:
 
 
 class Clients:
-    """The clients of one data plane. `first` gives the identity of a new client. `joined` are
-    called when a client joins an identity, `left` when it has gone. `pinned`: each client has a
-    dedicated link from its first command on."""
+    """The clients of one data plane. `arrived` is told of each, `first` gives its identity.
+    `joined` are called when a client joins an identity, `left` when it has gone. `pins` says
+    whether a client has a dedicated link from its first command on."""
 
     def __init__(
         self,
@@ -40,21 +42,23 @@ class Clients:
         identities: Identities,
         dedicated: DedicatedLinks,
         ids: ClientIds,
-        first: Callable[[], Identity],
+        arrived: Arrived,
+        first: Callable[[Client], Identity],
         *,
         joined: Sequence[Joined],
         left: Sequence[Left],
-        pinned: bool,
+        pins: Callable[[Client], bool],
     ) -> None:
         self._plane = plane
         self._nodes = nodes
         self._identities = identities
         self._dedicated = dedicated
         self._ids = ids
+        self._arrived = arrived
         self._first = first
         self._joined = joined
         self._left = left
-        self._pinned = pinned
+        self._pins = pins
         self.total = 0
 
     def welcome(self, sock: socket.socket, tls: Layer | None, address: object) -> Client:
@@ -62,8 +66,9 @@ class Clients:
         self.total += 1
         client = Client(self._plane, sock, tls, self._ids.new_id(), None, address)
         self._ids.add(client)
-        self.join(client, self._first())
-        if self._pinned:
+        self._arrived(client, sock, tls)
+        self.join(client, self._first(client))
+        if self._pins(client):
             client.pin_at_once()
         client.start()
         return client
@@ -74,6 +79,11 @@ class Clients:
         for_each(self._joined, lambda told: told(client, identity))
         if self._nodes.shards is None:
             self._dedicated.refill(identity.to(self._nodes.home))
+
+    def count(self, client: Client, identity: Identity) -> None:
+        """A pinned client has logged in as another user, on the link that it has."""
+        self._identities.count(client, identity)
+        for_each(self._joined, lambda told: told(client, identity))
 
     def join_again(self) -> None:
         """What the identities stand for has changed: tell those that keep something for clients."""

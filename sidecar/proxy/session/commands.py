@@ -29,6 +29,7 @@ from sidecar.proxy.session.hello import parse_hello
 from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
 from sidecar.proxy.session.passthrough import PassThrough
+from sidecar.proxy.session.sidecar_logins import SidecarLogins
 
 # What HELLO says of a cluster's node, and what clients are told.
 OF_A_CLUSTER = b"$4\r\nmode\r\n$7\r\ncluster\r\n"
@@ -47,6 +48,7 @@ class SessionCommands:
         dedicated: DedicatedLinks,
         pass_through: PassThrough,
         fan_out: FanOut | None,
+        logins: SidecarLogins | None,
     ) -> None:
         self._nodes = nodes
         self._change = change
@@ -55,6 +57,7 @@ class SessionCommands:
         self._dedicated = dedicated
         self._pass_through = pass_through
         self._fan_out = fan_out  # None: the upstream is no cluster
+        self._logins = logins  # None: the server judges them
 
     def run(self, client: Client) -> None:
         """Serve the request at the head of this client."""
@@ -66,8 +69,12 @@ class SessionCommands:
             return
         args, raw = head
         name = args[0].upper()
+        if self._logins is not None and self._logins.run(client, args, self._greet):
+            return
         if client.mode == PINNED_MODE and name == b"EXEC":
             in_exec.run_pinned(client)
+        elif client.mode == PINNED_MODE and name == b"HELLO":
+            client.pass_on(raw)
         elif client.mode == PINNED_MODE:
             self._client_commands.run_pinned(client, args)
         elif self._fan_out is not None and self._fan_out.serves(client, name):
@@ -115,7 +122,8 @@ class SessionCommands:
         """SELECT, HELLO and AUTH: the server keeps the state from here on. As another user the
         client is pinned, since what the sidecar knows of it is about the user before."""
         parsed = parse_hello(args) if name == b"HELLO" else None
-        if name == b"AUTH" or (name == b"HELLO" and (parsed is None or parsed[1] is not None)):
+        changes = name == b"HELLO" and (parsed is None or parsed[1] is not None)
+        if name == b"AUTH" or changes or (name == b"HELLO" and client.queued is not None):
             client.pin()
         elif not self._dedicated.keep(client, self._nodes.home):
             return

@@ -25,6 +25,7 @@ from sidecar.proxy.session.clients import Clients
 from sidecar.proxy.session.commands import SessionCommands
 from sidecar.proxy.session.held import HeldSessions
 from sidecar.proxy.session.quiet import finish_when_quiet
+from sidecar.proxy.session.sidecar_logins import SidecarLogins
 from sidecar.proxy.tasks import Tasks, for_each
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ class Handler:
         placing: Placing,
         subscribers: Subscribers,
         monitors: Monitors,
+        logins: SidecarLogins | None,
         noted: Sequence[Audited],
     ) -> None:
         self._nodes = nodes
@@ -65,12 +67,15 @@ class Handler:
         self._placing = placing
         self._subscribers = subscribers
         self._monitors = monitors
+        self._logins = logins  # None: the server judges them
         self._noted = noted
 
     def stalled(self, client: Client, stall: int) -> None:
         """A session cannot go on by itself."""
         if stall == stalls.SESSION_COMMAND:
             self._commands.run(client)
+        elif self._logins is not None and self._logins.turns_away(client):
+            pass  # a stranger gets no link
         elif stall == stalls.LINK:
             self._wait_for_link(client)
         elif stall == stalls.HELD:
@@ -111,6 +116,8 @@ class Handler:
 
     def may_hold(self, client: Client) -> bool:
         """Whether this client's write may be held."""
+        if self._logins is not None and self._logins.is_stranger(client):
+            return False
         return self._held.may_hold(client)
 
     def client_closed(self, client: Client) -> None:

@@ -37,3 +37,32 @@ def wants_fresh(name: bytes) -> bool:
     """Whether a client of this name wants no answer from the near cache: `fresh`, or any name that
     begins with `fresh:`. Every client library can set a name."""
     return name == b"fresh" or name.startswith(b"fresh:")
+
+
+def fault_of_hello(args: Sequence[bytes]) -> bytes | None:
+    """The server's error for a HELLO that `parse_hello` does not understand; None: there is no
+    fault in it."""
+    if len(args) > 1 and args[1] not in (b"2", b"3"):
+        if args[1].isdigit() and (len(args[1]) == 1 or args[1][:1] != b"0") and len(args[1]) < 19:
+            return b"-NOPROTO unsupported protocol version\r\n"
+        return b"-ERR Protocol version is not an integer or out of range\r\n"
+    i = 2
+    while i < len(args):
+        word, more = args[i].upper(), len(args) - i - 1
+        if word == b"AUTH" and more >= 2:
+            i += 3
+        elif word == b"SETNAME" and more:
+            if not is_plain_word(args[i + 1]):
+                return (
+                    b"-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
+                )
+            i += 2
+        else:
+            shown = args[i][:128].replace(b"\r", b" ").replace(b"\n", b" ")
+            return b"-ERR Syntax error in HELLO option '%b'\r\n" % shown
+    return None
+
+
+def without_credentials(args: Sequence[bytes]) -> bool:
+    """Whether a HELLO has no word that the server could take for AUTH."""
+    return all(word.upper() != b"AUTH" for word in args[2:])

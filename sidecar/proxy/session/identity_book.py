@@ -54,8 +54,9 @@ class IdentityBook:
         self._changed.append(call)
 
     def upstream_user(self, name: str) -> UpstreamUser | None:
-        """The server's user that this principal acts as; None: the sidecar's own."""
-        return self._users.get(name)
+        """The server's user that this principal acts as; None: the sidecar's own. Raises KeyError
+        if there is no such principal."""
+        return self._users[name]
 
     def tenant(self, name: str) -> str:
         """The tenant of this principal; empty: it has none, or there is no such principal."""
@@ -98,7 +99,7 @@ class IdentityBook:
         self.file, self._users = file, users
         self._used = self._last = self._versions()
 
-    def _versions(self) -> Mapping[str, Version]:
+    def _versions(self) -> dict[str, Version]:
         paths = [self._settings.identities.file]
         paths += [each.upstream_password_file for each in self.file.principals.values()]
         paths += [each.password_file for each in self.file.tenants.values()]

@@ -20,7 +20,7 @@ from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.tasks import Tasks
 
 Join = Callable[[Client, Identity], None]
-First = Callable[[], Identity]
+First = Callable[[Client], Identity]
 Judged = Callable[[Client, bytes | None, bool], None]
 # Make the reply to the client: from the server's; or from its reply to the credentials and the new
 # links (None: the server refused).
@@ -30,7 +30,8 @@ ProofReply = Callable[[bytes, NodeLinks | None], bytes]
 
 
 class IdentityChange:
-    """Moves clients with `join`. `first` gives the identity of new clients. `judged` is called with
+    """Moves clients with `join`. `first` gives the identity with which a client
+    begins. `judged` is called with
     the user and whether the server accepted the credentials."""
 
     def __init__(
@@ -53,7 +54,7 @@ class IdentityChange:
 
     def reset(self, client: Client) -> None:
         """Move the client to the identity with which new clients begin."""
-        self._join(client, self._first())
+        self._join(client, self._first(client))
 
     def move(self, client: Client, login: Login, request: bytes, reply: Reply) -> None:
         """Move the client to a login that needs no proof, if the server accepts `request` on the
@@ -71,11 +72,24 @@ class IdentityChange:
 
         self._when_up(client, login, there)
 
+    def enter(self, client: Client, identity: Identity, joined: There) -> None:
+        """Move the client to this identity, which the sidecar itself has judged to be its own, and
+        call `joined`."""
+
+        def there(links: NodeLinks) -> None:
+            self._join(client, links.identity)
+            joined(links)
+
+        self._when_links_up(client, identity.to(self._nodes.home), there)
+
     def _when_up(self, client: Client, login: Login, there: There) -> None:
         """Call `there` with the links of this login once its shared link is up; if it does not come
         up, the client gets the error."""
         own: bool = client.identity.own_login
-        links = self._identities.get(login, own_login=own).to(self._nodes.home)
+        identity = self._identities.get(login, own_login=own)
+        self._when_links_up(client, identity.to(self._nodes.home), there)
+
+    def _when_links_up(self, client: Client, links: NodeLinks, there: There) -> None:
         if links.shared.up and links.greeted is not None:
             there(links)
         else:
