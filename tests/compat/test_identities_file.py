@@ -217,7 +217,9 @@ def test_wrong_passwords_slow_down_and_nobody_else(server: Server, file: Path) -
         assert logs_in(sidecar, "pw", "jobs")
         assert time.monotonic() - began < 0.1 + 0.2
         assert logs_in(sidecar, "pw")
-        lines = [json.loads(line) for line in file.with_suffix(".audit").read_text().splitlines()]
+        audit = file.with_suffix(".audit")
+        wait_until(lambda: audit.read_text().count('"login"') == 8, "all records")
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
     logins = [line for line in lines if line["event"] == "login"]
     assert [line["result"] for line in logins] == ["refused"] * 6 + ["accepted"] * 2
     assert {line["user"] for line in logins} == {"shop", "jobs"}
