@@ -72,7 +72,7 @@ types: $(BUILT) $(NATIVE) $(VENV)/.installed-lint ## mypy, strict; the stubs aga
 	$(BIN)/mypy
 	$(BIN)/stubtest --mypy-config-file pyproject.toml --allowlist tests/harness/stubtest.txt \
 	  sidecar.core sidecar.proxy.io.client sidecar.proxy.io.client_socket sidecar.proxy.io.plane \
-	  sidecar.proxy.io.reactor sidecar.proxy.io.shard_links \
+	  sidecar.proxy.io.reactor sidecar.proxy.io.rewriting sidecar.proxy.io.shard_links \
 	  sidecar.proxy.io.tracked_link sidecar.proxy.io.upstream
 
 structure: $(BUILT) $(VENV)/.installed-lint ## import-linter: which part may import which

@@ -1,9 +1,10 @@
 """Drive the core with random inputs for a while: `python -m tests.fuzz.fuzz_core --seconds 60`.
 
-Four fuzzers take turns, all native loops with a generator of their own (tests/native/fuzz_*.pyx):
-damaged requests; damaged replies; worlds of clients and servers, with and without broken links,
-masters that lose their role, replicas to wait for, and writes that are held back; and worlds with a
-near cache, in each of its modes.
+The fuzzers take turns, most as native loops with a generator of their own (tests/native/fuzz_*):
+damaged requests; damaged replies; both through the rewriter of a client with a key prefix
+(fuzz_rewriter.py); worlds of clients and servers, with and without broken links, masters that lose
+their role, replicas to wait for, and writes that are held back; and worlds with a near cache, in
+each of its modes.
 The first broken promise ends the run with status 1 and the seed that repeats it.
 """
 
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from tests.fuzz.fuzz_rewriter import fuzz_rewriter
 from tests.native.fuzz_cache_world import fuzz_cache_world
 from tests.native.fuzz_decoders import fuzz_replies, fuzz_requests
 from tests.native.fuzz_world import fuzz_world
@@ -75,6 +77,7 @@ def caches(seed: int) -> int:
 FUZZERS = {
     "requests": decoder(fuzz_requests),
     "replies": decoder(fuzz_replies),
+    "rewriter": fuzz_rewriter,
     "worlds": worlds,
     "caches": caches,
 }

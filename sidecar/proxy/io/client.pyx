@@ -440,7 +440,9 @@ cdef class Client(ClientSocket):
     @property
     def buffered(self):
         """Bytes kept here for it: requests that wait, and replies that it has not read."""
-        return buffer_size(&self.s.unread) + buffer_size(&self.s.out) if self.s != NULL else 0
+        if self.s == NULL:
+            return 0
+        return buffer_size(&self.s.unread) + buffer_size(&self.s.out) + self.kept_back()
 
     @property
     def unparsed(self):
@@ -486,5 +488,6 @@ cdef class Client(ClientSocket):
         """Whether nothing of this client is under way here."""
         return (self.s == NULL or (self.s.outstanding == 0 and self.s.stall == STALL_NONE
                 and buffer_size(&self.s.unread) == 0 and buffer_size(&self.s.out) == 0
+                and self.kept_back() == 0
                 and (self.s.mode == MODE_SHARED
                      or (self.s.kept and not session_in_transaction(self.s)))))

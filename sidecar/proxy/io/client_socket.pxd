@@ -1,9 +1,9 @@
 """A client on its socket (see client_socket.pyx)."""
 from libc.stdint cimport uint32_t
 from sidecar.core.cluster.subscriptions cimport Subscriptions
-from sidecar.proxy.io.plane cimport PlaneConnection
+from sidecar.proxy.io.rewriting cimport RewritingConnection
 
-cdef class ClientSocket(PlaneConnection):
+cdef class ClientSocket(RewritingConnection):
     cdef readonly long long id
     cdef readonly bint finishing
     cdef bint retiring
@@ -39,6 +39,7 @@ cdef class ClientSocket(PlaneConnection):
     cdef int leave_node(self) except -1
     cdef int turn_back(self) except -1
     cdef int next_reading(self) except -1
+    cdef int read_on(self) except -1
     cdef int go_on(self) except -1
     cdef bint never_answered(self) noexcept
     cdef bint gave_up(self) noexcept

@@ -8,13 +8,14 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from sidecar.core.cluster.subscriptions import Subscriptions
-from sidecar.proxy.io.plane import Plane, PlaneConnection
+from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.io.rewriting import RewritingConnection
 from sidecar.proxy.links.identity import Identity
 
 _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 
 @disjoint_base
-class ClientSocket(PlaneConnection):
+class ClientSocket(RewritingConnection):
     identity: Identity
     principal: str
     first_principal: str

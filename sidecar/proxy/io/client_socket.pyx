@@ -19,7 +19,7 @@ from sidecar.core.records cimport (link_unsent, DEDICATED_PAUSE, Link, MODE_DEDI
     Session, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_NONE, STALL_REPLIES,
     STALL_ROOM, STALL_SHELL)
 from sidecar.core.protocol.request cimport error_text
-from sidecar.core.session.feed cimport session_feed, session_has_room, session_ready, session_resume
+from sidecar.core.session.feed cimport session_has_room, session_ready, session_resume
 from sidecar.core.session.mode cimport session_in_transaction, session_may_give_back, session_use
 from sidecar.proxy.io.plane cimport Plane
 from sidecar.proxy.io.reactor cimport ENDED, NOTHING_YET
@@ -29,7 +29,7 @@ cdef enum:
     GATHERED_MOST = 16384   # bytes of replies that wait for others of the same batch
 
 
-cdef class ClientSocket(PlaneConnection):
+cdef class ClientSocket(RewritingConnection):
     """The socket of one client, and the life of its session."""
 
     def __init__(self, Plane plane, sock, tls, long long id, identity, peer):
@@ -59,7 +59,7 @@ cdef class ClientSocket(PlaneConnection):
             return 0
         if n == ENDED:
             self.end_of_input()
-        elif session_feed(self.s, self.plane.table, self.plane.received, n) < 0:
+        elif self.feed(self.plane.received, n) < 0:
             self.close("memory")
             return 0
         if self.plane.notes != NULL and self.plane.notes.count:
@@ -147,6 +147,8 @@ cdef class ClientSocket(PlaneConnection):
         cdef Session* s = self.s
         cdef Py_ssize_t k
         s.active_at = self.plane.core.seconds
+        if self.rewriter is not None:
+            self.show()
         if s.borrowed_len:
             if self.writing or buffer_size(&s.out):
                 k = 0
@@ -170,6 +172,8 @@ cdef class ClientSocket(PlaneConnection):
             self.plane.stats.client_bytes_out += k
             self.sent += k
             buffer_drop(&s.out, k)
+            if self.rewriter is not None:
+                self.shown -= k
         if s.out.end > s.out.start:
             self.watch_writing(True)
         return 0
@@ -216,8 +220,22 @@ cdef class ClientSocket(PlaneConnection):
             self.give_back()
         if not self.closed and session_ready(s):
             self.serve_stall()
+        if not self.closed and self.rewriter is not None and self.rewriter.ready():
+            self.read_on()
         if not self.closed and not self.end_if_over():
             self.next_reading()
+        return 0
+
+    cdef int read_on(self) except -1:
+        """The reply has come that the requests behind it have waited for."""
+        if not self.rewrite_on():
+            self.close("memory")
+            return 0
+        if self.plane.notes != NULL and self.plane.notes.count:
+            self.plane.tell_notes()
+        self.sent_to_link()
+        if not self.closed:
+            session_mark(self.s)
         return 0
 
     cdef int serve_stall(self) except -1:
@@ -248,8 +266,9 @@ cdef class ClientSocket(PlaneConnection):
     cdef bint end_if_over(self) except -1:
         """End a client that sends no more, or is to be let go, once nothing is due to it."""
         cdef Session* s = self.s
-        cdef bint answered = s.stall == STALL_NONE and s.outstanding == 0
-        if self.retiring and answered and s.unread.end == s.unread.start \
+        cdef bint answered = s.stall == STALL_NONE and s.outstanding == 0 and not (
+            self.rewriter is not None and self.rewriter.waits)
+        if self.retiring and answered and s.unread.end == s.unread.start and self.kept_back() == 0 \
                 and (s.mode == MODE_SHARED or (s.kept and not session_in_transaction(s))):
             self.finish()
             return True
@@ -264,7 +283,8 @@ cdef class ClientSocket(PlaneConnection):
         to the same batch, or a value that is being read. One system call for a batch instead of two
         or three is worth more than the round trip."""
         cdef Session* s = self.s
-        if s.mode != MODE_SHARED or s.must_close or self.finishing or self.ended or self.writing:
+        if s.mode != MODE_SHARED or s.must_close or self.finishing or self.ended or self.writing \
+                or self.rewriter is not None:
             return False
         return (s.awaited != NULL or (parsed and s.outstanding > 0)) \
             and buffer_size(&s.out) + s.borrowed_len < GATHERED_MOST
@@ -274,7 +294,7 @@ cdef class ClientSocket(PlaneConnection):
         cdef Session* s = self.s
         return s.branches != NULL and s.outstanding and self.plane.polling \
             and s.mode == MODE_SHARED and not (s.must_close or self.finishing or self.ended) \
-            and not self.writing and buffer_size(&s.out) + s.borrowed_len < GATHERED_MOST
+            and not self.writing and self.rewriter is None and buffer_size(&s.out) + s.borrowed_len < GATHERED_MOST
 
     cdef int wait_for_others(self) except -1:
         """Have the replies sent at the end of the events at hand."""
@@ -373,8 +393,8 @@ cdef class ClientSocket(PlaneConnection):
         cdef Session* s = self.s
         if self.ended or self.finishing:
             return 0
-        if self.retiring and s.stall == STALL_NONE and s.scan.pos == 0 \
-                and not session_in_transaction(s):
+        if self.reads_too_far() or (self.retiring and s.stall == STALL_NONE and s.scan.pos == 0
+                                    and self.kept_back() == 0 and not session_in_transaction(s)):
             self.watch_reading(False)
             return 0
         # What waits for room is read on: a client may send all before it reads a reply.
