@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _add_hotkeys(commands)
     _add_upstream(commands)
     _add_certs(commands)
+    _add_identities(commands)
     completion = commands.add_parser(
         "completion", help="print what a shell needs to complete commands", allow_abbrev=False
     )
@@ -166,6 +167,18 @@ def _add_certs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.add_argument("-c", "--config", metavar=FILE, help="use [upstream.tls] of this file")
     _add_json(check, "print the result as JSON")
     _add_tls(check, "TLS", "As [upstream.tls], and before what that says.")
+
+
+def _add_identities(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    identities = commands.add_parser("identities", help="make what identities.file has")
+    kinds = identities.add_subparsers(title="kinds", metavar="KIND", required=True)
+    hashed = kinds.add_parser(
+        "hash",
+        help="print the hash of a password, which is typed or read from standard input",
+        allow_abbrev=False,
+    )
+    hashed.set_defaults(name="identities hash")
+    _add_json(hashed, "print it as JSON")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

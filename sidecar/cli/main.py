@@ -1,5 +1,6 @@
 """The commands: `sidecar run`, `check`, `hotkeys`, `pause`, `resume`, `switch`,
-`certs dev|show|check`, `completion`, and `--version`. arguments.py has their arguments.
+`certs dev|show|check`, `identities hash`, `completion`, and `--version`. arguments.py has their
+arguments.
 
 Each command calls one function, and turns the errors of that function into one line on standard
 error and an exit code: 0 done, 1 failed, 2 wrong arguments or settings, 130 interrupted (`run`:
@@ -260,6 +261,18 @@ def _certs_check(parsed: argparse.Namespace) -> int:
     return OK
 
 
+def _identities_hash(parsed: argparse.Namespace) -> int:
+    from sidecar.cli import hash_password
+    from sidecar.passwords import hash_password as made
+
+    try:
+        text = made(hash_password.ask())
+    except (hash_password.NoPasswordError, EOFError) as error:
+        return _complain(str(error) or "no password was typed", FAILED)
+    print(json.dumps({"hash": text}) if parsed.json else text)
+    return OK
+
+
 def _completion(parsed: argparse.Namespace) -> int:
     from sidecar.cli import completion
     from sidecar.settings.schema import describe
@@ -279,6 +292,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "certs dev": _certs_dev,
     "certs show": _certs_show,
     "certs check": _certs_check,
+    "identities hash": _identities_hash,
     "completion": _completion,
 }
 

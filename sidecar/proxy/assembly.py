@@ -60,6 +60,7 @@ from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
 from sidecar.proxy.session.others import Others
 from sidecar.proxy.session.passthrough import PassThrough
+from sidecar.proxy.session.sidecar_logins import SidecarLogins
 from sidecar.proxy.span_recorder import SpanRecorder
 from sidecar.proxy.targets import Targets
 from sidecar.proxy.tasks import Tasks
@@ -239,6 +240,7 @@ class Sessions:
     subscribers: Subscribers
     monitors: Monitors
     trust: Trust
+    logins: SidecarLogins | None
 
     @property
     def ticking(self) -> Sequence[Callable[[float], None]]:
@@ -352,6 +354,7 @@ def make_sessions(
         subscribers,
         monitors,
         trust,
+        logins,
     )
 
 

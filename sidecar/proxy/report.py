@@ -27,6 +27,7 @@ from sidecar.proxy.overdue import Overdue
 from sidecar.proxy.pause import Pause
 from sidecar.proxy.server_info import ServerInfo
 from sidecar.proxy.session.clients import Clients
+from sidecar.proxy.session.sidecar_logins import SidecarLogins
 from sidecar.proxy.span_recorder import SpanRecorder
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
@@ -59,6 +60,7 @@ class Parts:
     server_info: ServerInfo
     overdue: Overdue
     dialed: Handshakes
+    logins: SidecarLogins | None
 
 
 class Report:
@@ -127,6 +129,7 @@ class Report:
             sent_bytes=counts["client_bytes_out"],
             protocol_errors=counts["protocol_errors"],
             tls_failures=self._parts.listener.tls_failures,
+            logins=self._parts.logins.counts if self._parts.logins is not None else {},
         )
 
     def _links(self, counts: Mapping[str, Any]) -> snapshots.Links:

@@ -60,6 +60,12 @@ _CLIENTS = (
         lambda c: c.rejected,
     ),
     _clients.counter(
+        "sidecar_logins_total",
+        "Logins that the sidecar has judged, by result; busy: too many at once, so not looked at.",
+        lambda c: c.logins,
+        "result",
+    ),
+    _clients.counter(
         "sidecar_client_connections_closed_total",
         "Clients whose connection ended, by reason.",
         lambda c: c.closed,

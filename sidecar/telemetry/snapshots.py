@@ -46,7 +46,8 @@ Gauge = Annotated[int, SUM]
 
 class Clients(Frozen, frozen=True):
     """The connections of clients. `closed` is by reason, `tls_failures` are the handshakes that
-    failed, by reason; bytes are counted before encryption."""
+    failed, by reason; bytes are counted before encryption. `logins` are those that the sidecar has
+    judged, by result."""
 
     connected: Gauge
     accepted: Counter
@@ -56,6 +57,7 @@ class Clients(Frozen, frozen=True):
     sent_bytes: Counter
     protocol_errors: Counter
     tls_failures: Counters = {}
+    logins: Counters = {}
 
 
 class Links(Frozen, frozen=True):

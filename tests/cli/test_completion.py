@@ -16,7 +16,9 @@ from sidecar.cli.completion import commands_of
 from sidecar.settings.schema import describe
 
 SHELLS = ("bash", "zsh", "fish")
-COMMANDS = {"run", "check", "hotkeys", "pause", "resume", "switch", "certs", "completion"}
+COMMANDS = {
+    "run", "check", "hotkeys", "pause", "resume", "switch", "certs", "identities", "completion",
+}  # fmt: skip
 
 # Each prints what is offered for the words in $@, a line each; `FILES` where files are.
 BASH = """

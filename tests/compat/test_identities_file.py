@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.passwords import hash_password
+from tests.harness.admin import metric
 from tests.harness.certificates import Authority, make_certificates
 from tests.harness.identities import entry, judging, users
-from tests.harness.process import wait_until
+from tests.harness.process import free_port, wait_until
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import Wire, call
 
@@ -207,7 +208,11 @@ def test_users_of_the_host(server: Server, file: Path, tmp_path: Path, claim: st
 def test_wrong_passwords_slow_down_and_nobody_else(server: Server, file: Path) -> None:
     jobs = entry("jobs", "pw", user="jobs-user", password="jobs-user-upstream")
     settings = judging(file, shop() + jobs, audit__file=str(file.with_suffix(".audit")))
-    with Sidecar(server.url, settings=settings) as sidecar, Wire(sidecar.port) as wire:
+    admin = f"127.0.0.1:{free_port()}"
+    with (
+        Sidecar(server.url, settings=settings, admin=admin) as sidecar,
+        Wire(sidecar.port) as wire,
+    ):
         began = time.monotonic()
         for _ in range(6):
             assert wire.cmd("AUTH", "shop", "wrong") == WRONG
@@ -217,6 +222,8 @@ def test_wrong_passwords_slow_down_and_nobody_else(server: Server, file: Path) -
         assert logs_in(sidecar, "pw", "jobs")
         assert time.monotonic() - began < 0.1 + 0.2
         assert logs_in(sidecar, "pw")
+        assert metric(sidecar, 'sidecar_logins_total{result="refused"}') == 6
+        assert metric(sidecar, 'sidecar_logins_total{result="accepted"}') == 2
         audit = file.with_suffix(".audit")
         wait_until(lambda: audit.read_text().count('"login"') == 8, "all records")
     lines = [json.loads(line) for line in audit.read_text().splitlines()]

@@ -40,7 +40,11 @@ FULL = Snapshot(
     data_plane=filled(
         DataPlane,
         clients=filled(
-            Clients, connected=3, closed={"client": 6, "output_limit": 1}, tls_failures=ONE
+            Clients,
+            connected=3,
+            closed={"client": 6, "output_limit": 1},
+            tls_failures=ONE,
+            logins=ONE,
         ),
         links=filled(
             Links, up=True, shared=1, dedicated=2, idle=4, sent_bytes=400, tls_failures=ONE

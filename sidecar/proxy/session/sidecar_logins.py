@@ -71,7 +71,7 @@ class SidecarLogins:
         self._judged = judged
         self._pins = pins
         self._count = count
-        self.accepted = self.refused = self.busy = 0
+        self.counts = {"accepted": 0, "refused": 0, "busy": 0}
 
     def is_stranger(self, client: Client) -> bool:
         """Whether a client has proved nothing."""
@@ -185,7 +185,7 @@ class SidecarLogins:
             accepted = await self._proof.judge(address, user, password)
         except BusyError:
             client.task = None
-            self.busy += 1
+            self.counts["busy"] += 1
             if client.mode == PINNED_MODE:
                 then(False)
             else:
@@ -194,8 +194,7 @@ class SidecarLogins:
         client.task = None
         # The file may have changed meanwhile.
         accepted = accepted and self._principals.knows(_name(given))
-        self.accepted += accepted
-        self.refused += not accepted
+        self.counts["accepted" if accepted else "refused"] += 1
         self._judged(client, user, accepted)
         if not client.closed:
             then(accepted)
