@@ -33,6 +33,7 @@ cdef enum Stall:
     STALL_FILL = 12             # the near cache, which is reading the value
     STALL_REPLIES = 13          # the session's replies: they tell what is open on its own link
     STALL_HEAVY = 14            # a dedicated link if there is one: the session's replies are large
+    STALL_LIMIT = 15            # its limits: it asks for too much (see guard/guard.pyx)
 
 cdef enum:
     # Unread or unsent bytes at which a client with a link of its own, and that link, slow down.
@@ -72,6 +73,7 @@ cdef enum EntryFlag:
     ENTRY_STATE = 2048      # its reply may begin or end WATCH or MULTI (see transaction_state.pyx)
     ENTRY_ACK_LATER = 4096  # in a transaction, and to be acknowledged by replicas with its EXEC
     ENTRY_MAY_BE_HELD = 8192  # a read that the server may hold back like a write: PFCOUNT
+    ENTRY_REFUSED = 16384   # it stands in for a request that was refused here (see refused.pyx)
 
 cdef enum TransactionState:
     # Link.transaction: what the replies have told so far is open on the connection.
@@ -170,6 +172,7 @@ cdef struct Session:
     size_t piece_out        #   the size of link.out before it,
     uint32_t piece_first    #   and the number of its entry
     uint32_t outstanding    # replies due
+    void* guard             # the Guard of guard.pxd: what restricts it; NULL: nothing does
     uint32_t window         # requests it may have in flight on a shared link
     uint32_t heavy          # small replies until it may leave its own link; 0: it is not heavy
     uint32_t active_at      # core.seconds when the client last sent or got something
@@ -208,6 +211,7 @@ cdef struct Session:
     uint64_t redirect_link  # its tracking is redirected: to the link with this id on the server,
     uint64_t redirect_client  #   which is that of the client with this number; 0: to none of ours
     bint streaming          # the head of a large request has been passed on, its rest has not
+    bint discarding         # likewise, but it was refused: nothing of it is passed on
     bint input_broken       # pinned and past a protocol error: nothing more is passed on
     bint translates_ids     # pinned: it may know ids that only the sidecar understands
     bint reset_due          # pinned: RESET is under way
@@ -244,7 +248,8 @@ cdef struct Link:
     bint cautious           # it replaces a held-up link: what the server may hold back, too, goes
                             #   down dedicated links
     bint partial            # the reply to the head entry has come, and been given out, in part;
-    size_t partial_size     #   so many bytes of it
+    size_t partial_size     #   so many bytes of it,
+    bint swallowing         #   or nothing of it, since it is too large for its client (guard.pyx)
     bint in_piece           # the head entry is in a piece of which some entries are answered
     bint tainted            # it has state of its client: it is closed after use
     uint8_t transaction     # TransactionState: what is open, as the replies tell
@@ -267,6 +272,9 @@ cdef struct Link:
     Buffer withheld         # with acks: the replies withheld;
     size_t withheld_whole   #   so many bytes of them are whole replies
     Buffer local_replies    # replies made here, which wait for their turn (ENTRY_LOCAL)
+    Buffer refusals         # errors for requests that were refused on this link (refused.pyx);
+    uint64_t refusals_said  #   the number of the first one,
+    uint64_t refusals_made  #   and of the next one that is made
     Buffer barrier_buckets  # of the entries with several barriers, in the order of the ring
     Buffer deferred_buckets  # buckets whose barriers end with the transaction
     bint unsealed           # with acks: writes have been queued behind the last WAIT

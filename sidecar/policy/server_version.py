@@ -9,6 +9,10 @@ from dataclasses import dataclass
 OLDEST_TO_TRACK = 7
 # This Valkey changed how it reads CLIENT LIST's filters and quotes in inline requests.
 FILTERS_AND_QUOTES = 9
+# Before these a refusal does not say who is refused.
+NAMES_THE_USER = (7, 2)
+# Before this it does not say which subcommand.
+NAMES_THE_SUBCOMMAND = 7
 # From these on a node of a cluster keeps a dictionary for each slot.
 SCANS_BY_SLOT = 8
 REDIS_SCANS_BY_SLOT = (7, 4)
@@ -51,6 +55,22 @@ class ServerVersion:
     def adds_ids_up(self) -> bool:
         """Whether each ID of CLIENT KILL names one more client; otherwise the last one counts."""
         return self.name == "valkey"
+
+    @property
+    def refusals(self) -> tuple[bytes, bytes, bool]:
+        """How it refuses a command, with {user} and {command}, and a key; and whether a command is
+        called by its subcommand, too: `config|set`."""
+        if self.name != "redis" or self._numbers >= NAMES_THE_USER:
+            return (
+                b"-NOPERM User {user} has no permissions to run the '{command}' command",
+                b"-NOPERM No permissions to access a key",
+                True,
+            )
+        command = b"-NOPERM this user has no permissions to run the '{command}' command"
+        key = b"-NOPERM this user has no permissions to access one of the keys used as arguments"
+        if self._major >= NAMES_THE_SUBCOMMAND:
+            return command, key, True
+        return command + b" or its subcommand", key, False
 
     @property
     def _is_valkey_9(self) -> bool:

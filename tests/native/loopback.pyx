@@ -17,6 +17,7 @@ from libc.stdint cimport uint32_t, uint8_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 from sidecar.core.link.barrier cimport barriers_abandon
+from sidecar.core.guard.guard cimport ClientGuard, guard_settle
 from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.protocol.commands cimport CommandTable
 from sidecar.core.link.pending cimport link_free, link_local, link_new, link_push, link_sent
@@ -39,7 +40,7 @@ from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FOLLOW, 
     trace_sent)
 
 STALLS = ("nothing", "link", "dedicated", "once", "pin", "session_command", "wait_command", "protocol_error", "hang_up",
-         "room", "shell", "held", "fill", "replies", "heavy")
+         "room", "shell", "held", "fill", "replies", "heavy", "limit")
 WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"
 MODES = ("shared", "dedicated", "pinned")
 
@@ -235,6 +236,14 @@ cdef class Loopback:
             s.outstanding = 0
         home = self.homes[session]
         session_use(s, NULL if home is None else self.link(home), MODE_SHARED)
+
+    def restrict(self, Py_ssize_t session, ClientGuard guard):
+        """Judge what a session sends by this guard, which the caller keeps."""
+        self.session(session).guard = &guard.guard
+
+    def settle_limits(self, Py_ssize_t session):
+        """Nothing is due to a session, which has a guard."""
+        guard_settle(self.session(session))
 
     def feed(self, Py_ssize_t session, bytes data):
         """Bytes from the client."""

@@ -59,6 +59,7 @@ cdef struct Branches:
     bint waiting            #   and whether it is in there
 
 cdef int session_join(Session* s, Shards* shards) noexcept nogil
+cdef void branches_guarded(Session* s) noexcept nogil
 cdef void session_leave(Session* s) noexcept nogil
 cdef int slot_for(const Command* c, const char* p, size_t n, const Scanner* scan) noexcept nogil
 cdef int branch_for(Session* s, const Command* c, const char* p, size_t n,

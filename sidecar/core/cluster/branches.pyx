@@ -72,6 +72,7 @@ cdef int session_join(Session* s, Shards* shards) noexcept nogil:
 cdef void abandon(Session* t) noexcept nogil:
     """Nobody takes what a record still gets: it goes with its last reply."""
     t.trunk = NULL
+    t.guard = NULL
     t.dirty = False
     session_drop(t)
 
@@ -109,6 +110,16 @@ cdef void session_leave(Session* s) noexcept nogil:
     s.outstanding = 0
 
 
+cdef void branches_guarded(Session* s) noexcept nogil:
+    """The client has another guard."""
+    cdef Branches* b = <Branches*>s.branches
+    cdef uint32_t i
+    if b != NULL:
+        for i in range(b.count):
+            if b.of[i].session != NULL:
+                b.of[i].session.guard = s.guard
+
+
 cdef void abandon_parts(Gathered* g) noexcept nogil:
     cdef uint32_t i
     for i in range(g.count):
@@ -143,6 +154,7 @@ cdef Session* record_for(Session* s, uint16_t shard) noexcept nogil:
         t.tenant = s.tenant
         t.db = s.db
         t.client_number = s.client_number
+        t.guard = s.guard
         t.window = LARGEST_WINDOW
     return t
 

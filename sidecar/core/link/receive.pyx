@@ -12,6 +12,7 @@ that follows a master, an error line is kept back until it is known whether it m
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcmp, memcpy, memset, strlen
+from sidecar.core.guard.guard cimport TOO_LARGE_REPLY, guard_part, guard_replied
 from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.demotion cimport (link_demote, may_be_not_executed, not_executed,
     receive_demoted)
@@ -20,6 +21,7 @@ from sidecar.core.link.pending cimport link_push, settle_ready
 from sidecar.core.link.receiver cimport deliver, session_mark, session_say
 from sidecar.core.link.redirected cimport (REDIRECTION_START, is_redirection, keep_redirected,
     may_split, splits_transaction, transaction_error, turn_back)
+from sidecar.core.link.refused cimport is_stand_in, may_be_stand_in, say_refusal
 from sidecar.core.link.scripts cimport may_miss_script, scripts_find
 from sidecar.core.link.transaction_state cimport keep_reply_start, tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
@@ -29,8 +31,8 @@ from sidecar.core.observe.audit_notes cimport audit_raw_reply, audit_reply
 from sidecar.core.observe.trace_records cimport trace_answered
 from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, FRAME_REPLY,
     frame_reply, framer_reset)
-from sidecar.core.records cimport (Entry, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_OPAQUE, is_ready,
-    link_fed, link_took, Session, TELLS_NOTHING, TELLS_UNLESS_NULL)
+from sidecar.core.records cimport (Entry, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_OPAQUE, ENTRY_REFUSED,
+    is_ready, link_fed, link_took, Session, TELLS_NOTHING, TELLS_UNLESS_NULL)
 from sidecar.core.stats cimport latency_bucket
 
 
@@ -126,16 +128,24 @@ cdef inline void weigh_reply(Link* l, Session* s, size_t size) noexcept nogil:
     """A reply has come to its end; `size` is that of its last part."""
     if l.partial:
         size += l.partial_size
-        l.partial = False
+        l.partial = l.swallowing = False
     if s != NULL:
         s.outstanding -= 1
         if is_weighty(s, size):
             session_weigh(s, size)
 
 
+cdef inline bint refused_here(const Link* l) noexcept nogil:
+    """Whether the head entry stands in for a request that was refused here."""
+    return l.head != l.tail and l.ring[l.head & l.mask].flags & ENTRY_REFUSED != 0
+
+
 cdef int take_part(Link* l, size_t answered, const char* p, size_t n) noexcept nogil:
     """The last reply is there in part, p[0:n]: 1 to give that out, 0 to keep it for now, or -1: nobody
     is due a reply."""
+    cdef Session* s
+    cdef bint first
+    cdef int given
     if l.framer.first != c'>' and nothing_due(l, answered):
         return -1
     if l.framer.first == c'-' and l.core.master_may_change and l.shared and not l.partial \
@@ -147,19 +157,29 @@ cdef int take_part(Link* l, size_t answered, const char* p, size_t n) noexcept n
     if l.framer.first == c'-' and not l.partial and l.shared and l.core.scripts != NULL \
             and may_miss_script(p, n):
         return put_line_by(l, p, n)
+    if l.framer.first == c'-' and not l.partial and refused_here(l):
+        return put_line_by(l, p, n)
     if l.framer.first == c'>' and not l.partial and may_tell_redirect(l.client, p, n):
         return put_line_by(l, p, n)
     if receiver_may_learn(l):
         fence_raise(l.core)
-    if not l.partial:
+    first = not l.partial
+    if first:
         l.partial_size = 0
         l.reply_start_len = 0
     l.partial_size += n
     l.partial = True
     keep_reply_start(l, p, n)
-    return 1
+    s = receiver(l)
+    if s == NULL or s.guard == NULL or l.framer.first == c'>':
+        return 1
+    given = guard_part(l, s, first)
+    if given > 1:
+        session_mark(s)
+    return given != 0
 
 
+cdef const char* REFUSED_HERE = b""     # the error that is kept for the request (refused.pyx)
 cdef const char* REDIRECT_BROKEN = b">2\r\n$21\r\ntracking-redir-broken\r\n:"
 
 
@@ -254,6 +274,8 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
             break
         error = NULL
         if l.framer.first == c'-':
+            if e.flags & ENTRY_REFUSED:
+                error = REFUSED_HERE
             if ends_mastership(l, e, p + frame_at, i - frame_at):
                 if begin < frame_at:
                     deliver(e.session, p + begin, frame_at - begin)
@@ -284,10 +306,15 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
         answered += e.size
         count_reply(l, e, &tally, answered, p + frame_at, i - frame_at)
         l.framer.first = 0
+        if s != NULL and s.guard != NULL and guard_replied(l, s, e.size, i - frame_at):
+            error = TOO_LARGE_REPLY
         weigh_reply(l, s, i - frame_at)
         if error != NULL:
             deliver(s, p + begin, frame_at - begin)
-            session_say(s, error, strlen(error))
+            if error == REFUSED_HERE:
+                say_refusal(l, s, p + frame_at, i - frame_at)
+            else:
+                session_say(s, error, strlen(error))
             begin = i
         frame_at = i
         if run_ends(l, s):
@@ -422,6 +449,7 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
     cdef size_t begin = 0
     cdef size_t k
     cdef int r
+    cdef bint begins                    # the reply begins at p[at]
     cdef Session* s = l.client
     while not l.unframed and i < n:
         at = i
@@ -433,11 +461,14 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
                 l.head += 1
                 l.framer.first = 0
             continue
-        if r == FRAME_MORE and l.reply_start_len == 0 and may_tell_redirect(s, p + at, n - at):
+        if r == FRAME_MORE and l.reply_start_len == 0 and (
+                may_tell_redirect(s, p + at, n - at) or (
+                    l.refusals_made != l.refusals_said and may_be_stand_in(p + at, n - at))):
             if begin < at:
                 fence_raise(l.core)
             deliver(s, p + begin, at - begin)
             return -1 if put_line_by(l, p + at, n - at) < 0 else 0
+        begins = l.reply_start_len == 0
         if l.reply_start_len < 8:
             k = i - at
             if k > <size_t>(8 - l.reply_start_len):
@@ -452,6 +483,13 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
             begin = i
             l.framer.first = 0
             l.reply_start_len = 0
+        elif r == FRAME_REPLY and begins and is_stand_in(l, p + at, i - at):
+            deliver(s, p + begin, at - begin)
+            say_refusal(l, s, p + at, i - at)
+            begin = i
+            l.framer.first = 0
+            l.reply_start_len = 0
+            l.raw_requests_due -= l.raw_requests_due != 0
         elif r != FRAME_MORE:
             l.framer.first = 0
             if r == FRAME_REPLY:

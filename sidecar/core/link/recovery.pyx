@@ -27,7 +27,7 @@ from sidecar.core.observe.trace_records cimport trace_failed, trace_moved
 cdef void forget_connection(Link* l) noexcept nogil:
     """What is known of the connection's bytes is about a connection that is no more."""
     l.sent = 0
-    l.partial = False
+    l.partial = l.swallowing = False
     l.in_piece = False
     l.transaction = 0
     l.undecided = 0
@@ -224,7 +224,7 @@ cdef void link_fail(Link* l, const char* error, size_t n) noexcept nogil:
             continue
         s = e.session
         partial = l.partial
-        l.partial = False
+        l.partial = l.swallowing = False
         if s == NULL:
             continue
         s.outstanding -= 1

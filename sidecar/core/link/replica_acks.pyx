@@ -17,12 +17,14 @@ the commands of other clients wait with it, for about one round trip to a replic
 """
 from libc.stdint cimport UINT32_MAX, int64_t, uint32_t
 from libc.string cimport strlen
+from sidecar.core.guard.guard cimport TOO_LARGE_REPLY, guard_replied
 from sidecar.core.link.demotion cimport link_count, link_demote, not_executed
 from sidecar.core.link.pending cimport answer_ready, link_push
 from sidecar.core.link.receive cimport link_receive
 from sidecar.core.link.receiver cimport answer
+from sidecar.core.link.refused cimport say_refusal
 from sidecar.core.records cimport (ENTRY_ACK, ENTRY_AGAIN, ENTRY_IN_MULTI, ENTRY_NEEDS_ACK,
-    ENTRY_OPAQUE, ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
+    ENTRY_OPAQUE, ENTRY_REFUSED, ENTRY_SHORT, Entry, Link, Session, is_ready, link_took)
 from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.transaction_state cimport tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
@@ -87,7 +89,11 @@ cdef void give_out(Link* l) noexcept nogil:
             s.outstanding -= 1
             if is_weighty(s, e.withheld_size):
                 session_weigh(s, e.withheld_size)
-            if e.flags & ENTRY_SHORT and buffer_head(&l.withheld)[0] != c'-':
+            if e.flags & ENTRY_REFUSED:
+                say_refusal(l, s, buffer_head(&l.withheld), e.withheld_size)
+            elif s.guard != NULL and guard_replied(l, s, e.size, e.withheld_size):
+                answer(s, TOO_LARGE_REPLY, strlen(TOO_LARGE_REPLY))
+            elif e.flags & ENTRY_SHORT and buffer_head(&l.withheld)[0] != c'-':
                 answer(s, SHORT, SHORT_LEN)     # an error has promised nothing
             else:
                 answer(s, buffer_head(&l.withheld), e.withheld_size)

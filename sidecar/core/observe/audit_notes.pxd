@@ -30,5 +30,6 @@ cdef struct Notes:
 cdef void audit_command(Session* s, const Command* c, const char* p, size_t n) noexcept nogil
 cdef void audit_reply(const Entry* e, const char* p, size_t n) noexcept nogil
 cdef void audit_raw_reply(Session* s, const char* p, size_t n) noexcept nogil
+cdef void audit_refused(Session* s, const Command* c) noexcept nogil
 cdef void audit_begin(Session* s) noexcept nogil
 cdef void audit_take_back(Session* s) noexcept nogil

@@ -70,6 +70,12 @@ cdef void audit_raw_reply(Session* s, const char* p, size_t n) noexcept nogil:
         add(s, NOTE_NOAUTH, 0)
 
 
+cdef void audit_refused(Session* s, const Command* c) noexcept nogil:
+    """A command policy has refused this command: noted as the server's refusals are."""
+    if s.core.audit != NULL and (<Notes*>s.core.audit).refusals:
+        add(s, NOTE_NOPERM, c.id)
+
+
 cdef void audit_begin(Session* s) noexcept nogil:
     """A MULTI on a shared link: what follows may be taken back."""
     if s.core.audit != NULL:

@@ -47,6 +47,7 @@ from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
     PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
+from sidecar.core.session.judge cimport PASSES, guard_judge
 from sidecar.core.session.mode cimport DEDICATED, GATHERING, SHARED, session_use, situation_of
 
 cdef enum:
@@ -354,6 +355,11 @@ cdef int dispatch(Session* s, CommandTable table, const char* p, size_t n,
                   size_t at) noexcept nogil:
     """Decide on the whole request p[0:n], which begins at `at` in this parse."""
     cdef Command* c = table.find(p + s.scan.name_at, s.scan.name_len)
+    cdef int r
+    if s.guard != NULL:
+        r = guard_judge(s, c, p, n, True)
+        if r != PASSES:
+            return r
     s.core.trace_skip -= 1
     if s.core.trace_skip == 0 or s.traced:
         return dispatch_traced(s, c, p, n, at)
@@ -482,6 +488,10 @@ cdef int begin_stream(Session* s, Command* c, const char* p, size_t n) noexcept 
     cdef int situation = situation_of(s)
     cdef int action = PARTIAL[row_of(c.route, s.scan.argc)][situation]
     cdef int r
+    if s.guard != NULL:
+        r = guard_judge(s, c, p, n, False)
+        if r != PASSES:
+            return r
     if s.core.holds and is_held(s, c):
         return STALL_HELD
     r = not_yet(s, c, situation, action) if situation > GATHERING else STALL_NONE

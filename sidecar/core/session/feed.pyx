@@ -13,6 +13,7 @@ first piece.
 """
 from libc.string cimport strlen
 from sidecar.core.cluster.branches cimport early_bytes
+from sidecar.core.guard.guard cimport guard_ready, guard_take_back
 from sidecar.core.link.pending cimport link_bytes
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.link.weight cimport window_full, window_has_room, window_widen
@@ -23,7 +24,7 @@ from sidecar.core.protocol.commands cimport COMMAND_AUDITED, Command, NAME_MAX
 from sidecar.core.protocol.request cimport (ERR_BULK, ERR_CRLF, ERR_MEMORY, ERR_QUOTES, SCAN_DONE, SCAN_EMPTY,
     SCAN_ERROR, SCAN_INLINE, SCAN_MORE, inline_to_multibulk, scan_request, scanner_reset)
 from sidecar.core.records cimport (DEDICATED_PAUSE, MODE_PINNED, MODE_SHARED, STALL_DEDICATED,
-    STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LINK, STALL_NONE, STALL_PROTOCOL_ERROR, STALL_ROOM,
+    STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LIMIT, STALL_LINK, STALL_NONE, STALL_PROTOCOL_ERROR, STALL_ROOM,
     STALL_SESSION_COMMAND, STALL_SHELL, link_unsent)
 from sidecar.core.session.dispatch cimport begin_stream, dispatch, take_back_piece
 
@@ -38,7 +39,9 @@ cdef bint session_ready(const Session* s) noexcept nogil:
         return window_has_room(s)
     if s.stall == STALL_FILL:
         return s.awaited == NULL
-    if s.stall == STALL_PROTOCOL_ERROR and s.streaming:
+    if s.stall == STALL_LIMIT:
+        return guard_ready(s)
+    if s.stall == STALL_PROTOCOL_ERROR and s.streaming and not s.discarding:
         return s.outstanding == 1       # the request it is in the middle of: nothing will come
     return s.outstanding == 0
 
@@ -82,6 +85,8 @@ cdef int dispatch_inline(Session* s, CommandTable table, const char* p, size_t n
 cdef void pass_rest(Session* s, const char* p, size_t n) noexcept nogil:
     """Bytes of a request whose beginning has been passed on. Without memory for them nothing may follow
     that the server would take for them: the client is closed, and its link with it."""
+    if s.discarding:
+        return
     if s.must_close or link_bytes(s.link, p, n) < 0:
         s.must_close = True
 
@@ -144,9 +149,11 @@ cdef void pass_wrong(Session* s, CommandTable table, const char* p, size_t n) no
         c = table.find(p + s.scan.name_at, s.scan.name_len)
         if c.flags & COMMAND_AUDITED:
             audit_command(s, c, p, n)
-    s.streaming = False
+    # A guard has not judged what is no request; servers may execute it all the same.
+    if s.guard == NULL or s.streaming:
+        pass_rest(s, p, n)
+    s.streaming = s.discarding = False
     s.input_broken = True
-    pass_rest(s, p, n)
     pass_rest(s, end, strlen(end))
 
 
@@ -167,7 +174,7 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
             break
         if s.streaming and r == SCAN_DONE:
             pass_rest(s, p + at, s.scan.pos)
-            s.streaming = False
+            s.streaming = s.discarding = False
         elif r == SCAN_DONE:
             s.core.more_requests = at + s.scan.pos < n
             s.stall = dispatch(s, table, p + at, s.scan.pos, at)
@@ -186,6 +193,8 @@ cdef size_t parse(Session* s, CommandTable table, const char* p, size_t n) noexc
             break
     if s.mode == MODE_SHARED and s.in_multi:
         take_back_piece(s)
+        if s.guard != NULL:
+            guard_take_back(s)
         at = s.piece_at
         if s.stall != STALL_LINK and s.stall != STALL_HANG_UP:
             s.stall = STALL_DEDICATED

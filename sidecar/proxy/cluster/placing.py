@@ -109,6 +109,8 @@ class Placing:
         """Whether the request at the head is part of a transaction whose shard is not known yet,
         and was answered."""
         head = client.head()
+        if client.head_refused:
+            return False  # the server has to know, so that it aborts the transaction
         if client.multi_unsent:
             return head is not None and self._served_in_multi(client, *head)
         name = head[0][0].upper() if head is not None and len(head[0]) == 1 else b""

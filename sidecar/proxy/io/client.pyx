@@ -298,6 +298,11 @@ cdef class Client(ClientSocket):
         return self.tls is not None
 
     @property
+    def head_refused(self):
+        """Whether the request at the head is refused, in a transaction that is not sent yet."""
+        return self.guard is not None and self.guard.guard.head_refused
+
+    @property
     def multi_unsent(self):
         """Whether MULTI has been answered, and has not been sent, since its keys are not known."""
         return self.s != NULL and self.s.multi_unsent

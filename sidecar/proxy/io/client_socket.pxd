@@ -1,6 +1,7 @@
 """A client on its socket (see client_socket.pyx)."""
 from libc.stdint cimport uint32_t
 from sidecar.core.cluster.subscriptions cimport Subscriptions
+from sidecar.core.guard.guard cimport ClientGuard
 from sidecar.proxy.io.rewriting cimport RewritingConnection
 
 cdef class ClientSocket(RewritingConnection):
@@ -10,6 +11,9 @@ cdef class ClientSocket(RewritingConnection):
     cdef bint parsed            # requests have just been parsed, and nothing of theirs sent since
     cdef public object identity
     cdef public str principal       # who it is to the sidecar (session/principals.py); empty: not known
+    cdef public str listener_policy     # the command policy that its listener names; empty: none
+    cdef public object restricted_as    # what it has together with others (session/guards.py)
+    cdef readonly ClientGuard guard     # what restricts it; None: nothing does
     cdef public str first_principal     # who it is after RESET, by its certificate or user
     cdef public object in_exec  # what is changed in the reply to EXEC (session/in_exec.py)
     cdef public Subscriptions subscriptions     # of a cluster's subscriber: its link may change
@@ -46,4 +50,5 @@ cdef class ClientSocket(RewritingConnection):
     cdef int end_of_input(self) except -1
     cdef int protocol_error(self) except -1
     cdef int serve_stall(self) except -1
+    cdef int see_to_limits(self) except -1
     cdef bint end_if_over(self) except -1

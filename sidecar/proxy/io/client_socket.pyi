@@ -8,6 +8,7 @@ from typing import Any
 from typing_extensions import disjoint_base
 
 from sidecar.core.cluster.subscriptions import Subscriptions
+from sidecar.core.guard.guard import ClientGuard
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.rewriting import RewritingConnection
 from sidecar.proxy.links.identity import Identity
@@ -18,6 +19,8 @@ _Tls = tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]
 class ClientSocket(RewritingConnection):
     identity: Identity
     principal: str
+    listener_policy: str
+    restricted_as: Any
     first_principal: str
     in_exec: Any
     subscriptions: Subscriptions | None
@@ -50,5 +53,8 @@ class ClientSocket(RewritingConnection):
     def finish(self) -> None: ...
     def close(self, reason: str = "closed") -> None: ...
     def retire(self) -> None: ...
+    @property
+    def guard(self) -> ClientGuard | None: ...
+    def use_guard(self, guard: ClientGuard | None) -> None: ...
     def drop_link(self) -> None: ...
     def leave_link(self) -> bool: ...

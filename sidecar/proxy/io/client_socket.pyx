@@ -8,15 +8,17 @@ handler then asks of a client is in client.pyx.
 from libc.stdint cimport uint32_t
 from time import monotonic
 from sidecar.core.link.barrier cimport barriers_abandon
-from sidecar.core.cluster.branches cimport session_leave
+from sidecar.core.cluster.branches cimport branches_guarded, session_leave
 from sidecar.core.cluster.turns cimport branches_collect
 from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT
 from sidecar.core.cache.fill cimport cache_leave
+from sidecar.core.guard.guard cimport guard_settle
 from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size, buffer_truncate)
 from sidecar.core.records cimport (link_unsent, DEDICATED_PAUSE, Link, MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
-    Session, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_NONE, STALL_REPLIES,
+    Session, STALL_PROTOCOL_ERROR, STALL_FILL, STALL_HANG_UP, STALL_HELD, STALL_LIMIT,
+    STALL_NONE, STALL_REPLIES,
     STALL_ROOM, STALL_SHELL)
 from sidecar.core.protocol.request cimport error_text
 from sidecar.core.session.feed cimport session_has_room, session_ready, session_resume
@@ -41,6 +43,7 @@ cdef class ClientSocket(RewritingConnection):
         self.id, self.identity, self.peer = id, identity, peer
         self.s.client_number = id
         self.local = sock.getsockname()
+        self.listener_policy = ""
         self.name = self.lib_name = self.lib_version = b""
         self.principal = self.first_principal = ""
         self.since = monotonic()
@@ -222,6 +225,8 @@ cdef class ClientSocket(RewritingConnection):
             self.serve_stall()
         if not self.closed and self.rewriter is not None and self.rewriter.ready():
             self.read_on()
+        if not self.closed and s.guard != NULL:
+            self.see_to_limits()
         if not self.closed and not self.end_if_over():
             self.next_reading()
         return 0
@@ -238,12 +243,25 @@ cdef class ClientSocket(RewritingConnection):
             session_mark(self.s)
         return 0
 
+    cdef int see_to_limits(self) except -1:
+        """Have the plane look again when it may go on, or note that it has nothing under way."""
+        cdef Session* s = self.s
+        if s.stall == STALL_LIMIT:
+            self.plane.limited.add(self)
+            self.plane.see_to_limited()
+        elif s.stall == STALL_NONE and s.outstanding == 0 \
+                and (s.mode != MODE_PINNED or s.link.raw_requests_due == 0):
+            guard_settle(s)
+        return 0
+
     cdef int serve_stall(self) except -1:
         """Do what the session waits for, or have the handler do it."""
         cdef Session* s = self.s
         cdef int stall = s.stall
         if stall == STALL_PROTOCOL_ERROR:
             self.protocol_error()
+        elif stall == STALL_LIMIT:
+            self.go_on()
         elif stall == STALL_HANG_UP:
             self.close("hostile")
         elif stall == STALL_FILL or stall == STALL_REPLIES:
@@ -460,6 +478,8 @@ cdef class ClientSocket(RewritingConnection):
         if self.s.awaited != NULL:
             cache_leave(self.s)
         session_leave(self.s)
+        self.use_guard(None)
+        self.plane.limited.discard(self)
         session_drop(self.s)
         self.s = NULL
         self.plane.handler.client_closed(self)
@@ -467,6 +487,15 @@ cdef class ClientSocket(RewritingConnection):
     def give_up(self):
         """End it, since serving it has raised an error."""
         self.close("error")
+
+    def use_guard(self, ClientGuard guard):
+        """Restrict it by this from now on; None: by nothing."""
+        if self.guard is not None:
+            self.guard.leave()
+        self.guard = guard
+        self.s.guard = NULL if guard is None else &guard.guard
+        branches_guarded(self.s)
+        session_mark(self.s)            # what it waits for may be over
 
     def drop_link(self):
         """Close the link this client has to itself; it is shared, and linkless, again."""

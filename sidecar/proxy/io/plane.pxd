@@ -24,6 +24,8 @@ cdef class Plane(Reactor):
     cdef set waiting_for_room
     cdef list gathering         # clients whose replies wait for others of the same batch
     cdef list replied           # and for the end of the events at hand: of a cluster
+    cdef set limited            # clients that have to wait for their limits (guard.pyx)
+    cdef bint limited_due       # the loop is to look at them
     cdef set held               # clients whose next command is kept back (Core.holds)
     cdef bytes ack_request
     cdef readonly NearCache near_cache
@@ -58,6 +60,7 @@ cdef class Plane(Reactor):
     cdef int tell_failed(self, error) noexcept
     cdef int feed_links(self) except -1
     cdef int see_to_waiting(self) except -1
+    cdef int see_to_limited(self) except -1
 
 cdef class PlaneConnection(Connection):
     cdef bint gathering         # a client's: replies wait for others of the same batch,

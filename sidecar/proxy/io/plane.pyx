@@ -21,16 +21,18 @@ from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from sidecar.core.cluster.redirection cimport retry_waiting, waiting_requests
+from sidecar.core.guard.guard cimport guard_ready
 from sidecar.core.observe.audit_notes cimport NOTE_COMMAND, NOTE_NOPERM, Note
 from sidecar.core.link.receiver cimport session_drop, session_mark
 from sidecar.core.memory cimport buffers_taken
-from sidecar.core.records cimport HOLD_ALL, HOLD_WRITES, Link, NEW_SESSION_WINDOW
+from sidecar.core.records cimport HOLD_ALL, HOLD_WRITES, Link, NEW_SESSION_WINDOW, STALL_LIMIT
 from sidecar.core.stats cimport BUCKETS
 from sidecar.core.stats import bucket_bounds
 from sidecar.core.observe.trace_records cimport trace_draw
 from sidecar.core.cache.tracked_requests cimport tracked_ask_due
 
 
+LIMITED = 0.001             # seconds between two looks at clients that wait for their limits
 RETRY = 0.01                # seconds between two looks at redirected requests that wait
 
 
@@ -71,7 +73,7 @@ cdef class Plane(Reactor):
             raise MemoryError
         self.table = table
         self.clients, self.upstreams = set(), set()
-        self.unflushed, self.waiting_for_room, self.held = [], set(), set()
+        self.unflushed, self.waiting_for_room, self.held, self.limited = [], set(), set(), set()
         self.gathering = []
         self.replied = []
         self.flush_callback = self.flush_links
@@ -193,6 +195,35 @@ cdef class Plane(Reactor):
             self.loop.call_later(RETRY, self.retry_again)
             self.doubted()
         return 0
+
+    cdef int see_to_limited(self) except -1:
+        """Clients wait for their limits: look at them in a moment."""
+        if not self.limited_due:
+            self.limited_due = True
+            self.loop.call_later(LIMITED, self.look_at_limited)
+        return 0
+
+    def look_at_limited(self):
+        """Called by the loop: let those go on that have waited long enough."""
+        cdef PlaneConnection c
+        cdef set waiting = self.limited
+        self.limited_due = False
+        self.limited = set()
+        self.stamp()
+        for c in waiting:
+            if c.s != NULL and c.s.stall == STALL_LIMIT:
+                if guard_ready(c.s):
+                    session_mark(c.s)
+                else:
+                    self.limited.add(c)
+        if self.limited:
+            self.see_to_limited()
+        self.settle()
+
+    @property
+    def limited_count(self):
+        """The number of clients that have to wait for their limits."""
+        return len(self.limited)
 
     @property
     def redirected_clients(self):

@@ -1,0 +1,1 @@
+"""Judging a request of a client that is restricted."""
