@@ -170,7 +170,9 @@ class NameSearch:
         connection: ServerConnection | None = None
         number = 0
         try:
-            while True:
+            # An answer may end this task itself. A timeout that is due as it begins, as `_pause`
+            # can be, takes that cancellation for its own (Python 3.11): it is not relied on.
+            while self._asking.get(address) is asyncio.current_task():
                 begun = asyncio.get_running_loop().time()
                 try:
                     if connection is None:
