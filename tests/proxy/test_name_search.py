@@ -36,7 +36,8 @@ class AskOnce:
     def on_event(self, event: Resolved | Answered) -> None:
         if isinstance(event, Answered):
             self.open = ()
-            self.answered.set_result(asyncio.current_task())
+            if not self.answered.done():
+                self.answered.set_result(asyncio.current_task())
             assert self.search is not None
             self.search.wake()
         elif not self.answered.done():
