@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_upstream(commands)
     _add_certs(commands)
     _add_identities(commands)
+    _add_tenants(commands)
     completion = commands.add_parser(
         "completion", help="print what a shell needs to complete commands", allow_abbrev=False
     )
@@ -179,6 +180,37 @@ def _add_identities(commands: argparse._SubParsersAction[argparse.ArgumentParser
     )
     hashed.set_defaults(name="identities hash")
     _add_json(hashed, "print it as JSON")
+
+
+def _add_tenants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    tenants = commands.add_parser(
+        "tenants", help="make the server's users of the tenants in identities.file, and try them"
+    )
+    kinds = tenants.add_subparsers(title="kinds", metavar="KIND", required=True)
+    for kind, what in (
+        ("plan", "show which users are missing or different at which server"),
+        ("apply", "make and change them; other users are never touched"),
+        ("verify", "try as each tenant to reach what others have"),
+    ):
+        parser = kinds.add_parser(kind, help=what, allow_abbrev=False)
+        parser.set_defaults(name=f"tenants {kind}")
+        parser.add_argument(
+            "--user", metavar="NAME", default="", help="ask the servers as this user"
+        )
+        parser.add_argument(
+            "--password-file",
+            metavar=FILE,
+            default="",
+            help="its password; - reads it from standard input (default: the sidecar's own user)",
+        )
+        if kind == "apply":
+            parser.add_argument(
+                "--remove",
+                action="store_true",
+                help="delete users that were made for tenants that are not in the file any more",
+            )
+        _add_settings(parser)
+        _add_json(parser, "print the result as JSON")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

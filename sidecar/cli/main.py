@@ -1,6 +1,6 @@
 """The commands: `sidecar run`, `check`, `hotkeys`, `pause`, `resume`, `switch`,
-`certs dev|show|check`, `identities hash`, `completion`, and `--version`. arguments.py has their
-arguments.
+`certs dev|show|check`, `identities hash`, `tenants plan|apply|verify`, `completion`, and
+`--version`. arguments.py has their arguments.
 
 Each command calls one function, and turns the errors of that function into one line on standard
 error and an exit code: 0 done, 1 failed, 2 wrong arguments or settings, 130 interrupted (`run`:
@@ -273,6 +273,30 @@ def _identities_hash(parsed: argparse.Namespace) -> int:
     return OK
 
 
+def _tenants(parsed: argparse.Namespace) -> int:
+    from sidecar.cli import tenants
+    from sidecar.cli.server_client import ServerError
+    from sidecar.settings.load import ConfigError, load
+
+    kind = parsed.name.partition(" ")[2]
+    try:
+        settings = load(parsed.config, _overrides(parsed))
+        account = tenants.account(parsed.user, parsed.password_file)
+        if kind == "verify":
+            from sidecar.cli import prove_tenants
+
+            found = prove_tenants.verify(settings, account)
+            return prove_tenants.show_proofs(*found, as_json=parsed.json)
+        planned = tenants.plan(
+            settings, account, apply=kind == "apply", remove=kind == "apply" and parsed.remove
+        )
+        return tenants.show_plan(planned, as_json=parsed.json)
+    except ConfigError as error:
+        return _faults(error.problems, parsed.json)
+    except ServerError as error:
+        return _complain(str(error), FAILED)
+
+
 def _completion(parsed: argparse.Namespace) -> int:
     from sidecar.cli import completion
     from sidecar.settings.schema import describe
@@ -293,6 +317,9 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "certs show": _certs_show,
     "certs check": _certs_check,
     "identities hash": _identities_hash,
+    "tenants plan": _tenants,
+    "tenants apply": _tenants,
+    "tenants verify": _tenants,
     "completion": _completion,
 }
 

@@ -23,6 +23,7 @@ from sidecar.settings.sections.principals import (
 from sidecar.settings.suggestions import suggested
 
 LONGEST = 4 << 20  # characters of a file; protects against /dev/zero and the like
+LONGEST_PASSWORD = 1 << 16  # characters
 _KINDS = ("identities", "tenants", "policies")
 
 _T = TypeVar("_T", bound=Section)
@@ -57,6 +58,19 @@ def read_identities(path: str) -> IdentitiesFile:
     if problems:
         raise IdentitiesError([f"{problem} ({path})" for problem in problems])
     return reading.read
+
+
+def read_password(path: str, text: str, file: str) -> bytes:
+    """A password that is written, or in a file (one line end is dropped). Raises
+    IdentitiesError."""
+    if not file:
+        return text.encode()
+    try:
+        with open(file, encoding="utf-8") as opened:
+            return opened.read(LONGEST_PASSWORD).rstrip("\r\n").encode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise IdentitiesError([f"{path}: cannot read {file}: {why}"]) from None
 
 
 class _Reading:

@@ -17,7 +17,8 @@ from sidecar.settings.schema import describe
 
 SHELLS = ("bash", "zsh", "fish")
 COMMANDS = {
-    "run", "check", "hotkeys", "pause", "resume", "switch", "certs", "identities", "completion",
+    "run", "check", "hotkeys", "pause", "resume", "switch", "certs", "identities", "tenants",
+    "completion",
 }  # fmt: skip
 
 # Each prints what is offered for the words in $@, a line each; `FILES` where files are.

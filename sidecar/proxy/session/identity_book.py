@@ -14,7 +14,11 @@ import structlog
 
 from sidecar.file_version import Version, file_version
 from sidecar.proxy.tasks import for_each
-from sidecar.settings.identities_file import IdentitiesError, read_identities
+from sidecar.settings.identities_file import (
+    IdentitiesError,
+    read_identities,
+    read_password,
+)
 from sidecar.settings.identity_rules import identity_problems
 from sidecar.settings.schema import Settings
 from sidecar.settings.sections.principals import IdentitiesFile
@@ -22,7 +26,6 @@ from sidecar.settings.sections.principals import IdentitiesFile
 log = structlog.get_logger()
 
 LOOK = 0.5  # seconds between two looks at the files
-LONGEST = 1 << 16  # characters of a password
 
 
 @dataclass(frozen=True)
@@ -112,22 +115,11 @@ def _user_of(file: IdentitiesFile, name: str) -> UpstreamUser | None:
         tenant = file.tenants[principal.tenant]
         user = tenant.username or principal.tenant
         path = f"tenants.{principal.tenant}.password_file"
-        return UpstreamUser(user.encode(), _password(path, tenant.password, tenant.password_file))
+        return UpstreamUser(
+            user.encode(), read_password(path, tenant.password, tenant.password_file)
+        )
     if not principal.upstream_username:
         return None
     path = f"identities.{name}.upstream_password_file"
-    password = _password(path, principal.upstream_password, principal.upstream_password_file)
+    password = read_password(path, principal.upstream_password, principal.upstream_password_file)
     return UpstreamUser(principal.upstream_username.encode(), password)
-
-
-def _password(path: str, text: str, file: str) -> bytes:
-    """A password that is written, or in a file (one line end is dropped). Raises
-    IdentitiesError."""
-    if not file:
-        return text.encode()
-    try:
-        with open(file, encoding="utf-8") as opened:
-            return opened.read(LONGEST).rstrip("\r\n").encode()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise IdentitiesError([f"{path}: cannot read {file}: {why}"]) from None

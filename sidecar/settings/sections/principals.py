@@ -90,7 +90,10 @@ class Tenant(Section, frozen=True):
         tuple[str, ...],
         _text('Patterns of its keys. Empty: the prefix and "*", or none without a prefix.'),
     ] = ()
-    channels: Annotated[tuple[str, ...], _text("Patterns of its channels. Empty: as keys.")] = ()
+    channels: Annotated[
+        tuple[str, ...],
+        _text('Patterns of its channels. Empty: the prefix and "*", or none without a prefix.'),
+    ] = ()
     commands: Annotated[
         tuple[str, ...],
         _text(
