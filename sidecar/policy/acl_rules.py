@@ -18,13 +18,14 @@ MARK = "redis-sidecar:tenant:"
 
 # What a tenant may do unless its `commands` say otherwise: whatever names its keys and channels, so
 # that the server can judge it by them. Left out is what reaches beyond: the keyspace as a whole,
-# what all users share (functions, the script cache), other clients, the server.
+# what all users share (functions, the script cache), other clients, the server. ROLE it may ask:
+# the sidecar makes sure on each link that it leads to the master.
 DEFAULT_COMMANDS = (
     "-@all", "+@string", "+@hash", "+@list", "+@set", "+@sortedset", "+@stream", "+@bitmap",
     "+@hyperloglog", "+@geo", "+@keyspace", "+@pubsub", "+@transaction", "+@connection",
     "+@scripting", "-@admin", "-@dangerous", "-scan", "-clusterscan", "-randomkey", "-dbsize",
     "-pubsub", "-function", "-fcall", "-fcall_ro", "-script|flush", "-script|kill",
-    "-script|debug", "-script|show",
+    "-script|debug", "-script|show", "+role",
 )  # fmt: skip
 
 
