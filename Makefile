@@ -32,7 +32,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-workers test-slow check lint types structure format bench bench-smoke \
   bench-cluster drill-cluster bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
-  docs-screenshots certs wheel clean observe dashboards
+  docs-pages docs-screenshots certs wheel clean observe dashboards
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -48,7 +48,7 @@ run: $(BUILT) ## start the sidecar, on an embedded server unless ARGS says other
 	@exec $(BIN)/sidecar run $(ARGS)
 
 # A worker that crashes is not replaced: with loadfile the run would wait for it for ever.
-test: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## all tests but the slow ones
+test: $(BUILT) $(NATIVE) $(VENV)/.installed-test $(VENV)/.installed-docs ## all tests but the slow ones
 	@tests/harness/install_peers.sh test
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0 \
 	  -m "not slow" $(ARGS)
@@ -58,7 +58,7 @@ test-workers: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## the compatibility su
 	SIDECAR_WORKERS=2 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --max-worker-restart 0 \
 	  -m "not slow" tests/compat $(ARGS)
 
-test-slow: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## the slow tests
+test-slow: $(BUILT) $(NATIVE) $(VENV)/.installed-test $(VENV)/.installed-docs ## the slow tests
 	@tests/harness/install_peers.sh test
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
 
@@ -154,7 +154,10 @@ suite: $(BUILT) $(VENV)/.installed-test ## a server's own tests through the side
 	@tests/harness/install_peers.sh test
 	$(BIN)/python -m tests.harness.server_suite $(ARGS)
 
-docs: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics.md anew
+docs: docs-pages $(VENV)/.installed-docs ## the documentation site, in build/site: open build/site/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs/site -d build/site-work . build/site
+
+docs-pages: $(BUILT) ## write config/full.toml, docs/configuration.md and docs/metrics.md anew
 	$(BIN)/python -m sidecar.settings.docs toml > build/full.toml
 	$(BIN)/python -m sidecar.settings.docs markdown > build/configuration.md
 	$(BIN)/python -m sidecar.telemetry.metrics_docs > build/metrics.md
@@ -194,7 +197,7 @@ $(VENV)/.created:
 # The build's tools live in the environment, not in one that is thrown away after each build: so
 # only what changed is compiled.
 $(VENV)/.installed-build $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)/.installed-bench \
-  $(VENV)/.installed-release: \
+  $(VENV)/.installed-docs $(VENV)/.installed-release: \
   $(VENV)/.installed-%: pyproject.toml | $(VENV)/.created
 	@echo 'installing the packages for: $*'
 	@$(BIN)/python -c '$(REQUIREMENTS)' $* > $(VENV)/requirements-$*.txt

@@ -75,7 +75,7 @@ def test_compatibility_names_tests_that_exist() -> None:
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
-    """`make docs` writes it from the table."""
+    """`make docs-pages` writes it from the table."""
     assert (ROOT / "docs/metrics.md").read_text() == metrics_docs.page()
 
 
