@@ -60,6 +60,7 @@ from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
 from sidecar.proxy.session.others import Others
 from sidecar.proxy.session.passthrough import PassThrough
+from sidecar.proxy.session.rewrites import Rewrites
 from sidecar.proxy.session.sidecar_logins import SidecarLogins
 from sidecar.proxy.span_recorder import SpanRecorder
 from sidecar.proxy.targets import Targets
@@ -282,6 +283,7 @@ def make_sessions(
     trust = make_trust(
         plane, links.identities, settings, admission.first, audit.login if audit else None
     )
+    rewrites = Rewrites(plane, trust.book, judges=judges, in_cluster=nodes.shards is not None)
     clients = Clients(
         plane,
         nodes,
@@ -290,7 +292,7 @@ def make_sessions(
         ids,
         trust.arrived,
         trust.first,
-        joined=observers.joined,
+        joined=[*observers.joined, rewrites.joined],
         left=[observers.forget],
         pins=trust.pins,
     )

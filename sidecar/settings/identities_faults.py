@@ -31,6 +31,8 @@ _ACL_RULE = re.compile(r"[+-]@?[A-Za-z0-9_.|-]+|allcommands|nocommands")
 _DENIED = re.compile(r"@?[A-Za-z0-9_.|-]+")
 _COMMAND = re.compile(r"[A-Za-z0-9_.-]+")
 _PATTERN = re.compile(r"[!-~]+")
+# It stands in patterns, too, where it must mean itself.
+_PREFIX = re.compile(r"[^\x00-\x20\x7f-\U0010ffff*?\[\]\\]{1,256}")
 
 _CERTIFICATE_FORM = '"CN:name", "DNS:name" or "URI:spiffe://…"'
 _PATTERN_FORM = 'a pattern, as "shop:*"'
@@ -91,8 +93,8 @@ def _tenant(path: str, tenant: Tenant) -> Iterator[str]:
     for name in ("keys", "channels"):
         yield from _forms(f"{path}.{name}", getattr(tenant, name), _PATTERN, _PATTERN_FORM)
     yield from _forms(f"{path}.commands", tenant.commands, _ACL_RULE, '"+get" or "-@dangerous"')
-    if tenant.prefix and not _PATTERN.fullmatch(tenant.prefix):
-        yield f"{path}.prefix: write printable ASCII characters without blanks"
+    if tenant.prefix and not _PREFIX.fullmatch(tenant.prefix):
+        yield f"{path}.prefix: write printable ASCII characters, without blanks and * ? [ ] \\"
 
 
 def _policy(name: str, policy: CommandPolicy) -> Iterator[str]:

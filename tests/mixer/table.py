@@ -94,7 +94,7 @@ class Table:
 
     def __init__(self, setup: Setup, direct: Server, behind: Server, sidecar: Sidecar) -> None:
         self.setup, self.server, self.sidecar = setup, direct, sidecar
-        self.duo = Duo(direct.port, sidecar.port, behind.port, patience=4.0)
+        self.duo = self.pair_up(direct.port, sidecar.port, behind.port)
         self.found: list[Found] = []
         self.base = b""
         self.answered: set[str] = set()
@@ -107,6 +107,10 @@ class Table:
         self.duo.open(1, setup.protocol, setup.db)
         self.duo.open(2)
         self.reset()
+
+    def pair_up(self, direct: int, sidecar: int, behind: int) -> Duo:
+        """The two sides, by their ports."""
+        return Duo(direct, sidecar, behind, patience=4.0)
 
     def forms(self) -> Iterator[Form]:
         """All forms of all commands this server has."""
@@ -121,13 +125,14 @@ class Table:
 
     def reset(self, everything: bool = True) -> None:
         """The prepared keys on both sides, and in the cache."""
-        requests: list[Command] = [[b"FLUSHALL"], *self.prepared]
+        requests: list[Command] = list(self.prepared)
         if everything:
-            requests += [line.split() for line in (b"FUNCTION FLUSH", b"ACL DELUSER bob")]
-            requests += [[b"FUNCTION", b"LOAD", LIBRARY], [b"SCRIPT", b"LOAD", b"return 1"]]
+            requests += [[b"FUNCTION", b"FLUSH"], [b"FUNCTION", b"LOAD", LIBRARY]]
+            requests.append([b"SCRIPT", b"LOAD", b"return 1"])
         for client in (0, 1, 2):
             if self.duo.direct.peers[client].ended or self.duo.sidecar.peers[client].ended:
                 self.replace(client)
+        self.empty()
         outcome = self.duo.step(0, requests, expect=len(requests))
         assert not outcome.differences, [str(d) for d in outcome.differences]
         assert not [f for f in outcome.frames[0] if f[:1] == b"-"], outcome.frames
@@ -135,6 +140,11 @@ class Table:
         assert left == right, "the prepared keys differ"
         self.base = left
         self.probe(0)
+
+    def empty(self) -> None:
+        """Delete all keys on both sides, and the user that forms make."""
+        outcome = self.duo.step(0, [[b"FLUSHALL"], [b"ACL", b"DELUSER", b"bob"]], expect=2)
+        assert not outcome.differences, [str(d) for d in outcome.differences]
 
     def probe(self, client: int) -> Outcome:
         """What later reads say."""

@@ -124,6 +124,8 @@ def test_no_repr_shows_a_secret(file: Path) -> None:
         ("[tenants.a]\npassword = 'p'\nkeys = ['a b']", "tenants.a.keys: found 'a b', expected a"),
         ("[tenants.a]\npassword = 'p'\ncommands = ['get']", "tenants.a.commands: found 'get'"),
         ("[tenants.a]\npassword = 'p'\nprefix = 'a b'", "tenants.a.prefix: write printable"),
+        ("[tenants.a]\npassword = 'p'\nprefix = 'a*b'", "tenants.a.prefix: write printable"),
+        ("[tenants.a]\npassword = 'p'\nprefix = 'é:'", "tenants.a.prefix: write printable"),
         ("[tenants.a]\npassword = 'p'\nusername = 'a b'", "tenants.a.username: not a name"),
         (
             "[tenants.a]\npassword = 'p'\n[tenants.b]\npassword = 'p'\nusername = 'a'",

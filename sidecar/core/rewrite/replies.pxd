@@ -34,6 +34,7 @@ cdef struct Expected:
 
 cdef class ReplyRewriter:
     cdef RewriteRules rules
+    cdef RewriteRules later     # those that hold behind the login that is under way; None: the same
     cdef Expected* ring
     cdef uint32_t mask
     cdef uint32_t head

@@ -245,7 +245,9 @@ cdef class ReplyRewriter:
             self.protocol = 3
         elif due == DUE_LOGIN and p[0] == c'*':
             self.protocol = 2
-        self.passed = self.passed or due == DUE_LOGIN or due == DUE_RESET
+        if due == DUE_LOGIN or due == DUE_RESET:
+            self.passed = True
+            self.rules, self.later = self.later or self.rules, None
         if buffer_append(out, p, n) < 0:
             raise MemoryError
         return 0

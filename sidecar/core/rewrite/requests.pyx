@@ -244,22 +244,28 @@ cdef class RequestRewriter(Giving):
         cdef bint pattern = False
         cdef bint skip = False
         cdef bint found = False
+        cdef const char* options = NULL
         arguments_of(&a, p, n, &self.scan)
         while cursor_next(&a):
-            if pattern:
+            if cursor:
+                cursor = False
+                options = a.at
+            elif pattern:
                 self.place(a.arg, a.size)
                 pattern, found = False, True
-            elif cursor or skip:
-                cursor = skip = False
+            elif skip:
+                skip = False
             elif is_word(&a, b"match", 5):
                 pattern = True
             else:
                 skip = is_word(&a, b"count", 5) or is_word(&a, b"type", 4)
         if found or cursor:
             return self.give_placed(p, n, DUE_SHAPED, SHAPE_SCAN)
-        self.give_placed(p, n, DUE_SHAPED, SHAPE_SCAN, 2)
+        # Before all options, so that one without its value is still the last word.
+        self.give_placed(p, <size_t>(options - p), DUE_SHAPED, SHAPE_SCAN, 2)
         self.put_argument(b"MATCH", 5, NULL, 0)
-        return self.put_argument(self.rules.text, self.rules.size, ANYTHING, 1)
+        self.put_argument(self.rules.text, self.rules.size, ANYTHING, 1)
+        return self.put(options, <size_t>(p + n - options))
 
     cdef int random_key(self) except -1:
         """Scan, or scan on, in the place of RANDOMKEY."""

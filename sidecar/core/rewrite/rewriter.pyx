@@ -46,8 +46,13 @@ cdef class Rewriter(RequestRewriter):
         buffer_release(&self.pending)
 
     def use(self, RewriteRules rules not None):
-        """Rewrite by these rules what comes from now on."""
-        self.rules = self.replies.rules = rules
+        """Rewrite by these rules what comes from now on. If that is what follows a login, replies
+        may be due to what came before it."""
+        self.rules = rules
+        if self.waits and not self.replies.passed:
+            self.replies.later = rules
+        else:
+            self.replies.rules = rules
 
     def expect_login(self):
         """The reply to a login is due, which was passed on before there was a rewriter; what follows

@@ -49,6 +49,11 @@ cdef class RewritingConnection(PlaneConnection):
                 raise MemoryError
             buffer_truncate(&s.unread, scan.pos)
 
+    @property
+    def rewrite_rules(self):
+        """The rules by which its names are rewritten; None: they have always been the server's."""
+        return None if self.rewriter is None else self.rewriter.rules
+
     cdef int feed(self, const char* p, size_t n) except -2:
         """Bytes from the client: 0, or -1 when memory is out."""
         cdef Core* core = &self.plane.core

@@ -72,11 +72,12 @@ class IdentityChange:
 
         self._when_up(client, login, there)
 
-    def enter(self, client: Client, identity: Identity, joined: There) -> None:
-        """Move the client to this identity, which the sidecar itself has judged to be its own, and
-        call `joined`."""
+    def enter(self, client: Client, principal: str, identity: Identity, joined: There) -> None:
+        """Make the client this principal and move it to its identity, as the sidecar itself has
+        judged, and call `joined`."""
 
         def there(links: NodeLinks) -> None:
+            client.principal = principal  # who is told of the join asks for it
             self._join(client, links.identity)
             joined(links)
 

@@ -158,12 +158,7 @@ class SidecarLogins:
                 client.refuse(WRONG)
                 return
             identity = self._principals.identity_of(client, name, proto)
-
-            def joined(links: NodeLinks) -> None:
-                client.principal = name
-                there(links)
-
-            self._change.enter(client, identity, joined)
+            self._change.enter(client, name, identity, there)
 
         client.task = self._tasks.spawn(self._judge(client, given, then))
 
@@ -236,16 +231,15 @@ class SidecarLogins:
         """Have the client's link logged in as the server's user of this principal."""
         identity = self._principals.identity_of(client, name)
         auth = identity.login.auth
+        if auth and name != client.principal:
+            client.principal = name
+            self._count(client, identity)  # before what is behind the login is read
         if auth:
             self._pass(client, words(auth[1] if len(auth) > 2 else b"default", auth[-1]))
         elif name == client.principal:  # nobody need log in there: the reply that AUTH would get
             self._pass(client, (b"CLIENT", b"SETNAME", client.name))
         else:
             self._pass(client, words(*_nobodys()))
-            return
-        if name != client.principal:
-            client.principal = name
-            self._count(client, identity)
 
     @staticmethod
     def _pass(client: Client, words: Sequence[bytes]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.rewrite.client import RULES, Talk, cut, packed, rules, unpacked
+from tests.core.rewrite.client import RULES, Talk, bulks, cut, packed, rules, unpacked
 from tests.core.rewrite.test_requests import REFUSED, REWRITTEN
 
 LINES = [*(line.split(" | ")[0] for line in REWRITTEN.strip().splitlines()), *REFUSED.split("\n")]
@@ -147,6 +147,16 @@ def test_what_follows_a_login_waits_for_it() -> None:
         assert talk.gets(reply) == reply
         assert talk.resumes() == ["GET q:a", "GET q:b"]
         assert not talk.rewriter.waits
+
+
+def test_replies_that_are_due_before_a_login() -> None:
+    """They are about the names that held when they were asked for."""
+    talk = Talk()
+    talk.sends("KEYS *", "AUTH a b", "KEYS *")
+    talk.rewriter.use(rules(b"q:"))
+    assert talk.gets(bulks(b"p:a", b"q:a"), b"+OK\r\n") == bulks(b"a", b"q:a") + b"+OK\r\n"
+    assert talk.resumes() == ["KEYS q:*"]
+    assert talk.gets(bulks(b"p:a", b"q:a")) == bulks(b"p:a", b"a")
 
 
 def test_a_login_before_there_was_a_rewriter() -> None:

@@ -1,0 +1,82 @@
+"""Gives clients the names that are theirs: the key prefix of a tenant, a policy's renamed commands.
+
+A client has no rewriter until it is somebody whose names are not the server's; from then on it has
+one for good, by whose rules it is. When the file of identities changes what somebody's names are,
+their clients are closed: what they know of is gone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+import structlog
+
+from sidecar.core.rewrite.rules import RewriteRules
+from sidecar.policy.prefixing import GIVEN
+from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.plane import Plane
+from sidecar.proxy.links.identity import Identity
+from sidecar.proxy.session.identity_book import IdentityBook
+from sidecar.proxy.tasks import for_each
+
+log = structlog.get_logger()
+
+
+class Rewrites:
+    """The rules of all principals. `judges`: the sidecar judges logins; without that there are no
+    tenants, and a principal is the server's user of that name. `in_cluster`: the upstream is a
+    cluster."""
+
+    def __init__(self, plane: Plane, book: IdentityBook, *, judges: bool, in_cluster: bool) -> None:
+        self._plane = plane
+        self._book = book
+        self._judges = judges
+        self._in_cluster = in_cluster
+        self._known: dict[tuple[bytes, frozenset[tuple[bytes, bytes]]], RewriteRules] = {}
+        book.on_change(self._changed)
+
+    def joined(self, client: Client, identity: Identity) -> None:
+        """A client is somebody else from now on, or speaks another protocol."""
+        rules = self._rules_of(client, identity)
+        if rules is not None or client.rewrite_rules is not None:
+            rules = rules or self._rules(b"", {})
+            client.use_rewriter(rules, secrets.randbits(64), identity.login.proto)
+
+    def _rules_of(self, client: Client, identity: Identity) -> RewriteRules | None:
+        """The rules for a client; None: its names are the server's."""
+        file = self._book.file
+        name = client.principal
+        if not self._judges:
+            name = (identity.login.user or b"default").decode("utf-8", "replace")
+        principal = file.principals.get(name)
+        if principal is None:
+            return None
+        prefix, renames = b"", {}
+        if self._judges and principal.tenant:
+            prefix = file.tenants[principal.tenant].prefix.encode()
+        if principal.policy in file.policies:
+            for client_name, server_name in file.policies[principal.policy].rename.items():
+                renames[client_name.encode().lower()] = server_name.encode().lower()
+        return self._rules(prefix, renames) if prefix or renames else None
+
+    def _rules(self, prefix: bytes, renames: Mapping[bytes, bytes]) -> RewriteRules:
+        key = (prefix, frozenset(renames.items()))
+        rules = self._known.get(key)
+        if rules is None:
+            rules = RewriteRules(self._plane.table, GIVEN, prefix, renames, self._in_cluster)
+            self._known[key] = rules
+        return rules
+
+    def _changed(self) -> None:
+        """Another file is in use."""
+        none = self._rules(b"", {})
+        gone = [
+            client
+            for client in self._plane.clients
+            if (client.rewrite_rules or none)
+            is not (self._rules_of(client, client.identity) or none)
+        ]
+        for_each(gone, lambda client: client.close("identity"))
+        if gone:
+            log.info("clients of changed names closed", clients=len(gone))
