@@ -48,6 +48,7 @@ def faults(read: IdentitiesFile) -> Iterator[str]:
         yield from _policy(name, policy)
     yield from _claims(read)
     yield from _users(read)
+    yield from _prefixes(read)
 
 
 def claim_of(text: str) -> str:
@@ -136,6 +137,18 @@ def _users(read: IdentitiesFile) -> Iterator[str]:
                 f"tenants.{name}.username: {user!r} is the user of tenant {other!r} already; "
                 "each needs its own"
             )
+
+
+def _prefixes(read: IdentitiesFile) -> Iterator[str]:
+    """No prefix may begin with that of another tenant, which would see all its keys."""
+    prefixes = {name: tenant.prefix for name, tenant in read.tenants.items() if tenant.prefix}
+    for name, prefix in prefixes.items():
+        for other, begins in prefixes.items():
+            if other != name and prefix.startswith(begins):
+                yield (
+                    f"tenants.{name}.prefix: begins with the prefix of tenant {other!r}, which "
+                    "would see its keys; take another one"
+                )
 
 
 def _forms(path: str, texts: Iterable[str], form: re.Pattern[str], right: str) -> Iterator[str]:

@@ -125,6 +125,11 @@ def test_no_repr_shows_a_secret(file: Path) -> None:
         ("[tenants.a]\npassword = 'p'\ncommands = ['get']", "tenants.a.commands: found 'get'"),
         ("[tenants.a]\npassword = 'p'\nprefix = 'a b'", "tenants.a.prefix: write printable"),
         ("[tenants.a]\npassword = 'p'\nprefix = 'a*b'", "tenants.a.prefix: write printable"),
+        (
+            "[tenants.a]\npassword = 'p'\nprefix = 'a:'\n"
+            "[tenants.b]\npassword = 'p'\nprefix = 'a:b:'",
+            "tenants.b.prefix: begins with the prefix of tenant 'a'",
+        ),
         ("[tenants.a]\npassword = 'p'\nprefix = 'é:'", "tenants.a.prefix: write printable"),
         ("[tenants.a]\npassword = 'p'\nusername = 'a b'", "tenants.a.username: not a name"),
         (

@@ -155,10 +155,14 @@ cdef class RequestRewriter(Giving):
         return self.give(p, n)
 
     cdef bytes subcommand(self, const char* p, size_t n):
-        """The subcommand of a request, in lower case; b"" without one."""
+        """The subcommand of a request, in lower case; b"" without one. For old servers a NUL ends it."""
         cdef Cursor a
+        cdef bytes word
         arguments_of(&a, p, n, &self.scan)
-        return a.arg[:a.size].lower() if cursor_next(&a) else b""
+        if not cursor_next(&a):
+            return b""
+        word = a.arg[:a.size]
+        return word.partition(b"\0")[0].lower()
 
     cdef bint allowed(self, Command* c, const char* p, size_t n) except -1:
         """Whether the subcommand is one that may pass; without one the server refuses it."""
