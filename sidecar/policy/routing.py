@@ -242,6 +242,9 @@ def rows_from_command(reply: Sequence[Sequence[Any]]) -> dict[bytes, Row]:
 
 def _row(command: Described, categories: Iterable[str]) -> Row:
     name, flags = command.name, command.flags
+    categories = [c.lstrip("@") for c in categories]
+    if "blocking" in categories:
+        flags |= {"blocking"}  # Redis 6.2 and earlier have the category, and no such flag
     return (
         ROUTES[route_of(name, flags)],
         effects_of(name, flags)
@@ -251,7 +254,7 @@ def _row(command: Described, categories: Iterable[str]) -> Row:
         | BY_CHANNEL * (name == "spublish")
         | SPLIT * (name in SPLITTABLE and "module" not in flags)
         | FANS_OUT * (name in FANNING_OUT and route_of(name, flags) in FANNING_ROUTES),
-        family_of(c for c in categories if name not in MAYBE_BLOCKING or c[-8:] != "blocking"),
+        family_of(c for c in categories if name not in MAYBE_BLOCKING or c != "blocking"),
         command.arity,
         rule_of(command),
         subcommand_routes(command),

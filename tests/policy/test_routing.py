@@ -103,6 +103,15 @@ def test_rows_are_read_from_text_or_bytes() -> None:
     assert rows_from_command([entry]) == rows_from_command([raw]) == {b"get": row}
 
 
+def test_an_old_server_tells_of_blocking_by_category() -> None:
+    """Redis 6.2 has no such flag; on a shared link BLPOP would hold up everybody."""
+    entry: list[Any] = ["blpop", -3, ["write", "noscript"], 1, -2, 1, ["@list", "@blocking"]]
+    new: list[Any] = ["blpop", -3, ["write", "blocking"], 1, -2, 1, ["@list", "@blocking"]]
+    (old,) = rows_from_command([entry]).values()
+    assert old[:3] == (ROUTES["blocking"], WRITES | TELLS, FAMILIES.index("blocking"))
+    assert rows_from_command([new]) == {b"blpop": old}
+
+
 def test_rows_that_cannot_be_understood() -> None:
     """Short ones are left out, numbers beyond 16 bits are cut down to them or mean nothing."""
     assert rows_from_command([["old", 1, [], 0, 0, 0], []]) == {}
