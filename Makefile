@@ -31,7 +31,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-workers test-slow check lint types structure format bench bench-smoke \
-  bench-cluster drill-cluster bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
+  bench-cluster drill-cluster bench-fairness bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
   docs-pages docs-screenshots certs wheel clean observe dashboards
 
 help: ## list the targets
@@ -104,6 +104,9 @@ drill-smoke: $(BUILT) $(VENV)/.installed-bench ## does every part of the drills 
 
 bench-hotkeys: $(BUILT) $(VENV)/.installed-bench ## accuracy, speed and cost of hot-key detection
 	$(BIN)/python -m bench.hotkeys $(ARGS)
+
+bench-fairness: $(BUILT) $(VENV)/.installed-bench ## what one identity's burst costs another
+	$(BIN)/python -m bench.fairness $(ARGS)
 
 bench-instructions: $(BUILT) $(NATIVE) $(VENV)/.installed-bench ## instructions of the core per command (valgrind)
 	$(BIN)/python -m bench.instructions $(ARGS)

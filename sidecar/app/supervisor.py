@@ -33,7 +33,16 @@ from sidecar.app.whole import Whole
 from sidecar.app.worker_process import WorkerFailed
 from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.links.errors import ProxyStartError
-from sidecar.proxy.listening import How, Listening, inherited, is_made_for, listen, reserve
+from sidecar.proxy.listening import (
+    How,
+    Listening,
+    added_and_gone,
+    inherited,
+    is_made_for,
+    listen,
+    reserve,
+    with_policies,
+)
 from sidecar.proxy.memory_guard import memory_limit
 from sidecar.settings.schema import Settings
 from sidecar.settings.shares import share_of
@@ -103,7 +112,7 @@ class Supervisor(Sidecar):
         """The settings of one worker: its share, with the ports that the system chose."""
         settings = self.settings
         memory = memory_limit(settings.limits.memory)
-        urls = tuple(dict.fromkeys(str(each.endpoint) for each in self._listening))
+        urls = tuple(dict.fromkeys(each.endpoint.listen_url for each in self._listening))
         whole = msgspec.structs.replace(
             settings,
             limits=msgspec.structs.replace(settings.limits, memory=memory),
@@ -167,22 +176,20 @@ class Supervisor(Sidecar):
 
     def _take_addresses(self, settings: Settings) -> None:
         """Take new addresses, and give up those that are not wanted any more. Raises OSError."""
-        before, wanted = self.settings.listen.urls, settings.listen.urls
+        added, gone = added_and_gone(self.settings.listen.urls, settings.listen.urls)
         new: list[Listening] = []
         try:
-            for url in wanted:
-                if url not in before:
-                    new += self._taken(settings, parse_listen(url))
+            for endpoint in added:
+                new += self._taken(settings, endpoint)
         except OSError:
             for each in new:
                 each.close()
             raise
-        gone = [parse_listen(url) for url in before if url not in wanted]
         for each in list(self._listening):
             if any(is_made_for(each.endpoint, endpoint) for endpoint in gone):
                 self._listening.remove(each)
                 each.close()
-        self._listening += new
+        self._listening = [*with_policies(self._listening, settings.listen.urls), *new]
 
     # Stopping
 

@@ -19,6 +19,7 @@ from hiredis import pack_command
 from sidecar import __version__
 from sidecar.core.protocol.slots import SlotTable, slot
 from sidecar.policy.backoff import Backoff
+from sidecar.policy.command_policy import catalogue_from_data
 from sidecar.policy.failover import Failover
 from sidecar.policy.following import Following
 from sidecar.proxy.cluster.fan_out import FanOut
@@ -29,7 +30,7 @@ from sidecar.proxy.descriptors import Descriptors
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.io.upstream import Upstream
-from sidecar.proxy.learning import Learning, shipped_table
+from sidecar.proxy.learning import Learning, shipped_commands, shipped_table
 from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.links.greeting import Login, ServerConnection
@@ -54,6 +55,7 @@ from sidecar.proxy.session.client_command import ClientCommands
 from sidecar.proxy.session.client_ids import ClientIds
 from sidecar.proxy.session.clients import Clients, Joined
 from sidecar.proxy.session.commands import SessionCommands
+from sidecar.proxy.session.guards import Guards
 from sidecar.proxy.session.handler import Audited, Handler
 from sidecar.proxy.session.held import HeldSessions
 from sidecar.proxy.session.identity_change import IdentityChange
@@ -242,6 +244,7 @@ class Sessions:
     monitors: Monitors
     trust: Trust
     logins: SidecarLogins | None
+    guards: Guards
 
     @property
     def ticking(self) -> Sequence[Callable[[float], None]]:
@@ -251,6 +254,7 @@ class Sessions:
             self.learning.tick,
             self.admission.tick,
             self.trust.book.tick,
+            self.guards.tick,
         )
 
 
@@ -284,6 +288,14 @@ def make_sessions(
         plane, links.identities, settings, admission.first, audit.login if audit else None
     )
     rewrites = Rewrites(plane, trust.book, judges=judges, in_cluster=nodes.shards is not None)
+    guards = Guards(
+        plane,
+        settings,
+        trust.book,
+        catalogue_from_data(shipped_commands()),
+        trust.principal_of,
+    )
+    learning.learnt = guards.learnt
     clients = Clients(
         plane,
         nodes,
@@ -292,8 +304,8 @@ def make_sessions(
         ids,
         trust.arrived,
         trust.first,
-        joined=[*observers.joined, rewrites.joined],
-        left=[observers.forget],
+        joined=[*observers.joined, rewrites.joined, guards.join],
+        left=[observers.forget, guards.gone],
         pins=trust.pins,
     )
     pass_through = PassThrough(nodes, tasks)
@@ -317,7 +329,7 @@ def make_sessions(
             as_cluster=settings.cluster.present == "cluster",
         )
     commands = SessionCommands(
-        nodes, change, names, client_commands, dedicated, pass_through, fan_out, logins
+        nodes, change, names, client_commands, dedicated, pass_through, fan_out, logins, guards
     )
     subscribers = Subscribers(
         nodes, lambda: _known(plane.slots), tasks, dedicated.named, placing.hold, placing.doubt
@@ -357,6 +369,7 @@ def make_sessions(
         monitors,
         trust,
         logins,
+        guards,
     )
 
 
@@ -403,6 +416,7 @@ def use(parts: Reloadable, settings: Settings) -> None:
     parts.links.identities.use_spare(upstream.pool_spare)
     parts.sessions.dedicated.use(upstream)
     parts.sessions.trust.book.use(settings)
+    parts.sessions.guards.use(settings)
     parts.sessions.maintenance.silence_timeout = upstream.silence_timeout
     if parts.sentinels is not None:
         parts.sentinels.hold = settings.failover.hold
@@ -440,8 +454,8 @@ def make_listener(
     """Make what accepts clients; `context` is that of TLS at the moment."""
     clients = sessions.clients
 
-    def welcome(sock: socket.socket, tls: Layer | None, address: object) -> None:
-        client = clients.welcome(sock, tls, address)
+    def welcome(sock: socket.socket, tls: Layer | None, address: object, policy: str) -> None:
+        client = clients.welcome(sock, tls, address, policy)
         if audit is not None:
             audit.arrived(client, tls)
 

@@ -25,7 +25,7 @@ import structlog
 
 from sidecar.core.protocol.commands import CommandTable
 from sidecar.policy.routing import FAMILIES, judged_here, rows_from_command, rows_from_data
-from sidecar.policy.server_version import told_by_info
+from sidecar.policy.server_version import ServerVersion, told_by_info
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
@@ -64,11 +64,17 @@ FINGERPRINT = (
 TELLING = (b"run_id:", b"redis_version:", b"valkey_version:", b"redis_mode:", b"server_mode:")
 
 
+def shipped_commands() -> dict[str, Any]:
+    """The commands that the sidecar knows before a server has told its own."""
+    data = files("sidecar.policy").joinpath("commands.json").read_text()
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
 def shipped_table(*, judges: bool = False) -> CommandTable:
     """The command table that ships with the sidecar. `judges`: the sidecar judges logins."""
     table = CommandTable(secrets.randbits(32), FAMILIES)
-    data = files("sidecar.policy").joinpath("commands.json").read_text()
-    rows = rows_from_data(json.loads(data))
+    rows = rows_from_data(shipped_commands())
     table.update(judged_here(rows) if judges else rows)
     return table
 
@@ -116,6 +122,8 @@ class Learning:
         self._evicts = evicts
         self._in_cluster = in_cluster
         self._judges = judges
+        # Called with the commands (None: as they were) and the version that a server has told.
+        self.learnt: Callable[[Any, ServerVersion], None] | None = None
         self._seen: list[bytes] = []  # the fingerprint of the command table in use
         self.asking = False
         self._due: list[float] = []  # when to ask, on the monotonic clock, the soonest first
@@ -198,8 +206,9 @@ class Learning:
 
     def take(self, told: Told) -> None:
         """Merge what a server has told into the shipped table and limits."""
-        if told.commands is not None:
-            self._learn_commands(parsed(told.commands))
+        commands = parsed(told.commands) if told.commands is not None else None
+        if commands is not None:
+            self._learn_commands(commands)
         self._seen = seen = told.seen
         max_bulk, memory = told.max_bulk, told.memory
         limit = parsed(max_bulk) if not is_error(max_bulk) else None
@@ -208,7 +217,10 @@ class Learning:
         self._evicts(_eviction(memory))
         server = _fields(seen[-1])
         self._in_cluster(server.get("redis_mode", server.get("server_mode")) == "cluster")
-        self._plane.set_joined_quotes(told_by_info(server).joins_quotes)
+        version = told_by_info(server)
+        self._plane.set_joined_quotes(version.joins_quotes)
+        if self.learnt is not None:
+            self.learnt(commands, version)
 
     def _learn_commands(self, reply: Any) -> None:
         if isinstance(reply, list):

@@ -18,6 +18,7 @@ from sidecar.proxy.links.target import tune
 from sidecar.proxy.listening import (
     How,
     Listening,
+    added_and_gone,
     inherited,
     is_made_for,
     knock,
@@ -25,6 +26,7 @@ from sidecar.proxy.listening import (
     lead_to,
     lead_to_all,
     listen,
+    with_policies,
 )
 from sidecar.proxy.session.client_list import printable_address
 from sidecar.settings.sections.clients import Listen
@@ -46,7 +48,8 @@ SHARING = 5.0
 ACCEPTS_AT_ONCE = 64
 TLS_ACCEPTS_AT_ONCE = 8
 
-Welcome = Callable[[socket.socket, Layer | None, object], None]
+# Called with the command policy of the listener, too.
+Welcome = Callable[[socket.socket, Layer | None, object, str], None]
 # Called with the reason, whose certificate it was (empty: unknown), and the address.
 Refused = Callable[[str, str, object], None]
 
@@ -126,18 +129,16 @@ class Listener:
     def use(self, settings: Listen) -> None:
         """Listen by these settings from now on: new addresses are added, and those that are not in
         them any more are closed; their clients stay. Raises OSError: nothing has changed then."""
-        wanted, before = settings.urls, self._settings.urls
+        added, gone = added_and_gone(self._settings.urls, settings.urls)
         how = self._how(settings)
         new: list[Listening] = []
         try:
-            for url in wanted:
-                if url not in before:
-                    new.extend(listen(parse_listen(url), how))
+            for endpoint in added:
+                new.extend(listen(endpoint, how))
         except OSError:
             for each in new:
                 each.close()
             raise
-        gone = [parse_listen(url) for url in before if url not in wanted]
         kept = []
         for each in self._sockets:
             if any(is_made_for(each.endpoint, endpoint) for endpoint in gone):
@@ -145,8 +146,9 @@ class Listener:
                 each.close()
             else:
                 kept.append(each)
-        self._settings, self._sockets = settings, [*kept, *new]
-        self._accept_on(new)
+        self._settings = settings
+        self._sockets = [*with_policies(kept, settings.urls), *new]
+        self._accept_on(self._sockets)
 
     async def share(self) -> None:
         """Let the system deal out new connections of ports that several workers share, whatever a
@@ -236,11 +238,11 @@ class Listener:
             if clients >= self._settings.max_clients or not self._descriptors.has_room(sock):
                 self._reject(sock, endpoint)
             elif endpoint.tls:
-                task = self._loop.create_task(self._accept_tls(sock, address))
+                task = self._loop.create_task(self._accept_tls(sock, address, endpoint.policy))
                 self._handshakes.add(task)
                 task.add_done_callback(self._handshakes.discard)
             else:
-                self._welcome(sock, None, address)
+                self._welcome(sock, None, address, endpoint.policy)
         return True
 
     def _turn_away(self, listener: socket.socket, endpoint: Endpoint, error: OSError) -> None:
@@ -263,7 +265,7 @@ class Listener:
                 sock.send(TOO_MANY)
         sock.close()
 
-    async def _accept_tls(self, sock: socket.socket, address: object) -> None:
+    async def _accept_tls(self, sock: socket.socket, address: object, policy: str) -> None:
         context, presented = self._context(), b""
         assert context is not None
 
@@ -283,4 +285,4 @@ class Listener:
         except BaseException:
             sock.close()
             raise
-        self._welcome(sock, layer, address)
+        self._welcome(sock, layer, address, policy)

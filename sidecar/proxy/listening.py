@@ -19,7 +19,7 @@ from typing import Any
 
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.settings.addresses import join_host_port
-from sidecar.settings.urls import Endpoint
+from sidecar.settings.urls import Endpoint, parse_listen
 
 # Not in the socket module; linux/asm-generic/socket.h, linux/filter.h: BPF_RET | BPF_K.
 SO_ATTACH_REUSEPORT_CBPF = 51
@@ -163,6 +163,28 @@ def _is_at(endpoint: Endpoint, family: int, address: Any) -> bool:
         return family == socket.AF_UNIX and endpoint.path == address
     hosts = [host for _, host in _addresses(endpoint)]
     return endpoint.port == address[1] and address[0] in hosts
+
+
+def added_and_gone(
+    before: Sequence[str], wanted: Sequence[str]
+) -> tuple[list[Endpoint], list[Endpoint]]:
+    """What of the wanted URLs is not there yet, and what is there and not wanted any more. One with
+    another command policy is still there."""
+    old, new = [parse_listen(url) for url in before], [parse_listen(url) for url in wanted]
+    return [each for each in new if each not in old], [each for each in old if each not in new]
+
+
+def with_policies(listening: Sequence[Listening], urls: Sequence[str]) -> list[Listening]:
+    """The sockets, each with the command policy that its clients have by these URLs."""
+    wanted = [parse_listen(url) for url in urls]
+    policies = [
+        next((url.policy for url in wanted if is_made_for(each.endpoint, url)), "")
+        for each in listening
+    ]
+    return [
+        replace(each, endpoint=replace(each.endpoint, policy=policy))
+        for each, policy in zip(listening, policies, strict=True)
+    ]
 
 
 def is_made_for(listening: Endpoint, configured: Endpoint) -> bool:

@@ -27,6 +27,7 @@ from sidecar.proxy.overdue import Overdue
 from sidecar.proxy.pause import Pause
 from sidecar.proxy.server_info import ServerInfo
 from sidecar.proxy.session.clients import Clients
+from sidecar.proxy.session.guards import Guards
 from sidecar.proxy.session.sidecar_logins import SidecarLogins
 from sidecar.proxy.span_recorder import SpanRecorder
 from sidecar.settings.schema import Settings
@@ -60,6 +61,7 @@ class Parts:
     server_info: ServerInfo
     overdue: Overdue
     dialed: Handshakes
+    guards: Guards
     logins: SidecarLogins | None
 
 
@@ -115,6 +117,7 @@ class Report:
             tracing=parts.tracing.snapshot() if parts.tracing is not None else None,
             failover=_failover(parts.followers),
             cluster=cluster.counts() if (cluster := parts.followers.cluster) is not None else None,
+            restrictions=parts.guards.snapshot(),
             certificates={name: each.ends for name, each in validity.items()},
             certificates_begin={name: each.begins for name, each in validity.items()},
         )

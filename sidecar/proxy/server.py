@@ -322,6 +322,7 @@ class Proxy:
             server_info=self.facts,
             overdue=self._overdue,
             dialed=self._dialed,
+            guards=self._sessions.guards,
             logins=self._sessions.logins,
         )
 

@@ -47,6 +47,14 @@ class Trust:
         if name := self.principals.arrived(client, sock, tls):
             self.judged(client, name.encode(), True)
 
+    def principal_of(self, client: Client, identity: Identity) -> str:
+        """Who a client with this identity is: where the server judges logins, the user that it
+        logged in as."""
+        if self.principals is not None:
+            return client.principal
+        user: bytes = identity.login.user or b"default"
+        return user.decode("utf-8", "replace")
+
     def pins(self, client: Client) -> bool:
         """Whether a client has a link of its own from its next command on."""
         return self.pooled and not (

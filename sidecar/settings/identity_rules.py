@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from sidecar.settings.identities_file import IdentitiesError, read_identities
 from sidecar.settings.schema import Settings
-from sidecar.settings.sections.principals import IdentitiesFile
+from sidecar.settings.sections.principals import BUILT_IN_POLICIES, IdentitiesFile
+from sidecar.settings.suggestions import suggested
 from sidecar.settings.urls import parse_listen
 
 _PROVEN_BY = ("passwords", "certificates", "peers")
@@ -29,10 +30,27 @@ def identity_problems(settings: Settings) -> Iterator[str]:
         for problem in error.problems:
             yield f"identities.file: {problem}"
         return
+    yield from _policies(settings, read)
     if mode == "terminate":
         yield from _terminating(settings, read)
     else:
         yield from _passing(read, file)
+
+
+def _policies(settings: Settings, read: IdentitiesFile) -> Iterator[str]:
+    """The policies that listeners name."""
+    named = [("listen.policy", settings.listen.policy)]
+    for url in settings.listen.urls:
+        try:
+            named.append(("listen.urls", parse_listen(url).policy))
+        except ValueError:
+            continue  # `combinations` says why
+    known = (*read.policies, *BUILT_IN_POLICIES)
+    for path, name in named:
+        if name and name not in known:
+            near = suggested(name, known)
+            advice = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            yield f"{path}: no policy {name!r} in identities.file; {advice}"
 
 
 def _terminating(settings: Settings, read: IdentitiesFile) -> Iterator[str]:

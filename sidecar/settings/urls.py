@@ -83,7 +83,8 @@ class Endpoint:
     `kind` says which fields mean something: `tcp` has `host` and `port`, `unix` has `path`,
     `sentinel` has `members` and `service`, `cluster` has `members` (some nodes, to ask for the
     others), `embedded` and `embedded-cluster` have only `options`. `password` is left out of
-    `repr` and shown as `***` by `str`.
+    `repr` and shown as `***` by `str`. `policy` is the command policy of a listener; with another
+    one it is still the same place, so it does not count when two are compared.
     """
 
     kind: Kind
@@ -97,6 +98,7 @@ class Endpoint:
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
     members: tuple[tuple[str, int], ...] = ()
     service: str = ""
+    policy: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         """The URL in its shortest usual form, without the password; fit for logs."""
@@ -117,6 +119,11 @@ class Endpoint:
         if self.kind == "sentinel":
             return f"redis{s}+sentinel://{who}{members}/{quote(self.service, safe='')}{db}"
         return f"redis{s}://{who}{join_host_port(self.host, self.port)}{db}"
+
+    @property
+    def listen_url(self) -> str:
+        """Of a listener: the URL with its options, as `listen.urls` has it."""
+        return f"{self}?policy={quote(self.policy, safe='')}" if self.policy else str(self)
 
     @property
     def is_embedded(self) -> bool:
@@ -153,10 +160,9 @@ def parse_listen(url: str) -> Endpoint:
             "a listener takes no user or password: clients authenticate with the upstream's; "
             f"write {_LISTEN_FORMS}"
         )
-    if parts.query:
-        raise ValueError(f"a listener takes no options after '?'; write {_LISTEN_FORMS}")
+    policy = _policy(parts.query)
     if parts.kind == "unix":
-        return Endpoint(kind="unix", path=_unix_path(parts))
+        return Endpoint(kind="unix", path=_unix_path(parts), policy=policy)
     if parts.path.strip("/"):
         raise ValueError(f"a listener takes no database; write {_LISTEN_FORMS}")
     if not parts.netloc or parts.netloc.startswith(":"):
@@ -165,7 +171,19 @@ def parse_listen(url: str) -> Endpoint:
             "redis://0.0.0.0:6380 for every interface"
         )
     host, port = parse_host_port(parts.netloc, LISTEN_PORT)
-    return Endpoint(kind="tcp", tls=parts.tls, host=host, port=port)
+    return Endpoint(kind="tcp", tls=parts.tls, host=host, port=port, policy=policy)
+
+
+def _policy(query: str) -> str:
+    """The command policy that the URL of a listener names; empty: none."""
+    if not query:
+        return ""
+    name, _, policy = query.partition("=")
+    if name != "policy" or not policy or "&" in policy:
+        raise ValueError(
+            f"a listener takes one option, '?policy=NAME', a command policy; write {_LISTEN_FORMS}"
+        )
+    return _decode(policy, "name of the policy")
 
 
 def parse_upstream(url: str) -> Endpoint:

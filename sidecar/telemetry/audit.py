@@ -51,7 +51,7 @@ EVENTS: Mapping[str, str] = {
     "login": "AUTH or HELLO with credentials: `result` is accepted or refused.",
     "certificate": "Mutual TLS: `result` is accepted, or why not; `detail` says whose it is.",
     "command": "A dangerous command was sent to the server.",
-    "denied": "The server refused a command: `result` is NOPERM or NOAUTH.",
+    "denied": "The server or a policy refused a command: `result` is NOPERM or NOAUTH.",
     "admin": "A call of the admin API: `command` is the method, `detail` the path, `user` whose "
     "token or certificate it was.",
     "reload": "Certificates or settings were read again: `result` is done or failed.",

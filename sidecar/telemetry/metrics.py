@@ -13,6 +13,7 @@ import sidecar
 from sidecar.policy.breaker import State
 from sidecar.telemetry.cache_metrics import CACHE, HOT_KEYS, WARM_START
 from sidecar.telemetry.metric_types import Declared, Histogram, Part, of_data_plane
+from sidecar.telemetry.restriction_metrics import RESTRICTIONS
 from sidecar.telemetry.snapshots import WORKER_STATES, DataPlane, Snapshot
 
 _data_plane = Part[DataPlane](lambda s: s.data_plane)
@@ -382,6 +383,7 @@ METRICS: tuple[Declared, ...] = (
     *CACHE,
     *HOT_KEYS,
     *WARM_START,
+    *RESTRICTIONS,
     *_PROCESS,
     *_ADMIN,
     *_WORKERS,

@@ -241,6 +241,19 @@ class Cluster(Frozen, frozen=True):
     resubscriptions: Counter
 
 
+RefusalLabels = tuple[str, str]
+"""Identity, reason."""
+
+
+class Restrictions(Frozen, frozen=True):
+    """What policies and limits have refused, and the commands that had to wait for their time, by
+    identity; the clients that wait for any limit."""
+
+    refused: Annotated[Mapping[RefusalLabels, int], ADDED]
+    delayed: Counters
+    waiting: Gauge
+
+
 class DataPlane(Frozen, frozen=True):
     """The data plane. `certificates` are the ends of those in use, by use, `certificates_begin`
     the times from which they are valid."""
@@ -257,6 +270,7 @@ class DataPlane(Frozen, frozen=True):
     tracing: Tracing | None = None
     failover: Failover | None = None
     cluster: Cluster | None = None
+    restrictions: Restrictions | None = None
     certificates: Annotated[Mapping[str, float], LEAST] = {}
     certificates_begin: Annotated[Mapping[str, float], LEAST] = {}
 

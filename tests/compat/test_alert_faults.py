@@ -186,6 +186,15 @@ def test_sentinels_that_are_away_are_told(tmp_path: Path) -> None:
     assert {"SidecarSentinelsLost", "SidecarNoMaster"} <= firing(tmp_path, now, now)
 
 
+def test_refused_commands_are_told(server: Server, tmp_path: Path) -> None:
+    with started(server.url, listen__policy="production") as sidecar, Wire(sidecar.port) as wire:
+        wire.cmd("KEYS", "*")
+        before = series(sidecar)
+        wire.pipeline([("KEYS", "*")] * 2000)
+        after = series(sidecar)
+    assert "SidecarRefusing" in firing(tmp_path, before, after)
+
+
 @pytest.mark.one_worker("listen.max_clients is divided among the workers")
 def test_refused_clients_are_told(server: Server, tmp_path: Path) -> None:
     with started(server.url, listen__max_clients=1) as sidecar, Wire(sidecar.port) as wire:

@@ -170,6 +170,14 @@ def test_bad_upstreams_say_what_is_wrong(url: str, says: str) -> None:
         parse_upstream(url)
 
 
+def test_a_listener_names_a_policy_and_is_the_same_place() -> None:
+    plain, named = parse_listen("redis://h:1"), parse_listen("redis://h:1?policy=a%20b")
+    assert named.policy == "a b"
+    assert (named == plain, str(named)) == (True, str(plain))
+    assert parse_listen(named.listen_url).policy == "a b"
+    assert parse_listen("unix:///run/s?policy=x").policy == "x"
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -179,7 +187,9 @@ def test_bad_upstreams_say_what_is_wrong(url: str, says: str) -> None:
         ("embedded+cluster://", r"cannot listen on embedded\+cluster://"),
         ("redis://:pw@127.0.0.1:6380", "takes no user or password"),
         ("redis://127.0.0.1:6380/1", "takes no database"),
-        ("redis://127.0.0.1:6380?db=1", "takes no options"),
+        ("redis://127.0.0.1:6380?db=1", r"one option, '\?policy=NAME'"),
+        ("redis://127.0.0.1:6380?policy=", "one option"),
+        ("redis://127.0.0.1:6380?policy=a&policy=b", "one option"),
         ("redis://:6380", "every interface"),
         ("unix://sidecar.sock", "3 slashes"),
     ],

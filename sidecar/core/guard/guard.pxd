@@ -9,13 +9,14 @@ cdef enum:
     USER_HERE = 1           # in Texts.command: bytes that no text has otherwise
     COMMAND_HERE = 2
     USES = 2                # of the identity, of the address
-    POLICIES = 2            # of the identity, of the listener
+    POLICIES = 4            # of the identity, of the listener, of other users after a login
 
 cdef struct Texts:          # the server's own, and what all guards of a plane share
     char command[256]       # USER_HERE and COMMAND_HERE stand for these
     char key[256]
     bint subcommands        # the server says `config|set`, not `config`
     bint sheds              # the loop lags: commands are refused
+    bint sees_logins        # a login on a link of the client's own is told to the shell first
 
 cdef struct Guard:
     const PolicyRules* policies[POLICIES]
@@ -26,6 +27,7 @@ cdef struct Guard:
     uint64_t command        # Session.command_count of the request that was charged for
     bint charged
     bint counted            # its bytes are in flight
+    bint login_seen         # the shell knows of the login at the head
     bint head_refused       # the request at the head is refused, in a transaction that begins later
     uint64_t ready_at       # nanoseconds: when it may be executed
     uint64_t before[USES]   # Use.due before the commands of a transaction that may be taken back

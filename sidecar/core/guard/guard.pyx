@@ -16,6 +16,7 @@ from sidecar.core.guard.account cimport Account, BY_REPLY
 from sidecar.core.guard.command_rules cimport Policy
 from sidecar.core.records cimport MODE_PINNED, MODE_SHARED
 
+MOST_POLICIES = POLICIES
 cdef const char* TOO_LARGE_REPLY = b"-LIMITED the reply is larger than its client may get\r\n"
 
 
@@ -173,6 +174,11 @@ cdef class GuardTexts:
         """Whether commands are refused, since the loop lags."""
         self.texts.sheds = yes
 
+    def see_logins(self, bint yes):
+        """Whether a login on a link of the client's own is a session command, until the guard has
+        `let_login_pass`."""
+        self.texts.sees_logins = yes
+
     @property
     def sheds(self):
         """Whether commands are refused, since the loop lags."""
@@ -180,7 +186,7 @@ cdef class GuardTexts:
 
 
 cdef class ClientGuard:
-    """What restricts one client: at most two policies and two accounts, of which any may be None. The
+    """What restricts one client: at most MOST_POLICIES and two accounts, of which any may be None. The
     first account counts what is refused. `user` is what the server's refusals call it."""
 
     def __cinit__(self, GuardTexts texts, bytes user, policies, accounts):
@@ -199,6 +205,10 @@ cdef class ClientGuard:
         for i, account in enumerate(self.accounts):
             if account is not None:
                 self.guard.uses[i] = &(<Account?>account).use
+
+    def let_login_pass(self):
+        """The login at the head has been seen to: it may go to the server."""
+        self.guard.login_seen = True
 
     cdef void leave(self) noexcept:
         """Its client has gone, or has another guard: it uses nothing any more."""

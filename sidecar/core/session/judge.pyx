@@ -31,11 +31,13 @@ from sidecar.core.link.receiver cimport session_say
 from sidecar.core.link.refused cimport link_refuse
 from sidecar.core.observe.audit_notes cimport audit_refused
 from sidecar.core.observe.trace_records cimport trace_refused
-from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_PIN
+from sidecar.core.protocol.commands cimport (ROUTE_AUTH, ROUTE_BLOCKING, ROUTE_HELLO,
+    ROUTE_MAYBE_BLOCKING, ROUTE_PIN)
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next, is_word
 from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.records cimport (MODE_DEDICATED, MODE_PINNED, MODE_SHARED, STALL_DEDICATED,
-    STALL_LIMIT, STALL_NONE, STALL_PROTOCOL_ERROR, STALL_REPLIES)
+    STALL_LIMIT, STALL_NONE, STALL_PROTOCOL_ERROR, STALL_REPLIES,
+    STALL_SESSION_COMMAND)
 
 cdef enum:
     NOTED_EACH_SECOND = 10  # refusals of one client that the audit stream tells one by one
@@ -77,7 +79,7 @@ cdef int refuse(Guard* g, Session* s, const Command* c, const char* p, size_t n,
     else:
         session_say(s, error, size)
     s.discarding = s.streaming = not whole
-    s.core.stats.errors_local += 1
+    s.core.stats.errors_local += reason == BY_OVERLOAD      # the others are no failure of ours
     trace_refused(s.core, s, c, p if whole else NULL, n, error, size)
     note(g, s, c, reason)
     return STALL_NONE
@@ -203,6 +205,13 @@ cdef int charge(Guard* g, Session* s, const Command* c, const char* p, size_t n,
     return PASSES
 
 
+cdef inline bint is_login(const Session* s, const Command* c) noexcept nogil:
+    """Whether it may make the client another user on a link of its own, where the sidecar does not see
+    what becomes of that."""
+    return (c.route == ROUTE_AUTH or (c.route == ROUTE_HELLO and s.scan.argc > 2)) \
+        and (s.mode == MODE_PINNED or (s.mode == MODE_DEDICATED and s.in_multi))
+
+
 cdef int guard_judge(Session* s, Command* c, const char* p, size_t n, bint whole) noexcept nogil:
     """Judge the request p[0:n] of a session that has a guard, of which the name is there, and all of it
     if it is `whole`. PASSES: it is to be decided on; otherwise what it waits for, or STALL_NONE: it was
@@ -210,6 +219,9 @@ cdef int guard_judge(Session* s, Command* c, const char* p, size_t n, bint whole
     cdef Guard* g = <Guard*>s.guard
     cdef int i, r, verdict
     g.head_refused = False
+    if g.texts.sees_logins and is_login(s, c) and not g.login_seen:
+        return STALL_SESSION_COMMAND
+    g.login_seen = False
     if g.texts.sheds and not s.in_multi and not s.watching:
         return limited(g, s, c, p, n, whole, OVERLOADED, BY_OVERLOAD)
     for i in range(POLICIES):

@@ -61,13 +61,18 @@ class Clients:
         self._pins = pins
         self.total = 0
 
-    def welcome(self, sock: socket.socket, tls: Layer | None, address: object) -> Client:
-        """Begin to serve an accepted connection."""
+    def welcome(
+        self, sock: socket.socket, tls: Layer | None, address: object, policy: str = ""
+    ) -> Client:
+        """Begin to serve an accepted connection, on a listener with this command policy."""
         self.total += 1
         client = Client(self._plane, sock, tls, self._ids.new_id(), None, address)
+        client.listener_policy = policy
         self._ids.add(client)
         self._arrived(client, sock, tls)
         self.join(client, self._first(client))
+        if client.finishing:
+            return client  # there are too many
         if self._pins(client):
             client.pin_at_once()
         client.start()

@@ -25,6 +25,7 @@ from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.session import in_exec
 from sidecar.proxy.session.asking import ask
 from sidecar.proxy.session.client_command import OK, ClientCommands
+from sidecar.proxy.session.guards import Guards
 from sidecar.proxy.session.hello import parse_hello
 from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
@@ -49,6 +50,7 @@ class SessionCommands:
         pass_through: PassThrough,
         fan_out: FanOut | None,
         logins: SidecarLogins | None,
+        guards: Guards,
     ) -> None:
         self._nodes = nodes
         self._change = change
@@ -58,6 +60,7 @@ class SessionCommands:
         self._pass_through = pass_through
         self._fan_out = fan_out  # None: the upstream is no cluster
         self._logins = logins  # None: the server judges them
+        self._guards = guards
 
     def run(self, client: Client) -> None:
         """Serve the request at the head of this client."""
@@ -70,6 +73,8 @@ class SessionCommands:
         args, raw = head
         name = args[0].upper()
         if self._logins is not None and self._logins.run(client, args, self._greet):
+            return
+        if self._guards.sees_login(client, name, args):
             return
         if client.mode == PINNED_MODE and name == b"EXEC":
             in_exec.run_pinned(client)

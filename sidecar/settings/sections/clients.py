@@ -64,7 +64,7 @@ class Listen(Section, frozen=True):
         tuple[str, ...],
         setting(
             "Addresses: redis://address:port, rediss://address:port (TLS) or unix:///path. "
-            "Port 0 takes any free port.",
+            "Port 0 takes any free port. ?policy=NAME: the command policy of its clients.",
             reload=LIVE,
         ),
     ] = ("redis://127.0.0.1:6380",)
@@ -110,6 +110,14 @@ class Listen(Section, frozen=True):
             reload=LIVE,
         ),
     ] = 300.0
+    policy: Annotated[
+        str,
+        setting(
+            "The command policy of all clients whose listener names none (docs/limits.md): one of "
+            'identities.file, or "production". Empty: none.',
+            reload=LIVE,
+        ),
+    ] = ""
     unix_mode: Annotated[
         str,
         setting(
@@ -123,7 +131,7 @@ class Listen(Section, frozen=True):
 
 
 class Limits(Section, frozen=True):
-    """How much memory one client or link may take."""
+    """What clients and links may take. Those of identities are in identities.file."""
 
     request_buffer: Annotated[
         int,
@@ -159,6 +167,33 @@ class Limits(Section, frozen=True):
             reload=LIVE,
         ),
     ] = 16 * MiB
+    address_connections: Annotated[
+        int,
+        setting(
+            "Clients connected at once from one address (all unix sockets are one); 0: no limit.",
+            ge=0,
+            le=1_000_000,
+            reload=LIVE,
+            divided=True,
+        ),
+    ] = 0
+    address_commands: Annotated[
+        int,
+        setting(
+            "Commands a second of all clients from one address; more of them wait. 0: no limit.",
+            ge=0,
+            le=1_000_000_000,
+            reload=LIVE,
+            divided=True,
+        ),
+    ] = 0
+    loop_lag: Annotated[
+        float,
+        seconds(
+            "Commands get -OVERLOADED while the event loop is later than this; 0: never.",
+            reload=LIVE,
+        ),
+    ] = 0.0
 
 
 class Drain(Section, frozen=True):

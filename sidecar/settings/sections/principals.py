@@ -37,7 +37,7 @@ class PrincipalLimits(Section, frozen=True):
         Literal["delay", "error"],
         _text("What becomes of more commands: they wait, or get an error."),
     ] = "delay"
-    in_flight: Annotated[int, size("Requests and replies here.", reload=LIVE)] = 0
+    in_flight: Annotated[int, size("Bytes of requests without a reply.", reload=LIVE)] = 0
     request: Annotated[int, size("The size of each request.", reload=LIVE)] = 0
     reply: Annotated[int, size("The size of each reply.", reload=LIVE)] = 0
     pipeline: Annotated[int, _limit("Requests of each client without a reply.")] = 0
@@ -118,9 +118,9 @@ class CommandPolicy(Section, frozen=True):
         _text('Commands, subcommands and categories: "KEYS", "CONFIG|SET", "@dangerous".'),
     ] = ()
     deny_keys: Annotated[tuple[str, ...], _text("Patterns of keys that no command may name.")] = ()
-    read_only: Annotated[bool, _text("Only commands that the server flags readonly.")] = False
+    read_only: Annotated[bool, _text("No command that may change keys.")] = False
     read_only_keys: Annotated[
-        tuple[str, ...], _text("Patterns of keys that only such commands may name.")
+        tuple[str, ...], _text("Patterns of keys that no command may change.")
     ] = ()
     rename: Annotated[
         dict[str, str],

@@ -1,0 +1,208 @@
+"""What clients may take: of an identity, of an address, and when the loop lags."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.harness.admin import metrics
+from tests.harness.process import free_port, wait_until
+from tests.harness.resp import pack
+from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.wire import Wire
+
+LIMITED = b"-LIMITED "
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with valkey() as server:
+        with Wire(server.port) as wire:
+            wire.call("ACL", "SETUSER", "ann", "on", ">secret", "+@all", "allkeys", "allchannels")
+        yield server
+
+
+def limited(server: Server, folder: Path, limits: str, **settings: str | int) -> Sidecar:
+    """A sidecar where ann has these limits."""
+    file = folder / "identities.toml"
+    file.write_text(f"[identities.ann]\nlimits = {{ {limits} }}\n")
+    return Sidecar(server.url, settings={"identities.file": str(file), **settings})
+
+
+def ann(sidecar: Sidecar) -> Wire:
+    wire = Wire(sidecar.port)
+    wire.call("AUTH", "ann", "secret")
+    return wire
+
+
+def test_commands_wait_for_their_time(server: Server, tmp_path: Path) -> None:
+    with (
+        limited(server, tmp_path, "commands = 200, burst = 20") as sidecar,
+        ann(sidecar) as wire,
+        Wire(sidecar.port) as other,
+    ):
+        began = time.monotonic()
+        wire.pipeline([("PING",)] * 120)
+        took = time.monotonic() - began
+        assert 0.4 < took < 5  # 100 of them, at 200 a second
+        began = time.monotonic()
+        other.pipeline([("PING",)] * 1000)
+        assert time.monotonic() - began < 0.4
+
+
+def test_two_clients_have_one_rate(server: Server, tmp_path: Path) -> None:
+    def ask(wire: Wire) -> float:
+        wire.pipeline([("PING",)] * 60)
+        return time.monotonic()
+
+    with (
+        limited(server, tmp_path, "commands = 200, burst = 20") as sidecar,
+        ann(sidecar) as one,
+        ann(sidecar) as two,
+        ThreadPoolExecutor(2) as threads,
+    ):
+        began = time.monotonic()
+        ends = list(threads.map(ask, (one, two)))
+        assert max(ends) - began > 0.4
+        assert abs(ends[0] - ends[1]) < 0.2  # neither starves the other
+
+
+@pytest.mark.parametrize("pooling", ["shared", "session"])
+def test_commands_get_an_error(server: Server, tmp_path: Path, pooling: str) -> None:
+    limits = 'commands = 1, burst = 5, over = "error"'
+    with (
+        limited(server, tmp_path, limits, **{"upstream.pooling": pooling}) as sidecar,
+        ann(sidecar) as wire,
+    ):
+        replies = wire.pipeline([("PING",)] * 20)
+        assert sum(reply.startswith(LIMITED) for reply in replies) >= 14
+        assert replies[0] == b"+PONG\r\n"
+        assert replies[-1].startswith(LIMITED)
+
+
+def test_an_error_in_a_transaction_aborts_it(server: Server, tmp_path: Path) -> None:
+    with limited(server, tmp_path, 'commands = 1, burst = 3, over = "error"') as sidecar:
+        with Wire(sidecar.port) as wire:
+            wire.cmd("SET", "k", "before")
+            wire.call("AUTH", "ann", "secret")
+            replies = [
+                wire.cmd(*line.split()) for line in ("MULTI", "SET k a", "SET k b", "SET k c")
+            ]
+            assert replies[-1].startswith(LIMITED)
+        with Wire(server.port) as wire:
+            assert wire.call("GET", "k") == "before"
+
+
+def test_connections_of_an_identity(server: Server, tmp_path: Path) -> None:
+    with limited(server, tmp_path, "connections = 1") as sidecar:
+        with ann(sidecar) as first:
+            with Wire(sidecar.port) as second:
+                second.send(pack("AUTH", "ann", "secret") + pack("SET", "sent", "x"))
+                assert second.read_to_end() == b"-LIMITED too many clients are connected\r\n"
+            assert first.call("EXISTS", "sent") == 0
+            first.call("RESET")
+            with ann(sidecar) as third:
+                assert third.call("PING") == "PONG"
+        with ann(sidecar) as fourth:
+            assert fourth.call("PING") == "PONG"
+
+
+def test_connections_of_an_address(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    settings = {"limits.address_connections": 2}
+    with Sidecar(server.url, settings=settings, also=[f"unix://{path}"]) as sidecar:
+        with Wire(sidecar.port) as one, Wire(sidecar.port) as two:
+            assert one.call("PING") == two.call("PING") == "PONG"
+            with Wire(sidecar.port) as three:
+                assert three.read_to_end() == b"-LIMITED too many clients are connected\r\n"
+            with Wire(str(path)) as elsewhere:
+                assert elsewhere.call("PING") == "PONG"
+        wait_until(lambda: Wire.answers(sidecar.port), "there is room again")
+
+
+def test_commands_of_an_address(server: Server) -> None:
+    with (
+        Sidecar(server.url, settings={"limits.address_commands": 100}) as sidecar,
+        Wire(sidecar.port) as one,
+    ):
+        began = time.monotonic()
+        one.pipeline([("PING",)] * 180)  # 100 at once
+        assert time.monotonic() - began > 0.5
+
+
+def test_a_pipeline_is_slowed_down_and_not_refused(server: Server, tmp_path: Path) -> None:
+    with (
+        limited(server, tmp_path, 'pipeline = 2, in_flight = "4KB"') as sidecar,
+        ann(sidecar) as wire,
+    ):
+        replies = wire.pipeline([("SET", "k", i) for i in range(1000)])
+        assert replies == [b"+OK\r\n"] * 1000
+
+
+def test_sizes(server: Server, tmp_path: Path) -> None:
+    with limited(server, tmp_path, 'request = "1KB", reply = "64KB"') as sidecar:
+        with Wire(server.port) as direct:
+            direct.call("SET", "large", "x" * 1_000_000)
+            direct.call("SET", "medium", "x" * 70_000)
+            direct.call("RPUSH", "list", *["x" * 50_000] * 100)
+        with ann(sidecar) as wire:
+            assert wire.cmd("SET", "k", "x" * 2000).startswith(LIMITED)
+            assert wire.cmd("SET", "k", "x" * 2_000_000).startswith(LIMITED)
+            assert wire.cmd("GET", "large").startswith(LIMITED)
+            assert wire.cmd("GET", "medium").startswith(LIMITED)
+            assert wire.cmd("SET", "k", "x" * 500) == b"+OK\r\n"
+            wire.send(pack("LRANGE", "list", 0, -1))
+            wire.read_to_end()  # it has not said how large it would be
+
+
+def test_blocked_and_subscribed(server: Server, tmp_path: Path) -> None:
+    with (
+        limited(server, tmp_path, "blocked = 1, subscribed = 1") as sidecar,
+        ann(sidecar) as one,
+        ann(sidecar) as two,
+        ann(sidecar) as three,
+    ):
+        one.send(pack("BLPOP", "q", 0))
+        wait_until(lambda: two.cmd("BLPOP", "q", "0.01").startswith(LIMITED), "it is blocked")
+        two.call("RPUSH", "q", "x")
+        assert one.read_value() == ["q", "x"]
+        assert two.cmd("BLPOP", "q", "0.01") == b"*-1\r\n"
+        two.call("SUBSCRIBE", "c")
+        assert three.cmd("PSUBSCRIBE", "c").startswith(LIMITED)
+        two.call("RESET")
+        two.call("AUTH", "ann", "secret")
+        assert three.cmd("PSUBSCRIBE", "c").startswith(b"*3")
+
+
+def test_limits_change_while_clients_are_connected(server: Server, tmp_path: Path) -> None:
+    with (
+        limited(server, tmp_path, 'commands = 1, burst = 1, over = "error"') as sidecar,
+        ann(sidecar) as wire,
+    ):
+        assert any(r.startswith(LIMITED) for r in wire.pipeline([("PING",)] * 5))
+        file = tmp_path / "identities.toml"
+        file.write_text("[identities.ann]\nlimits = { connections = 5 }\n")
+        sidecar.wait_ready(lambda: "identities reloaded" in sidecar.log())
+        assert wire.pipeline([("PING",)] * 50) == [b"+PONG\r\n"] * 50
+
+
+def test_refusals_are_counted(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "identities.toml"
+    file.write_text(
+        '[identities.ann]\nlimits = { commands = 1, burst = 3, over = "error" }\n'
+        'policy = "own"\n[policies.own]\ndeny = ["KEYS"]\n'
+    )
+    settings = {"identities.file": str(file), "listen.policy": "production"}
+    with Sidecar(server.url, settings=settings, admin=f"127.0.0.1:{free_port()}") as sidecar:
+        with ann(sidecar) as wire, Wire(sidecar.port) as other:
+            wire.pipeline([("KEYS", "*")] * 2 + [("PING",)] * 5)
+            other.pipeline([("FLUSHALL",)] * 3)
+        found = metrics(sidecar)
+    assert found['sidecar_refused_total{identity="ann",reason="command"}'] == 2
+    assert found['sidecar_refused_total{identity="ann",reason="rate"}'] >= 2
+    assert found['sidecar_refused_total{identity="other",reason="command"}'] == 3
+    assert found["sidecar_local_errors_total"] == 0
