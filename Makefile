@@ -31,7 +31,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-workers test-slow check lint types structure format bench bench-smoke \
-  bench-cluster drill-cluster bench-fairness bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer docs \
+  bench-cluster drill-cluster bench-fairness bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer crosser docs \
   docs-pages docs-screenshots certs wheel clean observe dashboards
 
 help: ## list the targets
@@ -152,6 +152,10 @@ fuzz: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## random input for the core: A
 
 mixer: $(BUILT) $(VENV)/.installed-test ## random programs beside a direct server: ARGS="--commands 1000000"
 	$(BIN)/python -m tests.mixer $(ARGS)
+
+crosser: $(BUILT) $(VENV)/.installed-test ## two tenants that try to see each other's: ARGS="--tries 100000"
+	@tests/harness/install_peers.sh test
+	$(BIN)/python -m tests.mixer.crosser $(ARGS)
 
 suite: $(BUILT) $(VENV)/.installed-test ## a server's own tests through the sidecar: ARGS="--source DIR --server redis7"
 	@tests/harness/install_peers.sh test

@@ -66,9 +66,10 @@ def test_pages_are_listed() -> None:
         assert {page.name for page in folder.glob("*.md")} - {"README.md"} <= linked
 
 
-def test_compatibility_names_tests_that_exist() -> None:
-    """A difference is only on purpose if a test holds it."""
-    named = set(re.findall(r"`(tests/[\w/.]+)`", (ROOT / "docs/compatibility.md").read_text()))
+@pytest.mark.parametrize("page", ["compatibility", "security"])
+def test_pages_name_tests_that_exist(page: str) -> None:
+    """A difference is only on purpose if a test holds it; so is a threat only met."""
+    named = set(re.findall(r"`(tests/[\w/.]+)`", (ROOT / f"docs/{page}.md").read_text()))
     assert named
     missing = {name for name in named if name.endswith(".py") and not (ROOT / name).is_file()}
     assert not missing

@@ -25,7 +25,7 @@ DEFAULT_COMMANDS = (
     "+@hyperloglog", "+@geo", "+@keyspace", "+@pubsub", "+@transaction", "+@connection",
     "+@scripting", "-@admin", "-@dangerous", "-scan", "-clusterscan", "-randomkey", "-dbsize",
     "-pubsub", "-function", "-fcall", "-fcall_ro", "-script|flush", "-script|kill",
-    "-script|debug", "-script|show", "+role",
+    "-script|debug", "-script|show", "+role", "+time",
 )  # fmt: skip
 
 

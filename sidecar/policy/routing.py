@@ -215,13 +215,10 @@ def family_of(categories: Iterable[str]) -> int:
 
 
 def judged_here(rows: Mapping[bytes, Row]) -> dict[bytes, Row]:
-    """These rows, for a sidecar that judges logins itself: it serves AUTH and HELLO whatever link
-    a client has, and none of them goes to a server."""
-    served = ROUTES["announcements"]
-    return {
-        name: (served, *row[1:]) if name in (b"auth", b"hello") else row
-        for name, row in rows.items()
-    }
+    """These rows, for a sidecar that judges logins itself: it serves AUTH, HELLO and CLIENT on
+    whatever link a client has, and none of them goes to a server unseen."""
+    served, seen = ROUTES["announcements"], (b"auth", b"hello", b"client")
+    return {name: (served, *row[1:]) if name in seen else row for name, row in rows.items()}
 
 
 def rows_from_command(reply: Sequence[Sequence[Any]]) -> dict[bytes, Row]:

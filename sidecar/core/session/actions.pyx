@@ -11,8 +11,8 @@ by piece, in PARTIAL. The table decides everything but what it cannot know:
 * some subcommands have a route, and so a row, of their own (`SUBCOMMAND_ROUTES`, policy/routing.py):
   CLIENT REPLY, SCRIPT DEBUG, SCRIPT KILL. It counts when the whole request is there, and its number
   of arguments is one that the server accepts: otherwise the server refuses it;
-* where the sidecar judges logins (`identities.mode`), AUTH and HELLO have the route of
-  MAINT_NOTIFICATIONS: none of them goes to a server, whatever the session has;
+* where the sidecar judges logins (`identities.mode`), AUTH, HELLO and CLIENT have the route of
+  MAINT_NOTIFICATIONS: none of them goes to a server unseen, whatever the session has;
 * EXEC is served by the sidecar when something in its reply is to be changed (`rewrites_exec`);
 * EXEC, and MULTI, DISCARD, RESET, with arguments are errors, and have rows of their own (`row_of`).
 

@@ -404,6 +404,11 @@ cdef class Client(ClientSocket):
         self.s.translates_ids = not self.server_ids
         self.go_on()
 
+    @property
+    def knows_our_ids(self):
+        """Whether the ids of clients that it may name are the sidecar's, and not the server's."""
+        return not self.server_ids
+
     def pin_at_once(self):
         """Session pooling: a link of its own from the first command on, and nothing changed."""
         self.server_ids = True

@@ -5,10 +5,12 @@ That way the server judges what the sidecar answers by itself: whether the user 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from hiredis import pack_command
 
 from sidecar.core.protocol.reply import ReplyDecoder
-from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.links.greeting import is_error
 
 
@@ -35,3 +37,15 @@ def ask(client: Client, request: bytes, then: Callable[[bytes], None]) -> None:
 def answer_if_allowed(client: Client, request: bytes, answer: Callable[[], bytes]) -> None:
     """Answer with `answer()` if the server does not refuse the request, else with its error."""
     ask(client, request, lambda said: client.answer(said if is_error(said) else answer()))
+
+
+def send_instead(client: Client, words: Sequence[bytes]) -> None:
+    """Send this in the place of the client's request; the server's reply is the client's, in its
+    turn."""
+    if client.closed:
+        return
+    request = pack_command(tuple(words))
+    if client.mode == PINNED_MODE:
+        client.pass_on(request)
+    else:
+        ask(client, request, client.answer)

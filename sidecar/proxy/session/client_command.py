@@ -27,7 +27,7 @@ from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.session import client_filters, client_list, in_exec
 from sidecar.proxy.session.asking import answer_if_allowed, ask
-from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.proxy.session.client_ids import NOBODY, ClientIds
 from sidecar.proxy.session.client_kill import ClientKill
 from sidecar.proxy.session.client_list import Line, Listed, printable_address
 from sidecar.proxy.session.hello import is_plain_word
@@ -301,7 +301,10 @@ class ClientCommands:
         """
         other = self._client_of(args[at])
         elsewhere = 0
-        if other is not None and other is not client:
+        if client.principal and (other is None or other.principal != client.principal):
+            # Another identity's client is nobody, and whose those of other workers are is unknown.
+            other, args = None, (*args[:at], NOBODY, *args[at + 1 :])
+        elif other is not None and other is not client:
             await self._dedicated.keep_for(other, self._nodes.home)
         elif other is None:
             elsewhere = await self._kept_elsewhere(args[at])

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from sidecar.proxy.io.client import Client
 
 UPPER = 1 << 20
+# The id of no client, here or at a server.
+NOBODY = b"999999999999999999"
 
 
 class ClientIds:

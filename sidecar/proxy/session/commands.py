@@ -78,6 +78,8 @@ class SessionCommands:
             return
         if client.mode == PINNED_MODE and name == b"EXEC":
             in_exec.run_pinned(client)
+        elif client.mode == PINNED_MODE and not (client.knows_our_ids and len(args) > 2):
+            client.pass_on(raw)  # HELLO, or CLIENT without an id of the sidecar's
         elif client.mode == PINNED_MODE and name == b"HELLO":
             client.pass_on(raw)
         elif client.mode == PINNED_MODE:

@@ -12,9 +12,10 @@ is closed, as a server closes the connections of a deleted user.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,8 @@ NOT_LET_IN = (
     b"-ERR the upstream refuses the credentials that the sidecar has for this identity; "
     b"the command was not executed\r\n"
 )
+# A pattern of keys that is a prefix and nothing else.
+_PLAIN = re.compile(r"[^*?\[\]\\^~%]+\*")
 _PEER = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -83,6 +86,19 @@ class Principals:
     def is_stranger(self, client: Client) -> bool:
         """Whether a client has proved nothing."""
         return client.identity is self._strangers
+
+    def is_tenant(self, client: Client) -> bool:
+        """Whether a client is of a tenant, which must not see what others have."""
+        return bool(self._book.tenant(client.principal))
+
+    def owns_prefixes(self, client: Client, prefixes: Sequence[bytes]) -> bool:
+        """Whether there are prefixes of keys, and all of them are of the client's tenant only."""
+        tenant = self._book.file.tenants[self._book.tenant(client.principal)]
+        own = [pattern[:-1] for pattern in tenant.keys if _PLAIN.fullmatch(pattern)]
+        own += [tenant.prefix] if tenant.prefix else []
+        return bool(prefixes) and all(
+            any(prefix.startswith(each.encode()) for each in own) for prefix in prefixes
+        )
 
     def knows(self, name: str) -> bool:
         """Whether there is a principal of this name."""

@@ -18,11 +18,12 @@ from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.links.errors import error_reply
 from sidecar.proxy.links.greeting import is_error
 from sidecar.proxy.links.identity import Identity, NodeLinks
-from sidecar.proxy.session.asking import ask
+from sidecar.proxy.session.asking import ask, send_instead
 from sidecar.proxy.session.hello import fault_of_hello, parse_hello, without_credentials
 from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.password_proof import BusyError, PasswordProof
 from sidecar.proxy.session.principals import NOAUTH, Principals
+from sidecar.proxy.session.tenant_tracking import holds_back
 from sidecar.proxy.tasks import Tasks
 
 OK = b"+OK\r\n"
@@ -97,6 +98,8 @@ class SidecarLogins:
             return self._hello(client, args, greet)
         elif self._principals.is_stranger(client) and name not in ALLOWED:
             client.refuse(NOAUTH)
+        elif name == b"CLIENT":
+            return holds_back(self._principals, client, args)
         else:
             return False
         return True
@@ -208,7 +211,7 @@ class SidecarLogins:
         server need not be asked. `given` None: the request has a fault, which the server tells."""
         in_multi, pinned = client.queued is not None, client.mode == PINNED_MODE
         if given is None and (pinned or in_multi):
-            self._pass(client, words(*_nobodys()))
+            send_instead(client, words(*_nobodys()))
             return
         same = given is not None and _name(given) == client.principal
         if given is None or not (same or pinned or in_multi):
@@ -221,7 +224,7 @@ class SidecarLogins:
             elif accepted and (same or pinned):
                 self._log_link_in(client, _name(given), words)
             elif pinned or in_multi:
-                self._pass(client, words(*_nobodys()))
+                send_instead(client, words(*_nobodys()))
             else:
                 client.refuse(WRONG)
 
@@ -235,21 +238,11 @@ class SidecarLogins:
             client.principal = name
             self._count(client, identity)  # before what is behind the login is read
         if auth:
-            self._pass(client, words(auth[1] if len(auth) > 2 else b"default", auth[-1]))
+            send_instead(client, words(auth[1] if len(auth) > 2 else b"default", auth[-1]))
         elif name == client.principal:  # nobody need log in there: the reply that AUTH would get
-            self._pass(client, (b"CLIENT", b"SETNAME", client.name))
+            send_instead(client, (b"CLIENT", b"SETNAME", client.name))
         else:
-            self._pass(client, words(*_nobodys()))
-
-    @staticmethod
-    def _pass(client: Client, words: Sequence[bytes]) -> None:
-        """Send this in the place of the client's request; the server's reply is the client's."""
-        if client.closed:
-            return
-        if client.mode == PINNED_MODE:
-            client.pass_on(pack_command(tuple(words)))
-        else:
-            ask(client, pack_command(tuple(words)), client.answer)
+            send_instead(client, words(*_nobodys()))
 
 
 def _name(given: Credentials) -> str:
