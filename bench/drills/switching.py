@@ -82,7 +82,7 @@ def _ask(sidecar: Sidecar | None, path: str, **body: Any) -> None:
 
 
 def _migrated(scene: Scene[Migrated]) -> None:
-    """As docs/operations.md has it: pause, wait until the other one has everything, go over."""
+    """As docs/changing.md has it: pause, wait until the other one has everything, go over."""
     world = scene.world
     for number in range(2 if scene.options.short else TIMES):
         _ask(scene.sidecar, "/api/pause")

@@ -5,11 +5,13 @@ repository is the source folder, so that a link from one page to another, or to 
 link in both places. A link that leads nowhere fails the build (`make docs` turns warnings into
 errors). The site loads nothing from other hosts.
 
-A page that is in no list of NAVIGATION is a warning, too.
+A page that docs/README.md does not list is a warning, too.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,46 +24,8 @@ sys.path.insert(0, str(ROOT))
 from sidecar import __version__  # noqa: E402
 
 HOME = "README"
-NAVIGATION = {
-    "Start here": [
-        "docs/README",
-        "examples/README",
-        "docs/glossary",
-    ],
-    "What it does": [
-        "docs/caching",
-        "docs/cluster",
-        "docs/identities",
-        "docs/security",
-        "docs/dashboard",
-        "docs/tracing",
-        "docs/compatibility",
-    ],
-    "Running it": [
-        "docs/operations",
-        "config/kubernetes/README",
-        "config/helm/redis-sidecar/README",
-        "examples/credentials/README",
-        "docs/alerting",
-        "docs/runbooks/README",
-    ],
-    "To look up": [
-        "docs/configuration",
-        "docs/metrics",
-        "docs/logging",
-        "docs/admin",
-        "CHANGELOG",
-    ],
-    "How it is made": [
-        "docs/architecture",
-        "docs/decisions/README",
-        "bench/README",
-        "certs/README",
-        "release/README",
-        "SECURITY",
-    ],
-}
-"""What a newcomer reads, from top to bottom."""
+LIST = "docs/README"
+"""The page that lists all others: its headings and links, in their order, are the site's menu."""
 
 FOLDERS = {
     "docs/runbooks/README": "docs/runbooks/Sidecar*",
@@ -95,11 +59,22 @@ html_show_sphinx = False
 html_show_copyright = False
 
 
+def navigation() -> dict[str, list[str]]:
+    """What a newcomer reads from top to bottom: pages, by the heading that they stand below."""
+    found: dict[str, list[str]] = {}
+    for part in re.split(r"^## ", (ROOT / f"{LIST}.md").read_text(), flags=re.MULTILINE)[1:]:
+        caption, _, rows = part.partition("\n")
+        links = re.findall(r"^\| \[.*?\]\((.+?)\.md\)", rows, re.MULTILINE)
+        found[caption] = [os.path.normpath(f"docs/{link}") for link in links]
+    found[next(iter(found))].append(LIST)
+    return found
+
+
 def add_navigation(app: Sphinx, page: str, text: list[str]) -> None:
     """Add the lists of pages to the home page, which leads to all others. The files do not have
     them: readers of the repository would see them as they are."""
     if page == HOME:
-        lists = NAVIGATION
+        lists = navigation()
     elif page in FOLDERS:
         lists = {"": [FOLDERS[page]]}
     else:

@@ -204,7 +204,7 @@ def test_hotkeys_at_a_wrong_port_is_one_line() -> None:
 
 
 def test_pause_switch_and_resume(plain_server: Server) -> None:
-    """As docs/operations.md has it, with the answers of a running sidecar."""
+    """As docs/changing.md has it, with the answers of a running sidecar."""
     admin = f"127.0.0.1:{free_port()}"
     with valkey() as second, Sidecar(plain_server.url, admin=admin):
         at = ("--admin", admin)

@@ -1,4 +1,6 @@
-"""The master changes under load, planned and by a crash: what clients notice (docs/operations.md).
+"""The master changes under load, planned and by a crash: what clients notice.
+
+docs/high-availability.md tells of it to people.
 
 Real servers and Sentinels, the real sidecar, redis-py without retries. The clients' own record is
 compared with what the last master holds once the old one has been made its replica.

@@ -1,6 +1,6 @@
 """Failovers that do not come about, or not in time; what is asked of replicas; wrong masters.
 
-What these errors mean to an application stands in docs/operations.md.
+What these errors mean to an application stands in docs/high-availability.md.
 """
 
 from __future__ import annotations
