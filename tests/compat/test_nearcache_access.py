@@ -125,6 +125,24 @@ def test_a_user_who_may_not_do_what_the_cache_needs(cached: Cached, user: str) -
     assert cached.calls("hello") - before < 12, "connected again and again"
 
 
+def test_a_user_who_may_not_ping_does_not_have_the_cache_connect_all_the_time(
+    cached: Cached,
+) -> None:
+    """Its link is of no use, and comes back in pauses that grow."""
+    words = ("reset", "on", ">mute", "~*", "&*", "+@all", "-ping")
+    assert cached.direct.cmd("ACL", "SETUSER", "mute", *words) == b"+OK\r\n"
+
+    def connections() -> int:
+        info = cached.direct.cmd("INFO", "stats")
+        return int(info.partition(b"total_connections_received:")[2].split()[0])
+
+    with login(cached, "mute") as mute:
+        before, until = connections(), time.monotonic() + 1.5
+        while time.monotonic() < until:
+            assert mute.cmd("GET", "k") == VALUE
+        assert connections() - before < 40
+
+
 @pytest.mark.one_worker("each worker has a near cache of its own")
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["own", "pinned"])
 def test_permissions_changed_through_the_sidecar(cached: Cached, elsewhere: bool) -> None:

@@ -42,6 +42,10 @@ TRACKING = pack_command((b"CLIENT", b"TRACKING", b"ON"))
 BEATS = 5
 # Seconds within which losses are told in one line.
 TOGETHER = 0.1
+# A link that lives shorter than SOON seconds was cut short; after so many of them in a row there
+# are pauses: its user may not do something that the cache needs, PING for instance.
+SOON = 1.0
+CUTS_AT_ONCE = 3
 # Seconds until the server is asked again after it refused a user.
 REFUSED_FOR = 60.0
 
@@ -283,7 +287,7 @@ class NearCacheKeeper:
     async def _keep(self, part: Part) -> None:
         """Keep a tracked link for as long as the part is needed."""
         space, dialer = part.space, part.node.dialer
-        attempt = 0
+        attempt = cut_short = 0
         while part.needed and self.usable and not self._tasks.closing:
             if part.node.room.short:  # clients' links come first
                 await asyncio.sleep(random.uniform(1, 10))
@@ -307,7 +311,11 @@ class NearCacheKeeper:
                     return
                 attempt = 0
                 try:
+                    began = time.monotonic()
                     await self._use(part, connection)
+                    cut_short = cut_short + 1 if time.monotonic() - began < SOON else 0
+                    if cut_short > CUTS_AT_ONCE:
+                        await asyncio.sleep(dialer.backoff.delay(cut_short, random.random()))
                 except (OSError, MemoryError) as error:  # it cannot be watched
                     connection.close()
                     log.error("internal error", error=repr(error), exc_info=error)
