@@ -25,7 +25,7 @@ from sidecar.core.protocol.reply cimport (FRAME_ERROR, FRAME_MORE, FRAME_PUSH, f
     framer_reset)
 from sidecar.core.rewrite.rules cimport SHAPE_EACH, SHAPE_NONE
 from sidecar.core.rewrite.walk cimport (Bulk, Walk, walk_begin, walk_bulk, walk_cut, walk_end,
-    walk_length, walk_value)
+    walk_element, walk_length, walk_value)
 
 cdef const char* QUEUED = b"+QUEUED\r\n"
 cdef const char* OK = b"+OK\r\n"
@@ -274,7 +274,7 @@ cdef class ReplyRewriter:
         if p[0] == c'*' and self.names_in_exec and walk_length(&w, &count) \
                 and count == <int64_t>buffer_size(&self.queued):
             for i in range(<size_t>count):
-                if not walk_value(&w, buffer_head(&self.queued)[i]):
+                if not walk_element(&w, buffer_head(&self.queued)[i]):
                     break
         self.end_multi()
         if walk_end(&w) < 0:

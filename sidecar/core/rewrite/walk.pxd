@@ -22,6 +22,7 @@ cdef void walk_begin(Walk* w, const char* p, size_t n, Buffer* out, const char* 
 cdef bint walk_length(Walk* w, int64_t* length) noexcept nogil
 cdef bint walk_bulk(Walk* w, Bulk* b) noexcept nogil
 cdef bint walk_skip(Walk* w) noexcept nogil
+cdef bint walk_element(Walk* w, int shape) noexcept nogil
 cdef bint walk_value(Walk* w, int shape) noexcept nogil
 cdef bint walk_cut(Walk* w, const Bulk* b, size_t at) noexcept nogil
 cdef int walk_end(Walk* w) noexcept nogil

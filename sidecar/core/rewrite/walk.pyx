@@ -162,16 +162,23 @@ cdef int role_of(int shape, int depth, int64_t index, bint in_map) noexcept nogi
     return ROLE_NAME
 
 
+cdef bint walk_messages(Walk* w) noexcept nogil:
+    """Pass messages, which old servers let stand between the elements of a reply."""
+    while w.at < w.n and w.p[w.at] == c'>':
+        if not walk_skip(w):
+            return False
+    return True
+
+
 cdef bint walk_into(Walk* w, int shape, int depth, int64_t index, bint in_map) noexcept nogil:
     cdef int role = role_of(shape, depth, index, in_map)
     cdef int64_t count = 0
     cdef int64_t i
     cdef char kind
+    if depth and not walk_messages(w):
+        return False
     if w.at >= w.n:
         return False
-    while w.p[w.at] == c'>' and depth:  # old servers let messages stand between the values
-        if not walk_skip(w) or w.at >= w.n:
-            return False
     kind = w.p[w.at]
     if kind == c'-' and shape != SHAPE_NONE:
         return walk_error(w)
@@ -193,3 +200,8 @@ cdef bint walk_value(Walk* w, int shape) noexcept nogil:
     """Pass one value that has names where its shape says. False: it has another shape, or memory is
     out."""
     return walk_into(w, shape, 0, 0, False)
+
+
+cdef bint walk_element(Walk* w, int shape) noexcept nogil:
+    """The same of one that is an element of another."""
+    return walk_messages(w) and walk_into(w, shape, 0, 0, False)

@@ -129,6 +129,33 @@ def test_a_transaction_that_was_given_up() -> None:
     assert got == array(bulk(b"p:x"), bulks(b"a"))
 
 
+def test_a_program_that_says_queued() -> None:
+    """Outside of a transaction that is a value, and no part of the next one."""
+    talk = Talk()
+    talk.sends("EVAL s 0", "MULTI", "KEYS *", "EXEC")
+    got = talk.gets(QUEUED, OK, QUEUED, array(bulks(b"p:a")))
+    assert got == QUEUED + OK + QUEUED + array(bulks(b"a"))
+
+
+def test_exec_with_other_replies_than_were_queued() -> None:
+    """It cannot be told which is which: they are shown as they are."""
+    for replies in (array(bulks(b"p:a")), array(*[bulks(b"p:a")] * 3)):
+        talk = Talk()
+        talk.sends("MULTI", "KEYS *", "KEYS *", "EXEC", "KEYS *")
+        got = talk.gets(OK, QUEUED, QUEUED, replies, bulks(b"p:a"))
+        assert got == OK + QUEUED + QUEUED + replies + bulks(b"a")
+
+
+def test_messages_within_the_reply_to_exec() -> None:
+    """Old servers put them between its elements, of which they are none."""
+    talk = Talk()
+    talk.sends("MULTI", "GET a", "KEYS *", "EXEC")
+    message = push(bulk(b"invalidate"), bulks(b"p:a"))
+    sent = b"*2\r\n" + message + bulk(b"p:x") + message + bulks(b"p:a")
+    got = talk.gets(OK, QUEUED, QUEUED, sent)
+    assert got == OK + QUEUED + QUEUED + sent[: -len(bulks(b"p:a"))] + bulks(b"a")
+
+
 # Messages
 
 
@@ -198,6 +225,36 @@ def test_after_the_last_subscription_of_resp2() -> None:
         assert talk.gets(sent) == array(bulk(word), bulk(name), b":%d\r\n" % count)
     assert talk.gets(bulks(b"message", b"p:a", b"x")) == bulks(b"message", b"p:a", b"x")
     assert talk.gets(bulks(b"p:a")) == bulks(b"a")
+
+
+def test_after_reset_there_are_no_subscriptions() -> None:
+    talk = Talk()
+    talk.sends("SUBSCRIBE a", "RESET")
+    talk.gets(array(bulk(b"subscribe"), bulk(b"p:a"), b":1\r\n"), b"+RESET\r\n")
+    talk.resumes()
+    talk.sends("LRANGE l 0 -1")
+    value = bulks(b"message", b"p:a", b"x")
+    assert talk.gets(value) == value
+
+
+def test_each_kind_of_subscription_is_counted_by_itself() -> None:
+    """UNSUBSCRIBE is over when there is no channel left, though there are patterns."""
+    talk = Talk()
+    talk.sends("SUBSCRIBE a b", "PSUBSCRIBE c", "SSUBSCRIBE d", "UNSUBSCRIBE", "KEYS *")
+    for word, name, count in [
+        (b"subscribe", b"a", 1), (b"subscribe", b"b", 2), (b"psubscribe", b"c", 3),
+        (b"ssubscribe", b"d", 1), (b"unsubscribe", b"a", 2), (b"unsubscribe", b"b", 1),
+    ]:  # fmt: skip
+        sent = push(bulk(word), bulk(b"p:" + name), b":%d\r\n" % count)
+        assert talk.gets(sent) == push(bulk(word), bulk(name), b":%d\r\n" % count)
+    assert talk.gets(bulks(b"p:a")) == bulks(b"a")
+
+
+@pytest.mark.parametrize("line", ["SUBSCRIBE a", "SUBSCRIBE a b c"])
+def test_what_is_behind_a_subscription_that_is_refused(line: str) -> None:
+    talk = Talk()
+    talk.sends(line, "KEYS *")
+    assert talk.gets(b"-NOPERM x\r\n", bulks(b"p:a")) == b"-NOPERM x\r\n" + bulks(b"a")
 
 
 def test_a_subscription_that_is_refused() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.core.protocol.commands import FINDS, FORMS, CommandTable
+from sidecar.core.rewrite.rules import RewriteRules
 from tests.core.rewrite.client import Talk, rules
 
 REWRITTEN = """
@@ -161,3 +163,31 @@ def test_subscriptions_do_not_mix_with_a_transaction() -> None:
     talk = Talk()
     sent = talk.sends("MULTI", "SUBSCRIBE a", "RANDOMKEY", "EXEC", "SUBSCRIBE a")
     assert sent == ["MULTI", "GET", "GET", "EXEC", "SUBSCRIBE p:a"]
+
+
+@pytest.mark.parametrize("places", [(3, 1), (1, 3), (2, 2), (3, 3)])
+def test_specifications_in_any_order(places: tuple[int, int]) -> None:
+    """Of a module: they may tell the same key."""
+    table = CommandTable(1, ["other"])
+    specs = tuple((b"", at, FINDS["range"], 0, 0, 1, 0, 0, 0) for at in places)
+    table.update({b"module.do": (0, 0, 0, -1, (FORMS["specs"], specs, ()), ())})
+    talk = Talk(RewriteRules(table, {}, b"p:"))
+    words = [f"p:a{i}" if i in places else f"a{i}" for i in (1, 2, 3)]
+    assert talk.sends("module.do a1 a2 a3") == [" ".join(["module.do", *words])]
+
+
+@pytest.mark.parametrize("form", ["unknown", "none", "any"])
+def test_a_module_whose_keys_are_not_known(form: str) -> None:
+    """Nothing says that it is kept apart."""
+    table = CommandTable(1, ["other"])
+    table.update({b"ft.search": (0, 0, 0, -1, (FORMS[form], (), ()), ())})
+    assert Talk(RewriteRules(table, {}, b"p:")).sends("FT.SEARCH a b") == ["GET"]
+
+
+def test_a_command_that_was_learnt_later() -> None:
+    """The table has it when the server has said that it has it."""
+    table = CommandTable(1, ["other"])
+    talk = Talk(RewriteRules(table, {}, b"p:"))
+    assert talk.sends("NEW a") == ["GET"]
+    table.update({b"new": (0, 0, 0, -1, (FORMS["one"], (), ()), ())})
+    assert talk.sends("NEW a") == ["NEW p:a"]

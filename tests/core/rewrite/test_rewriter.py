@@ -129,7 +129,26 @@ def test_a_large_request_that_breaks_the_protocol() -> None:
     assert unpacked(got) == [[b"GET"], [b"QUIT"]]
 
 
+def test_a_header_that_does_not_end() -> None:
+    """Of a large request: it is none, and is not waited for."""
+    talk = Talk()
+    head = b"*4\r\n$3\r\nSET\r\n$1\r\na\r\n$300\r\n" + b"v" * 300 + b"\r\n"
+    talk.rewriter.requests(head, True, 64)
+    assert talk.rewriter.requests(b"$11", True, 64) == b""
+    assert talk.rewriter.requests(b"x" * 30, True, 64) == b"$11" + b"x" * 30
+    assert talk.rewriter.broken
+
+
 # Logins
+
+
+def test_what_follows_a_large_login_waits_for_it() -> None:
+    talk = Talk()
+    data = packed(f"AUTH a {VALUE}", "GET a")
+    got = b"".join(talk.rewriter.requests(piece, True, 64) for piece in cut(data, [100, 200]))
+    assert unpacked(got) == [[b"AUTH", b"a", VALUE.encode()]]
+    assert talk.gets(b"+OK\r\n") == b"+OK\r\n"
+    assert talk.resumes() == ["GET p:a"]
 
 
 def test_what_follows_a_login_waits_for_it() -> None:
