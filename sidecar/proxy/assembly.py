@@ -245,6 +245,7 @@ class Sessions:
     trust: Trust
     logins: SidecarLogins | None
     guards: Guards
+    rewrites: Rewrites
 
     @property
     def ticking(self) -> Sequence[Callable[[float], None]]:
@@ -287,7 +288,6 @@ def make_sessions(
     trust = make_trust(
         plane, links.identities, settings, admission.first, audit.login if audit else None
     )
-    rewrites = Rewrites(plane, trust.book, judges=judges, in_cluster=nodes.shards is not None)
     guards = Guards(
         plane,
         settings,
@@ -296,6 +296,14 @@ def make_sessions(
         trust.principal_of,
     )
     learning.learnt = guards.learnt
+    rewrites = Rewrites(
+        plane,
+        trust.book,
+        trust.principal_of,
+        guards.policy_names,
+        judges=judges,
+        in_cluster=nodes.shards is not None,
+    )
     clients = Clients(
         plane,
         nodes,
@@ -370,6 +378,7 @@ def make_sessions(
         trust,
         logins,
         guards,
+        rewrites,
     )
 
 
@@ -417,6 +426,7 @@ def use(parts: Reloadable, settings: Settings) -> None:
     parts.sessions.dedicated.use(upstream)
     parts.sessions.trust.book.use(settings)
     parts.sessions.guards.use(settings)
+    parts.sessions.rewrites.refresh()
     parts.sessions.maintenance.silence_timeout = upstream.silence_timeout
     if parts.sentinels is not None:
         parts.sentinels.hold = settings.failover.hold

@@ -305,15 +305,19 @@ def test_clients_of_a_changed_prefix_are_closed(server: Server, tmp_path: Path) 
 
 
 def test_renamed_commands(server: Server, tmp_path: Path) -> None:
-    """In either mode, and with the server's own words for what is unknown."""
+    """In either mode, of an identity or a listener, and what is unknown is told in the server's own
+    words."""
     policy = '[policies.named]\nrename = { XKEYS = "KEYS" }\n'
     terminate = judging(tmp_path / "a.toml", entry("shop", "pw", more='policy = "named"') + policy)
     file = tmp_path / "b.toml"
     file.write_text(entry("default", more='policy = "named"') + policy)
+    listener = tmp_path / "c.toml"
+    listener.write_text(policy)
+    of_listener = {"identities.file": str(listener), "listen.policy": "named"}
     unknown = b"-ERR unknown command 'nothing', with args beginning with: 'a' 'b c' \r\n"
     with Wire(server.port) as direct:
         assert direct.cmd("nothing", "a", "b c") == unknown
-    for settings in (terminate, {"identities.file": str(file)}):
+    for settings in (terminate, {"identities.file": str(file)}, of_listener):
         with Sidecar(server.url, settings=settings) as sidecar, Wire(sidecar.port) as wire:
             if settings is terminate:
                 wire.cmd("AUTH", "shop", "pw")

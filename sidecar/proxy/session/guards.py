@@ -116,9 +116,14 @@ class Guards:
                 self._turn_away(client)
                 return
             shared.clients.add(client)
+        self._restrict(client, identity, shared, self.policy_names(client, identity))
+
+    def policy_names(self, client: Client, identity: Identity) -> list[str]:
+        """The policies that hold for a client: its principal's and its listener's."""
+        principal = self._book.file.principals.get(self._principal_of(client, identity))
         policy = principal.policy if principal is not None else ""
         names = [policy, client.listener_policy or self._settings.listen.policy]
-        self._restrict(client, identity, shared, [name for name in names if name])
+        return [name for name in names if name]
 
     def _counts(self, client: Client) -> bool:
         """Count a client of its address. False: there are too many, and it has been told so."""

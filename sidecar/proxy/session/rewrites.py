@@ -1,14 +1,14 @@
 """Gives clients the names that are theirs: the key prefix of a tenant, a policy's renamed commands.
 
 A client has no rewriter until it is somebody whose names are not the server's; from then on it has
-one for good, by whose rules it is. When the file of identities changes what somebody's names are,
-their clients are closed: what they know of is gone.
+one for good, by whose rules it is. When the file of identities or the settings change what
+somebody's names are, their clients are closed: what they know of is gone.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -24,17 +24,28 @@ log = structlog.get_logger()
 
 
 class Rewrites:
-    """The rules of all principals. `judges`: the sidecar judges logins; without that there are no
-    tenants, and a principal is the server's user of that name. `in_cluster`: the upstream is a
-    cluster."""
+    """The rules of all clients. `principal_of` names who a client is, `policy_names` the policies
+    that hold for it. `judges`: the sidecar judges logins; without that there are no tenants.
+    `in_cluster`: the upstream is a cluster."""
 
-    def __init__(self, plane: Plane, book: IdentityBook, *, judges: bool, in_cluster: bool) -> None:
+    def __init__(
+        self,
+        plane: Plane,
+        book: IdentityBook,
+        principal_of: Callable[[Client, Identity], str],
+        policy_names: Callable[[Client, Identity], Sequence[str]],
+        *,
+        judges: bool,
+        in_cluster: bool,
+    ) -> None:
         self._plane = plane
         self._book = book
+        self._principal_of = principal_of
+        self._policy_names = policy_names
         self._judges = judges
         self._in_cluster = in_cluster
         self._known: dict[tuple[bytes, frozenset[tuple[bytes, bytes]]], RewriteRules] = {}
-        book.on_change(self._changed)
+        book.on_change(self.refresh)
 
     def joined(self, client: Client, identity: Identity) -> None:
         """A client is somebody else from now on, or speaks another protocol."""
@@ -46,18 +57,14 @@ class Rewrites:
     def _rules_of(self, client: Client, identity: Identity) -> RewriteRules | None:
         """The rules for a client; None: its names are the server's."""
         file = self._book.file
-        name = client.principal
-        if not self._judges:
-            name = (identity.login.user or b"default").decode("utf-8", "replace")
-        principal = file.principals.get(name)
-        if principal is None:
-            return None
+        principal = file.principals.get(self._principal_of(client, identity))
         prefix, renames = b"", {}
-        if self._judges and principal.tenant:
+        if self._judges and principal is not None and principal.tenant:
             prefix = file.tenants[principal.tenant].prefix.encode()
-        if principal.policy in file.policies:
-            for client_name, server_name in file.policies[principal.policy].rename.items():
-                renames[client_name.encode().lower()] = server_name.encode().lower()
+        for policy in self._policy_names(client, identity):
+            if policy in file.policies:
+                for name, of_server in file.policies[policy].rename.items():
+                    renames[name.encode().lower()] = of_server.encode().lower()
         return self._rules(prefix, renames) if prefix or renames else None
 
     def _rules(self, prefix: bytes, renames: Mapping[bytes, bytes]) -> RewriteRules:
@@ -68,8 +75,9 @@ class Rewrites:
             self._known[key] = rules
         return rules
 
-    def _changed(self) -> None:
-        """Another file is in use."""
+    def refresh(self) -> None:
+        """The file, or the settings, may have changed what somebody's names are: close those
+        clients."""
         none = self._rules(b"", {})
         gone = [
             client
