@@ -200,6 +200,20 @@ ONE = (
              "subscribers moved"),
         ], help="Of a cluster: many, for long, say that slots move or that nodes disagree."),
     )),
+    Row("Who may do what", (
+        Panel("Refused by policies and limits", [
+            ("sum by (identity, reason) (rate(sidecar_refused_total{S}[$__rate_interval]))",
+             "{{identity}}: {{reason}}"),
+        ], "ops", help="By a command policy (command, key), a limit, or because the loop lags "
+                       "(overload)."),
+        Panel("Limits that make clients wait", [
+            ("sum by (identity) (rate(sidecar_delayed_commands_total{S}[$__rate_interval]))",
+             "{{identity}}: commands a second"),
+            ("sum(sidecar_limited_clients{S})", "clients that wait now"),
+        ]),
+        Panel("Logins", [("sum by (result) (rate(sidecar_logins_total{S}[$__rate_interval]))",
+                          "{{result}}")], "ops", help="Where the sidecar judges them."),
+    )),
     Row("The process", (
         Panel("CPU", [("sum(rate(process_cpu_seconds_total{S}[$__rate_interval]))", "cores")],
               help="One core for each worker at most."),

@@ -15,6 +15,7 @@ from sidecar.policy.breaker import State
 from sidecar.telemetry.snapshots import (
     Cluster,
     Commands,
+    DataPlane,
     Frozen,
     Held,
     Snapshot,
@@ -99,12 +100,13 @@ class CacheNow(Frozen, frozen=True, rename={"proof_age": "proof_age_s"}):
 
 
 class Totals(Frozen, frozen=True):
-    """Counted since the start."""
+    """Counted since the start. `refused` are commands and clients, by policies and limits."""
 
     commands: int
     errors: int
     local_errors: int
     uncertain: int
+    refused: int
     clients: int
     rejected: int
     reconnects: int
@@ -213,6 +215,10 @@ def failed(commands: Commands) -> int:
     return sum(commands.errors.values()) + commands.local_errors + commands.uncertain
 
 
+def _refused(plane: DataPlane) -> int:
+    return sum(plane.restrictions.refused.values()) if plane.restrictions is not None else 0
+
+
 def gauges(snapshot: Snapshot) -> Gauges:
     """The figures of now."""
     plane = snapshot.data_plane
@@ -232,6 +238,7 @@ def gauges(snapshot: Snapshot) -> Gauges:
             errors=failed(commands),
             local_errors=commands.local_errors,
             uncertain=commands.uncertain,
+            refused=_refused(plane),
             clients=plane.clients.accepted,
             rejected=plane.clients.rejected,
             reconnects=links.reconnects,
@@ -271,6 +278,7 @@ _NOT_SERVING = Gauges(
         errors=0,
         local_errors=0,
         uncertain=0,
+        refused=0,
         clients=0,
         rejected=0,
         reconnects=0,

@@ -16,6 +16,9 @@ from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.wire import Wire
 
 LIMITED = b"-LIMITED "
+OVERLOADED = b"-OVERLOADED the sidecar cannot keep up; try again later\r\n"
+
+pytestmark = pytest.mark.one_worker("limits are divided among the workers")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +191,21 @@ def test_limits_change_while_clients_are_connected(server: Server, tmp_path: Pat
         file.write_text("[identities.ann]\nlimits = { connections = 5 }\n")
         sidecar.wait_ready(lambda: "identities reloaded" in sidecar.log())
         assert wire.pipeline([("PING",)] * 50) == [b"+PONG\r\n"] * 50
+
+
+def test_load_is_shed_while_the_loop_lags(server: Server) -> None:
+    with Sidecar(server.url, settings={"limits.loop_lag": 0.2}) as sidecar:
+        with Wire(sidecar.port) as wire:
+            assert wire.cmd("SET", "k", "v") == b"+OK\r\n"
+            sidecar.pause()
+            until = time.monotonic() + 0.6
+            wait_until(lambda: time.monotonic() > until, "it has been stopped for a while")
+            sidecar.resume()
+            wait_until(
+                lambda: wire.cmd("GET", "k") == OVERLOADED, "commands are refused", every=0.0001
+            )
+            wait_until(lambda: wire.cmd("GET", "k") == b"$1\r\nv\r\n", "and served again")
+        assert "load shed" in sidecar.log()
 
 
 def test_refusals_are_counted(server: Server, tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ export function links(said, health) {
     ["All commands held", said.held.reason ? `${said.held.reason}${said.held.refused ? ": they get errors by now" : ""}` : null],
     ["Held requests", said.held.clients ? `${said.held.clients} clients, ${bytes(said.held.bytes)}` : "none"],
     ["Uncertain writes", count(said.totals.uncertain)],
+    ["Refused by policy or limit", said.totals.refused ? count(said.totals.refused) : null],
   ]));
 }
 

@@ -32,6 +32,7 @@ from sidecar.policy.server_version import ServerVersion
 from sidecar.proxy.io.client import PINNED_MODE, SHARED_MODE, Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.identity import Identity
+from sidecar.proxy.tasks import TICK
 from sidecar.settings.schema import Settings
 from sidecar.settings.sections.principals import (
     CommandPolicy,
@@ -47,7 +48,6 @@ TOO_MANY = b"-LIMITED too many clients are connected\r\n"
 # Who is no principal of the file, or one too many for labels of their own.
 OTHERS = "other"
 MOST_LABELS = 100
-TICK = 0.05  # of proxy.tasks, in seconds: how late a tick is tells how late the loop is
 
 
 class Book(Protocol):
@@ -249,9 +249,7 @@ class Guards:
     def _compile_one(self, name: str, policy: Policy) -> None:
         written = self._book.file.policies.get(name) or BUILT_IN.get(name)
         if written is None:
-            written = CommandPolicy(
-                deny=("@all",)
-            )  # checked before; and a fault must not allow all
+            written = CommandPolicy(deny=("@all",))  # it was checked; a fault must not allow all
         rules = compiled(written, self._catalogue)
         policy.put(
             rules.denied,
