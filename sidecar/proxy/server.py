@@ -19,6 +19,7 @@ from sidecar.credentials import Credentials
 from sidecar.policy.shards import Reading
 from sidecar.policy.topology import Address, Event
 from sidecar.proxy import assembly, comparison, descriptors
+from sidecar.proxy import observers as observing
 from sidecar.proxy.certificates import Certificates
 from sidecar.proxy.changeover import Changeover
 from sidecar.proxy.cluster.placing import Placing
@@ -92,7 +93,7 @@ class Proxy:
         self._ticking: list[Callable[[float], None]] = []
         self._overdue: Overdue
         self._targets: Targets
-        self._observers: assembly.Observers
+        self._observers: observing.Observers
         self._links: assembly.Links
         self._sessions: assembly.Sessions
         self._memory_guard: MemoryGuard
@@ -138,9 +139,8 @@ class Proxy:
             raise
         if self._warm is not None:
             self._warm.begin()
-        self._tasks.spawn(
-            self._sessions.clients.end_idle(lambda: self.settings.listen.idle_timeout)
-        )
+        clients = self._sessions.clients
+        self._tasks.spawn(clients.end_idle(lambda: self.settings.listen.idle_timeout))
         listener.begin()
         if self._membership is not None:
             self._tasks.spawn(listener.share())
@@ -149,8 +149,8 @@ class Proxy:
         settings, tasks, destination = self.settings, self._tasks, self._destination
         follows, login = destination.follows_sentinels, destination.login
         endpoint, version = destination.endpoint, __version__.encode()
-        certificates = self._certificates = Certificates(settings, upstream=endpoint.tls)
-        self._targets = Targets(settings.upstream, endpoint, certificates, self._dialed)
+        self._certificates = Certificates(settings, upstream=endpoint.tls)
+        self._targets = Targets(settings.upstream, endpoint, self._certificates, self._dialed)
         cluster = destination.is_cluster
         target = None if follows or cluster else self._targets.of_url()
         memory = memory_limit(settings.limits.memory)
@@ -163,7 +163,7 @@ class Proxy:
         nodes = Nodes(Node(target, dialing, room), cluster=cluster)
         membership = self._membership
         ids = ClientIds(membership.ids if membership is not None else None)
-        observers = assembly.make_observers(plane, nodes, tasks, ids, settings)
+        observers = observing.make_observers(plane, nodes, tasks, ids, settings)
         links = assembly.make_links(plane, nodes, tasks, observers, login, settings)
         self._observers, self._links = observers, links
         self._sides = [SideConnection(nodes.home.dialer, login, version) for _ in range(2)]

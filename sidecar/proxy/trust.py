@@ -13,13 +13,13 @@ from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError
 from sidecar.proxy.links.identity import Identities, Identity
-from sidecar.proxy.session.clients import Clients
+from sidecar.proxy.session.clients import Clients, Joined
 from sidecar.proxy.session.identity_book import IdentityBook
 from sidecar.proxy.session.identity_change import IdentityChange, Judged
 from sidecar.proxy.session.password_proof import PasswordProof
 from sidecar.proxy.session.principals import Principals
 from sidecar.proxy.session.sidecar_logins import SidecarLogins
-from sidecar.proxy.tasks import Tasks
+from sidecar.proxy.tasks import Tasks, for_each
 from sidecar.settings.identities_file import IdentitiesError
 from sidecar.settings.schema import Settings
 from sidecar.tls.handshake import Layer
@@ -79,9 +79,11 @@ def make_trust(
     settings: Settings,
     admitted: Callable[[], Identity],
     judged: Judged | None,
+    cached: Joined | None,
 ) -> Trust:
-    """Make them; `admitted` gives the identity of a client without a login. Raises
-    ProxyStartError for a file that cannot be used."""
+    """Make them; `admitted` gives the identity of a client without a login. `cached` tells the near
+    cache, if there is one, of a client's identity: its password for the server may be another by
+    now. Raises ProxyStartError for a file that cannot be used."""
     try:
         book = IdentityBook(settings)
     except IdentitiesError as error:
@@ -89,6 +91,8 @@ def make_trust(
     principals = None
     if settings.identities.mode == "terminate":
         principals = Principals(plane, identities, book, admitted)
+        if cached is not None:
+            book.on_change(lambda: for_each(plane.clients, lambda c: cached(c, c.identity)))
     pooled = settings.upstream.pooling == "session"
     return Trust(book, principals, admitted, judged or _nobody_judges, pooled)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.passwords import hash_password
-from tests.harness.admin import metric
+from tests.harness.admin import metric, metrics
 from tests.harness.certificates import Authority, make_certificates
 from tests.harness.identities import entry, judging, users
 from tests.harness.process import free_port, wait_until
@@ -298,3 +298,32 @@ def test_a_client_that_leaves_while_its_password_is_judged(server: Server, file:
                 wire.send(b"AUTH shop pw\r\n")
         assert logs_in(sidecar, "pw")
         assert "internal error" not in sidecar.log()
+
+
+def test_the_cache_goes_on_with_another_password(server: Server, file: Path) -> None:
+    """Its link comes back as the user with the password that the file has by then."""
+    users(server, "cached-user")
+    admin = f"127.0.0.1:{free_port()}"
+    settings = judging(file, shop(user="cached-user"), cache__mode="rules", cache__rules="*")
+    with (
+        Sidecar(server.url, settings=settings, admin=admin) as sidecar,
+        Wire(sidecar.port) as wire,
+    ):
+
+        def hits() -> float:
+            return metrics(sidecar).get("sidecar_cache_hits_total", 0.0)
+
+        def answers() -> bool:
+            before = hits()
+            return wire.cmd("GET", "k") == b"$1\r\nv\r\n" and hits() > before
+
+        wire.cmd("AUTH", "shop", "pw")
+        wire.cmd("SET", "k", "v")
+        wait_until(answers, "an answer of the cache")
+        call(server.port, "ACL", "SETUSER", "cached-user", ">next")
+        text = entry("shop", "pw", user="cached-user", password="next")
+        swapped(file, text, sidecar)
+        call(server.port, "ACL", "SETUSER", "cached-user", "<cached-user-upstream")
+        call(server.port, "CLIENT", "KILL", "USER", "cached-user")
+        wait_until(answers, "an answer of the cache again")
+        assert "WRONGPASS" not in sidecar.log()
