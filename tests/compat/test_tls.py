@@ -9,6 +9,7 @@ import pytest
 from tests.harness.certificates import Certificates, Pem, make_certificates
 from tests.harness.faults import TlsTerminator
 from tests.harness.pair import pipeline
+from tests.harness.process import wait_until
 from tests.harness.servers import Server, Sidecar, redis7
 from tests.harness.wire import Wire, pack
 
@@ -167,3 +168,19 @@ def test_a_subscriber_hangs_up(plain_server: Server, certificates: Certificates)
             subscriber.expect_eof()
         assert other.cmd("PING") == b"+PONG\r\n"
         assert sidecar.running
+
+
+def test_a_client_goes_without_reading(plain_server: Server, certificates: Certificates) -> None:
+    """Its connection is reset while replies wait to be sent: nothing of it is left."""
+    context = certificates.client_context()
+    with (
+        _listening(certificates, plain_server) as sidecar,
+        Wire(sidecar.port, tls=context) as other,
+    ):
+        other.call("SET", "big", b"x" * 8_000_000)
+        for _ in range(5):
+            leaving = Wire(sidecar.port, tls=context, receive_buffer=4096)
+            leaving.send(pack("GET", "big") * 4)
+            leaving.read_until_bytes(1)
+            leaving.reset()
+        wait_until(lambda: len(other.call("CLIENT", "LIST").splitlines()) == 1, "they are gone")

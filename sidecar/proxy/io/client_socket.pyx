@@ -79,9 +79,10 @@ cdef class ClientSocket(RewritingConnection):
 
     cdef int writable(self) except -1:
         self.watch_writing(False)
-        if self.tls is not None:
-            self.flush_sealed()
-        self.attend()
+        if self.tls is not None and self.flush_sealed():
+            self.close("client")
+        else:
+            self.attend()
         self.plane.room()
         return 0
 

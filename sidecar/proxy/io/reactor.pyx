@@ -33,6 +33,19 @@ cdef enum:
     FOR_WRITING = 0x200     # PyBUF_WRITE
 
 
+cdef Py_ssize_t taken(int fd, const char* p, size_t n) noexcept nogil:
+    """How many of these bytes the socket takes now, or -1 when it is broken."""
+    cdef ssize_t k
+    while True:
+        k = send(fd, p, n, 0)
+        if k >= 0:
+            return k
+        if errno == EAGAIN:
+            return 0
+        if errno != EINTR:
+            return -1
+
+
 cdef class Reactor:
     """The sockets of one event loop. Subclasses say what happens around and after events.
 
@@ -251,17 +264,9 @@ cdef class Connection:
 
     cdef Py_ssize_t send_now(self, const char* p, size_t n) except -2:
         """Give bytes to the socket: how many it took, or -1 when it is broken."""
-        cdef Py_ssize_t k
         if self.tls is not None:
             return self.seal(p, n)
-        while True:
-            k = send(self.fd, p, n, 0)
-            if k >= 0:
-                return k
-            if errno == EAGAIN:
-                return 0
-            if errno != EINTR:
-                return -1
+        return taken(self.fd, p, n)
 
     cdef Py_ssize_t seal(self, const char* p, size_t n) except -2:
         """As send_now for TLS: sealed bytes that the socket did not take wait in tls_rest."""
@@ -276,19 +281,22 @@ cdef class Connection:
             except ssl.SSLError:
                 return -1
             done += k
-            if self.flush_sealed() < 0:
+            if self.flush_sealed():
                 return -1
         return done
 
     cdef int flush_sealed(self) except -1:
-        """Send what TLS has made: 0; a broken socket shows at the next read."""
+        """Send what TLS has made: 0, or 1 where the socket is broken, and what waited is dropped.
+        Who does not read from it at the moment would otherwise never learn that."""
         cdef Py_ssize_t k = 0
         cdef bytes data
         cdef const char* p
         if buffer_size(&self.tls_rest):
-            k = send(self.fd, buffer_head(&self.tls_rest), buffer_size(&self.tls_rest), 0)
-            if k > 0:
-                buffer_drop(&self.tls_rest, k)
+            k = taken(self.fd, buffer_head(&self.tls_rest), buffer_size(&self.tls_rest))
+            if k < 0:
+                buffer_release(&self.tls_rest)
+                return 1
+            buffer_drop(&self.tls_rest, k)
             if buffer_size(&self.tls_rest):
                 self.watch_writing(True)
                 return 0
@@ -296,9 +304,9 @@ cdef class Connection:
             return 0
         data = self.tls_out.read()
         p = data
-        k = send(self.fd, p, len(data), 0)
+        k = taken(self.fd, p, len(data))
         if k < 0:
-            k = 0
+            return 1
         if k < len(data):
             if buffer_append(&self.tls_rest, p + k, len(data) - k) < 0:
                 raise MemoryError       # not one byte may be missing
