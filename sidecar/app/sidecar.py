@@ -238,7 +238,12 @@ class Sidecar:
         lines = {"log": logs.lines()}
         if self.audit is not None:
             lines["audit"] = self.audit.lines()
-        return Process(loop_lag=self.lag.longest(), lines=lines, suppressed=logs.suppressed())
+        return Process(
+            loop_lag=self.lag.longest(),
+            loop_tasks=len(asyncio.all_tasks()),
+            lines=lines,
+            suppressed=logs.suppressed(),
+        )
 
     def _start_audit(self) -> None:
         if self.settings.audit.file:

@@ -287,6 +287,11 @@ _PROCESS = (
         "Longest delay of the event loop within the last 30 to 60 seconds.",
         lambda p: p.loop_lag,
     ),
+    _process.gauge(
+        "sidecar_event_loop_tasks",
+        "Tasks of the event loop: with the same clients always about as many.",
+        lambda p: p.loop_tasks,
+    ),
     _process.counter(
         "sidecar_log_lines_total",
         "Lines written, by stream: log or audit.",

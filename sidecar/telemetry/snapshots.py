@@ -283,12 +283,13 @@ class Lines(Frozen, frozen=True):
 
 
 class Process(Frozen, frozen=True):
-    """The process: how late its event loop was, and its lines by stream (log, audit).
+    """The process: how late its event loop was, its tasks, and its lines by stream (log, audit).
 
     `suppressed` lines were left out because their event had been logged often enough.
     """
 
     loop_lag: Annotated[float, MOST]
+    loop_tasks: Gauge
     lines: Mapping[str, Lines]
     suppressed: Counter
 
