@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import hiredis
 
@@ -44,11 +45,17 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, port: int) -> Connection:
-        """Connect to a port of this host; Lost."""
+    async def open(cls, where: int | str, tls: ssl.SSLContext | None = None) -> Self:
+        """Connect to a port of this host, or to a path; Lost."""
         loop = asyncio.get_running_loop()
         try:
-            _, conn = await loop.create_connection(cls, "127.0.0.1", port)
+            if isinstance(where, str):
+                _, conn = await loop.create_unix_connection(cls, where)
+            else:
+                name = "localhost" if tls else None
+                _, conn = await loop.create_connection(
+                    cls, "127.0.0.1", where, ssl=tls, server_hostname=name
+                )
         except OSError as error:
             raise Lost(str(error)) from None
         return conn
