@@ -31,7 +31,7 @@ REQUIREMENTS := import sys, tomllib; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv build native run test test-workers test-slow check lint types structure format bench bench-smoke \
-  bench-cluster drill-cluster bench-fairness bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded drill drill-smoke asan coverage mutants fuzz mixer crosser docs \
+  bench-cluster drill-cluster bench-fairness bench-hotkeys bench-instructions bench-nearcache bench-warm bench-workers consistency consistency-seeded soak drill drill-smoke asan coverage mutants fuzz fuzz-guided mixer crosser docs \
   docs-pages docs-screenshots certs wheel clean observe dashboards
 
 help: ## list the targets
@@ -142,6 +142,10 @@ consistency: $(BUILT) $(VENV)/.installed-bench ## the near cache under faults, e
 consistency-seeded: $(BUILT) $(VENV)/.installed-bench ## the same with deliberate bugs: all noticed?
 	$(BIN)/python -m bench.consistency.seeded $(ARGS)
 
+soak: $(BUILT) $(VENV)/.installed-bench ## hours under mixed load and faults: ARGS="--seconds 3600"
+	@tests/harness/install_peers.sh test
+	$(BIN)/python -m bench.soak $(ARGS)
+
 asan: $(BUILT) $(VENV)/.installed-test ## the core's tests and fuzzer, with sanitizers compiled in
 	$(BIN)/python tests/harness/asan.py $(ARGS)
 
@@ -153,6 +157,9 @@ mutants: $(BUILT) $(VENV)/.installed-test ## deliberate bugs in the near cache's
 
 fuzz: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## random input for the core: ARGS="--seconds 60"
 	$(BIN)/python -m tests.fuzz.fuzz_core $(ARGS)
+
+fuzz-guided: $(BUILT) $(NATIVE) $(VENV)/.installed-test ## input guided by coverage (clang): ARGS="--seconds 300"
+	$(BIN)/python -m tests.fuzz.guided $(ARGS)
 
 mixer: $(BUILT) $(VENV)/.installed-test ## random programs beside a direct server: ARGS="--commands 1000000"
 	$(BIN)/python -m tests.mixer $(ARGS)

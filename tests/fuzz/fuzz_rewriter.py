@@ -28,9 +28,9 @@ def fuzz_rewriter(seed: int) -> int:
     """A batch: how many inputs it was. AssertionError: one that breaks a promise."""
     chance = random.Random(seed)
     for data in sample(seed, EACH, False):
-        _requests(chance, data)
+        try_requests(chance, data)
     for data in sample(seed, EACH, True):
-        _replies(chance, data)
+        try_replies(chance, data)
     return 2 * EACH
 
 
@@ -39,7 +39,7 @@ def _cut(chance: random.Random, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)], strict=True)]
 
 
-def _requests(chance: random.Random, data: bytes) -> None:
+def try_requests(chance: random.Random, data: bytes) -> None:
     most = chance.choice((MOST, 1 << 18))
     whole, parts = Rewriter(RULES, 7), Rewriter(RULES, 7)
     got = whole.requests(data)
@@ -55,7 +55,7 @@ def _requests(chance: random.Random, data: bytes) -> None:
                 assert all(key.startswith(PREFIX) for key, _ in keys), (data, event)
 
 
-def _replies(chance: random.Random, data: bytes) -> None:
+def try_replies(chance: random.Random, data: bytes) -> None:
     lines = chance.choices(WITH_NAMES, k=chance.randrange(6))
     whole, parts = Rewriter(RULES, 7), Rewriter(RULES, 7)
     whole.requests(packed(*lines))

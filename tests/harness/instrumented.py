@@ -3,6 +3,7 @@ installed package, which is not touched."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ class Build:
 
     folder: Path
     option: str
+    compiler: str = ""
+    """The one it needs, if it is not the usual one."""
 
     @property
     def site(self) -> Path:
@@ -29,15 +32,16 @@ class Build:
 
     def make(self) -> None:
         """Compile the package and the native harness; only what changed is compiled again."""
+        environment = {**os.environ, **({"CC": self.compiler} if self.compiler else {})}
         shutil.rmtree(self.site, ignore_errors=True)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation"]
         command += ["--no-deps", "--no-warn-conflicts", "--target", str(self.site)]
         command += ["-C", f"cmake.define.{self.option}=ON"]
         command += ["-C", f"build-dir={self.folder / 'objects'}", "."]
-        subprocess.run(command, cwd=ROOT, check=True)
+        subprocess.run(command, cwd=ROOT, check=True, env=environment)
         harness = self.folder / "native"
         native = ["make", "native", f"NATIVE_BUILD={harness}", f"NATIVE_FLAGS=-D{self.option}=ON"]
-        subprocess.run(native, cwd=ROOT, check=True)
+        subprocess.run(native, cwd=ROOT, check=True, env=environment)
 
     def program(self, **settings: str) -> dict[str, str]:
         """Write the program that tests are to start as the sidecar: one of this build, with these

@@ -10,7 +10,8 @@ from tests.native.fuzz_cache_judge cimport Judge, Peer, expect
 from tests.native.fuzz_cache_server cimport (Ask, NO_KEY, OP_ACL, OP_BLPOP, OP_CLIENT, OP_DEL,
     OP_EVAL, OP_EXEC, OP_FLUSHALL, OP_MGET, OP_MSET, OP_MULTI, OP_SET, OP_SET_PX, OP_SUBSCRIBE,
     OP_UNWATCH, OP_WATCH, Server, USERS, change, invalidate, publish, put_ask, some_key)
-from tests.native.fuzz_decoders cimport Text, below
+from tests.native.chance cimport below
+from tests.native.fuzz_decoders cimport Text
 
 
 cdef int say(Judge* j, Peer* p, int op) except -1:

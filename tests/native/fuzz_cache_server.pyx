@@ -17,7 +17,8 @@ from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffe
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next
 from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_MORE, Scanner,
     scan_request, scanner_reset)
-from tests.native.fuzz_decoders cimport below, put, put_header, put_text
+from tests.native.chance cimport below
+from tests.native.fuzz_decoders cimport put, put_header, put_text
 
 cdef extern from * nogil:
     """

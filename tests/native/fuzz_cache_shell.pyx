@@ -28,7 +28,7 @@ from tests.native.fuzz_cache_client cimport elsewhere, more_to_say
 from tests.native.fuzz_cache_judge cimport Judge, Peer, check_replies, places_of
 from tests.native.fuzz_cache_server cimport (EVENTS_MAX, Event, KEYS, OP_MGET, Wire, connected,
     parted)
-from tests.native.fuzz_decoders cimport below, seeded
+from tests.native.chance cimport below, seeded
 
 cdef const char* WAIT = b"*3\r\n$4\r\nWAIT\r\n$1\r\n1\r\n$3\r\n100\r\n"
 KEY_NAMES = (b"k0", b"k1", b"k2", b"k3", b"k4", b"k5",

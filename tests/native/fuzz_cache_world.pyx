@@ -34,7 +34,8 @@ from tests.native.fuzz_cache_client cimport elsewhere, say
 from tests.native.fuzz_cache_judge cimport check_replies
 from tests.native.fuzz_cache_server cimport (ALL, Ask, KEYS, NO_KEY, OP_DUMP, OP_SET, OP_SET_PX,
     OP_SUBSCRIBE, PUSHES_MAX, Server, USERS, Wire, change, connected, publish, put_ask, serve, some_key)
-from tests.native.fuzz_decoders cimport Text, below
+from tests.native.chance cimport below
+from tests.native.fuzz_decoders cimport Text
 
 from tests.native.fuzz_cache_shell cimport (CacheShell, OWN, PEERS, RETIRED, SPACES, TRACKED, WHOS,
     WIRES, db_of, proto_of, user_of)

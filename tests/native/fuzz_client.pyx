@@ -15,7 +15,8 @@ from libc.stdio cimport snprintf
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memset, strlen
 from sidecar.core.protocol.commands cimport COMMAND_READ, COMMAND_WRITES, Command
-from tests.native.fuzz_decoders cimport Text, below, put, put_header, put_text
+from tests.native.chance cimport below
+from tests.native.fuzz_decoders cimport Text, put, put_header, put_text
 from tests.native.fuzz_server cimport (FATE_DONE, FATE_NONE, FATE_SAFE, FATE_SHORT, NUMBERS,
     reply_text)
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_release, buffer_size

@@ -6,7 +6,7 @@ runs reach numbers that Python could not. The oracle is the code itself: whateve
 decoding them in one piece and in random pieces must give the same events. Each input lies in a
 block of its own size, so that an AddressSanitizer build sees a byte read too far.
 """
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, strlen
@@ -15,6 +15,7 @@ from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, Framer, frame_
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next
 from sidecar.core.protocol.request cimport (Limits, SCAN_DONE, SCAN_ERROR, SCAN_INLINE, SCAN_MORE, Scanner,
     inline_to_multibulk, scan_request, scanner_reset)
+from tests.native.chance cimport below, seeded
 
 cdef extern from * nogil:
     """
@@ -41,15 +42,6 @@ cdef extern from * nogil:
     const char* const* fuzz_tokens
     const char* const* fuzz_scalars
     unsigned FUZZ_COUNT(const char* const* a)
-
-
-cdef uint64_t seeded(uint64_t seed) noexcept nogil:
-    """A state for draw: seeds that lie close together give streams that do not."""
-    cdef uint64_t x = seed + <uint64_t>11400714819323198485
-    x = (x ^ (x >> 30)) * <uint64_t>13787848793156543929
-    x = (x ^ (x >> 27)) * <uint64_t>10723151780598845931
-    x ^= x >> 31
-    return x if x else 1
 
 
 cdef void put(Text* t, const char* p, size_t n) noexcept nogil:
@@ -234,22 +226,12 @@ cdef bint frame_pieces(uint64_t* r, const char* p, size_t n, bint whole,
         f.first = 0
 
 
-cdef int one(uint64_t* r, bint replies, const Limits* limits, Text* t) noexcept nogil:
-    """Make an input and try it: 0, or -1 when the oracle objects; t is the input."""
+cdef int judge(uint64_t* r, bint replies, const Limits* limits, const Text* t) noexcept nogil:
+    """Try an input whole and in pieces: 0, or -1 when the oracle objects."""
     cdef uint64_t whole = 0
     cdef uint64_t pieces = 0
-    cdef int i
     cdef bint good
-    cdef char* block
-    t.n = 0
-    if replies:
-        for i in range(1 + below(r, 3)):
-            make_reply(r, t, 3)
-    else:
-        make_requests(r, t)
-    for i in range(below(r, 4)):
-        damage(r, t)
-    block = <char*>malloc(t.n + 1 if t.n == 0 else t.n)
+    cdef char* block = <char*>malloc(t.n + 1 if t.n == 0 else t.n)
     if block == NULL:
         return 0
     memcpy(block, t.data, t.n)
@@ -263,20 +245,51 @@ cdef int one(uint64_t* r, bint replies, const Limits* limits, Text* t) noexcept 
     return 0 if good and whole == pieces else -1
 
 
+cdef int one(uint64_t* r, bint replies, const Limits* limits, Text* t) noexcept nogil:
+    """Make an input and try it: 0, or -1 when the oracle objects; t is the input."""
+    cdef int i
+    t.n = 0
+    if replies:
+        for i in range(1 + below(r, 3)):
+            make_reply(r, t, 3)
+    else:
+        make_requests(r, t)
+    for i in range(below(r, 4)):
+        damage(r, t)
+    return judge(r, replies, limits, t)
+
+
+cdef void set_limits(Limits* limits) noexcept nogil:
+    limits.bulk = 512 * 1024 * 1024
+    limits.count = 2147483647
+    limits.unauth_bulk = 16384
+    limits.unauth_count = 10
+
+
 cdef int run(uint64_t seed, long long n, bint replies) except -1:
     cdef uint64_t state = seeded(seed)
     cdef Limits limits
     cdef Text t
     cdef long long i
-    limits.bulk = 512 * 1024 * 1024
-    limits.count = 2147483647
-    limits.unauth_bulk = 16384
-    limits.unauth_count = 10
+    set_limits(&limits)
     for i in range(n):
         if one(&state, replies, &limits, &t) < 0:
             raise AssertionError(f"input {i} of seed {seed} depends on how it is split: "
                                  f"{t.data[:t.n]!r}")
     return 0
+
+
+def try_input(bytes data, bint replies):
+    """Try one input: requests, or replies; what is longer than TEXT_MAX is cut. AssertionError: it
+    depends on how it is split."""
+    cdef uint64_t state = seeded(len(data))
+    cdef Limits limits
+    cdef Text t
+    set_limits(&limits)
+    t.n = 0
+    put(&t, data, len(data))
+    if judge(&state, replies, &limits, &t) < 0:
+        raise AssertionError(f"depends on how it is split: {data!r}")
 
 
 def fuzz_requests(uint64_t seed, long long n):

@@ -16,7 +16,8 @@ from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
 from sidecar.core.protocol.commands cimport (COMMAND_READ, COMMAND_WRITES, Command, ROUTE_DISCARD,
     ROUTE_EXEC, ROUTE_MULTI, ROUTE_UNWATCH, ROUTE_WAIT, ROUTE_WATCH)
-from tests.native.fuzz_decoders cimport below, put, put_header, put_text
+from tests.native.chance cimport below
+from tests.native.fuzz_decoders cimport put, put_header, put_text
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_release, buffer_size
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next
 from sidecar.core.protocol.request cimport (SCAN_DONE, SCAN_MORE, Scanner, scan_request,

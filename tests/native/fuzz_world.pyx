@@ -21,7 +21,7 @@ from sidecar.core.link.replica_acks cimport link_receive_acked, link_seal
 from sidecar.core.protocol.commands cimport COMMAND_WRITES, CommandTable
 from tests.native.fuzz_client cimport (CACHED, DUE_MAX, Peer, check_replies, expect_cached,
     more_to_say)
-from tests.native.fuzz_decoders cimport below, seeded
+from tests.native.chance cimport below, seeded
 from tests.native.fuzz_server cimport (ROLES, Truth, Wire, serve, wire_closed, wire_connected)
 from sidecar.core.link.pending cimport link_free, link_local, link_new, link_sent
 from sidecar.core.link.receive cimport link_receive
