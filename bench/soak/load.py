@@ -21,11 +21,12 @@ SETTLED = 30.0
 
 
 class Paced(walking.Plain):
-    """A connection of the walker, which takes its time."""
+    """A connection of the walker, which walks slowly."""
 
     def run(self, commands: Sequence[Command]) -> list[object]:
-        """As it is, after a pause."""
-        time.sleep(SCAN_PAUSE)
+        """As it is; a step of a walk after a pause."""
+        if commands[0][0] == "SCAN":
+            time.sleep(SCAN_PAUSE)
         return super().run(commands)
 
 

@@ -3,7 +3,9 @@
 **Memory.** The samples after the warm-up are put into SPANS spans of equal length; of each the
 median counts, so that a large value under way, or a fault, does not. A line is laid through the
 medians (least squares). The growth is what the line rises from the first span to the last, as a
-share of its height at the first. In less than LEAST seconds a line says nothing.
+share of its height at the first. In less than LEAST seconds a line says nothing. The sidecar's
+allocator is told to give large blocks back at once (stage.py): what it keeps for the next time
+would change by more than what is looked for.
 
 **Descriptors and tasks** are compared at rest, after the warm-up and at the end: all clients have
 gone, and so have the links that were theirs. A scrape, a snapshot or a batch of spans opens

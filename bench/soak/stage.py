@@ -31,6 +31,8 @@ from tests.harness.wire import Wire
 
 PAUSE = 0.5, 2.5
 """Seconds between two faults."""
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""glibc gives large blocks back at once: what is resident is in use, not kept for the next time."""
 TAKEN_OVER = 15.0
 """Seconds within which new settings and certificates are in use."""
 
@@ -42,7 +44,8 @@ class Soaked(Sidecar):
         self.file = fleet.folder / "sidecar.toml"
         self.turn = 0
         self.write()
-        super().__init__(upstream, settings=settings, also=also, admin=f"127.0.0.1:{free_port()}")
+        admin = f"127.0.0.1:{free_port()}"
+        super().__init__(upstream, settings=settings, also=also, admin=admin, env=GIVEN_BACK)
 
     def argv(self) -> list[str]:
         """With the file."""
@@ -117,10 +120,13 @@ class Stage(Closing):
             "warm.snapshot": str(folder / "warm"),
             "warm.interval": "5s",
             "warm.fleet": "true",
+            "warm.hold": "1s",
             "tracing.max_per_second": 5,
             "tracing.context": "true",
             "audit.file": str(folder / "audit"),
             "upstream.pool_idle_timeout": "2s",
+            "limits.client_output_pause": "1MiB",
+            "limits.link_output_pause": "1MiB",
             "failover.hold": "25s",
             "log.level": "info",
         }

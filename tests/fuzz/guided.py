@@ -80,7 +80,7 @@ def fuzz(name: str, seconds: float) -> int:
     folder = BUILD.folder / "corpus" / name
     fill(folder, kept(name) or seeds(name))
     FINDINGS.mkdir(exist_ok=True)
-    limits = [f"-max_total_time={seconds:.0f}", f"-max_len={LONGEST[name]}", "-timeout=20"]
+    limits = [f"-max_total_time={seconds:.0f}", f"-max_len={LONGEST[name]}", "-timeout=60"]
     limits += [f"-artifact_prefix={FINDINGS}/{name}-", "-print_final_stats=1", "-verbosity=1"]
     return run(name, [str(folder), *limits])
 
@@ -92,7 +92,7 @@ def minimise(name: str) -> None:
     fewest = folder.with_name(f"{name}-fewest")
     shutil.rmtree(fewest, ignore_errors=True)
     fewest.mkdir()
-    run(name, ["-merge=1", "-timeout=20", str(fewest), str(folder)], quiet=True)
+    run(name, ["-merge=1", "-timeout=60", str(fewest), str(folder)], quiet=True)
     inputs, size = [], 0
     for path in sorted(fewest.iterdir(), key=lambda path: path.stat().st_size):
         size += path.stat().st_size * 4 // 3 + 5
