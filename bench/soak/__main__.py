@@ -23,7 +23,7 @@ from bench import command_line
 from bench.report import machine, pictures, tables
 from bench.report.verdict import Verdict
 from bench.soak import plots, verdicts
-from bench.soak.client import Ledger
+from bench.soak.client import LISTED, Ledger
 from bench.soak.load import Load
 from bench.soak.samples import Rest, Sample, Sampler, growth
 from bench.soak.stage import Stage
@@ -49,6 +49,11 @@ class Outcome:
     problems: list[str]
     log: str = ""
     verdicts: list[Verdict] = field(default_factory=list)
+
+    @property
+    def told(self) -> list[str]:
+        """Everything that should not have been, in words."""
+        return [*self.ledger.examples, *self.ledger.unlisted, *self.problems]
 
     @property
     def good(self) -> bool:
@@ -111,7 +116,7 @@ def judge(outcome: Outcome, args: argparse.Namespace) -> None:
         before,
         after,
         outcome.ledger.wrong,
-        outcome.missed,
+        outcome.missed if args.upstream != "sentinel" else None,  # a cursor is one server's own
         outcome.ledger.errors,
         len(outcome.problems),
         outcome.ledger.commands,
@@ -126,7 +131,7 @@ def details(outcome: Outcome) -> list[list[str]]:
     rows += [[f"turns: {name}", f"{count:,}"] for name, count in sorted(ledger.done.items())]
     rows += [[f"fault: {name}", f"{count:,}"] for name, count in sorted(outcome.faults.items())]
     rows += [
-        [f"error: {name}", f"{count:,}: {verdicts.LISTED.get(name, 'NOT LISTED')}"]
+        [f"error: {name}", f"{count:,}: {LISTED.get(name, 'NOT LISTED')}"]
         for name, count in ledger.errors.most_common()
     ]
     rows.append(["at rest, before", str(before)])
@@ -141,7 +146,7 @@ def write(folder: Path, outcome: Outcome, facts: dict[str, Any], title: str) -> 
     rows = tables.verdict_rows(outcome.verdicts)
     page = [*tables.head(title, facts), "", *tables.markdown(tables.VERDICT_COLUMNS, rows), ""]
     page += tables.markdown(("what", "how much"), details(outcome))
-    page += ["", *(f"- {text}" for text in (*outcome.ledger.examples, *outcome.problems))]
+    page += ["", *(f"- {text}" for text in outcome.told)]
     data = {
         "machine": facts,
         "verdicts": [each.as_dict() for each in outcome.verdicts],
@@ -193,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     judge(outcome, args)
     console.print(tables.table(title, ("what", "how much"), details(outcome), left=("how much",)))
     tables.print_verdicts(console, outcome.verdicts)
-    tables.print_problems(console, (*outcome.ledger.examples, *outcome.problems))
+    tables.print_problems(console, outcome.told)
     folder = command_line.results_folder(args.out, "soak")
     write(folder, outcome, facts, title)
     console.print(command_line.shown(folder))

@@ -29,6 +29,17 @@ KEPT = 50
 
 Command = tuple[Arg, ...]
 
+LISTED = {
+    "UNCERTAIN": "a write was under way when its connection was lost",
+    "UNAVAILABLE": "no server could be reached in time; not executed",
+    "EXECABORT": "a command of a transaction was refused",
+    "NOSCRIPT": "the script was forgotten (SCRIPT FLUSH, another master)",
+    "UNBLOCKED": "a blocked client's server is no master any more",
+    "TRYAGAIN": "the keys of a transaction were moving to another shard",
+    "lost": "a connection was closed: it had state on a link that was lost",
+}
+"""The errors that clients may get while something goes wrong, and why."""
+
 
 @dataclass(frozen=True)
 class Door:
@@ -51,6 +62,15 @@ class Ledger:
     """By kind: the first word of an error reply, or `lost` or `refused` for a connection."""
     wrong: int = 0
     examples: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
+    """Errors that are not listed (LISTED), in words."""
+
+    def note_error(self, who: str, command: Command, error: str) -> None:
+        """An error reply."""
+        kind = error.partition(" ")[0]
+        self.errors[kind] += 1
+        if kind not in LISTED and len(self.unlisted) < KEPT:
+            self.unlisted.append(f"{who}: {' '.join(map(str, command)):.80}: {error}")
 
     def note_wrong(self, text: str) -> None:
         """A reply that must not be."""
@@ -147,9 +167,9 @@ class Client:
         with suppress(Lost):  # which replies are missing shows
             await self.conn.send([(pack(*each), 1, told(at)) for at, each in enumerate(commands)])
         self.ledger.commands += len(commands)
-        for reply in found:
+        for command, reply in zip(commands, found, strict=True):
             if isinstance(reply, Refused):
-                self.ledger.errors[str(reply).partition(" ")[0]] += 1
+                self.ledger.note_error(self.name, command, str(reply))
         return found
 
     def failed(self, reply: Any) -> bool:

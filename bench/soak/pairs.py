@@ -134,7 +134,7 @@ class Listening(Publishing):
 
     def _heard(self, message: Any) -> None:
         if isinstance(message, Exception):
-            self.ledger.errors[str(message).partition(" ")[0]] += 1
+            self.ledger.note_error(self.name, ("SUBSCRIBE",), str(message))
         if not isinstance(message, list) or message[0] != b"message":
             return
         try:

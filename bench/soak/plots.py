@@ -1,4 +1,4 @@
-"""A soak as a picture: memory, descriptors, tasks, rate and errors over time; PNG and SVG."""
+"""A soak as a picture: memory, descriptors, tasks, rate, CPU and errors over time; PNG and SVG."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def draw(
     steps = [(b.at, b, a) for a, b in pairwise(samples)]
     colour = pictures.COLOURS["sidecar"]
     with pictures.style():
-        fig, axes = plt.subplots(5, 1, figsize=(11, 12), sharex=True)
-        memory, descriptors, tasks, rate, errors = axes
+        fig, axes = plt.subplots(6, 1, figsize=(11, 14), sharex=True)
+        memory, descriptors, tasks, rate, cpu, errors = axes
         memory.plot(at, [s.rss / MIB for s in samples], color=pictures.PALE, lw=0.7)
         points = medians(samples, *(rest.at for rest in rests))
         memory.plot([p[0] for p in points], [p[1] / MIB for p in points], "o-", color=colour, ms=3)
@@ -40,6 +40,9 @@ def draw(
         per_second = [(b.commands - a.commands) / (b.at - a.at) for _, b, a in steps]
         rate.plot([t for t, _, _ in steps], per_second, color=colour, lw=0.9)
         rate.set_ylabel("commands / s")
+        used = [100 * (b.cpu - a.cpu) / (b.at - a.at) for _, b, a in steps]
+        cpu.plot([t for t, _, _ in steps], used, color=colour, lw=0.9)
+        cpu.set_ylabel("CPU, %")
         each = [b.errors - a.errors for _, b, a in steps]
         errors.bar([t for t, _, _ in steps], each, color=colour, width=1.0)
         errors.set_ylabel("errors")

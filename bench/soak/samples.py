@@ -37,6 +37,7 @@ WATCHED = 3.0
 PATIENCE = 30.0
 """Seconds within which the sidecar has noticed that all clients have gone."""
 TASKS, CLIENTS = "sidecar_event_loop_tasks", "sidecar_client_connections"
+CPU = "process_cpu_seconds_total"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Sample:
     tasks: int
     commands: int
     errors: int
+    cpu: float
+    """Seconds of CPU that the sidecar has used."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,18 @@ class Sampler:
         while True:
             await asyncio.sleep(EVERY)
             with suppress(*GONE):
-                rss, descriptors, tasks, _ = await self._ask()
+                rss, descriptors, tasks, _, cpu = await self._ask()
                 errors = sum(self.ledger.errors.values())
                 self.samples.append(
-                    Sample(self.now, rss, descriptors, tasks, self.ledger.commands, errors)
+                    Sample(self.now, rss, descriptors, tasks, self.ledger.commands, errors, cpu)
                 )
 
-    async def _ask(self) -> tuple[int, int, int, int]:
-        """Memory, descriptors, tasks and clients; one who asks at a time."""
+    async def _ask(self) -> tuple[int, int, int, int, float]:
+        """Memory, descriptors, tasks, clients and CPU; one who asks at a time."""
         async with self._asking:
             found = await asyncio.to_thread(metrics, self.sidecar)
             figures = self.sidecar.rss(), self.sidecar.descriptors()
-            return *figures, int(found[TASKS]), int(found[CLIENTS])
+            return *figures, int(found[TASKS]), int(found[CLIENTS]), found[CPU]
 
     @property
     def now(self) -> float:
@@ -107,8 +110,8 @@ class Sampler:
         while time.monotonic() < until:
             await asyncio.sleep(0.1)
             seen.append(await self._ask())
-        rss, descriptors, tasks, _ = map(min, zip(*seen, strict=True))
-        return Rest(self.now, rss, descriptors, tasks)
+        rss, descriptors, tasks, *_ = map(min, zip(*seen, strict=True))
+        return Rest(self.now, int(rss), int(descriptors), int(tasks))
 
 
 def medians(samples: Sequence[Sample], begin: float, end: float) -> list[tuple[float, float]]:

@@ -157,7 +157,7 @@ class Stage(Closing):
         wait_until(lambda: self._seen() != before, "another certificate", TAKEN_OVER)
 
     def _seen(self) -> bytes:
-        with Wire(self.tls_port, tls=self._authority.client_context()) as wire:
+        with Wire(self.tls_port, tls=self._authority.client_context(), deadline=TAKEN_OVER) as wire:
             return wire.certificate
 
     async def storm(self, seconds: float, check: Callable[[], None]) -> None:

@@ -6,18 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.report.verdict import Verdict
+from bench.soak.client import LISTED
 from bench.soak.samples import Rest
-
-LISTED = {
-    "UNCERTAIN": "a write was under way when its connection was lost",
-    "UNAVAILABLE": "no server could be reached in time; not executed",
-    "EXECABORT": "a command of a transaction was refused",
-    "NOSCRIPT": "the script was forgotten (SCRIPT FLUSH, another master)",
-    "UNBLOCKED": "a blocked client's server is no master any more",
-    "TRYAGAIN": "the keys of a transaction were moving to another shard",
-    "lost": "a connection was closed: it had state on a link that was lost",
-}
-"""The errors that clients may get while something goes wrong, and why."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +18,8 @@ class Found:
     before: Rest | None
     after: Rest | None
     wrong: int
-    missed: int
-    """Keys that a walk by SCAN did not find though they were there."""
+    missed: int | None
+    """Keys that a walk by SCAN did not find though they were there; None: a walk may miss some."""
     errors: Mapping[str, int]
     failed_faults: int
     commands: int
@@ -41,12 +31,12 @@ def judge(found: Found, scenario: str) -> list[Verdict]:
     unlisted = sum(count for kind, count in found.errors.items() if kind not in LISTED)
     descriptors = tasks = None
     if found.before and found.after:
-        descriptors = abs(found.after.descriptors - found.before.descriptors)
-        tasks = abs(found.after.tasks - found.before.tasks)
+        descriptors = max(found.after.descriptors - found.before.descriptors, 0)
+        tasks = max(found.after.tasks - found.before.tasks, 0)
     return [
         Verdict("memory: change after the warm-up", scenario, 2.0, "%", growth),
-        Verdict("descriptors at rest: change", scenario, 0, "", descriptors),
-        Verdict("tasks at rest: change", scenario, 0, "", tasks),
+        Verdict("descriptors at rest: growth", scenario, 0, "", descriptors),
+        Verdict("tasks at rest: growth", scenario, 0, "", tasks),
         Verdict("wrong replies", scenario, 0, "", found.wrong),
         Verdict("keys missed by SCAN", scenario, 0, "", found.missed),
         Verdict("errors of other kinds than those listed", scenario, 0, "", unlisted),

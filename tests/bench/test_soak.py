@@ -75,7 +75,7 @@ def test_what_others_may_find() -> None:
 
 
 def _samples(rss: Sequence[float]) -> list[Sample]:
-    return [Sample(at, int(each * MIB), 30, 10, 0, 0) for at, each in enumerate(rss)]
+    return [Sample(at, int(each * MIB), 30, 10, 0, 0, 0.0) for at, each in enumerate(rss)]
 
 
 def test_growth_is_that_of_a_line_through_medians() -> None:
@@ -95,8 +95,9 @@ REST = Rest(0.0, 100 * MIB, 30, 10)
     [
         ({}, set()),
         ({"growth": -0.03}, {"memory: change after the warm-up"}),
-        ({"after": Rest(9.0, 100 * MIB, 31, 10)}, {"descriptors at rest: change"}),
-        ({"after": Rest(9.0, 100 * MIB, 30, 11)}, {"tasks at rest: change"}),
+        ({"after": Rest(9.0, 100 * MIB, 31, 10)}, {"descriptors at rest: growth"}),
+        ({"after": Rest(9.0, 100 * MIB, 30, 11)}, {"tasks at rest: growth"}),
+        ({"after": Rest(9.0, 100 * MIB, 29, 9), "missed": None}, set()),
         ({"wrong": 1}, {"wrong replies"}),
         ({"missed": 1}, {"keys missed by SCAN"}),
         ({"errors": {"ERR": 1, "lost": 4}}, {"errors of other kinds than those listed"}),
