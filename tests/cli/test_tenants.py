@@ -36,7 +36,12 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
-everywhere = pytest.mark.parametrize("server", MAKERS, indirect=True)
+# Each step runs the program: so only one server's run is a short one.
+everywhere = pytest.mark.parametrize(
+    "server",
+    [kind if kind == "valkey" else pytest.param(kind, marks=pytest.mark.slow) for kind in MAKERS],
+    indirect=True,
+)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def may_stand_in_multi(form: Form) -> bool:
     return name not in SUBSCRIBING and name != b"randomkey"
 
 
-SHARES = {"valkey": 4, "redis7": 24, "redis8": 24}
+SHARES = {"valkey": 12, "redis7": 24, "redis8": 24}
 """Each setup of the short run takes one form of so many."""
 
 
