@@ -31,7 +31,7 @@ from bench.soak.upstreams import UPSTREAMS
 
 WARM_UP = 0.2
 """Share of the time."""
-SMOKE = 4.0
+SMOKE = 3.0
 
 
 @dataclass
@@ -172,7 +172,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=2, help="of each role (2)")
     parser.add_argument("--think", type=float, default=0.02, help="seconds between turns (0.02)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--smoke", action="store_true", help="does every part run? (plain, 4 s)")
+    parser.add_argument("--smoke", action="store_true", help="does every part run? (plain, 3 s)")
     parser.add_argument("--sidecar-set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--out", type=Path, help="folder for the results (bench/results/soak-TIME)")
     args = parser.parse_args(argv)
