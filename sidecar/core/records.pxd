@@ -284,6 +284,7 @@ cdef struct Link:
     bint piece_tells        # the reply to the end of the transaction tells of changes
     uint32_t server         # the shell's number of the server, for records
     int32_t shard           # the number of the cluster's shard that it leads to; -1: to none
+    int32_t first_slot      # dedicated, of a cluster: that of the first key of what is open; -1: none yet
 
 cdef inline bint entry_writes(const Entry* e) noexcept nogil:
     """Whether it may change keys."""

@@ -298,7 +298,7 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
                     continue
                 e = l.ring + (l.head & l.mask)      # the ring may have grown
             if splits_transaction(l, p + frame_at, i - frame_at):
-                error = transaction_error(l.core, p + frame_at, i - frame_at)
+                error = transaction_error(l, p + frame_at, i - frame_at)
         if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
             result = -1             # once this reply is given out
         finish_entry(l, e, p + frame_at, i - frame_at)

@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcmp
-from sidecar.core.records cimport Core, Link, Session
+from sidecar.core.records cimport Link, Session
 
 cdef struct Redirected:     # what comes before the bytes of each request that is kept
     uint32_t size
@@ -13,7 +13,7 @@ cdef void keep_redirected(Session* t, uint16_t command, const char* request,
 cdef Redirected first_redirected(const Session* t, const char** request) noexcept nogil
 cdef void forget_redirected(Session* t) noexcept nogil
 
-cdef const char* transaction_error(const Core* core, const char* p, size_t n) noexcept nogil
+cdef const char* transaction_error(const Link* l, const char* p, size_t n) noexcept nogil
 cdef int turn_back(Session* s, const char* error, size_t n) noexcept nogil
 
 cdef enum:

@@ -10,7 +10,7 @@ to where it was read: `unread` begins with it again. In a transaction, or while 
 requests stay at one shard: a redirection becomes the error that one server would give.
 """
 from libc.string cimport memcpy, memset
-from sidecar.core.protocol.slots cimport ServerAddress, Slots, redirection_target
+from sidecar.core.protocol.slots cimport Slots, redirection_target
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
 
@@ -51,15 +51,12 @@ cdef const char* HAS_MOVED = \
     b"-TRYAGAIN the keys of this transaction are moving to another shard; begin it again\r\n"
 
 
-cdef const char* transaction_error(const Core* core, const char* p, size_t n) noexcept nogil:
-    """What the redirection p[0:n] means for a command of a transaction: its key has another slot than
-    the first one, or that slot moves."""
-    cdef const Slots* slots = <Slots*>core.slots
+cdef const char* transaction_error(const Link* l, const char* p, size_t n) noexcept nogil:
+    """What the redirection p[0:n] means for a command of the transaction that is open on this link: its
+    key has another slot than the first one, or that slot moves."""
     cdef int slot = -1
-    cdef const ServerAddress* to = redirection_target(slots, p, n, &slot)
-    if p[1] == c'M' and to != NULL and slot >= 0 and slots.shard[slot] == to.shard:
-        return CROSSSLOT
-    return HAS_MOVED
+    redirection_target(<Slots*>l.core.slots, p, n, &slot)
+    return HAS_MOVED if slot == l.first_slot or slot < 0 or l.first_slot < 0 else CROSSSLOT
 
 
 cdef int turn_back(Session* s, const char* error, size_t n) noexcept nogil:

@@ -11,7 +11,7 @@ the session asks for a dedicated link.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_for, branch_push,
-    branch_waits)
+    branch_waits, slot_for)
 from sidecar.core.cluster.gather cimport NOT_SPLIT, gather_push
 from sidecar.core.cluster.redirection cimport pass_request
 from sidecar.core.protocol.slots cimport Slots
@@ -300,6 +300,7 @@ cdef int of_cluster(Session* s, Command* c, int situation, int action, const cha
         if s.outstanding:
             return STALL_REPLIES
         buffer_release(&s.under_way)
+        s.link.first_slot = slot_for(c, p, n, &s.scan)
         return STALL_NONE if buffer_append(&s.under_way, p, n) == 0 else out_of_memory(s)
     if s.multi_unsent and not (ROUTE_RESET <= c.route <= ROUTE_QUIT or c.route == ROUTE_HANG_UP):
         return STALL_DEDICATED
@@ -470,6 +471,8 @@ cdef int decide(Session* s, Command* c, const char* p, size_t n, size_t at) noex
         r = of_cluster(s, c, situation, action, p, n)
         if r != STALL_NONE or situation <= GATHERING:
             return r
+    elif s.branches != NULL and s.mode == MODE_DEDICATED and s.link.first_slot < 0:
+        s.link.first_slot = slot_for(c, p, n, &s.scan)
     r = not_yet(s, c, situation, action)
     if r == STALL_NONE:
         r = act(s, c, action, p, n, at)

@@ -39,6 +39,7 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
             forget_entries(s, l)
             s.translates_ids = True        # it may know the sidecar's ids
         s.kept = False
+        l.first_slot = -1
         l.client = s
         l.raw = mode == MODE_PINNED
         l.raw_requests_due = 0
