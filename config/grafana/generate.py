@@ -235,6 +235,8 @@ ONE = (
         Panel("Memory", [("sum(process_resident_memory_bytes{S})", "")], "bytes"),
         Panel("Lag of the event loop", [("max(sidecar_event_loop_lag_seconds{S})", "")], "s",
               bad=0.25),
+        Panel("Tasks of the event loop", [("sum(sidecar_event_loop_tasks{S})", "")],
+              help="They come and go with the load; a number that only grows is a fault."),
         Panel("Log", [
             ("sum by (stream) (rate(sidecar_log_lines_total{S}[$__rate_interval]))", "{{stream}}"),
             ("sum by (stream) (rate(sidecar_log_dropped_total{S}[$__rate_interval]))",

@@ -29,7 +29,7 @@ def test_manifests_name_the_image_of_this_version() -> None:
         (file, tag)
         for file in files
         if file.suffix in (".yaml", ".yml", ".md", ".tpl")
-        for tag in re.findall(r"redis-sidecar:([\w.{}$-]+)", file.read_text())
+        for tag in re.findall(r"(?<!&)redis-sidecar:([\w.{}$-]+)", file.read_text())
     ]
     assert {tag for _, tag in named} == {sidecar.__version__}
 

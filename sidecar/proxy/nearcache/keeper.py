@@ -370,21 +370,21 @@ class NearCacheKeeper:
         part.lost.set()
 
     def _tell_emptied(self) -> None:
-        """One line for all that were lost together for one reason: usually a server is gone."""
+        """One line for all that a node's links have lost together: usually a server is gone, which
+        each link may learn in another way."""
         lost, self._emptied = self._emptied, []
-        by_reason: dict[str, list[Part]] = {}
+        by_node: dict[int | None, list[tuple[Part, str]]] = {}
         for part, reason in lost:
-            by_reason.setdefault(reason, []).append(part)
-        for reason, parts in by_reason.items():
-            first = parts[0]
-            shard = {} if first.node.number is None else {"shard": first.node.number}
+            by_node.setdefault(part.node.number, []).append((part, reason))
+        for number, together in by_node.items():
+            first = together[0][0]
             log.info(
                 "near cache emptied",
                 user=first.space.user,
                 db=first.space.login.db,
-                reason=reason,
-                spaces=len(parts),
-                **shard,
+                reason="; ".join(dict.fromkeys(reason for _, reason in together)),
+                spaces=len(together),
+                **({} if number is None else {"shard": number}),
             )
 
     async def _beat(self) -> None:

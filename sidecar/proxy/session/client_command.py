@@ -126,10 +126,12 @@ class ClientCommands:
         else:
             client.forward()
 
-    def run_pinned(self, client: Client, args: Sequence[bytes]) -> None:
-        """Pass on a CLIENT command of a pinned client, with our ids translated."""
-        if args[1].upper() == ANNOUNCEMENTS:
+    def run_pinned(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        """Pass on a CLIENT command of a pinned client, with our ids translated if it knows any."""
+        if len(args) > 2 and args[1].upper() == ANNOUNCEMENTS:
             client.pass_on(_without_announcements(args))
+        elif len(args) < 3 or not client.knows_our_ids:
+            client.pass_on(raw)
         elif args[1].upper() == b"TRACKING" and (at := _place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         else:

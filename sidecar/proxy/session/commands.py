@@ -78,12 +78,10 @@ class SessionCommands:
             return
         if client.mode == PINNED_MODE and name == b"EXEC":
             in_exec.run_pinned(client)
-        elif client.mode == PINNED_MODE and not (client.knows_our_ids and len(args) > 2):
-            client.pass_on(raw)  # HELLO, or CLIENT without an id of the sidecar's
-        elif client.mode == PINNED_MODE and name == b"HELLO":
-            client.pass_on(raw)
+        elif client.mode == PINNED_MODE and name == b"CLIENT":
+            self._client_commands.run_pinned(client, args, raw)
         elif client.mode == PINNED_MODE:
-            self._client_commands.run_pinned(client, args)
+            client.pass_on(raw)  # HELLO
         elif self._fan_out is not None and self._fan_out.serves(client, name):
             self._fan_out.run(client, args, raw)
         elif name == b"CLIENT":
