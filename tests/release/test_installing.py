@@ -29,7 +29,7 @@ def advised() -> list[tuple[str, str]]:
             continue
         for arguments in INSTALL.findall(path.read_text()):
             for word in arguments.split():
-                if re.match(r"-|&&|\\|in$|the$|from$", word):
+                if re.match(r"-|&&|\\|in$|the$|from$|took$|failed:", word):
                     break
                 found.append((name, word.strip("'\"").replace("\\", "")))
                 break
