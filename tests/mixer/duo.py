@@ -377,6 +377,15 @@ class Duo:
             assert wanted
         return True
 
+    def same_keys(self) -> bool:
+        """Wait until both servers have the same keys: nobody is told when the commands of a client
+        without replies have been executed."""
+        limit = time.monotonic() + self.patience
+        while (digests := self.digests())[0] != digests[1]:
+            if time.monotonic() > limit:
+                return False
+        return True
+
     def _fence(self) -> None:
         for _ in range(2):
             self.direct.ask("PING")

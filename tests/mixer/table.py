@@ -182,6 +182,8 @@ class Table:
             for commands in AFTERWARDS:
                 self._check(form, "afterwards", self.duo.step(client, commands))
             self.duo.drop(client, agree="subscribe" in first)
+            if form.command == "client reply":
+                self.duo.same_keys()
         self._follow(form, first)
 
     def _say(self, form: Form, client: int) -> None:
