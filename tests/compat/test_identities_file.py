@@ -16,7 +16,7 @@ from tests.harness.admin import metric, metrics
 from tests.harness.certificates import Authority, make_certificates
 from tests.harness.identities import entry, judging, users
 from tests.harness.process import free_port, wait_until
-from tests.harness.servers import Server, Sidecar, valkey
+from tests.harness.servers import WORKERS, Server, Sidecar, valkey
 from tests.harness.wire import Wire, call
 
 OK = b"+OK\r\n"
@@ -46,12 +46,13 @@ def logs_in(sidecar: Sidecar, password: str, name: str = "shop") -> bool:
 
 
 def swapped(file: Path, text: str, sidecar: Sidecar) -> None:
-    """Put another file in its place, as Kubernetes does, and wait until it is used."""
+    """Put another file in its place, as Kubernetes does, and wait until every worker uses it."""
     before = sidecar.log().count("identities reload")
     fresh = file.with_suffix(".new")
     fresh.write_text(text)
     fresh.replace(file)
-    wait_until(lambda: sidecar.log().count("identities reload") > before, "another file")
+    wanted = before + WORKERS
+    wait_until(lambda: sidecar.log().count("identities reload") >= wanted, "another file")
 
 
 # -- changes
@@ -134,7 +135,9 @@ def test_a_password_at_the_server_is_replaced(server: Server, file: Path, tmp_pa
         swap = tmp_path / "next"
         swap.write_text("next\n")
         swap.replace(secret)
-        wait_until(lambda: "identities reloaded" in sidecar.log(), "the other password")
+        wait_until(
+            lambda: sidecar.log().count("identities reloaded") >= WORKERS, "the other password"
+        )
         call(server.port, "ACL", "SETUSER", "shop-user", "<shop-user-upstream")
         call(server.port, "CLIENT", "KILL", "USER", "shop-user")
         assert wire.cmd("SELECT", 3) == OK  # a link of its own, made now
@@ -234,6 +237,7 @@ def test_wrong_passwords_slow_down_and_nobody_else(server: Server, file: Path) -
     assert "wrong" not in json.dumps(lines)
 
 
+@pytest.mark.one_worker("each worker slows wrong passwords down by itself")
 def test_many_guesses_at_a_time(server: Server, file: Path) -> None:
     """Most are refused without a look; the others wait for their turn."""
     with Sidecar(server.url, settings=judging(file, shop())) as sidecar:
