@@ -45,6 +45,7 @@ cdef class ClientSocket(RewritingConnection):
     cdef int next_reading(self) except -1
     cdef int read_on(self) except -1
     cdef int go_on(self) except -1
+    cdef int has_parsed(self) except -1
     cdef bint never_answered(self) noexcept
     cdef bint gave_up(self) noexcept
     cdef int end_of_input(self) except -1

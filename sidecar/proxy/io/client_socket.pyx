@@ -237,11 +237,7 @@ cdef class ClientSocket(RewritingConnection):
         if not self.rewrite_on():
             self.close("memory")
             return 0
-        if self.plane.notes != NULL and self.plane.notes.count:
-            self.plane.tell_notes()
-        self.sent_to_link()
-        if not self.closed:
-            session_mark(self.s)
+        self.has_parsed()
         return 0
 
     cdef int see_to_limits(self) except -1:
@@ -432,13 +428,19 @@ cdef class ClientSocket(RewritingConnection):
         if session_resume(self.s, self.plane.table) < 0:
             self.close("memory")
             return 0
+        self.has_parsed()
+        if not self.closed:
+            self.parsed = True
+        self.plane.settle()
+        return 0
+
+    cdef int has_parsed(self) except -1:
+        """Requests have been decided on outside of a reading: pass on what has come of it."""
         if self.plane.notes != NULL and self.plane.notes.count:
             self.plane.tell_notes()
         self.sent_to_link()
         if not self.closed:
-            self.parsed = True
             session_mark(self.s)
-        self.plane.settle()
         return 0
 
     def say(self, bytes reply):
