@@ -53,7 +53,8 @@ class Outcome:
     @property
     def told(self) -> list[str]:
         """Everything that should not have been, in words."""
-        return [*self.ledger.examples, *self.ledger.unlisted, *self.problems]
+        left = [f"clients left at rest: {rest.listed}" for rest in self.rests if rest.clients]
+        return [*self.ledger.examples, *self.ledger.unlisted, *self.problems, *left]
 
     @property
     def good(self) -> bool:

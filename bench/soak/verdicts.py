@@ -29,12 +29,14 @@ def judge(found: Found, scenario: str) -> list[Verdict]:
     """Each target, met or missed."""
     growth = None if found.growth is None else abs(found.growth) * 100
     unlisted = sum(count for kind, count in found.errors.items() if kind not in LISTED)
-    descriptors = tasks = None
+    clients = descriptors = tasks = None
     if found.before and found.after:
         descriptors = max(found.after.descriptors - found.before.descriptors, 0)
         tasks = max(found.after.tasks - found.before.tasks, 0)
+        clients = max(found.after.clients, found.before.clients)
     return [
         Verdict("memory: change after the warm-up", scenario, 2.0, "%", growth),
+        Verdict("clients left at rest", scenario, 0, "", clients),
         Verdict("descriptors at rest: growth", scenario, 0, "", descriptors),
         Verdict("tasks at rest: growth", scenario, 0, "", tasks),
         Verdict("wrong replies", scenario, 0, "", found.wrong),

@@ -10,6 +10,10 @@ may miss none.
 
     cursor of the client    the server's cursor (whose low bits are the slot), a mark of the server
 
+A server that is asked scans on over all slots that it has, though others have some in between.
+What it has said (`Read`) counts for those further on as well, and it is not asked again: where
+slots have been moved about, a server has thousands of short ranges.
+
 Cursors of older servers tell nothing of slots: there the walk is shard by shard, and cannot be
 continued once a slot has moved, or another server has taken over.
 
@@ -18,9 +22,10 @@ continued once a slot has moved, or another server has taken over.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 SLOTS = 16384
 _MARK_BITS = 22
@@ -63,28 +68,39 @@ class Own:
 def own_of(nodes: str) -> Own:
     """From a server's reply to CLUSTER NODES. Raises ValueError."""
     for line in nodes.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 8 or "myself" not in fields[2].split(","):
-            continue
-        ranges, moving = [], set()
-        for word in fields[8:]:
-            if "->-" in word:
-                moving.add(int(word[1:].partition("-")[0]))
-            elif word and not word.startswith("["):
-                first, _, last = word.partition("-")
-                ranges.append((int(first), int(last or first)))
-        return Own(sorted(ranges), frozenset(moving))
+        fields = line.split(" ", 8)
+        if len(fields) >= 8 and "myself" in fields[2].split(","):
+            return _own_in("".join(fields[8:]))
     raise ValueError("no line of its own")
+
+
+@lru_cache(maxsize=64)
+def _own_in(words: str) -> Own:
+    ranges, moving = [], set()
+    for word in words.split():
+        if "->-" in word:
+            moving.add(int(word[1:].partition("-")[0]))
+        elif not word.startswith("["):
+            first, _, last = word.partition("-")
+            ranges.append((int(first), int(last or first)))
+    return Own(sorted(ranges), frozenset(moving))
 
 
 def both(one: Own, other: Own) -> Own:
     """What is so by both."""
+    if one == other:
+        return one
     ranges = []
-    for first, last in one.ranges:
-        for begin, end in other.ranges:
-            if max(first, begin) <= min(last, end):
-                ranges.append((max(first, begin), min(last, end)))
-    return Own(sorted(ranges), one.open | other.open)
+    a = b = 0
+    while a < len(one.ranges) and b < len(other.ranges):
+        (first, last), (begin, end) = one.ranges[a], other.ranges[b]
+        if max(first, begin) <= min(last, end):
+            ranges.append((max(first, begin), min(last, end)))
+        if last < end:
+            a += 1
+        else:
+            b += 1
+    return Own(ranges, one.open | other.open)
 
 
 def joined(ranges: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
@@ -119,6 +135,31 @@ class Page:
     def came_on(self) -> bool:
         """Whether any slot, or part of one, is done."""
         return self.end > self.first
+
+
+class Read:
+    """What a shard has said when it was asked to scan: its keys, each with its slot."""
+
+    def __init__(
+        self, step: Step, answered: int, own: Own, keys: Sequence[tuple[int, bytes]]
+    ) -> None:
+        self._first = step.cursor % SLOTS
+        self.answered = answered
+        self.own = own
+        self._last = answered % SLOTS if answered else SLOTS - 1
+        self._keys = sorted(keys)
+
+    def covers(self, step: Step) -> bool:
+        """Whether this step, to the same shard, need not be asked: it is to begin a slot further on
+        that has been read, and that the shard had as a whole."""
+        slot = step.cursor
+        return self._first < slot <= self._last and self.own.whole(slot) > slot
+
+    def within(self, page: Page) -> list[bytes]:
+        """The keys of the slots that a page counts for."""
+        begin = bisect_left(self._keys, (page.first, b""))
+        end = bisect_left(self._keys, (page.end, b""))
+        return [key for _, key in self._keys[begin:end]]
 
 
 @dataclass(frozen=True)

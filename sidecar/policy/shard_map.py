@@ -65,6 +65,8 @@ class ShardMap:
     view: View | None = None
     numbers: int = 0
     """How many have been given."""
+    uncovered: int = SLOTS
+    """How many slots nobody has."""
 
     def take(self, view: View) -> Changes:
         """This is how the cluster is now. Raises ValueError, and changes nothing, if it is too
@@ -144,6 +146,7 @@ class ShardMap:
         before, self.slots = self.slots, slots
         if before == slots:
             return ()
+        self.uncovered = slots.count(NOBODY)
         return tuple(slot for slot in range(SLOTS) if before[slot] != slots[slot])
 
 

@@ -98,6 +98,7 @@ REST = Rest(0.0, 100 * MIB, 30, 10)
         ({"after": Rest(9.0, 100 * MIB, 31, 10)}, {"descriptors at rest: growth"}),
         ({"after": Rest(9.0, 100 * MIB, 30, 11)}, {"tasks at rest: growth"}),
         ({"after": Rest(9.0, 100 * MIB, 29, 9), "missed": None}, set()),
+        ({"before": Rest(9.0, 100 * MIB, 30, 10, 1)}, {"clients left at rest"}),
         ({"wrong": 1}, {"wrong replies"}),
         ({"missed": 1}, {"keys missed by SCAN"}),
         ({"errors": {"ERR": 1, "lost": 4}}, {"errors of other kinds than those listed"}),

@@ -3,6 +3,7 @@ server with the same data answers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from sidecar.policy.fan_out import RULES, Where, rule_of
 from sidecar.policy.merging import elements, merge
 from sidecar.policy.merging_info import as_standalone
 from tests.compat.cluster_kinds import KINDS
-from tests.harness.cluster import Cluster
+from tests.harness.cluster import SLOTS, Cluster
 from tests.harness.process import wait_until
 from tests.harness.programs import server_binary
 from tests.harness.resp import Arg, Refused
@@ -297,6 +298,23 @@ def test_debugging_commands(small: Wire) -> None:
     assert small.call("DBSIZE") == 2 * len(SMALL)
     assert small.cmd("DEBUG", "SET-ACTIVE-EXPIRE", 1) == b"+OK\r\n"
     wait_until(lambda: small.call("DBSIZE") == len(SMALL), "keys expire", 10)
+
+
+def test_scan_where_slots_are_all_mixed_up() -> None:
+    """Each shard has hundreds of ranges: what it has said of one counts for the next ones."""
+    with Cluster() as own, Sidecar(own.url) as sidecar, Wire(sidecar.port) as wire:
+        for shard in range(3):
+            own.migrate_atomically(range(shard * 20, SLOTS, 60), shard)
+        names = {f"mixed:{n}" for n in range(500)}
+        wire.pipeline([("SET", name, 1) for name in names])
+        cursor, found = "0", set[str]()
+        while cursor != "0" or not found:
+            cursor, some = wire.call("SCAN", cursor, "COUNT", 50)
+            found.update(some)
+        assert found == names
+        asked = [own.call(shard, "INFO", "commandstats") for shard in range(3)]
+        calls = sum(int(re.findall(r"cmdstat_scan:calls=(\d+)", each)[0]) for each in asked)
+        assert calls < 100
 
 
 def test_scan_of_a_few_keys_takes_one_call(small: Wire) -> None:

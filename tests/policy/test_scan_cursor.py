@@ -15,6 +15,7 @@ from sidecar.policy.scan_cursor import (
     BySlot,
     CursorError,
     Own,
+    Read,
     both,
     joined,
     own_of,
@@ -67,13 +68,18 @@ class Model:
 def test_by_slot(keys: Keys, cuts: list[int], chance: random.Random) -> None:
     model = Model(keys, cuts)
     walk = BySlot(model.knows, lambda shard: model.servers[shard])
-    found: set[tuple[int, int]] = set()
+    found: set[bytes] = set()
+    reads: dict[int, Read] = {}
     cursor = 0
     for turn in range(400):  # from 300 on nothing moves
         step = walk.step(cursor)
-        answered, got = model.scan(step.shard, step.cursor)
-        page = walk.after(step, answered, model.own(step.shard))
-        found.update(key for key in got if page.first <= key[0] < page.end)
+        read = reads.get(step.shard)
+        if read is None or not read.covers(step) or chance.random() < 0.2:
+            answered, got = model.scan(step.shard, step.cursor)
+            said = [(slot, b"%d:%d" % (slot, place)) for slot, place in got]
+            read = reads[step.shard] = Read(step, answered, model.own(step.shard), said)
+        page = walk.after(step, read.answered, read.own)
+        found.update(read.within(page))
         cursor = page.cursor
         if not cursor:
             break
@@ -89,7 +95,37 @@ def test_by_slot(keys: Keys, cuts: list[int], chance: random.Random) -> None:
         if turn < 300 and chance.random() < 0.05:
             model.servers[chance.randrange(3)] += 3
     assert cursor == 0
-    assert found == {(slot, place) for slot, size in keys.items() for place in range(size)}
+    there = {b"%d:%d" % (slot, place) for slot, size in keys.items() for place in range(size)}
+    assert found == there
+
+
+def test_what_a_shard_has_said_counts_further_on() -> None:
+    """For whole slots that it had, up to the one that it has reached; not for what was behind."""
+    own = Own([(0, 1), (4, 5), (8, 9)], frozenset({5}))
+    walk = BySlot(lambda slot: 0, lambda shard: 1)
+    read = Read(walk.step(0), 3 * SLOTS + 8, own, [(8, b"e"), (1, b"a"), (4, b"d"), (4, b"c")])
+    covered = [slot for slot in range(12) if read.covers(walk.step(slot << 22))]
+    assert covered == [1, 4, 8]
+    page = walk.after(walk.step(4 << 22), read.answered, read.own)
+    assert (page.first, page.end, read.within(page)) == (4, 5, [b"c", b"d"])
+    page = walk.after(walk.step(8 << 22), read.answered, read.own)
+    assert (page.end, read.within(page)) == (9, [b"e"])
+    assert not read.covers(walk.step(page.cursor)), "the server's own cursor is for the server"
+
+
+RANGES = st.sets(st.integers(0, 40)).map(lambda slots: joined([(n, n) for n in sorted(slots)]))
+
+
+@given(RANGES, RANGES)
+def test_what_is_so_by_both(one: list[tuple[int, int]], other: list[tuple[int, int]]) -> None:
+    found = both(Own(one, frozenset({1})), Own(other, frozenset({2})))
+    slots = [
+        {slot for first, last in each for slot in range(first, last + 1)}
+        for each in (one, other, found.ranges)
+    ]
+    assert slots[0] & slots[1] == slots[2]
+    assert sorted(found.ranges) == list(found.ranges)
+    assert found.open == {1, 2}
 
 
 def test_by_slot_waits_for_an_owner() -> None:

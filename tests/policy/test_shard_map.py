@@ -44,6 +44,14 @@ def test_the_first_view() -> None:
     assert known.shards[1].announced == ("b:6379", "b1:6379")
 
 
+def test_slots_that_nobody_has_are_counted() -> None:
+    known = ShardMap()
+    assert known.uncovered == SLOTS
+    for views, left in (((A,), SLOTS - HALF), ((A, B), 0), ((A, B), 0), ((B,), HALF)):
+        known.take(view(*views))
+        assert known.uncovered == known.slots.count(NOBODY) == left
+
+
 def test_the_same_again_changes_nothing() -> None:
     known = started()
     assert known.take(view(A, B)) == Changes()

@@ -12,6 +12,7 @@ import random
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from hiredis import pack_command
 
@@ -28,6 +29,8 @@ from sidecar.policy.scan_cursor import (
     BySlot,
     CursorError,
     Own,
+    Page,
+    Read,
     Step,
     both,
     joined,
@@ -62,6 +65,8 @@ SESSION_COMMANDS = frozenset(("client", "auth", "hello", "quit", "reset", "selec
 OF_A_SLOT = (b"countkeysinslot", b"getkeysinslot")
 # Shards that one SCAN asks, as long as they have too little: a slot may be empty.
 MOST_STEPS = 64
+# Ranges of slots that one SCAN goes over: the loop is not to be held up.
+MOST_PAGES = 1000
 SCAN_COUNT = 10
 
 Answered = Callable[[list[bytes]], object]
@@ -259,62 +264,68 @@ class FanOut:
         else:
             shards = tuple(sorted(self._nodes.shards or ()))
             walk = ByShard(shards, slots.changes + sum(map(self._mark, shards)))
-        self._walk(client, args, walk, int(cursor), MOST_STEPS, [])
+        self._walk(_Scan(client, args, _count_of(args), walk), int(cursor))
 
     def _mark(self, shard: int) -> int:
         """What tells a shard's server from others."""
         node = (self._nodes.shards or {}).get(shard)
         return zlib.crc32(str(node.dialer.target).encode()) if node is not None else 0
 
-    def _walk(
-        self,
-        client: Client,
-        args: Sequence[bytes],
-        walk: BySlot | ByShard,
-        cursor: int,
-        left: int,
-        had: list[bytes],
-    ) -> None:
-        """Ask the shard that is next; another one, `left` of them at most, until there are as many
-        keys as were asked for. `had`: those of the shards before."""
+    def _walk(self, scan: _Scan, cursor: int) -> None:
+        """Go on until there are as many keys as were asked for: with what shards have said, and by
+        asking the shard that is next."""
         try:
-            step = walk.step(cursor)
+            step = scan.walk.step(cursor)
+            while (read := scan.read.get(step.shard)) is not None and read.covers(step):
+                page = scan.take(step, read)
+                if scan.over(page):
+                    scan.client.answer(_page(page.cursor, scan.keys))
+                    return
+                step = scan.walk.step(page.cursor)
+        except CursorError as error:
+            scan.client.refuse(error_reply("ERR", str(error)))
+            return
+        request = pack_command((scan.args[0], b"%d" % step.cursor, *scan.args[2:]))
+        self._ask(
+            scan.client,
+            [(step.shard, each) for each in (OWN, request, OWN)],
+            lambda said: self._walked(scan, step, said),
+        )
+
+    def _walked(self, scan: _Scan, step: Step, said: list[bytes]) -> None:
+        """The shard has answered this step."""
+        client = scan.client
+        before, reply, after = said
+        if is_error(reply):
+            client.answer(reply)
+            return
+        scan.asked += 1
+        keys = elements(elements(reply)[1])
+        own = self._own_at_both(step, before, after)
+        by_slot = isinstance(scan.walk, BySlot)
+        read = Read(
+            step, _cursor_in(reply), own, [(slot(text_of(k)) if by_slot else 0, k) for k in keys]
+        )
+        if by_slot:
+            scan.read[step.shard] = read
+        try:
+            page = scan.take(step, read)
         except CursorError as error:
             client.refuse(error_reply("ERR", str(error)))
             return
-
-        def answered(said: list[bytes]) -> None:
-            before, reply, after = said
-            if is_error(reply):
-                client.answer(reply)
-                return
-            _, found = elements(reply)
-            keys = elements(found)
-            wanted = _count_of(args)
-            try:
-                page = walk.after(step, _cursor_in(reply), self._own_at_both(step, before, after))
-            except CursorError as error:
-                client.refuse(error_reply("ERR", str(error)))
-                return
-            if isinstance(walk, BySlot):
-                keys = [key for key in keys if page.first <= slot(text_of(key)) < page.end]
-            keys = had + keys
-            if page.came_on:
-                self._stuck.pop(client, None)
-            if not page.came_on:
-                # The slot is on its way, or is known wrongly: that is over in a moment.
-                self._doubt()
-                if self._is_stuck(client, page.cursor):
-                    client.refuse(error_reply("ERR", STUCK % page.first))
-                    return
-                client.task = self._tasks.spawn(_answer_later(client, _page(page.cursor, keys)))
-            elif page.cursor and len(keys) < wanted and left > 1:
-                self._walk(client, args, walk, page.cursor, left - 1, keys)
+        if page.came_on:
+            self._stuck.pop(client, None)
+            if scan.over(page):
+                client.answer(_page(page.cursor, scan.keys))
             else:
-                client.answer(_page(page.cursor, keys))
-
-        scan = pack_command((args[0], b"%d" % step.cursor, *args[2:]))
-        self._ask(client, [(step.shard, request) for request in (OWN, scan, OWN)], answered)
+                self._walk(scan, page.cursor)
+            return
+        # The slot is on its way, or is known wrongly: that is over in a moment.
+        self._doubt()
+        if self._is_stuck(client, page.cursor):
+            client.refuse(error_reply("ERR", STUCK % page.first))
+        else:
+            client.task = self._tasks.spawn(_answer_later(client, _page(page.cursor, scan.keys)))
 
     def _is_stuck(self, client: Client, cursor: int) -> bool:
         """Whether a walk has not come on from here for as long as requests may wait."""
@@ -340,6 +351,36 @@ class FanOut:
             slots = self._slots()
             having = [(n, n) for n in range(SLOTS) if slots.owner(n) == step.shard]
             return Own(joined(having), frozenset())
+
+
+@dataclass
+class _Scan:
+    """One SCAN of a client: what shards have said (only their latest word), and the keys so far."""
+
+    client: Client
+    args: Sequence[bytes]
+    wanted: int
+    walk: BySlot | ByShard
+    read: dict[int, Read] = field(default_factory=dict)
+    keys: list[bytes] = field(default_factory=list)
+    asked: int = 0
+    pages: int = 0
+
+    def take(self, step: Step, read: Read) -> Page:
+        """The page that this step brings. Raises CursorError."""
+        page = self.walk.after(step, read.answered, read.own)
+        self.keys += read.within(page)
+        self.pages += 1
+        return page
+
+    def over(self, page: Page) -> bool:
+        """Whether the client is to be answered now."""
+        return (
+            not page.cursor
+            or len(self.keys) >= self.wanted
+            or self.asked >= MOST_STEPS
+            or self.pages >= MOST_PAGES
+        )
 
 
 def _of_clients(reply: bytes) -> bytes:

@@ -19,7 +19,7 @@ import structlog
 
 from sidecar.core.link.scripts import Scripts
 from sidecar.core.protocol.slots import SlotTable
-from sidecar.policy.shard_map import NOBODY, Changes, Reason, Refresh, ShardMap
+from sidecar.policy.shard_map import Changes, Reason, Refresh, ShardMap
 from sidecar.policy.shards import Address, Member, agreed
 from sidecar.proxy.cluster.shard_report import ShardReport
 from sidecar.proxy.cluster.survey import Survey
@@ -280,7 +280,7 @@ class Topology:
             least_slots=min(slots, default=0),
             switches=self.report.switches,
             moved=self._moved,
-            uncovered=sum(number == NOBODY for number in self.map.slots),
+            uncovered=self.map.uncovered,
             redirections={"moved": moved, "asked": asked, "refused": refused},
             waiting=self._plane.redirected_clients + self._waiting(),
             resubscriptions=self._resubscriptions(),
