@@ -51,7 +51,8 @@ class Crew:
         self._upstream = upstream
         self._descriptors = descriptors
         self._patience = settings.upstream.start_timeout
-        self.paused = False  # a worker that is started now holds all commands from the first on
+        # Why all commands are held: by a worker that is started now from the first on, too.
+        self.held: list[str] = []
         self._prepared = 0
         self._go = asyncio.Event()
         self._ids = secrets.randbelow(UPPER)
@@ -62,6 +63,7 @@ class Crew:
                 descriptors,
                 self._handlers,
                 lambda: self._patience,
+                lambda: self.held,
             )
             for number in range(1, settings.workers + 1)
         ]
@@ -83,7 +85,7 @@ class Crew:
             ids=self._ids,
             sockets=self._descriptors(),
             upstream=self._upstream,
-            paused=self.paused,
+            held=self.held,
             snapshots=self._snapshots(number),
         )
 
@@ -199,7 +201,7 @@ class Crew:
             # From here on it is told of changes; those that were made since its start it gets now.
             asking.serves()
             share = self._share(asking.number)
-            return Prepared(self.paused, share if share != asking.settings else None)
+            return Prepared(self.held, share if share != asking.settings else None)
 
         async def last(content: msgspec.Raw) -> None:
             asking.told(decoded(content, State))
@@ -227,7 +229,7 @@ class Crew:
         else:
             log.warning("worker not asked", number=worker.number, of="crowd", error="silent")
         last = worker.last
-        return Crowd((), last.links, last.addresses) if last is not None else Crowd((), (), ())
+        return Crowd((), last.connections if last is not None else {})
 
 
 async def _all(works: Any) -> None:

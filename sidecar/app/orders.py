@@ -3,13 +3,13 @@
 | Call | From | Content | Answer |
 |---|---|---|---|
 | `start` | supervisor | `Start` | once clients are served, the addresses |
-| `state` | supervisor | | `State` |
+| `state` | supervisor | for what reasons commands are to be held | `State` |
 | `hot keys`, `traces`, `audit` | supervisor | `Ask` | the newest of them |
 | `topology`, `server` | supervisor | | as the admin API shows them |
 | `flush` | supervisor | | how many values the near cache has dropped |
 | `failover` | supervisor | | the Sentinel that was asked |
 | `change` | supervisor | the share of other `Settings` | |
-| `pause`, `resume` | supervisor | | as the admin API answers |
+| `hold`, `release` | supervisor | why | as the admin API answers a pause |
 | `look` | supervisor | `SwitchTo` with the settings of TLS | as the admin API answers a dry run |
 | `drain` | supervisor | whether the other workers go on | |
 | `crowd`, `kill`, `keep` | supervisor | for a worker that asks `crowds`, … | |
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sidecar.proxy.session.others import Connections
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import Endpoint
 from sidecar.telemetry.snapshots import Frozen, Snapshot
@@ -37,33 +38,32 @@ ASKED = 10.0
 class Start(Frozen, frozen=True):
     """Begin to serve. `settings` are this worker's share of the sidecar's. `sockets` are the
     numbers of listening descriptors that it has inherited; `upstream` is the embedded server.
-    `paused`: hold all commands from the first on. `snapshots` are the files in which the other
-    workers keep their warm sets."""
+    `held`: hold all commands for these reasons, from the first on. `snapshots` are the files in
+    which the other workers keep their warm sets."""
 
     number: int
     settings: Settings
     ids: int
     sockets: Sequence[int]
     upstream: Endpoint | None
-    paused: bool
+    held: Sequence[str]
     snapshots: Sequence[str] = ()
 
 
 class Prepared(Frozen, frozen=True):
-    """What has changed since a worker was told to start: whether it holds all commands, and its
-    share of the settings, None if that is the same."""
+    """What has changed since a worker was told to start: for what reasons it holds all commands,
+    and its share of the settings, None if that is the same."""
 
-    paused: bool
+    held: Sequence[str]
     settings: Settings | None
 
 
 class State(Frozen, frozen=True):
-    """How a worker is, and its connections to the server: ids, and addresses of those without."""
+    """How a worker is, and its connections, by their server."""
 
     snapshot: Snapshot
     ready: Mapping[str, bool]
-    links: Sequence[int] = ()
-    addresses: Sequence[bytes] = ()
+    connections: Mapping[str, Connections] = {}
 
 
 class Ask(Frozen, frozen=True):

@@ -24,7 +24,7 @@ import uvloop
 from sidecar.admin.answers import Paused, Resumed, Switched
 from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
-from sidecar.app.changing import PAUSE, at_upstream
+from sidecar.app.changing import at_upstream
 from sidecar.app.channel import CallError, Channel, SilentError
 from sidecar.app.orders import ASKED, SOON, Ask, Prepared, Start, State
 from sidecar.app.sidecar import Given, Sidecar
@@ -49,7 +49,8 @@ class Worker:
     def __init__(self) -> None:
         self._channel: Channel
         self._sidecar: Sidecar | None = None
-        self._paused = False
+        self._to_hold: Sequence[str] = ()  # why commands are held from the first on
+        self._held: list[str] = []  # and why they are by now, as far as the supervisor has said
         self._serving: asyncio.Event = asyncio.Event()
         self._ended: asyncio.Event = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -69,8 +70,8 @@ class Worker:
             "failover": self._failover,
             "change": self._change,
             "look": self._look,
-            "pause": self._pause,
-            "resume": self._resume,
+            "hold": self._hold,
+            "release": self._release,
             "drain": self._drain,
             "crowd": self._crowd,
             "kill": self._kill,
@@ -125,7 +126,7 @@ class Worker:
         for each in sockets:
             each.setblocking(False)
             each.set_inheritable(False)
-        self._paused = start.paused
+        self._to_hold = start.held
         membership = Membership(_Others(self._channel), start.ids, self._prepared, start.snapshots)
         given = Given(sockets, start.upstream, membership, self._serving.set, self._last)
         sidecar = self._sidecar = Sidecar(settings, lambda: settings, given=given)
@@ -141,8 +142,7 @@ class Worker:
 
     async def _prepared(self) -> None:
         """Wait until every worker can serve."""
-        if self._paused and self._here.proxy is not None:
-            self._here.proxy.pause.begin(PAUSE)
+        self._hold_for(self._to_hold)
         self._here.begun()
         patience = self._here.settings.upstream.start_timeout + ASKED
         try:
@@ -151,19 +151,22 @@ class Worker:
             )
         except (CallError, SilentError):
             return  # the supervisor is gone
-        self._hold(now.paused)
+        self._hold_for(now.held)
         if now.settings is not None:
             await self._here.changing.take(now.settings)
 
-    def _hold(self, paused: bool) -> None:
-        """Hold all commands, or not, if a pause was begun or ended while this process started."""
+    def _hold_for(self, reasons: Sequence[str]) -> None:
+        """Hold all commands for these reasons of the supervisor's, and for no other of them."""
         proxy = self._here.proxy
         if proxy is None:
             return
-        if paused and PAUSE not in proxy.pause.reasons:
-            proxy.pause.begin(PAUSE)
-        elif not paused and PAUSE in proxy.pause.reasons:
-            proxy.pause.end(PAUSE)
+        for reason in self._held:
+            if reason not in reasons and reason in proxy.pause.reasons:
+                proxy.pause.end(reason)
+        for reason in reasons:
+            if reason not in proxy.pause.reasons:
+                proxy.pause.begin(reason)
+        self._held = list(reasons)
 
     async def _last(self) -> None:
         """All clients are gone: what is counted now is final."""
@@ -176,8 +179,7 @@ class Worker:
         return State(
             snapshot=parts.snapshot(),
             ready=parts.ready(),
-            links=crowd.links if crowd is not None else (),
-            addresses=crowd.addresses if crowd is not None else (),
+            connections=crowd.connections if crowd is not None else {},
         )
 
     @property
@@ -187,6 +189,9 @@ class Worker:
         return self._sidecar
 
     async def _state(self, content: msgspec.Raw) -> State:
+        reasons = msgspec.msgpack.decode(content, type=list[str])
+        if reasons != self._held:  # it was not told: it did not answer then
+            self._hold_for(reasons)
         return self._now()
 
     async def _hot_keys(self, content: msgspec.Raw) -> object:
@@ -229,11 +234,20 @@ class Worker:
         except (OSError, MoveError) as error:
             raise CallError(str(error)) from error
 
-    async def _pause(self, content: msgspec.Raw) -> Paused:
-        return await _or_refusal(self._here.changing.pause())
+    async def _hold(self, content: msgspec.Raw) -> Paused:
+        reason = msgspec.msgpack.decode(content, type=str)
+        if reason not in self._held:
+            self._held.append(reason)
+        return await _or_refusal(self._here.changing.hold(reason))
 
-    async def _resume(self, content: msgspec.Raw) -> Resumed:
-        return await _or_refusal(self._here.changing.resume())
+    async def _release(self, content: msgspec.Raw) -> Resumed:
+        reason = msgspec.msgpack.decode(content, type=str)
+        if reason in self._held:
+            self._held.remove(reason)
+        try:
+            return self._here.changing.release(reason)
+        except RefusedError as error:
+            raise CallError(str(error)) from error
 
     async def _drain(self, content: msgspec.Raw) -> None:
         self._here.ends_alone = msgspec.msgpack.decode(content, type=bool)
@@ -241,7 +255,7 @@ class Worker:
 
     async def _crowd(self, content: msgspec.Raw) -> Crowd:
         proxy = self._here.proxy
-        return proxy.crowd() if proxy is not None else Crowd((), (), ())
+        return proxy.crowd() if proxy is not None else Crowd((), {})
 
     async def _kill(self, content: msgspec.Raw) -> Sequence[int]:
         numbers = msgspec.msgpack.decode(content, type=list[int])

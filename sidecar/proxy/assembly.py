@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from hiredis import pack_command
@@ -35,6 +35,7 @@ from sidecar.proxy.links.maintenance import LinkMaintenance
 from sidecar.proxy.links.node import Nodes
 from sidecar.proxy.links.shared import SharedLinks
 from sidecar.proxy.links.switch import Switch
+from sidecar.proxy.links.target import Target
 from sidecar.proxy.listener import Listener
 from sidecar.proxy.memory_guard import CLIENT_SHARES, MemoryGuard, memory_limit
 from sidecar.proxy.nearcache.snapshot import OwnUser
@@ -158,7 +159,7 @@ def make_sessions(
     observers: Observers,
     ids: ClientIds,
     audit: AuditTrail | None,
-    link_ids: Callable[[], set[int]],
+    link_ids: Callable[[], Iterable[tuple[Target | None, int]]],
     settings: Settings,
     pause: Pause,
     placing: Placing,

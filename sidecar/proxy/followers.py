@@ -7,7 +7,7 @@ Passes calls on; decides nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
 from sidecar.policy.following import Following
@@ -35,7 +35,7 @@ class Follower(Protocol):
     @property
     def phase(self) -> str: ...
     def tick(self, now: float) -> None: ...
-    def server_ids(self) -> set[int]: ...
+    def server_ids(self) -> Iterable[tuple[Target | None, int]]: ...
     def stop(self) -> None: ...
 
 
@@ -152,9 +152,9 @@ class Followers:
         if self.current is not None:
             self.current.tick(now)
 
-    def server_ids(self) -> set[int]:
-        """The ids, on the server, of the connections that ask for roles."""
-        return self.current.server_ids() if self.current is not None else set()
+    def server_ids(self) -> Sequence[tuple[Target | None, int]]:
+        """The ids, on their servers, of the connections that ask for roles, or for shards."""
+        return list(self.current.server_ids()) if self.current is not None else []
 
     def on_sentinel_event(self, event: Event) -> None:
         """Take in what a Sentinel says."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import structlog
@@ -232,9 +232,9 @@ class NameFollower:
         if kind == "command" and command in DEMOTING and second.lower() != b"no":
             self.on_event(MadeReplica())
 
-    def server_ids(self) -> set[int]:
+    def server_ids(self) -> Iterable[tuple[None, int]]:
         """The ids, on the server, of the connections that ask for roles."""
-        return self._watch.server_ids | self._search.server_ids
+        return [(None, number) for number in self._watch.server_ids | self._search.server_ids]
 
     # What the master says of itself
 

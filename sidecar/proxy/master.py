@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sidecar.policy.failover import Failover
@@ -163,9 +163,9 @@ class MasterFollower:
         if self.machine.early or not self.machine.begun:
             self.on_event(NotMaster(address, error.follows))
 
-    def server_ids(self) -> set[int]:
+    def server_ids(self) -> Iterable[tuple[None, int]]:
         """The ids, on the server, of the connection that watches the master."""
-        return self._watch.server_ids
+        return [(None, number) for number in self._watch.server_ids]
 
     # The state of links: see Node.watch
 

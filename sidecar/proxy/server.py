@@ -10,7 +10,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from sidecar import __version__
@@ -34,6 +34,7 @@ from sidecar.proxy.links.dialer import Dialing
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.links.reauthentication import Reauthentication
 from sidecar.proxy.links.room import Room
+from sidecar.proxy.links.target import Target
 from sidecar.proxy.listener import Listener
 from sidecar.proxy.master import Sentinels
 from sidecar.proxy.memory_guard import MemoryGuard, memory_limit
@@ -285,20 +286,17 @@ class Proxy:
         """The connections to servers that there are, without those that are being made. The one
         that asks the master for its role has its place before it is there."""
         links = len(self.plane.upstreams) + len(self.plane.tracked)
-        asking = sum(len(side.server_ids()) for side in self._sides)
+        asking = sum(len(list(side.server_ids())) for side in self._sides)
         if self._followers.current is not None:
             asking += max(1, len(self._followers.server_ids()))
         return links + asking + self._sessions.monitors.sources
 
-    def _link_ids(self) -> set[int]:
-        """The ids, on the server, of all lasting connections of this sidecar."""
-        ids = {up.server_id for up in self.plane.upstreams} | self._sessions.monitors.server_ids()
-        for side in self._sides:
-            ids |= side.server_ids()
-        ids |= self._followers.server_ids()
-        if self._observers.near is not None:
-            ids |= self._observers.near.server_ids()
-        return ids
+    def _link_ids(self) -> Iterable[tuple[Target | None, int]]:
+        """The ids, on their servers, of all lasting connections of this sidecar."""
+        yield from ((up.target, up.server_id) for up in self.plane.upstreams)
+        near = self._observers.near
+        holders = (self._sessions.monitors, self._followers, *self._sides, near)
+        yield from (each for holder in holders if holder for each in holder.server_ids())
 
     def _parts(self, listener: Listener) -> Parts:
         return Parts(
@@ -368,7 +366,7 @@ class Proxy:
     def crowd(self) -> Crowd:
         """The clients and connections, for the other workers."""
         if self._listener is None:
-            return Crowd((), (), ())
+            return Crowd((), {})
         return self._sessions.client_commands.crowd()
 
     def kill(self, numbers: Collection[int]) -> Sequence[int]:

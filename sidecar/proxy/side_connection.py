@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 
 from sidecar.proxy.links.dialer import Dialer
 from sidecar.proxy.links.errors import Unreachable
 from sidecar.proxy.links.greeting import Login, ServerConnection
+from sidecar.proxy.links.target import Target
 
 UNUSED = 30.0
 
@@ -60,9 +62,11 @@ class SideConnection:
         self._connection = await ServerConnection.greeted_at(target, self.login, self._version)
         return self._connection
 
-    def server_ids(self) -> set[int]:
-        """The connection's id on the server, as a set of one, or empty."""
-        return {self._connection.server_id} if self._connection is not None else set()
+    def server_ids(self) -> Iterable[tuple[Target, int]]:
+        """The connection's id on its server, or none."""
+        if self._connection is None:
+            return ()
+        return ((self._connection.target, self._connection.server_id),)
 
     def tick(self, now: float) -> None:
         """Close the connection when nobody has asked for UNUSED seconds."""

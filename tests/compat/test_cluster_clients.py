@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -12,6 +13,7 @@ from tests.harness.cluster import Cluster
 from tests.harness.errors import DeadlineError
 from tests.harness.process import wait_until
 from tests.harness.servers import Sidecar
+from tests.harness.several import several, spread
 from tests.harness.wire import Wire
 
 SHARDS = 3
@@ -53,7 +55,6 @@ def test_pause_and_unpause(cluster: Cluster, wire: Wire) -> None:
     assert wire.cmd("CLIENT", "PAUSE").startswith(b"-ERR ")
 
 
-@pytest.mark.one_worker("behind a cluster only clients of the same worker are unblocked")
 def test_unblock(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
     """At the shard where the client waits."""
     for shard in range(SHARDS):
@@ -62,6 +63,77 @@ def test_unblock(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
             blocked.send_command("BLPOP", cluster.key(shard, "unblock"), 0)
             wait_until(lambda n=number: wire.call("CLIENT", "UNBLOCK", n) == 1, "it is blocked")  # type: ignore[misc]
             assert blocked.read_reply() in (b"*-1\r\n", b"_\r\n")
+
+
+def test_what_is_meant_is_one_of_another_worker(cluster: Cluster) -> None:
+    """UNBLOCK, KILL and LIST reach it; and no client of another shard whose link has its id."""
+    with several(cluster.url) as sidecar, spread(sidecar.port, 3) as (mine, others):
+        asking, other = mine[0], others[0]
+        keys = [cluster.key(shard, "elsewhere") for shard in range(SHARDS)]
+        for blocked in (other, mine[1]):
+            number = blocked.call("CLIENT", "ID")
+            for key in keys:
+                blocked.send_command("BLPOP", key, 0)
+                wait_until(lambda n=number: asking.call("CLIENT", "UNBLOCK", n) == 1, "blocked")  # type: ignore[misc]
+                assert blocked.read_reply() == b"*-1\r\n"
+        bystanders = [*mine[1:], *others[1:]]
+        for wire, key in zip(bystanders, (*keys, keys[0]), strict=True):
+            wire.send_command("BLPOP", key, 0)
+        number = other.call("CLIENT", "ID")
+        assert asking.call("CLIENT", "UNBLOCK", number) == 0, "it waits for nothing"
+        assert f"id={number} " in asking.ask("CLIENT", "LIST", "ID", number)
+        assert asking.call("CLIENT", "KILL", "ID", number) == 1
+        other.expect_eof()
+        for wire in bystanders:
+            wire.expect_silence()
+
+
+def test_each_server_has_ids_of_its_own(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
+    """Others' clients at the node that answers show, though links at other nodes have their ids."""
+    with ExitStack() as stack:
+
+        def many(of: Callable[[], Wire], name: str) -> list[Wire]:
+            found = [stack.enter_context(of()) for _ in range(20)]
+            for each in found:
+                assert each.call("CLIENT", "SETNAME", name) == "OK"
+            return found
+
+        def theirs(shard: int) -> None:
+            many(lambda: cluster.wire(cluster.shard(shard).primary), f"theirs-{shard}")
+
+        def next_id(shard: int) -> int:
+            with cluster.wire(cluster.shard(shard).primary) as direct:
+                return int(direct.call("CLIENT", "ID"))
+
+        newest = max(map(next_id, range(SHARDS)))
+        for shard in range(SHARDS):
+            while next_id(shard) < newest:
+                pass
+        theirs(0)  # here others come first, and at the other nodes the links
+        for shard in range(SHARDS):
+            key = cluster.key(shard, "never")
+            for each in many(lambda: Wire(sidecar.port), f"ours-{shard}"):
+                each.send_command("BLPOP", key, 0)
+        for shard in range(1, SHARDS):
+            theirs(shard)
+
+        def listed() -> Counter[str]:
+            lines = (wire.ask("CLIENT", "LIST") or "").splitlines()
+            names = (word[5:] for line in lines for word in line.split() if word[:5] == "name=")
+            return Counter(filter(None, names))
+
+        wait_until(lambda: sum(listed().values()) == 20 * (SHARDS + 1), "all are there")
+        found = listed()
+        ours = {f"ours-{number}": 20 for number in range(SHARDS)}
+        (theirs,) = (name for name in found if name.startswith("theirs-"))
+        assert found == Counter({**ours, theirs: 20})
+        own = f" name={theirs} "
+        ids = [
+            line.split()[0][3:] for line in wire.ask("CLIENT", "LIST").splitlines() if own in line
+        ]
+        for number in ids:
+            assert wire.call("CLIENT", "KILL", "ID", number) == 1
+        assert listed() == Counter(ours)
 
 
 def test_channels_and_their_subscribers(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:

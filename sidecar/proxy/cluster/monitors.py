@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from hiredis import pack_command
@@ -34,6 +34,7 @@ from sidecar.proxy.links.greeting import ServerConnection, is_error
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.monitor_lines import MonitorLines
 from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.links.target import Target
 from sidecar.proxy.tasks import Tasks, stop_task
 
 MONITOR = pack_command((b"MONITOR",))
@@ -59,9 +60,10 @@ class _Source:
         self._unseen = b""
 
     @property
-    def server_id(self) -> int:
-        """The id of its connection on the server; 0 without one."""
-        return self._connection.server_id if self._connection is not None else 0
+    def server_id(self) -> tuple[Target | None, int]:
+        """The id of its connection on its server; 0 without one."""
+        connection = self._connection
+        return (connection.target, connection.server_id) if connection is not None else (None, 0)
 
     async def open(self) -> None:
         """Connect, and have the server show its commands. Raises Refused, Unreachable."""
@@ -266,7 +268,7 @@ class Monitors:
         """How many connections show commands, or are to."""
         return sum(len(monitoring.sources) for monitoring in self._monitoring.values())
 
-    def server_ids(self) -> set[int]:
+    def server_ids(self) -> Iterable[tuple[Target | None, int]]:
         """The ids, on their servers, of the connections that show commands."""
         everybody = self._monitoring.values()
-        return {source.server_id for each in everybody for source in each.sources.values()}
+        return [source.server_id for each in everybody for source in each.sources.values()]

@@ -87,9 +87,9 @@ class Survey:
             if address not in kept:
                 self._connections.pop(address).close()
 
-    def server_ids(self) -> set[int]:
+    def server_ids(self) -> Iterable[tuple[Target, int]]:
         """The ids, on their servers, of the connections."""
-        return {each.server_id for each in self._connections.values()}
+        return [(each.target, each.server_id) for each in self._connections.values()]
 
     @property
     def connections(self) -> int:

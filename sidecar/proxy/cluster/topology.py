@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -116,7 +116,7 @@ class Topology:
     def _to(self, node: Node) -> list[NodeLinks]:
         return self._identities.links_to(node)
 
-    def server_ids(self) -> set[int]:
+    def server_ids(self) -> Iterable[tuple[Target, int]]:
         """The ids, on their servers, of the connections that ask."""
         return self.survey.server_ids()
 

@@ -20,7 +20,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -91,7 +91,7 @@ class Dialer:
         self._opening = asyncio.Semaphore(OPENING)
         self._attempts: set[asyncio.Timeout] = set()
         self._made: WeakSet[ServerConnection] = WeakSet()
-        self._greeted: deque[int] = deque(maxlen=REMEMBERED)
+        self._greeted: deque[tuple[Target, int]] = deque(maxlen=REMEMBERED)
 
     @property
     def where(self) -> str:
@@ -99,15 +99,17 @@ class Dialer:
         return str(self.target) if self.target is not None else "unknown"
 
     @property
-    def addresses(self) -> set[object]:
-        """The addresses, on this side, of connections that are not links, or not yet."""
-        return {made.sock.getsockname() for made in self._made if made.sock.fileno() >= 0}
+    def addresses(self) -> Iterable[tuple[Target, object]]:
+        """The addresses, on this side, of connections that are not links, or not yet; and where
+        they lead."""
+        made = [each for each in self._made if each.sock.fileno() >= 0]
+        return [(each.target, each.sock.getsockname()) for each in made]
 
     @property
-    def greeted_ids(self) -> set[int]:
-        """The ids, on the server, of its latest connections. A server gives no id twice, and may
+    def greeted_ids(self) -> Iterable[tuple[Target, int]]:
+        """The ids, on their servers, of its latest connections. A server gives no id twice, and may
         still list a connection that has been closed a moment ago."""
-        return set(self._greeted)
+        return tuple(self._greeted)
 
     @property
     def breaker(self) -> Breaker:
@@ -187,7 +189,7 @@ class Dialer:
             self.outcomes.unknown(began)
             raise
         self.outcomes.success()
-        self._greeted.append(connection.server_id)
+        self._greeted.append((connection.target, connection.server_id))
         return greeted
 
     def must_be_current(self, connection: ServerConnection) -> None:

@@ -112,6 +112,11 @@ class Nodes:
         """Every node."""
         return [self.home, *(self.shards or {}).values()]
 
+    def server_of(self, target: Target | None) -> str:
+        """What tells the servers of a cluster apart, of which each gives ids of its own; of one
+        server at a time "", whatever its address is."""
+        return str(target) if self.shards is not None and target is not None else ""
+
     def wanted_by(self, client: Client) -> Node | None:
         """The node that a client's next request is for; None: no shard has its slot."""
         if self.shards is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -29,6 +29,7 @@ from sidecar.proxy.links.greeting import Login, ServerConnection, is_error, with
 from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import Identity
 from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.links.target import Target
 from sidecar.proxy.nearcache.space import Part, Space, SpaceKey
 from sidecar.proxy.tasks import Tasks, for_each
 from sidecar.settings.cache_rules import parse_rules
@@ -330,7 +331,7 @@ class NearCacheKeeper:
         part.link = TrackedLink(
             self._plane, part.number, connection.sock, connection.tls, part, self._lost
         )
-        part.server_id = connection.server_id
+        part.server_id = connection.target, connection.server_id
         part.link.beat()
         await part.lost.wait()
         if part.refused:
@@ -416,9 +417,9 @@ class NearCacheKeeper:
             if part.link is not None:
                 part.link.flush()
 
-    def server_ids(self) -> set[int]:
-        """The ids, on the server, of the tracked links."""
-        return {part.server_id for part in self.parts if part.link is not None}
+    def server_ids(self) -> Iterable[tuple[Target | None, int]]:
+        """The ids, on their servers, of the tracked links."""
+        return [part.server_id for part in self.parts if part.link is not None]
 
     def close(self) -> None:
         """Close every tracked link."""

@@ -14,6 +14,7 @@ from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.tracked_link import TrackedLink
 from sidecar.proxy.links.greeting import Login
 from sidecar.proxy.links.node import Node
+from sidecar.proxy.links.target import Target
 
 SpaceKey = tuple[bytes | None, int]
 
@@ -57,7 +58,7 @@ class Part:
     refused: bool = False
     closed: bool = False
     link: TrackedLink | None = None
-    server_id: int = 0
+    server_id: tuple[Target | None, int] = (None, 0)
     task: asyncio.Task[None] | None = None
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     proved: float | None = None  # when it last was, or came into use; None while nobody uses it

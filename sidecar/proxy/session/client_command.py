@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
 
 from hiredis import pack_command
 
@@ -24,15 +26,17 @@ from sidecar.proxy.links.errors import error_reply
 from sidecar.proxy.links.greeting import NAME, is_error
 from sidecar.proxy.links.hello_reply import version_of
 from sidecar.proxy.links.identity import NodeLinks
-from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.links.node import Nodes
+from sidecar.proxy.links.target import Target
 from sidecar.proxy.session import client_filters, client_list, in_exec
 from sidecar.proxy.session.asking import answer_if_allowed, ask
 from sidecar.proxy.session.client_ids import NOBODY, ClientIds
-from sidecar.proxy.session.client_kill import ClientKill
+from sidecar.proxy.session.client_kill import Asker, ClientKill
 from sidecar.proxy.session.client_list import Line, Listed, printable_address
 from sidecar.proxy.session.hello import is_plain_word
+from sidecar.proxy.session.link_ids import LinkIds, place_of_redirect
 from sidecar.proxy.session.names import ClientNames
-from sidecar.proxy.session.others import Crowd, Others
+from sidecar.proxy.session.others import Connections, Crowd, Others
 from sidecar.proxy.session.passthrough import PassThrough
 from sidecar.proxy.tasks import Tasks
 
@@ -72,11 +76,12 @@ class ClientCommands:
         dedicated: DedicatedLinks,
         pass_through: PassThrough,
         tasks: Tasks,
-        link_ids: Callable[[], set[int]],
+        link_ids: Callable[[], Iterable[tuple[Target | None, int]]],
         others: Others | None = None,
     ) -> None:
         self._nodes = nodes
         self._ids = ids
+        self._translation = LinkIds(nodes, ids)
         self._names = names
         self._dedicated = dedicated
         self._pass_through = pass_through
@@ -102,7 +107,7 @@ class ClientCommands:
             self._info(client, raw)
         elif self._nodes.shards is not None and sub in KEEPING:
             self._refuse_to_keep(client, sub, args)
-        elif sub == b"TRACKING" and (at := _place_of_redirect(args)):
+        elif sub == b"TRACKING" and (at := place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         elif sub == ANNOUNCEMENTS:
             ask(client, _without_announcements(args), client.answer)
@@ -115,11 +120,8 @@ class ClientCommands:
         elif sub in PASSED_THROUGH:
             self._with_others(
                 client,
-                # A cluster's servers give ids of their own: who is meant is not known here.
-                self._nodes.shards is None and self._names_other(args),
-                lambda crowds: self._pass_through.ask(
-                    client, self._translated(args, crowds), self._node_of(args)
-                ),
+                self._translation.names_other(args),
+                lambda crowds: self._pass_through_translated(client, args, crowds),
             )
         elif sub in TELLING_REDIRECT and client.kept:
             ask(client, raw, lambda said: client.answer(self._with_our_id(client, said)))
@@ -132,13 +134,13 @@ class ClientCommands:
             client.pass_on(_without_announcements(args))
         elif len(args) < 3 or not client.knows_our_ids:
             client.pass_on(raw)
-        elif args[1].upper() == b"TRACKING" and (at := _place_of_redirect(args)):
+        elif args[1].upper() == b"TRACKING" and (at := place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         else:
             self._with_others(
                 client,
-                self._names_other(args),
-                lambda crowds: client.pass_on(self._translated(args, crowds)),
+                self._translation.names_other(args),
+                lambda crowds: client.pass_on(self._translated(client, args, crowds)),
             )
 
     def _run_in_multi(self, client: Client, sub: bytes, args: Sequence[bytes], raw: bytes) -> None:
@@ -164,15 +166,15 @@ class ClientCommands:
             in_exec.queue(client, raw, lambda said: self._with_our_id(client, said))
         elif sub == b"GETNAME":
             ask(client, raw, client.answer)
-        elif sub == b"TRACKING" and (at := _place_of_redirect(args)):
+        elif sub == b"TRACKING" and (at := place_of_redirect(args)):
             client.task = self._tasks.spawn(self._redirect(client, args, at))
         elif sub == ANNOUNCEMENTS:
             ask(client, _without_announcements(args) if len(args) > 2 else raw, client.answer)
         elif sub in TRANSLATED and len(args) > 2:
             self._with_others(
                 client,
-                self._names_other(args),
-                lambda crowds: self._keep_and_send(client, self._translated(args, crowds)),
+                self._translation.names_other(args),
+                lambda crowds: self._keep_and_send(client, self._translated(client, args, crowds)),
             )
         else:
             self._keep_and_send(client, raw)
@@ -228,7 +230,7 @@ class ClientCommands:
 
     def crowd(self) -> Crowd:
         """The clients and connections, for the other workers."""
-        return Crowd([self._listed(c) for c in self._ids], *self._connections())
+        return Crowd([self._listed(c) for c in self._ids], self._connections())
 
     def kill_here(self, numbers: Collection[int]) -> Sequence[int]:
         """Close the clients with these ids; the ids of those that are there."""
@@ -265,43 +267,28 @@ class ClientCommands:
 
     # Other clients
 
-    def _client_of(self, number: bytes) -> Client | None:
-        """Our client with this id; None if there is none, or this is no id."""
-        return self._ids.get(int(number)) if number.isdigit() and len(number) < 19 else None
+    def _translated(
+        self, client: Client, args: Sequence[bytes], crowds: Sequence[Crowd] = ()
+    ) -> bytes:
+        """The request, with the ids that its client's own server knows."""
+        server = self._translation.server_of(self._link_of(client))
+        return self._translation.translated(args, server, crowds)
 
-    def _node_of(self, args: Sequence[bytes]) -> Node | None:
-        """Where the client is blocked whose id the arguments have; None: it is none of ours, or
-        has no link of its own."""
-        at = _place_of_id(args)
-        other = self._client_of(args[at]) if at is not None else None
-        return other.dedicated.owner.node if other is not None and other.dedicated else None
-
-    def _names_other(self, args: Sequence[bytes]) -> bool:
-        """Whether the arguments have an id that is none of ours."""
-        at = _place_of_id(args)
-        return at is not None and self._client_of(args[at]) is None
-
-    def _translated(self, args: Sequence[bytes], crowds: Sequence[Crowd] = ()) -> bytes:
-        """The request, with ids of clients replaced by those of dedicated links on the server.
-
-        The id of a client without a dedicated link becomes 0, which no server uses.
-        """
-        changed = list(args)
-        if (at := _place_of_id(args)) is not None:
-            if (other := self._client_of(args[at])) is not None:
-                up = other.dedicated
-                changed[at] = b"%d" % (up.server_id if up is not None else 0)
-            for each in (each for crowd in crowds for each in crowd.clients):
-                if args[at] == b"%d" % each.id:
-                    changed[at] = b"%d" % (0 if each.carried else each.link_id)
-        return pack_command(tuple(changed))
+    def _pass_through_translated(
+        self, client: Client, args: Sequence[bytes], crowds: Sequence[Crowd]
+    ) -> None:
+        """Send this, on a connection of its own, to where the client is that it is about."""
+        node = self._translation.node_of(args, crowds)
+        server = self._translation.server_at(node)
+        request = self._translation.translated(args, server, crowds)
+        self._pass_through.ask(client, request, node)
 
     async def _redirect(self, client: Client, args: Sequence[bytes], at: int) -> None:
         """Serve CLIENT TRACKING ... REDIRECT, whose argument at `at` is the id of a client.
 
         The server must know the id, so that client gets a link for good first.
         """
-        other = self._client_of(args[at])
+        other = self._translation.client_of(args[at])
         elsewhere = 0
         if client.principal and (other is None or other.principal != client.principal):
             # Another identity's client is nobody, and whose those of other workers are is unknown.
@@ -313,7 +300,7 @@ class ClientCommands:
         client.task = None
         if client.closed:
             return
-        request, link, target = self._translated(args), elsewhere, 0
+        request, link, target = self._translated(client, args), elsewhere, 0
         if elsewhere:
             target = int(args[at])
             request = pack_command((*args[:at], b"%d" % elsewhere, *args[at + 1 :]))
@@ -350,23 +337,32 @@ class ClientCommands:
 
     # The list of clients
 
-    def _connections(self) -> tuple[list[int], list[bytes]]:
-        """This worker's connections: the ids that the server gave them, and the addresses of those
-        that have none yet."""
-        dialer = self._nodes.home.dialer
-        addresses = {printable_address(each) for each in dialer.addresses} - {b""}
-        return sorted(self._link_ids() | dialer.greeted_ids), sorted(addresses)
+    def _connections(self) -> Mapping[str, Connections]:
+        """This worker's connections."""
+        ids, addresses = defaultdict[str, set[int]](set), defaultdict[str, set[bytes]](set)
+        server_of, dialers = self._nodes.server_of, [node.dialer for node in self._nodes.all]
+        for target, number in chain(self._link_ids(), *(each.greeted_ids for each in dialers)):
+            ids[server_of(target)].add(number)
+        for target, address in chain(*(each.addresses for each in dialers)):
+            addresses[server_of(target)].add(printable_address(address))
+        return {
+            server: Connections(sorted(ids[server]), sorted(addresses[server] - {b""}))
+            for server in {*ids, *addresses}
+        }
 
     def _all_lines(
-        self, lines: Mapping[int, Line], asker: int, crowds: Sequence[Crowd] = ()
+        self, lines: Mapping[int, Line], asker: Asker, crowds: Sequence[Crowd] = ()
     ) -> Iterable[Line]:
-        """The lines of all clients: of this sidecar's, and of others that the server knows."""
-        crowds = [self.crowd(), *crowds]
+        """The lines of all clients: of this sidecar's, and of others that the server knows. The
+        `asker` has had it list them."""
+        crowds, server = [self.crowd(), *crowds], self._nodes.server_of(asker[0])
+        here = [crowd.connections[server] for crowd in crowds if server in crowd.connections]
         listed = {each.id: each for crowd in crowds for each in crowd.clients}
-        ours = {address for crowd in crowds for address in crowd.addresses}
+        ours = {address for connections in here for address in connections.addresses}
         own = {number for number, line in lines.items() if line.get(b"addr") in ours}
-        own.update(number for crowd in crowds for number in crowd.links)
-        return client_list.merge(lines, own, listed.values(), asker)
+        own.update(number for connections in here for number in connections.links)
+        clients = (client_list.at_server(each, server) for each in listed.values())
+        return client_list.merge(lines, own, clients, asker[1])
 
     def _list(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
         """CLIENT LIST, with the clients of this sidecar in place of its links."""
@@ -399,7 +395,8 @@ class ClientCommands:
         once = links.greeted is None or version_of(links.greeted.hello).lists_ids_once
 
         def shown(lines: Mapping[int, Line], crowds: Sequence[Crowd]) -> Iterable[Line]:
-            found = list(self._all_lines(lines, self._link_of(client).server_id, crowds))
+            up = self._link_of(client)
+            found = list(self._all_lines(lines, (up.target, up.server_id), crowds))
             for line in found:
                 if line[b"id"] == b"%d" % client.id:
                     line |= {b"cmd": command, b"idle": b"0"}
@@ -447,9 +444,10 @@ class ClientCommands:
             if text := printable_address(address):
                 told[field] = text
         link, target = client.redirected
+        up = self._link_of(client)
         return Listed(
             client.id,
-            self._link_of(client).server_id,
+            up.server_id,
             carried=client.dedicated is None,
             own={
                 b"db": b"%d" % login.db,
@@ -462,26 +460,12 @@ class ClientCommands:
             told=told,
             redirected={b"%d" % link: b"%d" % target} if link else {},
             added=in_exec.added(client),
+            server=self._translation.server_of(up),
         )
 
 
 def _plain(number: bytes) -> bytes:
     return b"%d" % int(number) if number.isdigit() else number
-
-
-def _place_of_id(args: Sequence[bytes]) -> int | None:
-    """The index of the id of another client, in UNBLOCK, KILL and TRACKING."""
-    words = [a.upper() for a in args]
-    if words[1] == b"UNBLOCK":
-        return 2 if len(args) > 2 else None
-    mark = {b"KILL": b"ID", b"TRACKING": b"REDIRECT"}.get(words[1], b"")
-    return words.index(mark, 2) + 1 if mark in words[2:-1] else None
-
-
-def _place_of_redirect(args: Sequence[bytes]) -> int:
-    """The index of the id after REDIRECT; 0 if there is none."""
-    words = [a.upper() for a in args[:-1]]
-    return words.index(b"REDIRECT") + 1 if b"REDIRECT" in words else 0
 
 
 def _name_of(client: Client) -> bytes:

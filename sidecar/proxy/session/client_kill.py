@@ -15,6 +15,7 @@ from hiredis import pack_command
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.links.greeting import ServerConnection, is_error
 from sidecar.proxy.links.hello_reply import version_of
+from sidecar.proxy.links.target import Target
 from sidecar.proxy.session import client_filters, client_list
 from sidecar.proxy.session.client_filters import Filters
 from sidecar.proxy.session.client_ids import ClientIds
@@ -28,12 +29,15 @@ NOBODY = b"-"
 NO_SUCH_CLIENT = b"-ERR No such client"
 LIST = pack_command((b"CLIENT", b"LIST"))
 
-Listing = Callable[[Mapping[int, Line], int, Sequence[Crowd]], Iterable[Line]]
+Asker = tuple[Target | None, int]
+"""Where a connection leads, and its id on that server."""
+
+Listing = Callable[[Mapping[int, Line], Asker, Sequence[Crowd]], Iterable[Line]]
 
 
 class ClientKill:
-    """Serves CLIENT KILL. `listing` makes the lines of all clients from those of the server, the id
-    of the connection that asked, and the clients of `others`."""
+    """Serves CLIENT KILL. `listing` makes the lines of all clients from those of the server, the
+    connection that asked, and the clients of `others`."""
 
     def __init__(
         self,
@@ -104,7 +108,8 @@ class ClientKill:
             filters = client_filters.parse(args[2:], ids_add_up=version_of(hello).adds_ids_up)
             lines = client_list.lines_of(listed)
             crowds = await self._crowds()
-            all_lines = self._listing(lines, connection.server_id, crowds)
+            asker = connection.target, connection.server_id
+            all_lines = self._listing(lines, asker, crowds)
             numbers = {int(line[b"id"]) for line in all_lines if meant(line, filters)}
             # Who knows the id of a link of ours has it from the server itself.
             numbers |= {

@@ -27,10 +27,11 @@ UNUSED: Line = {
 class Listed:
     """The facts of one client, by field.
 
-    `link_id` is the id of its link on the server; `carried`: others may share that link. `told` is
-    what only the sidecar knows; `own` is what the server knows as well, if the link is the client's
-    own. `redirected`: the client to which its tracking is redirected, by the id of that one's link;
-    `added`: how many requests of the sidecar's own are in its transaction.
+    `link_id` is the id of its link on the `server`, which is named where there are several;
+    `carried`: others may share that link. `told` is what only the sidecar knows; `own` is what the
+    server knows as well, if the link is the client's own. `redirected`: the client to which its
+    tracking is redirected, by the id of that one's link; `added`: how many requests of the
+    sidecar's own are in its transaction.
     """
 
     id: int
@@ -40,6 +41,7 @@ class Listed:
     told: Line
     redirected: Mapping[bytes, bytes] = field(default_factory=dict)
     added: int = 0
+    server: str = ""
 
 
 def rewrite(reply: bytes, change: Callable[[dict[int, Line]], Iterable[Line]]) -> bytes:
@@ -92,6 +94,11 @@ def own_line(template: Mapping[bytes, bytes] | None, client: Listed) -> Line:
     if client.added and (queued := template.get(b"multi", b"")).isdigit():
         changes[b"multi"] = b"%d" % (int(queued) - client.added)
     return {k: changes.get(k, v) for k, v in template.items()}
+
+
+def at_server(client: Listed, server: str) -> Listed:
+    """As that server knows it: of a link to another one, nothing."""
+    return client if client.server == server else replace(client, link_id=0, carried=True)
 
 
 def merge(

@@ -6,7 +6,7 @@ of the others, and what it tells them. The composition root carries it from one 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,14 +14,21 @@ from sidecar.proxy.session.client_list import Listed
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """The clients of one worker, and its connections to the server: the ids that the server gave
-    them, and the addresses of those that have none yet. Of a worker that does not answer, the
-    connections that it last had, and no clients."""
+class Connections:
+    """The connections of one worker to one server: the ids that the server gave them, and the
+    addresses of those that have none yet."""
 
-    clients: Sequence[Listed]
     links: Sequence[int]
     addresses: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """The clients of one worker, and its connections, by their server (`Nodes.server_of`). Of a
+    worker that does not answer, the connections that it last had, and no clients."""
+
+    clients: Sequence[Listed]
+    connections: Mapping[str, Connections]
 
 
 class Others(Protocol):
