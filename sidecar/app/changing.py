@@ -25,7 +25,7 @@ from sidecar.app.upstreams import Way
 from sidecar.discovery.sentinel import DiscoveryError
 from sidecar.policy.topology import Event
 from sidecar.proxy.comparison import warnings
-from sidecar.proxy.moving import Moved, MoveError
+from sidecar.proxy.moving import SHARE, SWITCH, Moved, MoveError
 from sidecar.proxy.pause import under_way
 from sidecar.proxy.server import Proxy
 from sidecar.settings.changes import Changes, changes
@@ -197,14 +197,19 @@ class Changing:
 
     async def pause(self) -> Paused:
         """Hold all commands, if they are not; wait until nothing is under way."""
-        proxy, began = self._proxy, time.monotonic()
-        pause = proxy.pause
-        if PAUSE not in pause.reasons:
-            pause.begin(PAUSE)
+        if PAUSE not in self._proxy.pause.reasons:
             self._running.note("pause", "done", "")
-        found = await pause.quiet(min(self._running.settings.failover.hold, PATIENCE))
+        return await self.hold(PAUSE)
+
+    async def hold(self, reason: str) -> Paused:
+        """Hold all commands for this reason, if they are not; wait until nothing is under way."""
+        proxy, began = self._proxy, time.monotonic()
+        pause, within = proxy.pause, self._running.settings.failover.hold
+        if reason not in pause.reasons:
+            pause.begin(reason)
+        found = await pause.quiet(min(SHARE * within if reason == SWITCH else within, PATIENCE))
         return Paused(
-            paused=PAUSE in pause.reasons,
+            paused=reason in pause.reasons,
             quiet=found.quiet,
             waited_s=round(time.monotonic() - began, 3),
             held_clients=proxy.plane.held_count,
@@ -213,12 +218,16 @@ class Changing:
 
     async def resume(self) -> Resumed:
         """Let commands go on, unless a switch is under way."""
-        pause = self._proxy.pause
-        if PAUSE not in pause.reasons:
-            raise RefusedError("the upstream is not paused")
-        seconds = pause.end(PAUSE)
+        said = self.release(PAUSE)
         self._running.note("resume", "done", "")
-        return Resumed(paused=False, seconds=round(seconds, 3))
+        return said
+
+    def release(self, reason: str) -> Resumed:
+        """Commands are not held for this reason any more. Raises RefusedError if they are not."""
+        pause = self._proxy.pause
+        if reason not in pause.reasons:
+            raise RefusedError("the upstream is not paused")
+        return Resumed(paused=False, seconds=round(pause.end(reason), 3))
 
     async def switch(self, to: SwitchTo) -> Switched:
         """Go over to this upstream, or only look at it. Raises ConfigError, OSError, MoveError:

@@ -13,19 +13,22 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
+import structlog
 
 from sidecar.admin.answers import Paused, Resumed, Switched
 from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
-from sidecar.app.changing import Changing, Running, without_embedded
+from sidecar.app.changing import PAUSE, Changing, Running, without_embedded
 from sidecar.app.channel import CallError, SilentError
 from sidecar.app.crew import Crew
-from sidecar.proxy.moving import MoveError
+from sidecar.proxy.moving import SWITCH, MoveError
 from sidecar.settings.changes import Changes, changes
 from sidecar.settings.schema import Settings
 from sidecar.settings.urls import parse_listen
 from sidecar.telemetry import logs
 from sidecar.telemetry.facts import UnderWay
+
+log = structlog.get_logger()
 
 NO_SOCKET = "a running worker cannot inherit another unix socket"
 # Seconds in which each worker has answered a pause, or a question about another upstream.
@@ -79,11 +82,11 @@ class ChangingAll(Changing):
     async def pause(self) -> Paused:
         """Hold the commands of all workers."""
         crew = self._crew
-        crew.paused = True
-        said: Sequence[Paused] = await crew.ask_all("pause", type=Paused, within=PATIENCE)
+        if PAUSE not in crew.held:
+            self._all.note("pause", "done", "")
+        said = await self._hold(crew, PAUSE)
         if not said:
             raise RefusedError("no worker answers")
-        self._all.note("pause", "done", "")
         whole = len(said) == len(crew.workers)
         return Paused(
             paused=whole and all(each.paused for each in said),
@@ -95,9 +98,7 @@ class ChangingAll(Changing):
 
     async def resume(self) -> Resumed:
         """Let the commands of all go on."""
-        crew = self._crew
-        crew.paused = False
-        said: Sequence[Resumed] = await crew.ask_all("resume", type=Resumed)
+        said = await self._release(self._crew, PAUSE)
         if not said:
             raise RefusedError("the upstream is not paused")
         self._all.note("resume", "done", "")
@@ -105,24 +106,37 @@ class ChangingAll(Changing):
             paused=any(each.paused for each in said), seconds=max(each.seconds for each in said)
         )
 
+    @staticmethod
+    async def _hold(crew: Crew, reason: str) -> Sequence[Paused]:
+        """Hold the commands of all for this reason; what those say that answer."""
+        if reason not in crew.held:
+            crew.held.append(reason)
+        said: Sequence[Paused] = await crew.ask_all("hold", reason, type=Paused, within=PATIENCE)
+        return said
+
+    @staticmethod
+    async def _release(crew: Crew, reason: str) -> Sequence[Resumed]:
+        """Commands are not held for this reason any more; what those say that answer."""
+        if reason in crew.held:
+            crew.held.remove(reason)
+        said: Sequence[Resumed] = await crew.ask_all("release", reason, type=Resumed)
+        return said
+
     async def switch(self, to: SwitchTo) -> Switched:
         """Have all go over to this upstream; or have one look at it."""
-        crew = self._crew
         if self._turn.locked():
             raise RefusedError("another change is under way; try again when it is done")
         settings = self._at(to)
         look = SwitchTo(url=to.url, dry_run=True, tls=settings.upstream.tls)
         async with self._turn:
-            try:
-                found: Switched = await crew.ask_one("look", look, type=Switched, within=PATIENCE)
-            except (CallError, SilentError) as error:
-                raise MoveError(str(error)) from error
             if to.dry_run:
-                return found
-            began = time.monotonic()
+                return await self._look_by_one(look)
             try:
+                found = await self._look_by_one(look)
+                began = time.monotonic()
                 ended = await self._switch_all(settings)
             except MoveError as error:
+                log.error("switch failed", error=str(error))
                 self._all.note("switch", "failed", str(error))
                 raise
             self._tls_given = to.tls
@@ -130,12 +144,20 @@ class ChangingAll(Changing):
         held = round(time.monotonic() - began, 4)
         return msgspec.structs.replace(found, switched=True, held_s=held, ended=ended)
 
+    async def _look_by_one(self, look: SwitchTo) -> Switched:
+        """What a worker finds there. Raises MoveError."""
+        try:
+            said = await self._crew.ask_one("look", look, type=Switched, within=PATIENCE)
+        except (CallError, SilentError) as error:
+            raise MoveError(str(error)) from error
+        found: Switched = said
+        return found
+
     async def _switch_all(self, settings: Settings) -> UnderWay:
         """All workers go over, or none. What had to be ended."""
-        crew, old, paused = self._crew, self._all.settings, self._crew.paused
-        crew.paused = True
+        crew, old = self._crew, self._all.settings
         try:
-            said: Sequence[Paused] = await crew.ask_all("pause", type=Paused, within=PATIENCE)
+            said = await self._hold(crew, SWITCH)
             if len(said) < len(crew.workers):
                 raise MoveError("not every worker answers; try again when they do")
             replies = sum(each.under_way.replies for each in said)
@@ -149,9 +171,7 @@ class ChangingAll(Changing):
                 await crew.change()
                 raise MoveError(str(error)) from error
         finally:
-            crew.paused = paused
-            if not paused:
-                await crew.ask_all("resume", type=Resumed)
+            await self._release(crew, SWITCH)
 
 
 def _sum(counts: Sequence[UnderWay]) -> UnderWay:

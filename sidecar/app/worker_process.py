@@ -50,7 +50,8 @@ class WorkerFailed(Exception):
 
 class WorkerProcess:
     """Worker `number`. `start_with` makes its orders anew for each process, `descriptors` are
-    those that it inherits, `handlers` answer its calls."""
+    those that it inherits, `handlers` answer its calls. `held` are the reasons for which commands
+    are to be held: one that did not answer when that was said hears of it so."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class WorkerProcess:
         descriptors: Callable[[], Sequence[int]],
         handlers: Callable[[WorkerProcess], dict[str, Handler]],
         patience: Callable[[], float],
+        held: Callable[[], Sequence[str]],
     ) -> None:
         self.number = number
         self.state: WorkerState = "starting"
@@ -73,6 +75,7 @@ class WorkerProcess:
         self._descriptors = descriptors
         self._handlers = handlers
         self._patience = patience
+        self._held = held
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._asked = 0.0
@@ -125,7 +128,7 @@ class WorkerProcess:
             return
         began = time.monotonic()
         try:
-            state: State = await channel.call("state", within=within, type=State)
+            state: State = await channel.call("state", self._held(), within=within, type=State)
         except (SilentError, CallError):
             if channel is self._channel and time.monotonic() - self._asked > SILENT:
                 self._now("silent", f"worker {self.number} does not answer")

@@ -16,6 +16,7 @@ commands were executed.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -141,11 +142,7 @@ class Mover:
         self._limit = limit
         self._version = version
         self._handshakes = handshakes
-
-    @property
-    def moving(self) -> bool:
-        """Whether commands are held for a move."""
-        return SWITCH in self._pause.reasons
+        self._moving = False
 
     async def move(
         self,
@@ -153,20 +150,27 @@ class Mover:
         first: Callable[[], None],
     ) -> Moved:
         """Go there. `first` is called when all is ready, and may raise: then nothing has changed.
-        Raises MoveError."""
+        Where all workers go over together, commands are held already, and stay so. Raises
+        MoveError."""
         arrival = await reach(destination, self._version, self._handshakes)
         arrived = False
         try:
-            if self.moving:
+            if self._moving:
                 raise MoveError("another switch is under way")
-            self._pause.begin(SWITCH)
+            self._moving, began = True, time.monotonic()
+            held_already = SWITCH in self._pause.reasons
+            if not held_already:
+                self._pause.begin(SWITCH)
             try:
                 ended = await self._ready(arrival)
                 first()
                 arrived = True
                 self._arrive(arrival)
             finally:
-                seconds = self._pause.end(SWITCH)
+                self._moving = False
+                if not held_already:
+                    self._pause.end(SWITCH)
+            seconds = time.monotonic() - began
         finally:
             if not arrived:
                 arrival.connection.close()

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
-from tests.harness.admin import metrics, post, wait_ready
+import pytest
+
+from tests.harness.admin import api, metrics, post, wait_ready
+from tests.harness.failover import news
 from tests.harness.process import free_port, wait_until
 from tests.harness.server_stats import calls
 from tests.harness.servers import Server, Sidecar, valkey
@@ -114,6 +121,83 @@ def test_a_switch_that_fails_leaves_all_where_they_are(plain_server: Server) -> 
             for number, wire in enumerate((mine, other)):
                 assert wire.cmd("SET", f"k{number}", "v") == b"+OK\r\n"
                 assert direct.cmd("GET", f"k{number}") == b"$1\r\nv\r\n"
+
+
+def test_a_switch_is_no_pause(plain_server: Server, tmp_path: Path) -> None:
+    """It says of itself what it is; a pause that is asked for meanwhile begins then, and is not
+    over with it. In the audit stream stands what an operator has done, once."""
+    file = tmp_path / "audit"
+    settings = {"audit.file": str(file)}
+    with valkey() as second, several(plain_server.url, settings=settings) as sidecar:
+        with spread(sidecar.port) as ([mine], [other]), ThreadPoolExecutor() as pool:
+            assert mine.cmd("MULTI") == b"+OK\r\n"  # it keeps the switch waiting
+            switched = pool.submit(post, sidecar, "/api/upstream", {"url": second.url})
+            wait_until(lambda: len(news(sidecar, "commands held")) == 2, "the switch is under way")
+            (reason,) = api(sidecar, "/api/health/redis")["reasons"]
+            assert "held (switch)" in reason
+            assert post(sidecar, "/api/resume") == (409, {"error": "the upstream is not paused"})
+            assert post(sidecar, "/api/pause")[0] == 200
+            assert switched.result()[1]["switched"]
+            other.send(pack("PING"))
+            other.expect_silence()
+            assert post(sidecar, "/api/resume")[0] == 200
+            assert other.read_reply() == b"+PONG\r\n"
+        told = news(sidecar, "commands held")
+        assert Counter(each["reason"] for each in told) == {"switch": 2, "pause": 2}
+        wait_until(lambda: _done(file)["switch"] == _done(file)["resume"] == 1, "it is recorded")
+        assert _done(file)["pause"] == 1
+
+
+def _done(file: Path) -> Counter[str]:
+    """What the audit stream says was done, by its kind."""
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    return Counter(each["event"] for each in records if each.get("result") == "done")
+
+
+@pytest.mark.slow
+def test_a_switch_waits_no_longer_than_commands_may(plain_server: Server) -> None:
+    """A reply of the old server does not come: it is given up before what waits gets errors."""
+    settings = {"failover.hold": 1}
+    with valkey() as second, several(plain_server.url, settings=settings) as sidecar:
+        with spread(sidecar.port) as ([mine], [other]), Wire(plain_server.port) as direct:
+            assert direct.cmd("CLIENT", "PAUSE", 60_000, "WRITE") == b"+OK\r\n"
+            mine.send(pack("SET", "k", "v"))
+            with ThreadPoolExecutor() as pool:
+                switched = pool.submit(post, sidecar, "/api/upstream", {"url": second.url})
+                wait_until(lambda: len(news(sidecar, "commands held")) == 2, "it is under way")
+                other.send(pack("GET", "k"))
+                status, said = switched.result()
+            assert (status, "still wait for replies" in said["error"]) == (409, True)
+            assert other.read_reply() == b"$-1\r\n"
+            assert direct.cmd("CLIENT", "UNPAUSE") == b"+OK\r\n"
+            assert mine.read_reply() == b"+OK\r\n"
+        assert news(sidecar, "switch failed")
+
+
+@pytest.mark.slow
+def test_one_that_was_silent_hears_of_a_pause_and_its_end(plain_server: Server) -> None:
+    """It holds when it answers again, and does not when that is over."""
+
+    def silent() -> bool:
+        return metrics(sidecar)['sidecar_workers{state="silent"}'] == 1
+
+    with several(plain_server.url) as sidecar:
+        frozen = pids(sidecar)[1]
+        for path, held in (("/api/pause", True), ("/api/resume", False)):
+            os.kill(frozen, signal.SIGSTOP)
+            wait_until(silent, "it is known to be silent", 10)
+            assert post(sidecar, path)[0] == 200
+            os.kill(frozen, signal.SIGCONT)
+            wait_until(lambda: up(sidecar) == 2, "it answers again", 10)
+            with ExitStack() as stack:
+                wires = [stack.enter_context(Wire(sidecar.port)) for _ in range(12)]
+                for wire in wires:
+                    wire.send(pack("PING"))
+                for wire in wires:
+                    if held:
+                        wire.expect_silence()
+                    else:
+                        assert wire.read_reply() == b"+PONG\r\n"
 
 
 def test_a_worker_started_during_a_pause_holds_too(plain_server: Server) -> None:
