@@ -98,9 +98,11 @@ class ChangingAll(Changing):
 
     async def resume(self) -> Resumed:
         """Let the commands of all go on."""
+        if PAUSE not in self._crew.held:
+            raise RefusedError("the upstream is not paused")
         said = await self._release(self._crew, PAUSE)
         if not said:
-            raise RefusedError("the upstream is not paused")
+            raise RefusedError("no worker answers")
         self._all.note("resume", "done", "")
         return Resumed(
             paused=any(each.paused for each in said), seconds=max(each.seconds for each in said)

@@ -79,7 +79,7 @@ def warnings(old: ComparedServer, new: ComparedServer) -> Iterator[str]:
         before, after = getattr(old, what), getattr(new, what)
         if before != after and None not in (before, after):
             yield f"{what.replace('_', '-')} differs: {before!r} is {after!r} on the new server"
-    for module in sorted({*old.modules} - {*new.modules}):
+    for module in sorted({*old.modules} - {*new.modules}) if not new.error else ():
         yield f"the new server lacks the module {module}"
     if (new.maxmemory or 0) and (old.used_memory or 0) > (new.maxmemory or 0):
         yield "the old server uses more memory than the new one may (maxmemory)"

@@ -78,9 +78,12 @@ class Moved:
     ended: UnderWay
 
 
-async def reach(destination: Destination, version: bytes, handshakes: Handshakes) -> Arrival:
+async def reach(
+    destination: Destination, version: bytes, handshakes: Handshakes, *, anonymous: bool
+) -> Arrival:
     """Connect to the new upstream's master. Changes nothing. Raises MoveError. `handshakes` counts
-    those that fail."""
+    those that fail. `anonymous`: a server will do that answers nothing before a login, and has none
+    from the sidecar."""
     settings = destination.settings
     try:
         certificates = Certificates(settings, upstream=destination.endpoint.tls)
@@ -99,6 +102,9 @@ async def reach(destination: Destination, version: bytes, handshakes: Handshakes
         except Unreachable as error:
             why = str(error)
         else:
+            if not anonymous and connection.greeted and connection.greeted.unauthenticated:
+                connection.close()
+                raise MoveError(f"upstream {target} wants a login, and the sidecar has none for it")
             return Arrival(destination, certificates, targets, target, found, connection, told)
     raise MoveError(why)
 
@@ -125,7 +131,7 @@ async def _candidates(
 
 class Mover:
     """Moves, one at a time. `arrive` has everything go over to what was reached; `limit` gives
-    `failover.hold` in seconds."""
+    `failover.hold` in seconds; `anonymous` tells whether the sidecar has no login where it is."""
 
     def __init__(
         self,
@@ -135,7 +141,9 @@ class Mover:
         limit: Callable[[], float],
         version: bytes,
         handshakes: Handshakes,
+        anonymous: Callable[[], bool],
     ) -> None:
+        self._anonymous = anonymous
         self._plane = plane
         self._pause = pause
         self._arrive = arrive
@@ -143,6 +151,11 @@ class Mover:
         self._version = version
         self._handshakes = handshakes
         self._moving = False
+
+    async def reach(self, destination: Destination) -> Arrival:
+        """Connect to the new upstream's master. Changes nothing. Raises MoveError."""
+        anonymous = self._anonymous()
+        return await reach(destination, self._version, self._handshakes, anonymous=anonymous)
 
     async def move(
         self,
@@ -152,7 +165,7 @@ class Mover:
         """Go there. `first` is called when all is ready, and may raise: then nothing has changed.
         Where all workers go over together, commands are held already, and stay so. Raises
         MoveError."""
-        arrival = await reach(destination, self._version, self._handshakes)
+        arrival = await self.reach(destination)
         arrived = False
         try:
             if self._moving:

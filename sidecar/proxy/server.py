@@ -38,7 +38,7 @@ from sidecar.proxy.links.target import Target
 from sidecar.proxy.listener import Listener
 from sidecar.proxy.master import Sentinels
 from sidecar.proxy.memory_guard import MemoryGuard, memory_limit
-from sidecar.proxy.moving import Arrival, Mover, reach
+from sidecar.proxy.moving import Arrival, Mover
 from sidecar.proxy.nearcache.warmup import Show, Warmup
 from sidecar.proxy.overdue import Overdue
 from sidecar.proxy.pause import Pause
@@ -198,7 +198,8 @@ class Proxy:
             self._followers.follow(destination, self._targets)
         hold = lambda: self.settings.failover.hold  # noqa: E731
         self.pause = Pause(plane, changeover, hold)
-        self.mover = Mover(plane, self.pause, self._arrive, hold, version, self._dialed)
+        anonymous = lambda: not links.own.authenticated  # noqa: E731
+        self.mover = Mover(plane, self.pause, self._arrive, hold, version, self._dialed, anonymous)
         self._sessions = assembly.make_sessions(
             plane,
             links,
@@ -388,7 +389,7 @@ class Proxy:
 
     async def look_at(self, destination: Destination) -> ComparedServer:
         """Reach another upstream's master, ask it, and leave it. Raises MoveError."""
-        arrival = await reach(destination, __version__.encode(), self._dialed)
+        arrival = await self.mover.reach(destination)
         try:
             return await comparison.ask(arrival.connection)
         finally:

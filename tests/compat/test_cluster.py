@@ -418,7 +418,7 @@ def test_a_start_before_the_cluster() -> None:
     settings = {"upstream.start": "wait", "failover.hold": 0.3}
     url = f"redis+cluster://127.0.0.1:{free_port()}"
     with Sidecar(url, settings=settings, ready=False) as sidecar:
-        wait_until(lambda: "sidecar started" in sidecar.log(), "it has started")
+        wait_until(lambda: "sidecar started" in sidecar.log(), "it has started", 20)
         with Wire(sidecar.port) as wire:
             for request in (
                 ("GET", "k"),

@@ -105,6 +105,7 @@ def test_after_a_failover(cluster: Cluster, wire: Wire) -> None:
     assert wire.call("GET", name) == "4"
 
 
+@pytest.mark.one_worker("each worker knows the scripts of its own clients")
 def test_at_a_new_shard(cluster: Cluster, sidecar: Sidecar, wire: Wire) -> None:
     """With a client that loads its script once."""
     client = redis.Redis(port=sidecar.port)

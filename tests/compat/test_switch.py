@@ -88,6 +88,13 @@ def test_what_cannot_be_gone_to_changes_nothing(two: tuple[Server, Server]) -> N
         assert "connection refused" in refused(sidecar, f"redis://127.0.0.1:{free_port()}")
         user = f"redis://nobody:wrong@127.0.0.1:{second.port}"
         assert "WRONGPASS" in refused(sidecar, user)
+        ask(second, "ACL", "SETUSER", "default", "resetpass", ">pw")
+        assert "wants a login" in refused(sidecar, second.url)
+        dry = {"url": second.url, "dry_run": True}
+        assert "wants a login" in post(sidecar, "/api/upstream", dry)[1]["error"]
+        with Wire(second.port) as direct:
+            assert direct.cmd("AUTH", "pw") == b"+OK\r\n"
+            assert direct.cmd("ACL", "SETUSER", "default", "nopass") == b"+OK\r\n"
         ask(second, "REPLICAOF", "127.0.0.1", first.port)
         assert "is not a master" in refused(sidecar, second.url)
         ask(second, "REPLICAOF", "NO", "ONE")
