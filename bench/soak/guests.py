@@ -1,4 +1,5 @@
-"""Those who come and go, and those who mean no good: short connections, half requests, garbage.
+"""Those who come and go, and those who mean no good: short connections, half requests, garbage,
+what is denied.
 
 None of them waits for much. What must not happen: that one gets anything but an error for garbage,
 or that the sidecar keeps something of it when it has gone.
@@ -84,8 +85,23 @@ async def _garbage(streams: Streams, chance: random.Random) -> None:
         raise AssertionError(f"garbage was answered with {answer!r:.60}")
 
 
+async def _trespassing(streams: Streams, chance: random.Random) -> None:
+    """Asks for what the policy denies, and gets refusals in their turn."""
+    denied = [b"SET forbidden:x 1\r\n", b"DEBUG SLEEP 0\r\n", b"GET forbidden:y\r\n"]
+    chance.shuffle(denied)
+    streams[1].write(b"".join(denied) + b"PING\r\n")
+    for request in denied:
+        answer = await streams[0].readline()
+        if answer and not answer.startswith(b"-NOPERM "):
+            raise AssertionError(f"{request!r} was answered with {answer!r:.60}")
+    await streams[0].readline()
+
+
 Guest = Callable[[Streams, random.Random], Awaitable[None]]
-GUESTS: Sequence[Guest] = (_once, _once, _silent, _half, _rude, _waiting, _garbage)
+GUESTS: Sequence[Guest] = (
+    *(_once, _once, _silent, _half, _rude),
+    *(_waiting, _garbage, _trespassing),
+)
 
 
 async def _wrong_door(door: Door, chance: random.Random) -> None:

@@ -33,6 +33,24 @@ PAUSE = 0.5, 2.5
 """Seconds between two faults."""
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 """glibc gives large blocks back at once: what is resident is in use, not kept for the next time."""
+RESTRICTED = """
+[policies.soak]
+deny = ["DEBUG"]
+deny_keys = ["forbidden:*"]
+[identities.default]
+policy = "soak"
+[identities.default.limits]
+connections = 1000
+commands = {commands}
+over = "delay"
+in_flight = "64MB"
+request = "32MB"
+reply = "64MB"
+pipeline = 1000
+blocked = 500
+subscribed = 500
+"""
+"""Everybody is held to a policy and to every limit, and none is reached but by who trespasses."""
 TAKEN_OVER = 15.0
 """Seconds within which new settings and certificates are in use."""
 
@@ -42,9 +60,11 @@ class Soaked(Sidecar):
 
     def __init__(self, fleet: Fleet, upstream: str, settings: Settings, also: list[str]) -> None:
         self.file = fleet.folder / "sidecar.toml"
+        self.identities = fleet.folder / "identities.toml"
         self.turn = 0
         self.write()
         admin = f"127.0.0.1:{free_port()}"
+        settings = {**settings, "identities.file": str(self.identities)}
         super().__init__(upstream, settings=settings, also=also, admin=admin, env=GIVEN_BACK)
 
     def argv(self) -> list[str]:
@@ -52,8 +72,9 @@ class Soaked(Sidecar):
         return [*super().argv(), "--config", str(self.file)]
 
     def write(self) -> None:
-        """The file, with other values each time."""
+        """The files, with other values each time."""
         self.turn += 1
+        self.identities.write_text(RESTRICTED.format(commands=50_000 + self.turn))
         kept = f'"keep: max_ttl={20 + self.turn % 10}s"'
         text = (
             f"[tracing]\nsample = {0.001 * (1 + self.turn % 3)}\n"
