@@ -143,6 +143,7 @@ class Stage(Closing):
             "warm.fleet": "true",
             "warm.hold": "1s",
             "tracing.max_per_second": 5,
+            "tracing.recent": 20,
             "tracing.context": "true",
             "audit.file": str(folder / "audit"),
             "upstream.pool_idle_timeout": "2s",

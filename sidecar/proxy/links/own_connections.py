@@ -14,6 +14,8 @@ from contextlib import suppress
 
 # Addresses that are remembered, the newest.
 MOST = 4096
+# Closed ones are looked for when there are so many, then at twice as many as were left.
+SWEPT_FROM = 64
 # Seconds that a closed connection counts: what the server says of it may be on its way.
 LINGER = 1.0
 
@@ -51,6 +53,7 @@ class OwnConnections:
 
     def __init__(self) -> None:
         self._found: dict[bytes, OwnConnection] = {}
+        self._sweep_at = SWEPT_FROM
 
     def opened(self, sock: socket.socket) -> None:
         """A connection of the sidecar's own."""
@@ -88,9 +91,19 @@ class OwnConnections:
         if found is None or not found.is_of(sock):
             found = OwnConnection(sock)
         self._found[address] = found  # the newest
+        if len(self._found) >= self._sweep_at:
+            self._sweep()
         if len(self._found) > MOST:
             del self._found[next(iter(self._found))]
         return found
+
+    def _sweep(self) -> None:
+        """Forget those that are over; who is seen closed for the first time is over by the next
+        time."""
+        for address, found in list(self._found.items()):
+            if found.is_over():
+                del self._found[address]
+        self._sweep_at = max(SWEPT_FROM, 2 * len(self._found))
 
 
 def address_of(sock: socket.socket) -> bytes:

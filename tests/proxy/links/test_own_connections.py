@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import socket
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
 from sidecar.proxy.links import own_connections
-from sidecar.proxy.links.own_connections import OwnConnections, address_of
+from sidecar.proxy.links.own_connections import (
+    SWEPT_FROM,
+    OwnConnection,
+    OwnConnections,
+    address_of,
+)
 
 
 @pytest.fixture
@@ -57,6 +63,21 @@ def test_the_closed_are_forgotten(sock: socket.socket) -> None:
     sock.close()
     own.forget_closed()
     assert own.find(address) is None
+
+
+def test_closed_ones_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links come and go for weeks, and nobody monitors."""
+    monkeypatch.setattr(own_connections, "LINGER", -1.0)
+    own = OwnConnections()
+    kept: weakref.WeakSet[OwnConnection] = weakref.WeakSet()
+    with socket.create_server(("127.0.0.1", 0)) as lasting:
+        own.carries(lasting)
+        for _ in range(5 * SWEPT_FROM):
+            with socket.create_server(("127.0.0.1", 0)) as sock:
+                own.carries(sock)
+                kept |= own.carrying()
+        assert own.find(address_of(lasting))
+    assert len(kept) < 2 * SWEPT_FROM
 
 
 def test_only_the_newest_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
