@@ -82,6 +82,9 @@ def test_what_is_meant_is_one_of_another_worker(cluster: Cluster) -> None:
         number = other.call("CLIENT", "ID")
         assert asking.call("CLIENT", "UNBLOCK", number) == 0, "it waits for nothing"
         assert f"id={number} " in asking.ask("CLIENT", "LIST", "ID", number)
+        assert asking.cmd("MULTI") == b"+OK\r\n"
+        assert asking.cmd("CLIENT", "KILL", "ID", number) == b"+QUEUED\r\n"
+        assert asking.cmd("EXEC") == b"*1\r\n:0\r\n", "it has no link of its own"
         assert asking.call("CLIENT", "KILL", "ID", number) == 1
         other.expect_eof()
         for wire in bystanders:

@@ -22,6 +22,7 @@ SENTINELS: dict[str, str | int | float] = {
     "upstream.start_timeout": 0.3,
     **PATIENT,
 }
+STARTING = {**SENTINELS, "upstream.start_timeout": 20}
 CLUSTER = {"password": "nodes", "sentinel_password": "sentinels"}
 
 
@@ -68,7 +69,7 @@ def test_the_sentinels_refuse_the_password(cluster: Cluster, password: str) -> N
 
 @pytest.mark.parametrize(
     "timeout",
-    [pytest.param(0.3, id="soon"), pytest.param(10.0, id="later", marks=pytest.mark.slow)],
+    [pytest.param(1.0, id="soon"), pytest.param(10.0, id="later", marks=pytest.mark.slow)],
 )
 def test_the_master_refuses_the_password(cluster: Cluster, timeout: float) -> None:
     """It says which node does, whether or not the links have gone over to it by then."""
@@ -85,7 +86,7 @@ def test_the_master_is_down(cluster: Cluster) -> None:
     for sentinel in cluster.sentinels[1:]:
         sentinel.kill()
     cluster.node(port).kill()
-    line = _complaint(cluster.url)
+    line = _complaint(cluster.url, upstream__start_timeout=1.0)
     assert line.startswith(f"no master is known yet: upstream 127.0.0.1:{port}: ")
 
 
@@ -105,7 +106,7 @@ def test_a_start_before_the_sentinels(cluster: Cluster) -> None:
 
 def test_logins_wait_as_commands_do(cluster: Cluster) -> None:
     """Who comes while there is no master, and logs in, is not sent away."""
-    with Sidecar(cluster.url, settings=SENTINELS) as sidecar:
+    with Sidecar(cluster.url, settings=STARTING) as sidecar:
         cluster.node(cluster.current_master()).kill()
         wait_until(lambda: news(sidecar, "upstream link lost"), "the loss is noticed")
         with (
@@ -126,7 +127,7 @@ def test_logins_wait_as_commands_do(cluster: Cluster) -> None:
 
 def test_logins_during_a_planned_failover(cluster: Cluster) -> None:
     """Clients that connect and log in all the time get no error."""
-    with Sidecar(cluster.url, settings=SENTINELS) as sidecar:
+    with Sidecar(cluster.url, settings=STARTING) as sidecar:
         cluster.failover()
         while len(followed(sidecar)) < 2:
             with Wire(sidecar.port, deadline=DEADLINE) as client:

@@ -25,7 +25,7 @@ from tests.harness.failover import (
 )
 from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import SERVICE, Cluster, Node
-from tests.harness.servers import Sidecar
+from tests.harness.servers import WORKERS, Sidecar
 from tests.harness.wire import Wire, pack
 
 DEADLINE = 20.0
@@ -371,7 +371,8 @@ def test_the_sidecars_own_connections_are_not_listed(cluster: Cluster) -> None:
         Wire(sidecar.port) as client,
         Wire(_master(cluster).port) as direct,
     ):
-        wait_until(lambda: direct.cmd("CLIENT", "LIST").count(own) == 2, "the link and the watch")
+        links = 2 * WORKERS  # the link and the watch of each
+        wait_until(lambda: direct.cmd("CLIENT", "LIST").count(own) == links, "they are there", 20)
         listed = client.cmd("CLIENT", "LIST")
         assert own not in listed
         assert client.address.encode() in listed

@@ -1,8 +1,8 @@
 """Ids of clients in the requests of other clients, as servers number the links of those.
 
 A client knows our ids; a server knows its connections. So the id of a client in a request becomes
-that of its link on the server that the request is for: 0, which no server uses, if the client has
-no link of its own there. The servers of a cluster number theirs each for itself: the id of a link
+that of its link on the server that the request is for; if the client has no link of its own there,
+one that no client has. The servers of a cluster number theirs each for itself: the id of a link
 on one of them is somebody else's on another.
 """
 
@@ -15,7 +15,7 @@ from hiredis import pack_command
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.node import Node, Nodes
-from sidecar.proxy.session.client_ids import ClientIds
+from sidecar.proxy.session.client_ids import NOBODY, ClientIds
 from sidecar.proxy.session.client_list import Listed
 from sidecar.proxy.session.others import Crowd
 
@@ -59,7 +59,7 @@ class LinkIds:
         at = place_of_id(args)
         link = self._server_and_id(args[at], crowds) if at is not None else None
         if at is not None and link is not None:
-            changed[at] = b"%d" % (link[1] if link[0] == server else 0)
+            changed[at] = b"%d" % link[1] if link[1] and link[0] == server else NOBODY
         return pack_command(tuple(changed))
 
     def _server_and_id(self, number: bytes, crowds: Sequence[Crowd]) -> tuple[str, int] | None:
