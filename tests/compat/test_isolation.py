@@ -106,7 +106,7 @@ def test_half_close_before_there_is_a_link(plain_server: Server) -> None:
     with FaultProxy(plain_server.port) as way:
         way.to_client.blackhole = True
         with Sidecar(way.url, settings=settings, ready=False) as sidecar:
-            wait_until(lambda: Wire(sidecar.port).close() or True, "it listens", 10, (OSError,))
+            wait_until(lambda: Wire(sidecar.port).close() or True, "it listens", 20, (OSError,))
             with Wire(sidecar.port, deadline=20) as client:
                 client.send(pipeline(["SET k v", "GET k"]))
                 client.half_close()
