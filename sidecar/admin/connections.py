@@ -28,6 +28,9 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from sidecar.settings.addresses import join_host_port
+from sidecar.telemetry.handshakes import Handshakes
+
 log = structlog.get_logger()
 
 # A name may stand for addresses of which this host has only some.
@@ -121,15 +124,22 @@ class Connection(web.RequestHandler):
 
 class Connections:
     """Accepts for `server`, at most `most` connections at a time. A request must be whole, and a
-    TLS handshake over, within `patience` seconds. `closed` counts by reason: limit, slow, idle."""
+    TLS handshake over, within `patience` seconds. `closed` counts by reason: limit, slow, idle;
+    `handshakes` those that fail."""
 
     def __init__(
-        self, server: web.Server, context: ssl.SSLContext | None, most: int, patience: float
+        self,
+        server: web.Server,
+        context: ssl.SSLContext | None,
+        most: int,
+        patience: float,
+        handshakes: Handshakes,
     ) -> None:
         self._server = server
         self.context = context
         self.most = most
         self.patience = patience
+        self._handshakes = handshakes
         self.closed: Counter[str] = Counter(limit=0, slow=0, idle=0)
         self._loop = asyncio.get_running_loop()
         self._listeners: list[socket.socket] = []
@@ -197,7 +207,7 @@ class Connections:
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
-                sock, _ = listener.accept()
+                sock, peer = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -213,26 +223,40 @@ class Connections:
             sock.setblocking(False)
             connection = Connection(self._server, self._loop, self._all.discard)
             self._all.add(connection)
-            connection.opening = self._loop.create_task(self._open(connection, sock))
+            connection.opening = self._loop.create_task(
+                self._open(connection, sock, join_host_port(*peer[:2]))
+            )
 
     def _accept_again(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:
             self._loop.add_reader(listener.fileno(), self._accept, listener)
 
-    async def _open(self, connection: Connection, sock: socket.socket) -> None:
-        """Do the TLS handshake, if there is TLS."""
+    async def _open(self, connection: Connection, sock: socket.socket, peer: str) -> None:
+        """Do the TLS handshake with `peer`, if there is TLS."""
         patience = self.patience if self.context is not None else None
         try:
             await self._loop.connect_accepted_socket(
                 lambda: connection, sock, ssl=self.context, ssl_handshake_timeout=patience
             )
         except OSError as error:  # ssl.SSLError and TimeoutError are some
-            log.debug("admin connection failed", error=str(error))
+            self._failed(connection, peer, error)
             sock.close()
             self._all.discard(connection)
         except BaseException:
+            self._failed(connection, peer, None)  # `drop` has ended it, or the end of the server
             sock.close()
             raise
+
+    def _failed(self, connection: Connection, peer: str, error: OSError | None) -> None:
+        """Count a failed handshake. The loop's own error for one that takes too long is like that
+        of a peer that hangs up."""
+        if self.context is None:
+            return
+        if not isinstance(error, ssl.SSLError):
+            late = self._loop.time() - connection.since >= self.patience
+            error = TimeoutError() if late else error
+        if error is not None:
+            self._handshakes.failed(peer, error)
 
     def _make_room(self) -> bool:
         """Close the connection that has waited for the longest; False if all are serving."""

@@ -28,6 +28,7 @@ from sidecar.admin.sources import Actions, Sources
 from sidecar.admin.tokens import Tokens
 from sidecar.settings.addresses import is_loopback, join_host_port, parse_host_port
 from sidecar.settings.sections.operations import Admin
+from sidecar.telemetry.handshakes import Handshakes
 from sidecar.telemetry.snapshots import AdminPort
 from sidecar.tls.contexts import admin_context
 
@@ -86,6 +87,7 @@ class AdminServer:
             self._guard.still_allows,
         )
         self._context = admin_context(settings.tls)
+        self._handshakes = Handshakes("admin")
         self._reuse_port = reuse_port
         self._runner: web.AppRunner | None = None
         self._connections: Connections | None = None
@@ -117,6 +119,7 @@ class AdminServer:
             self._context,
             settings.most_connections(self._open_files),
             settings.request_timeout,
+            self._handshakes,
         )
         try:
             self._port = await connections.listen(
@@ -160,6 +163,7 @@ class AdminServer:
             streams=len(self._events),
             streams_opened=self._events.opened,
             refused=dict(self._guard.refused),
+            tls_failures=self._handshakes.failures,
         )
 
     def reload(self, settings: Admin) -> None:

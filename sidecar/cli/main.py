@@ -24,6 +24,7 @@ from sidecar.cli.arguments import parser
 
 if TYPE_CHECKING:
     from sidecar.cli.admin_client import Where
+    from sidecar.settings.schema import Settings
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -110,14 +111,31 @@ def _check(parsed: argparse.Namespace) -> int:
         return _faults(problems, parsed.json)
     listeners = list(map(str, settings.listeners))
     upstream, admin = str(settings.upstream_endpoint), settings.admin.listen
+    found: dict[str, object] = {
+        "problems": [], "listen": listeners, "upstream": upstream, "admin": admin,
+    }  # fmt: skip
+    there, warnings = _identities(settings)
     if parsed.json:
-        found = {"problems": [], "listen": listeners, "upstream": upstream, "admin": admin}
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found | {"identities": there, "warnings": warnings}, indent=2))
         return OK
     print(f"ok: listens on {', '.join(listeners)}")
     print(f"    upstream   {upstream}")
     print(f"    admin      {admin or 'off'}")
+    if there:
+        said = ", ".join(f"{number} {what.replace('_', ' ')}" for what, number in there.items())
+        print(f"    {settings.identities.mode}  {said}")
+    for warning in warnings:
+        print(f"warning: {warning} ({settings.identities.file})")
     return OK
+
+
+def _identities(settings: Settings) -> tuple[Mapping[str, int], Sequence[str]]:
+    """What the file of identities has, and what in it is likely a mistake; without one nothing."""
+    if not settings.identities.file:
+        return {}, ()
+    from sidecar.cli import check_identities
+
+    return check_identities.counts(settings), list(check_identities.warnings(settings))
 
 
 def _faults(problems: Sequence[str], as_json: bool) -> int:

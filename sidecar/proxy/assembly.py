@@ -20,13 +20,14 @@ from sidecar.policy.backoff import Backoff
 from sidecar.policy.command_policy import catalogue_from_data
 from sidecar.policy.failover import Failover
 from sidecar.policy.following import Following
+from sidecar.policy.shipped import shipped_commands
 from sidecar.proxy.cluster.fan_out import FanOut
 from sidecar.proxy.cluster.monitors import Monitors
 from sidecar.proxy.cluster.placing import Placing
 from sidecar.proxy.cluster.subscribers import Subscribers
 from sidecar.proxy.descriptors import Descriptors
 from sidecar.proxy.io.plane import Plane
-from sidecar.proxy.learning import Learning, shipped_commands, shipped_table
+from sidecar.proxy.learning import Learning, shipped_table
 from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.greeting import Login, ServerConnection
 from sidecar.proxy.links.hold import Hold

@@ -11,13 +11,11 @@ it has changed.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import hiredis
@@ -26,6 +24,7 @@ import structlog
 from sidecar.core.protocol.commands import CommandTable
 from sidecar.policy.routing import FAMILIES, judged_here, rows_from_command, rows_from_data
 from sidecar.policy.server_version import ServerVersion, told_by_info
+from sidecar.policy.shipped import shipped_commands
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.plane import Plane
 from sidecar.proxy.links.errors import ProxyStartError, Refused, Unreachable
@@ -62,13 +61,6 @@ FINGERPRINT = (
 )
 # Of INFO only these lines; the others are different each time.
 TELLING = (b"run_id:", b"redis_version:", b"valkey_version:", b"redis_mode:", b"server_mode:")
-
-
-def shipped_commands() -> dict[str, Any]:
-    """The commands that the sidecar knows before a server has told its own."""
-    data = files("sidecar.policy").joinpath("commands.json").read_text()
-    found: dict[str, Any] = json.loads(data)
-    return found
 
 
 def shipped_table(*, judges: bool = False) -> CommandTable:

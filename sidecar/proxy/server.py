@@ -493,6 +493,8 @@ class Proxy:
         if self._observers.near is not None:
             self._observers.near.close()
         await self._tasks.close()
+        if self._sessions.logins is not None:
+            self._sessions.logins.close()
         for_each(self.plane.upstreams, lambda up: up.close())
         if self._observers.tracing is not None:
             await self._observers.tracing.close()

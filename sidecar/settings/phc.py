@@ -41,6 +41,20 @@ class Hashed:
         return f"<Hashed {self.kind} {self.costs}>"
 
 
+# The least of what OWASP recommends: memory, and memory times passes (argon2id: KiB; scrypt: N,
+# and N r p).
+_LEAST_MEMORY, _LEAST_WORK = 7168, 35840
+_LEAST_LOG2_N, _LEAST_SCRYPT_WORK = 13, 655360
+
+
+def is_weak(hashed: Hashed) -> bool:
+    """Whether trying passwords against it costs less than what is recommended."""
+    first, second, lanes = hashed.costs
+    if hashed.kind == "scrypt":
+        return first < _LEAST_LOG2_N or (second * lanes << min(first, 40)) < _LEAST_SCRYPT_WORK
+    return first < _LEAST_MEMORY or first * second < _LEAST_WORK
+
+
 def parse_hash(text: str) -> Hashed:
     """What a PHC string says. Raises ValueError, which shows nothing of it."""
     found = _ARGON2ID.fullmatch(text)

@@ -14,8 +14,9 @@ from sidecar.tls.faults import REASONS, Fault, fault_of
 
 log = structlog.get_logger()
 
-Side = Literal["listen", "upstream", "sentinel"]
-"""Who the peer is: a client, the server, a Sentinel. The settings of each have that name."""
+Side = Literal["listen", "upstream", "sentinel", "admin"]
+"""Who the peer is: a client, the server, a Sentinel, whoever calls the admin port. The settings of
+each have that name."""
 
 
 class Handshakes:

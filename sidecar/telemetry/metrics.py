@@ -38,6 +38,7 @@ def _handshake_failures(snapshot: Snapshot) -> Mapping[tuple[str, str], float]:
         "listen": plane.clients.tls_failures if plane is not None else {},
         "upstream": plane.links.tls_failures if plane is not None else {},
         "sentinel": sentinels.tls_failures if sentinels is not None else {},
+        "admin": snapshot.admin.tls_failures if snapshot.admin is not None else {},
     }
     return {
         (side, reason): count for side, failed in sides.items() for reason, count in failed.items()
@@ -278,7 +279,7 @@ _PROCESS = (
     Declared(
         "sidecar_tls_handshake_failures_total",
         "counter",
-        "TLS handshakes that failed, by side (listen: clients, upstream, sentinel) and reason.",
+        "TLS handshakes that failed, by side (listen: clients, upstream, sentinel, admin), reason.",
         "side,reason",
         _handshake_failures,
     ),

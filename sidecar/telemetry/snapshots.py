@@ -306,13 +306,15 @@ class SentinelCounts(Frozen, frozen=True):
 
 class AdminPort(Frozen, frozen=True):
     """The admin port: its connections, and those that it has closed by reason (limit, slow, idle);
-    live streams; requests that were refused, by reason (token, role, host, site)."""
+    live streams; requests that were refused, by reason (token, role, host, site); TLS handshakes
+    that failed, by reason."""
 
     connections: Gauge
     closed: Counters
     streams: Gauge
     streams_opened: Counter
     refused: Counters
+    tls_failures: Counters = {}
 
 
 WorkerState = Literal["up", "silent", "starting"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -112,6 +114,16 @@ async def test_a_connection_that_asked_is_kept(server: AdminServer) -> None:
     assert server.counts().closed["slow"] == 2
 
 
+def distrust(server: AdminServer) -> None:
+    """Connect as somebody who does not know the CA, and says so."""
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
+    with (
+        socket.create_connection(address, 10) as sock,
+        pytest.raises(ssl.SSLCertVerificationError),
+    ):
+        ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+
+
 async def test_a_handshake_that_does_not_go_on(tmp_path_factory: pytest.TempPathFactory) -> None:
     made = make_certificates(tmp_path_factory.mktemp("tls"))
     tls = AdminTls(cert_file=str(made.server.cert), key_file=str(made.server.key))
@@ -120,14 +132,26 @@ async def test_a_handshake_that_does_not_go_on(tmp_path_factory: pytest.TempPath
     )
     await server.start()
     wires = [await connect(server) for _ in range(2 * MOST)]
-    async with (
-        ClientSession(server.url) as http,
-        http.get("/livez", ssl=made.client_context()) as answer,
-    ):
-        assert answer.status == 200
+
+    async def live_by_tls() -> int:
+        async with (
+            ClientSession(server.url) as http,
+            http.get("/livez", ssl=made.client_context()) as answer,
+        ):
+            return answer.status
+
+    assert await live_by_tls() == 200
     for each in wires:
         assert await ended(each) == b""
+    reader, writer = await connect(server)
+    writer.write(b"GET /livez HTTP/1.1\r\n\r\n")
+    await ended((reader, writer))
+    await asyncio.to_thread(distrust, server)
+    assert await live_by_tls() == 200  # so what it has said has been read
     await server.stop()
+    found = server.counts().tls_failures
+    assert found.keys() == {"timeout", "no_tls", "refused"}
+    assert 1 <= found["timeout"] <= MOST
 
 
 @pytest.mark.parametrize(

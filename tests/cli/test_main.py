@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 import pytest
 
 import sidecar
+from sidecar.passwords import hash_password
 from tests.harness.certificates import make_certificates
+from tests.harness.identities import hashed
 from tests.harness.process import free_port
 from tests.harness.servers import Server, Sidecar, valkey
 
@@ -145,6 +147,36 @@ def test_check_sums_up(tmp_path: Path) -> None:
     assert "redis://u:***@db:7000/1" in done.stdout
     assert "off" in done.stdout
     assert "hunter2" not in done.stdout
+
+
+def test_check_tells_what_is_in_the_file_of_identities(tmp_path: Path) -> None:
+    file = tmp_path / "identities.toml"
+    weak, strong = hashed("pw"), hash_password(b"pw")
+    file.write_text(
+        f'[identities.a]\npasswords = ["{weak}"]\npolicy = "production"\n'
+        f'[identities.b]\npasswords = ["{strong}", "{weak}"]\ntenant = "t"\n'
+        '[tenants.t]\npassword = "secret"\n[tenants.nobodys]\npassword = "secret"\n'
+        '[policies.listed]\ndeny = ["KEYS", "FLUSHAL", "@dangerus"]\n[policies.unused]\n'
+    )
+    more = ("--set", f"identities.file={file}", "--set", "identities.mode=terminate",
+            "--set", "listen.urls=redis://127.0.0.1:0?policy=listed,unix:///run/x")  # fmt: skip
+    done = cli("check", "--json", *more)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert said["identities"] == {
+        "identities": 2, "tenants": 2, "policies": 2, "listeners_with_policy": 1
+    }  # fmt: skip
+    begin = [
+        "identities.a.passwords: entry 1 costs", "identities.b.passwords: entry 2 costs",
+        "identities.b.passwords: entry 2 is the same", "policies.listed.deny: 'FLUSHAL'",
+        "policies.listed.deny: '@dangerus'", "policies.unused: no", "tenants.nobodys: no",
+    ]  # fmt: skip
+    for warning, words in zip(said["warnings"], begin, strict=True):
+        assert warning.startswith(words)
+    done = cli("check", *more)
+    assert "2 identities, 2 tenants, 2 policies, 1 listeners with policy" in done.stdout
+    assert done.stdout.count("\nwarning: ") == len(begin)
+    assert not {weak, strong, "secret"} & set(done.stdout.split())
 
 
 def test_check_lists_every_fault() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.passwords import hash_password
+from sidecar.proxy.server import Proxy
+from sidecar.settings.load import load
 from tests.harness.admin import metric, metrics
 from tests.harness.certificates import Authority, make_certificates
 from tests.harness.identities import entry, judging, users
@@ -331,3 +334,23 @@ def test_the_cache_goes_on_with_another_password(server: Server, file: Path) -> 
         call(server.port, "CLIENT", "KILL", "USER", "cached-user")
         wait_until(answers, "an answer of the cache again")
         assert "WRONGPASS" not in sidecar.log()
+
+
+async def test_no_thread_is_left(server: Server, file: Path) -> None:
+    """Of those that verify passwords, once the data plane is closed."""
+    before = set(threading.enumerate())
+    urls = {"listen__urls": "redis://127.0.0.1:0", "upstream__url": server.url}
+    settings = load(None, judging(file, shop(), **urls), {})
+    proxy = Proxy(settings, settings.upstream_endpoint)
+    await proxy.start(time.monotonic() + 10)
+    port = int(proxy.listening[0].rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"AUTH shop pw\r\n")
+    assert await reader.readline() == OK
+    started = [t for t in set(threading.enumerate()) - before if t.name.startswith("passwords")]
+    assert started
+    writer.close()
+    await proxy.close()
+    for each in started:
+        each.join(10)
+        assert not each.is_alive()

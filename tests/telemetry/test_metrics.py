@@ -67,7 +67,7 @@ FULL = Snapshot(
         certificates=ONE,
         certificates_begin=ONE,
     ),
-    admin=filled(AdminPort, closed=ONE, refused=ONE),
+    admin=filled(AdminPort, closed=ONE, refused=ONE, tls_failures=ONE),
     workers=[filled(Worker, number=1, restarts=3), filled(Worker, number=2, state="silent")],
 )
 
@@ -105,7 +105,8 @@ def test_everything_in_the_snapshot_is_shown() -> None:
     assert samples["sidecar_commands_total{command=set}"] == 9
     assert samples["sidecar_upstream_transmit_bytes_total{}"] == 400
     assert samples["sidecar_workers{state=silent}"] == 1
-    assert samples["sidecar_tls_handshake_failures_total{side=sentinel,reason=one}"] == 1
+    for side in ("listen", "upstream", "sentinel", "admin"):
+        assert samples[f"sidecar_tls_handshake_failures_total{{side={side},reason=one}}"] == 1
     assert samples["sidecar_worker_restarts_total{}"] == 3
     for declared in METRICS:
         assert any(name.startswith(declared.name) for name in samples), declared.name

@@ -74,6 +74,10 @@ class SidecarLogins:
         self._count = count
         self.counts = {"accepted": 0, "refused": 0, "busy": 0}
 
+    def close(self) -> None:
+        """End what judges passwords: the data plane closes."""
+        self._proof.close()
+
     def is_stranger(self, client: Client) -> bool:
         """Whether a client has proved nothing."""
         return self._principals.is_stranger(client)
