@@ -87,7 +87,7 @@ def _proofs(
 
 
 def _probe(patterns: frozenset[str], token: str) -> str:
-    own = sorted(each for each in patterns if acl_rules.MARK not in each)
+    own = sorted(filter(acl_rules.is_tenants_own, patterns))
     return isolation.probes(own, token)
 
 

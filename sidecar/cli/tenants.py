@@ -66,6 +66,8 @@ def wanted_users(settings: Settings) -> Sequence[WantedUser]:
                 tenant.channels,
                 tenant.commands,
                 tenant.prefix,
+                caches=settings.cache.mode != "off",
+                in_cluster=settings.upstream_endpoint.kind == "cluster",
             )
             for name, tenant in file.tenants.items()
         ]

@@ -76,6 +76,14 @@ class Actual:
         return ""
 
 
+# What the sidecar needs of a user that identities act as, and for the near cache
+# (docs/identities.md).
+NEEDED = ("+ping", "+role", "+client|setinfo")
+NEEDED_TO_CACHE = ("+client|tracking", "+pttl", "+touch")
+NEEDED_TO_CACHE_A_CLUSTER = ("+ssubscribe",)
+OWN_CHANNELS = "&sidecar:{*}:"
+
+
 def wanted(
     tenant: str,
     name: str,
@@ -84,9 +92,13 @@ def wanted(
     channels: Iterable[str],
     commands: Sequence[str],
     prefix: str,
+    *,
+    caches: bool,
+    in_cluster: bool,
 ) -> WantedUser:
-    """The user of a tenant. Raises ValueError if it cannot be marked: where all keys and all
-    channels are its own, nothing is apart."""
+    """The user of a tenant, with what the sidecar itself needs; `caches`: there is a near cache,
+    `in_cluster`: the upstream is a cluster. Raises ValueError if it cannot be marked: where all
+    keys and all channels are its own, nothing is apart."""
     own = [escaped(prefix) + "*"] if prefix else []
     key_patterns = {key if key[:1] in ("~", "%") else f"~{key}" for key in keys or own}
     channel_patterns = {f"&{channel}" for channel in channels or own}
@@ -97,11 +109,23 @@ def wanted(
     else:
         raise ValueError(f"tenants.{tenant}: all keys and all channels: narrow one of them")
     rules = tuple(commands) if commands else DEFAULT_COMMANDS
+    if commands:
+        rules += NEEDED + (NEEDED_TO_CACHE if caches else ())
+    if caches and in_cluster:
+        if "&*" not in channel_patterns:
+            channel_patterns.add(f"{OWN_CHANNELS}{escaped(name)}")
+        rules += NEEDED_TO_CACHE_A_CLUSTER if commands else ()
     if rules[0] not in ("-@all", "nocommands", "+@all", "allcommands"):
         rules = ("-@all", *rules)
     return WantedUser(
         tenant, name, password, frozenset(key_patterns), frozenset(channel_patterns), rules
     )
+
+
+def is_tenants_own(pattern: str) -> bool:
+    """Whether a pattern of a user, with its sign, is of the tenant's own keys or channels, and not
+    for the sidecar."""
+    return MARK not in pattern and not pattern.startswith(OWN_CHANNELS)
 
 
 def escaped(text: str) -> str:
@@ -160,8 +184,8 @@ class Commands:
         return frozenset(c for c in self.all if c == name or c.startswith(f"{name}|"))
 
 
-# Categories that some servers lack, or have under another name.
-OPTIONAL = frozenset({"@bitmap", "@hyperloglog", "@geo", "@stream"})
+# What some servers lack, or have under another name.
+OPTIONAL = frozenset({"@bitmap", "@hyperloglog", "@geo", "@stream", "client|setinfo"})
 
 
 def differences(want: WantedUser, actual: Actual | None, commands: Commands) -> list[str]:

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from tests.cli.test_show_certs import cli
+from tests.harness.admin import metrics
 from tests.harness.cluster import Cluster
 from tests.harness.identities import entry
+from tests.harness.process import free_port, wait_until
 from tests.harness.sentinels import Cluster as Sentinels
-from tests.harness.servers import HAVE_REDIS7, HAVE_REDIS8, Server, redis7, redis8, valkey
+from tests.harness.servers import HAVE_REDIS7, HAVE_REDIS8, Server, Sidecar, redis7, redis8, valkey
 from tests.harness.wire import Wire, call
 
 MAKERS: dict[str, Callable[..., Server]] = {"valkey": valkey}
@@ -194,6 +196,21 @@ def test_as_another_user_and_for_people(server: Server, config: str, tmp_path: P
     assert cli("tenants", "plan", "-c", config, "--user", "admin")[0] == 1
 
 
+def test_what_the_sidecar_needs_is_given_to_a_tenant_with_few_commands(
+    server: Server, tmp_path: Path
+) -> None:
+    text = entry("a", "pw", tenant="a") + (
+        '[tenants.a]\npassword = "x"\nkeys = ["a:*"]\ncommands = ["+get"]\n'
+    )
+    config = configured(tmp_path, f"redis://:root-secret@127.0.0.1:{server.port}", text)
+    assert run(config, "apply")[0] == 0
+    assert run(config, "plan")[0] == 0
+    may = ask(server, "ACL", "GETUSER", "a")
+    rules = set(may[may.index("commands") + 1].split())
+    assert {"+get", "+role", "+ping", "+pttl", "+touch", "+client|tracking"} <= rules
+    assert "+ssubscribe" not in rules
+
+
 def test_wrong_settings(tmp_path: Path) -> None:
     config = configured(tmp_path, "redis://127.0.0.1:1", "[tenants.a]\nkeys = 5")
     code, found = run(config, "plan")
@@ -217,6 +234,33 @@ def test_every_node_of_a_cluster(tmp_path: Path) -> None:
         code, found = run(config, "verify")
         assert (code, found["apart"]) == (0, True), [p for p in found["proofs"] if not p["ok"]]
         assert len({proof["server"] for proof in found["proofs"]}) == 4
+        tenants_are_served_from_the_cache(cluster, tmp_path)
+        assert run(config, "plan", "--set", "cache.mode=off")[0] == 1  # then they need less
+
+
+def tenants_are_served_from_the_cache(cluster: Cluster, folder: Path) -> None:
+    """With what they were given, and nothing was refused to anybody."""
+    nodes = [cluster.shard(number).primary for number in range(2)]
+    for node in nodes:
+        call(node.port, "ACL", "LOG", "RESET")
+    settings = {"identities.mode": "terminate", "identities.file": str(folder / "identities.toml"),
+                "cache.mode": "rules", "cache.rules": "*"}  # fmt: skip
+    admin = f"127.0.0.1:{free_port()}"
+    with Sidecar(cluster.url, admin=admin, settings=settings) as sidecar:
+        for tenant, key in (("shop", "shop:k"), ("jobs", "k")):
+            before = metrics(sidecar).get("sidecar_cache_hits_total", 0)
+            with Wire(sidecar.port) as wire:
+                assert wire.cmd("AUTH", tenant, "pw") == b"+OK\r\n"
+                assert wire.cmd("SET", key, tenant) == b"+OK\r\n"
+                wait_until(
+                    lambda wire=wire, key=key, before=before: (
+                        wire.cmd("GET", key)
+                        and metrics(sidecar)["sidecar_cache_hits_total"] > before + 5
+                    ),
+                    "hits",
+                )
+                assert wire.call("GET", key) == tenant
+    assert [call(node.port, "ACL", "LOG") for node in nodes] == [[], []]
 
 
 def test_every_server_that_sentinels_name(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ RULES = {
     for words, rules in re.findall(r"^\| ([^|`]*(?:`[^`]*`[^|`]*)?) \| `([^`]*)` \|$", PAGE, re.M)
 }
 ALWAYS, CLUSTER = RULES["always"], RULES["a cluster"]
-CACHE, CACHE_ON_CLUSTER = RULES["the near cache"], RULES["the near cache on a cluster"]
+CACHE = RULES["the near cache"]
+CACHE_ON_CLUSTER = [r.replace("NAME", "sidecar") for r in RULES["the near cache on a cluster"]]
 EVERY = RULES["every user"]
 WAIT = RULES["`WAIT` of clients"]
 FLEET = RULES["`warm.fleet` (the sidecar's own user)"]

@@ -9,7 +9,8 @@ The server has to say so in the same stream of bytes. No push exists for that, b
 has subscribed to a shard channel (SSUBSCRIBE) gets `sunsubscribe` when the channel's slot leaves the
 server, at that moment, whatever the reason: a migration, of either kind, or a failover. So the tracked
 link subscribes to one channel of each slot from which something is read (`slot_channel`), before it
-reads, and a value is kept only if its slot is SLOT_WATCHED when it comes. Nothing is published there.
+reads, and a value is kept only if its slot is SLOT_WATCHED when it comes. Nothing is published there. The
+channel's name ends with the user (`sidecar:{1}:shop`): so each tenant may be given those of its own only.
 
     UNKNOWN --SSUBSCRIBE--> ASKED --ssubscribe--> WATCHED --sunsubscribe--> STALE --> ASKED ...
 
@@ -52,7 +53,8 @@ fill_tags()
 
 
 cdef size_t slot_channel(uint16_t slot, char* p) noexcept nogil:
-    """Write the name of the slot's channel to p, which has CHANNEL_MAX bytes: its length."""
+    """Write the name of the slot's channel, without the user, to p, which has CHANNEL_MAX bytes: its
+    length."""
     return <size_t>snprintf(p, CHANNEL_MAX, b"sidecar:{%u}", TAGS[slot])
 
 

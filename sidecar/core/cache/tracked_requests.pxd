@@ -38,6 +38,8 @@ cdef struct Tracked:
     Buffer touching         # keys that the next TOUCH will name,
     uint32_t touching_count  # how many
     bint no_touch           # its user may not use TOUCH
+    const char* user        # of a cluster: whose links these are, for names of channels (slot_watch.pyx);
+    size_t user_len         #   borrowed from the shell
     Buffer beat_key         # of a cluster: a key that was read, as an argument (heartbeats ask for it)
     uint64_t received
     uint64_t pushes

@@ -93,11 +93,15 @@ cdef int tracked_watch(Tracked* t, uint16_t slot) noexcept nogil:
     cdef size_t n = slot_channel(slot, channel)
     cdef uint64_t newest = t.newest_request
     cdef Asked* asked
-    if room_for(t, 64 + n) < 0:
+    cdef size_t more = 1 + t.user_len if t.user_len else 0
+    if room_for(t, 64 + n + more) < 0:
         return -1
     buffer_append(&t.out, b"*2\r\n$10\r\nSSUBSCRIBE\r\n", 21)
-    put_header(&t.out, c'$', n)
+    put_header(&t.out, c'$', n + more)
     buffer_append(&t.out, channel, n)
+    if more:
+        buffer_append(&t.out, b":", 1)
+        buffer_append(&t.out, t.user, t.user_len)
     buffer_append(&t.out, b"\r\n", 2)
     asked = queued(t, NULL)
     asked.check, asked.slot = WATCH, slot

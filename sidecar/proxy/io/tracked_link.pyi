@@ -23,6 +23,7 @@ class TrackedLink(Connection):
         tls: _Tls | None,
         owner: object,
         handler: Callable[[TrackedLink, str], None],
+        user: bytes = ...,
     ) -> None: ...
     @property
     def plane(self) -> Plane: ...

@@ -21,20 +21,23 @@ from sidecar.proxy.io.reactor cimport Connection, ENDED, NOTHING_YET
 
 
 cdef class TrackedLink(Connection):
-    """The connection that reads values for one space. `handler(link, reason)` is told once when
-    it is lost."""
+    """The connection that reads values for one space, as `user`. `handler(link, reason)` is told once
+    when it is lost."""
     cdef readonly Plane plane
     cdef Tracked* t
     cdef readonly object owner
     cdef readonly bint refused      # its user may not do what the cache needs
     cdef object handler
+    cdef bytes user
 
-    def __init__(self, Plane plane, int space, sock, tls, owner, handler):
+    def __init__(self, Plane plane, int space, sock, tls, owner, handler, bytes user=b""):
         self.plane = self.reactor = plane
+        self.user = user
         self.owner, self.handler = owner, handler
         self.t = tracked_new(plane.near_cache.cache, <void*>self, space)
         if self.t == NULL:
             raise MemoryError
+        self.t.user, self.t.user_len = <const char*>user, len(user)
         self.open(sock, tls)
         self.watch_reading(True)        # what fails here leaves nothing behind
         plane.tracked.append(self)

@@ -329,7 +329,13 @@ class NearCacheKeeper:
         part.lost.clear()
         part.heard = (-1, time.monotonic())
         part.link = TrackedLink(
-            self._plane, part.number, connection.sock, connection.tls, part, self._lost
+            self._plane,
+            part.number,
+            connection.sock,
+            connection.tls,
+            part,
+            self._lost,
+            part.space.login.user or b"default",
         )
         part.server_id = connection.target, connection.server_id
         part.link.beat()
