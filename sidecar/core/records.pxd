@@ -215,6 +215,7 @@ cdef struct Session:
     bint input_broken       # pinned and past a protocol error: nothing more is passed on
     bint translates_ids     # pinned: it may know ids that only the sidecar understands
     bint reset_due          # pinned: RESET is under way
+    bint replies_off        # requests may have no reply from here on (limited.pyx)
     bint must_close         # a reply is lost or broken: the client is to be closed
     bint cannot_leave       # for link_divert: it waits for replies to more than reads
     uint32_t held_in_round  # Core.hold_round when the command at the head was last held
@@ -263,6 +264,7 @@ cdef struct Link:
     uint64_t received_before  #   so many when it was last looked at,
     uint64_t quiet_since    #   since then (microseconds) it owes something and nothing has come
     uint32_t raw_requests_due  # raw: requests that have passed, without those that seem answered
+    Buffer raw_sizes        #   and of those with a guard that have one reply each, the size (limited.pyx)
     Buffer error_line       # with Core.master_may_change: an error line that has come in part;
     bint error_line_taken   #   it has been taken up, and the bytes read lie in it
     bint demoted            # the server is not the master any more: nothing more is sent to it

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.admin import metrics
+from tests.harness.identities import entry, judging
 from tests.harness.process import free_port, wait_until
 from tests.harness.resp import pack
 from tests.harness.servers import Server, Sidecar, valkey
@@ -137,20 +138,72 @@ def test_commands_of_an_address(server: Server) -> None:
         assert time.monotonic() - began > 0.5
 
 
-def test_a_pipeline_is_slowed_down_and_not_refused(server: Server, tmp_path: Path) -> None:
+everywhere = pytest.mark.parametrize("pooling", ["shared", "session"])
+
+
+@everywhere
+def test_a_pipeline_is_slowed_down_and_not_refused(
+    server: Server, tmp_path: Path, pooling: str
+) -> None:
     with (
-        limited(server, tmp_path, 'pipeline = 2, in_flight = "4KB"') as sidecar,
+        limited(
+            server, tmp_path, 'pipeline = 2, in_flight = "4KB"', **{"upstream.pooling": pooling}
+        ) as sidecar,
         ann(sidecar) as wire,
     ):
         replies = wire.pipeline([("SET", "k", i) for i in range(1000)])
         assert replies == [b"+OK\r\n"] * 1000
 
 
-def test_sizes(server: Server, tmp_path: Path) -> None:
-    with limited(server, tmp_path, 'request = "1KB", reply = "64KB"') as sidecar:
+@pytest.mark.parametrize("limits", ["pipeline = 3", 'in_flight = "4KB"'])
+@pytest.mark.parametrize("kind", ["subscriber", "session"])
+def test_what_is_under_way_is_limited_on_a_link_for_good(
+    server: Server, tmp_path: Path, limits: str, kind: str
+) -> None:
+    """Seen from the server: what waits for a blocking command has not been sent to it."""
+    pooling = {"upstream.pooling": "session"} if kind == "session" else {}
+    with limited(server, tmp_path, limits, **pooling) as sidecar, ann(sidecar) as wire:
+        wire.call("HELLO", 3)
+        if kind == "subscriber":
+            wire.call("SUBSCRIBE", "c")
+        wire.send(pack("BLPOP", "q", 0) + pack("ECHO", "x" * 1000) * 20 + pack("PING"))
+        with Wire(server.port) as direct:
+
+            def there() -> int:
+                """Bytes that the server has got of the blocked client."""
+                lines = direct.call("CLIENT", "LIST").split("\n")
+                blocked = next((line for line in lines if "cmd=blpop" in line), "tot-net-in=0")
+                return int(blocked.partition("tot-net-in=")[2].split()[0])
+
+            wait_until(lambda: there() > 1000, "it is blocked, and some of what follows is there")
+            assert there() < 5000
+            direct.call("RPUSH", "q", "v")
+        assert wire.read_value() == ["q", "v"]
+        assert [wire.read_value() for _ in range(21)] == ["x" * 1000] * 20 + ["PONG"]
+
+
+def test_what_a_client_has_sent_before_it_hangs_up_is_executed(
+    server: Server, tmp_path: Path
+) -> None:
+    limits = "commands = 100, burst = 1"
+    with (
+        limited(server, tmp_path, limits, **{"upstream.pooling": "session"}) as sidecar,
+        ann(sidecar) as wire,
+    ):
+        wire.send(pack("PING") * 20)
+        wire.half_close()
+        assert wire.read_to_end() == b"+PONG\r\n" * 20
+
+
+@everywhere
+def test_sizes(server: Server, tmp_path: Path, pooling: str) -> None:
+    with limited(
+        server, tmp_path, 'request = "1KB", reply = "64KB"', **{"upstream.pooling": pooling}
+    ) as sidecar:
         with Wire(server.port) as direct:
             direct.call("SET", "large", "x" * 1_000_000)
             direct.call("SET", "medium", "x" * 70_000)
+            direct.call("DEL", "list")
             direct.call("RPUSH", "list", *["x" * 50_000] * 100)
         with ann(sidecar) as wire:
             assert wire.cmd("SET", "k", "x" * 2000).startswith(LIMITED)
@@ -160,6 +213,40 @@ def test_sizes(server: Server, tmp_path: Path) -> None:
             assert wire.cmd("SET", "k", "x" * 500) == b"+OK\r\n"
             wire.send(pack("LRANGE", "list", 0, -1))
             wire.read_to_end()  # it has not said how large it would be
+
+
+def test_a_request_that_turns_out_to_be_too_large(server: Server, tmp_path: Path) -> None:
+    """It is larger than what is kept, and no argument of it is too large by itself."""
+    with limited(server, tmp_path, 'request = "1MB"') as sidecar, ann(sidecar) as wire:
+        pairs = [part for n in range(20) for part in (f"part:{n}", "x" * 100_000)]
+        wire.send(pack("SET", "before", "1") + pack("MSET", *pairs))
+        assert wire.read_to_end().startswith(b"+OK\r\n" + LIMITED)
+        with Wire(server.port) as direct:
+            assert direct.call("EXISTS", "part:0") == 0
+
+
+def test_a_value_that_is_here_is_no_way_round(server: Server, tmp_path: Path) -> None:
+    """The near cache has it, of another client that acts as the same user of the server."""
+    text = entry("free", "pw") + entry("small", "pw", more='limits = { reply = "1KB" }')
+    settings = judging(tmp_path / "identities.toml", text, cache__mode="rules", cache__rules="*")
+    admin = f"127.0.0.1:{free_port()}"
+    with (
+        Sidecar(server.url, settings=settings, admin=admin) as sidecar,
+        Wire(sidecar.port) as free,
+        Wire(sidecar.port) as small,
+    ):
+        assert free.cmd("AUTH", "free", "pw") == small.cmd("AUTH", "small", "pw") == b"+OK\r\n"
+        free.call("MSET", "large", "x" * 2000, "half", "x" * 600)
+        wait_until(
+            lambda: (
+                [free.call("GET", k) for k in ("large", "half")]
+                and metrics(sidecar).get("sidecar_cache_hits_total", 0) > 5
+            ),
+            "hits",
+        )
+        assert small.cmd("GET", "large").startswith(LIMITED)
+        assert small.cmd("MGET", "half", "half").startswith(LIMITED)
+        assert small.call("GET", "half") == "x" * 600
 
 
 def test_blocked_and_subscribed(server: Server, tmp_path: Path) -> None:
@@ -174,6 +261,10 @@ def test_blocked_and_subscribed(server: Server, tmp_path: Path) -> None:
         two.call("RPUSH", "q", "x")
         assert one.read_value() == ["q", "x"]
         assert two.cmd("BLPOP", "q", "0.01") == b"*-1\r\n"
+        one.send(pack("WAIT", 1, 0))
+        wait_until(lambda: two.cmd("BLPOP", "q", "0.01").startswith(LIMITED), "it waits")
+        one.close()
+        wait_until(lambda: two.cmd("BLPOP", "q", "0.01") == b"*-1\r\n", "it has gone")
         two.call("SUBSCRIBE", "c")
         assert three.cmd("PSUBSCRIBE", "c").startswith(LIMITED)
         two.call("RESET")

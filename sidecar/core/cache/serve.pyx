@@ -38,6 +38,7 @@ from sidecar.core.cache.touch cimport note_use
 from sidecar.core.cache.store cimport (CACHE_HOT, CACHE_OBSERVE, Cache, KeyRecord, NO_FORM, Rule,
     Value, drop_value, drop_what_is_due, fill_of, find_key, knows, now_ms, rule_for,
     settled, sidecar_hash, value_bytes, value_hash, wanted)
+from sidecar.core.guard.guard cimport guard_exceeds
 
 cdef enum:
     MANY_BYTES = 1048576    # of values in one reply that is served from here
@@ -268,7 +269,7 @@ cdef int serve_one(Session* s, Command* c, const char* p, size_t n, const Scanne
         v = ask[0]
     if r == SERVED:
         reply = form(v, s.proto, &size)
-        if reply == NULL:
+        if reply == NULL or guard_exceeds(s, size):
             return NOT_SERVED
         k.counts.hits += 1
         space_used(k, &k.spaces[space[0]])
@@ -329,6 +330,8 @@ cdef int serve_many(Session* s, Command* c, const char* p, size_t n, const Scann
     elif waits_for:
         unproved[0] = waits_for
         r = UNPROVED
+    elif guard_exceeds(s, buffer_size(&out)):
+        r = NOT_SERVED                  # so that all that is refused is refused in one place
     else:
         k.counts.hits += 1
         r = give_many(s, c, &out, keys)

@@ -23,7 +23,9 @@ more, and ends with its link.
 """
 from libc.string cimport memcmp, memcpy, memset
 from sidecar.core.link.fence cimport fence_raise
+from sidecar.core.link.limited cimport limit_raw_reply
 from sidecar.core.link.receiver cimport deliver, session_say
+from sidecar.core.link.transaction_state cimport keep_reply_start
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_release, buffer_size
 from sidecar.core.observe.audit_notes cimport audit_raw_reply
 from sidecar.core.protocol.commands cimport COMMAND_READ, ROUTE_PIN, ROUTE_SHARED
@@ -71,6 +73,17 @@ cdef bint is_redirection(const char* p, size_t n) noexcept nogil:
     return (n > 7 and memcmp(p, b"-MOVED ", 7) == 0) or (n > 5 and memcmp(p, b"-ASK ", 5) == 0) \
         or (n > 10 and memcmp(p, b"-TRYAGAIN ", 10) == 0) \
         or (n > 13 and memcmp(p, b"-CLUSTERDOWN ", 13) == 0)
+
+
+cdef size_t limited(Link* l, Session* s, const char* p, size_t begin, size_t at, size_t end, int kind,
+                    bint first) noexcept nogil:
+    """As limit_raw_reply, for a client that need not have a guard."""
+    if s == NULL or (s.guard == NULL and not l.swallowing):
+        return begin
+    if first:
+        l.reply_start_len = 0
+    keep_reply_start(l, p + at, end - at)
+    return limit_raw_reply(l, p, begin, at, end, kind, first)
 
 
 cdef class Subscriptions:
@@ -180,22 +193,26 @@ cdef class Subscriptions:
             r = frame_reply(&l.framer, p, n, &i)
             if r == FRAME_MORE or r == FRAME_ERROR:
                 break
-            l.framer.first = 0
             if l.head != l.tail:        # the answer to a request of the sidecar's own
                 l.head += r == FRAME_REPLY
                 begin = i
             elif self.in_part:
                 self.in_part = False
+                begin = limited(l, s, p, begin, at, i, r, False)
             elif buffer_size(&self.rest):
                 if buffer_append(&self.rest, p + at, i - at) < 0:
                     raise MemoryError
-                if self.passes(s, buffer_head(&self.rest), buffer_size(&self.rest)):
+                if self.passes(s, buffer_head(&self.rest), buffer_size(&self.rest)) \
+                        and limited(l, s, buffer_head(&self.rest), 0, 0, buffer_size(&self.rest), r, True) == 0:
                     session_say(s, buffer_head(&self.rest), buffer_size(&self.rest))
                 buffer_release(&self.rest)
                 begin = i
             elif not self.passes(s, p + at, i - at):
                 deliver(s, p + begin, at - begin)
                 begin = i
+            else:
+                begin = limited(l, s, p, begin, at, i, r, True)
+            l.framer.first = 0
             r = FRAME_MORE
             at = i
         l.raw_requests_due = self.due_count
@@ -203,12 +220,20 @@ cdef class Subscriptions:
             l.unframed = self.strange = True
         if self.strange or self.in_part:
             self.hand_over(l)
+            if self.in_part and at < n:
+                begin = limited(l, s, p, begin, at, n, FRAME_MORE, False)
             deliver(s, p + begin, n - begin)
         elif l.head != l.tail:
             deliver(s, p + begin, at - begin)
         elif buffer_size(&self.rest) + n - at > LARGEST:
             self.in_part = True
-            session_say(s, buffer_head(&self.rest), buffer_size(&self.rest))
+            if begin < at or buffer_size(&self.rest) == 0:
+                begin = limited(l, s, p, begin, at, n, FRAME_MORE, True)
+            elif limited(l, s, buffer_head(&self.rest), 0, 0, buffer_size(&self.rest), FRAME_MORE, True) == 0:
+                session_say(s, buffer_head(&self.rest), buffer_size(&self.rest))
+                begin = limited(l, s, p, begin, at, n, FRAME_MORE, False)
+            else:
+                begin = n
             buffer_release(&self.rest)
             deliver(s, p + begin, n - begin)
         else:

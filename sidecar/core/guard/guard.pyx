@@ -11,12 +11,18 @@ of them afterwards is told here: their replies, and that nothing is due any more
 The account of a transaction that is taken back, or of a request that is lost with its link, is put right
 when nothing is due to the session.
 """
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp, memcpy
 from sidecar.core.guard.account cimport Account, BY_REPLY
 from sidecar.core.guard.command_rules cimport Policy
+from sidecar.core.memory cimport buffer_append, buffer_size
+from sidecar.core.protocol.commands cimport ROUTE_PIN
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next, is_word
+from sidecar.core.protocol.request cimport arguments_of
 from sidecar.core.records cimport MODE_PINNED, MODE_SHARED
 
 MOST_POLICIES = POLICIES
+cdef const char* TOO_LARGE_REQUEST = b"-LIMITED the request is larger than its client may send\r\n"
 cdef const char* TOO_LARGE_REPLY = b"-LIMITED the reply is larger than its client may get\r\n"
 
 
@@ -33,18 +39,61 @@ cdef void guard_count(Guard* g, int reason) noexcept nogil:
 cdef bint guard_has_room(const Guard* g, const Session* s, size_t n) noexcept nogil:
     """Whether a request of n bytes may be under way, too. One always may."""
     cdef const Use* u
+    cdef uint32_t outstanding = s.outstanding
     cdef int i
-    if s.mode == MODE_PINNED or (s.in_multi and s.mode == MODE_SHARED):
+    if s.in_multi and s.mode == MODE_SHARED:
         return True
+    if s.mode == MODE_PINNED:
+        if s.replies_off or s.link.unframed:
+            return True
+        outstanding = raw_outstanding(s.link)
     for i in range(USES):
         u = g.uses[i]
         if u == NULL:
             continue
-        if u.limits.pipeline and s.outstanding >= u.limits.pipeline:
+        if u.limits.pipeline and outstanding >= u.limits.pipeline:
             return False
         if u.limits.in_flight and u.in_flight and u.in_flight + n > u.limits.in_flight:
             return False
     return True
+
+
+cdef uint32_t raw_outstanding(const Link* l) noexcept nogil:
+    """How many requests on a link for good have one reply each, which has not come."""
+    return <uint32_t>(buffer_size(&l.raw_sizes) // sizeof(uint32_t))
+
+
+cdef bint guard_nothing_due(const Session* s) noexcept nogil:
+    """Whether nothing is due to a session, as far as is known. After CLIENT REPLY that is not known."""
+    if s.mode != MODE_PINNED:
+        return s.outstanding == 0
+    return raw_outstanding(s.link) == 0 and not s.replies_off
+
+
+cdef void guard_sees(Session* s, const Command* c, const char* p, size_t n, bint whole) noexcept nogil:
+    """A request is about to go on: note what may leave those behind it without a reply."""
+    cdef Cursor a
+    if c.name_len == 6 and memcmp(c.name, b"client", 6) == 0:
+        if s.scan.argc < 2:
+            return
+        arguments_of(&a, p, n, &s.scan)
+        s.replies_off |= not whole or (cursor_next(&a) and is_word(&a, b"reply", 5))
+    elif c.route == ROUTE_PIN and c.name_len <= 5:
+        s.replies_off |= (c.name_len == 4 and memcmp(c.name, b"sync", 4) == 0) \
+            or (c.name_len == 5 and memcmp(c.name, b"psync", 5) == 0)
+
+
+cdef bint guard_counts(const Session* s, const Command* c) noexcept nogil:
+    """Whether this command surely gets one reply on the session's link for good."""
+    return c.route != ROUTE_PIN and not s.replies_off and not s.link.unframed
+
+
+cdef void guard_passed(Session* s, const Command* c, size_t n) noexcept nogil:
+    """A request of n bytes has gone on, on a link for good; `c` is its command, or NULL: one that has
+    a reply. Without memory it is not counted."""
+    cdef uint32_t size = <uint32_t>min(n, <size_t>0xffffffff)
+    if not s.replies_off and not s.link.unframed and (c == NULL or c.route != ROUTE_PIN):
+        buffer_append(&s.link.raw_sizes, <const char*>&size, sizeof(size))
 
 
 cdef void guard_hold(Guard* g, size_t n) noexcept nogil:
@@ -56,7 +105,7 @@ cdef void guard_hold(Guard* g, size_t n) noexcept nogil:
             g.uses[i].in_flight += n
 
 
-cdef void let_go(Guard* g, size_t n) noexcept nogil:
+cdef void guard_let_go(Guard* g, size_t n) noexcept nogil:
     """So many bytes are not in flight any more."""
     cdef int i
     if n > g.in_flight:
@@ -76,16 +125,18 @@ cdef void guard_take_back(Session* s) noexcept nogil:
             g.uses[i].due = g.before[i]
     g.charged = False
     if s.outstanding == 0:
-        let_go(g, g.in_flight)
+        guard_let_go(g, g.in_flight)
 
 
 # Waiting
 
 cdef bint guard_ready(const Session* s) noexcept nogil:
     """Whether a session that waits for its limits may look again."""
-    cdef const Guard* g = <const Guard*>s.guard
+    cdef Guard* g = <Guard*>s.guard
     if g == NULL:
         return True
+    if guard_nothing_due(s):
+        guard_let_go(g, g.in_flight)    # what was not counted exactly is over as well
     return (not g.charged or g.ready_at <= s.core.clock * 1000) \
         and guard_has_room(g, s, g.waiting)
 
@@ -94,7 +145,7 @@ cdef void guard_settle(Session* s) noexcept nogil:
     """Nothing is due to the session: it has nothing in flight, and is not blocked."""
     cdef Guard* g = <Guard*>s.guard
     cdef int i
-    let_go(g, g.in_flight)
+    guard_let_go(g, g.in_flight)
     for i in range(USES):
         if g.uses[i] != NULL:
             g.uses[i].blocked -= g.blocked
@@ -113,6 +164,11 @@ cdef bint exceeds(const Guard* g, size_t size) noexcept nogil:
     return False
 
 
+cdef bint guard_exceeds(const Session* s, size_t size) noexcept nogil:
+    """Whether a reply of this size is more than the session's client may get."""
+    return s.guard != NULL and exceeds(<const Guard*>s.guard, size)
+
+
 cdef inline Guard* guard_of(Session* s) noexcept nogil:
     """The guard of the client that a session is, or is a branch of. A branch's own pointer only tells
     that there may be one."""
@@ -124,7 +180,7 @@ cdef bint guard_replied(Link* l, Session* s, size_t request, size_t reply) noexc
     TOO_LARGE_REPLY. Called before the reply is weighed."""
     cdef Guard* g = guard_of(s)
     if g != NULL:
-        let_go(g, request)
+        guard_let_go(g, request)
     if l.partial or g == NULL or not exceeds(g, reply):
         return l.partial and l.swallowing
     guard_count(g, BY_REPLY)
@@ -214,7 +270,7 @@ cdef class ClientGuard:
         """Its client has gone, or has another guard: it uses nothing any more."""
         cdef Guard* g = &self.guard
         cdef int i
-        let_go(g, g.in_flight)
+        guard_let_go(g, g.in_flight)
         for i in range(USES):
             if g.uses[i] != NULL:
                 g.uses[i].blocked -= g.blocked

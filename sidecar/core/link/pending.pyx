@@ -81,6 +81,7 @@ cdef void link_free(Link* l) noexcept nogil:
     buffer_release(&l.withheld)
     buffer_release(&l.local_replies)
     buffer_release(&l.refusals)
+    buffer_release(&l.raw_sizes)
     buffer_release(&l.barrier_buckets)
     buffer_release(&l.deferred_buckets)
     free(l.ring)

@@ -17,6 +17,7 @@ from sidecar.core.link.barrier cimport entry_finished, is_refusal
 from sidecar.core.link.demotion cimport (link_demote, may_be_not_executed, not_executed,
     receive_demoted)
 from sidecar.core.link.fence cimport entry_took_back, fence_raise, is_null
+from sidecar.core.link.limited cimport limit_raw_reply
 from sidecar.core.link.pending cimport link_push, settle_ready
 from sidecar.core.link.receiver cimport deliver, session_mark, session_say
 from sidecar.core.link.redirected cimport (REDIRECTION_START, is_redirection, keep_redirected,
@@ -447,7 +448,6 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
     cdef size_t i = 0
     cdef size_t at = 0
     cdef size_t begin = 0
-    cdef size_t k
     cdef int r
     cdef bint begins                    # the reply begins at p[at]
     cdef Session* s = l.client
@@ -469,12 +469,7 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
             deliver(s, p + begin, at - begin)
             return -1 if put_line_by(l, p + at, n - at) < 0 else 0
         begins = l.reply_start_len == 0
-        if l.reply_start_len < 8:
-            k = i - at
-            if k > <size_t>(8 - l.reply_start_len):
-                k = 8 - l.reply_start_len
-            memcpy(l.reply_start + l.reply_start_len, p + at, k)
-            l.reply_start_len += <int>k
+        keep_reply_start(l, p + at, i - at)
         if r == FRAME_ERROR:
             l.unframed = True
         elif r == FRAME_PUSH and tells_redirect(s, p + at, i - at):
@@ -490,7 +485,11 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
             l.framer.first = 0
             l.reply_start_len = 0
             l.raw_requests_due -= l.raw_requests_due != 0
-        elif r != FRAME_MORE:
+        else:
+            if s != NULL and (s.guard != NULL or l.swallowing):
+                begin = limit_raw_reply(l, p, begin, at, i, r, begins)
+            if r == FRAME_MORE:
+                break
             l.framer.first = 0
             if r == FRAME_REPLY:
                 l.raw_requests_due -= l.raw_requests_due != 0

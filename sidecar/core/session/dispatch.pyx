@@ -47,6 +47,7 @@ from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
     PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
+from sidecar.core.guard.guard cimport guard_passed
 from sidecar.core.session.judge cimport PASSES, guard_judge
 from sidecar.core.session.mode cimport DEDICATED, GATHERING, SHARED, session_use, situation_of
 
@@ -200,6 +201,8 @@ cdef int pass_bytes(Session* s, Command* c, const char* p, size_t n) noexcept no
             cache_touch(s.core, s.link, NULL, c, p, n, &s.scan)
     s.core.stats.calls[c.id] += 1
     s.link.raw_requests_due += 1
+    if s.guard != NULL:
+        guard_passed(s, c, n)
     if c.flags & COMMAND_AUDITED:
         audit_command(s, c, p, n)
     return STALL_NONE if link_bytes(s.link, p, n) == 0 else out_of_memory(s)

@@ -14,6 +14,7 @@ first piece.
 from libc.string cimport strlen
 from sidecar.core.cluster.branches cimport early_bytes
 from sidecar.core.guard.guard cimport guard_ready, guard_take_back
+from sidecar.core.link.limited cimport limit_streamed
 from sidecar.core.link.pending cimport link_bytes
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.link.weight cimport window_full, window_has_room, window_widen
@@ -86,6 +87,8 @@ cdef void pass_rest(Session* s, const char* p, size_t n) noexcept nogil:
     """Bytes of a request whose beginning has been passed on. Without memory for them nothing may follow
     that the server would take for them: the client is closed, and its link with it."""
     if s.discarding:
+        return
+    if s.guard != NULL and s.streaming and limit_streamed(s, n):
         return
     if s.must_close or link_bytes(s.link, p, n) < 0:
         s.must_close = True

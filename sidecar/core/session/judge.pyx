@@ -24,7 +24,7 @@ from libc.string cimport memcpy, strlen
 from sidecar.core.guard.account cimport (BY_BLOCKED, BY_COMMAND, BY_KEY, BY_OVERLOAD, BY_RATE,
     BY_REQUEST, BY_SUBSCRIBED, Use, use_has_time, use_reserve)
 from sidecar.core.guard.guard cimport (COMMAND_HERE, Guard, POLICIES, USER_HERE, USES, guard_count,
-    guard_has_room, guard_hold)
+    TOO_LARGE_REQUEST, guard_counts, guard_has_room, guard_hold, guard_sees)
 from sidecar.core.guard.command_rules cimport (ALLOWED, DENIED_KEY, HAS_SUBCOMMANDS, PolicyRules, full_name,
     rules_judge)
 from sidecar.core.link.receiver cimport session_say
@@ -32,7 +32,7 @@ from sidecar.core.link.refused cimport link_refuse
 from sidecar.core.observe.audit_notes cimport audit_refused
 from sidecar.core.observe.trace_records cimport trace_refused
 from sidecar.core.protocol.commands cimport (ROUTE_AUTH, ROUTE_BLOCKING, ROUTE_HELLO,
-    ROUTE_MAYBE_BLOCKING, ROUTE_PIN)
+    ROUTE_MAYBE_BLOCKING, ROUTE_PIN, ROUTE_WAIT)
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next, is_word
 from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.records cimport (MODE_DEDICATED, MODE_PINNED, MODE_SHARED, STALL_DEDICATED,
@@ -44,7 +44,6 @@ cdef enum:
 
 cdef const char* OVERLOADED = b"-OVERLOADED the sidecar cannot keep up; try again later\r\n"
 cdef const char* TOO_MANY_COMMANDS = b"-LIMITED too many commands a second; try again later\r\n"
-cdef const char* TOO_LARGE_REQUEST = b"-LIMITED the request is larger than its client may send\r\n"
 cdef const char* TOO_MANY_BLOCKED = b"-LIMITED too many clients are blocked\r\n"
 cdef const char* TOO_MANY_SUBSCRIBED = b"-LIMITED too many clients have subscribed\r\n"
 
@@ -127,7 +126,7 @@ cdef inline int limited(Guard* g, Session* s, const Command* c, const char* p, s
 cdef bint may_block(Session* s, const Command* c, const char* p, size_t n, bint whole) noexcept nogil:
     """Whether the server may keep the client waiting for this request."""
     cdef Cursor a
-    if c.route == ROUTE_BLOCKING:
+    if c.route == ROUTE_BLOCKING or c.route == ROUTE_WAIT:
         return True
     if c.route != ROUTE_MAYBE_BLOCKING:
         return False
@@ -230,6 +229,7 @@ cdef int guard_judge(Session* s, Command* c, const char* p, size_t n, bint whole
             if verdict != ALLOWED:
                 return refuse_by_policy(g, g.policies[i], s, c, p, n, whole, verdict)
     if g.uses[0] == NULL and g.uses[1] == NULL:
+        guard_sees(s, c, p, n, whole)
         return PASSES
     if not g.charged or g.command != s.command_count:
         r = judge_size(g, s, c, p, n, whole)
@@ -246,7 +246,9 @@ cdef int guard_judge(Session* s, Command* c, const char* p, size_t n, bint whole
         if not guard_has_room(g, s, n):
             g.waiting = n
             return STALL_LIMIT
-        if s.mode != MODE_PINNED:
+        if s.mode != MODE_PINNED or guard_counts(s, c):
             guard_hold(g, n)
         g.counted = True
+    guard_sees(s, c, p, n, whole)
+    g.streamed = n
     return PASSES

@@ -29,7 +29,7 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
     if s.mode != MODE_SHARED and old != NULL and old != l:
         old.client = NULL
     if mode == MODE_SHARED:
-        s.in_multi = s.watching = s.discard_due = s.reset_due = s.input_broken = False
+        s.in_multi = s.watching = s.discard_due = s.reset_due = s.input_broken = s.replies_off = False
         s.streaming = s.discarding      # the rest of what was refused is still to come
         s.translates_ids = s.kept = s.rewrites_exec = False
         s.redirect_link = 0
@@ -43,6 +43,7 @@ cdef void session_use(Session* s, Link* l, uint8_t mode) noexcept nogil:
         l.client = s
         l.raw = mode == MODE_PINNED
         l.raw_requests_due = 0
+        buffer_release(&l.raw_sizes)
         l.reply_start_len = 0
     s.link = l
     s.mode = mode

@@ -10,6 +10,7 @@ from libc.string cimport memcpy
 from sidecar.core.cluster.branches cimport (Branches, branch_at, branch_push,
     branch_waits, session_join, session_leave, slot_for)
 from sidecar.core.protocol.slots cimport NO_SHARD, slot_of
+from sidecar.core.guard.guard cimport guard_passed
 from sidecar.core.link.pending cimport link_bytes, link_push
 from sidecar.core.link.receiver cimport session_mark
 from sidecar.core.memory cimport buffer_drop, buffer_head, buffer_size
@@ -180,6 +181,8 @@ cdef class Client(ClientSocket):
         if link_bytes(self.s.link, request, len(request)) < 0:
             self.close("memory")
             return
+        if self.guard is not None:
+            guard_passed(self.s, NULL, len(request))
         self.skip()
         self.go_on()
 

@@ -47,6 +47,7 @@ cdef class ClientSocket(RewritingConnection):
     cdef int go_on(self) except -1
     cdef int has_parsed(self) except -1
     cdef bint never_answered(self) noexcept
+    cdef bint waits_for_its_time(self) noexcept
     cdef bint gave_up(self) noexcept
     cdef int end_of_input(self) except -1
     cdef int protocol_error(self) except -1

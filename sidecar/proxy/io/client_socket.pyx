@@ -12,7 +12,7 @@ from sidecar.core.cluster.branches cimport branches_guarded, session_leave
 from sidecar.core.cluster.turns cimport branches_collect
 from sidecar.core.protocol.commands cimport ROUTE_BLOCKING, ROUTE_MAYBE_BLOCKING, ROUTE_WAIT
 from sidecar.core.cache.fill cimport cache_leave
-from sidecar.core.guard.guard cimport guard_settle
+from sidecar.core.guard.guard cimport guard_nothing_due, guard_settle
 from sidecar.core.link.receiver cimport session_drop, session_mark, session_new, session_say
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size, buffer_truncate)
@@ -112,11 +112,15 @@ cdef class ClientSocket(RewritingConnection):
         """
         self.ended = True
         self.watch_reading(False)
-        if self.s.mode == MODE_PINNED:
+        if self.s.mode == MODE_PINNED and not self.waits_for_its_time():
             (<Upstream>self.s.link.owner).end_of_requests()
         if not self.closed:
             session_mark(self.s)
         return 0
+
+    cdef bint waits_for_its_time(self) noexcept:
+        """Whether it waits for its limits, and surely not for long."""
+        return self.s.stall == STALL_LIMIT and self.guard is not None and not self.guard.guard.blocked
 
     cdef bint never_answered(self) noexcept:
         """Whether what it last asked for may stay without an answer for ever: a blocking command,
@@ -246,8 +250,7 @@ cdef class ClientSocket(RewritingConnection):
         if s.stall == STALL_LIMIT:
             self.plane.limited.add(self)
             self.plane.see_to_limited()
-        elif s.stall == STALL_NONE and s.outstanding == 0 \
-                and (s.mode != MODE_PINNED or s.link.raw_requests_due == 0):
+        elif s.stall == STALL_NONE and guard_nothing_due(s):
             guard_settle(s)
         return 0
 
@@ -431,6 +434,8 @@ cdef class ClientSocket(RewritingConnection):
         self.has_parsed()
         if not self.closed:
             self.parsed = True
+            if self.ended and self.s.mode == MODE_PINNED and not self.waits_for_its_time():
+                (<Upstream>self.s.link.owner).end_of_requests()
         self.plane.settle()
         return 0
 

@@ -232,7 +232,8 @@ cdef class Upstream(PlaneConnection):
         been quiet.
         """
         if self.tls is not None:
-            if self.client is not None:
+            if self.client is not None and not self.shut:
+                self.shut = 2
                 self.plane.handler.end_when_quiet(self.client)
             return
         if not self.shut:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -14,6 +14,8 @@ from tests.native.shell import request, table
 
 GET, SET, KEYS = request("GET", "k"), request("SET", "k", "v"), request("KEYS", "*")
 MULTI, EXEC = request("MULTI"), request("EXEC")
+SUBSCRIBE = request("SUBSCRIBE", "c")
+CONFIRMED = b"3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
 NO_KEYS = b"-NOPERM User ann has no permissions to run the 'keys' command\r\n"
 NO_KEY = b"-NOPERM No permissions to access a key\r\n"
 UNKNOWN = b"-ERR unknown command 'sidecar-refused-%d', with args beginning with: \r\n"
@@ -405,6 +407,105 @@ class TestUnderWay:
         own_link(core, ann, pinned=True)
         core.feed(bob, request("PSUBSCRIBE", "c"))
         assert core.take(bob) == b"-LIMITED too many clients have subscribed\r\n"
+
+
+class TestLinkForGood:
+    """Limits on a link on which replies are not matched with requests."""
+
+    @pytest.fixture
+    def account(self) -> Account:
+        return Account()
+
+    @pytest.fixture
+    def pinned(self, core: Loopback, link: int, account: Account) -> Iterator[tuple[int, int]]:
+        """A client with such a link, a subscriber in RESP3: session and link."""
+        ann, kept = core.add_session(link), guard(account=account)
+        core.restrict(ann, kept)
+        core.feed(ann, SUBSCRIBE)
+        own = own_link(core, ann, pinned=True)
+        core.link_output(own, 1000)
+        core.link_receive(own, b">" + CONFIRMED)
+        assert core.take(ann) == b">" + CONFIRMED
+        core.settle_limits(ann)
+        yield ann, own
+        core.drop(ann)
+
+    @pytest.mark.parametrize("limits", [{"pipeline": 2}, {"in_flight": 2 * len(GET)}])
+    def test_what_is_under_way(
+        self, core: Loopback, pinned: tuple[int, int], account: Account, limits: dict[str, int]
+    ) -> None:
+        ann, own = pinned
+        account.set_limits(**limits)
+        core.feed(ann, 5 * GET)
+        assert core.link_output(own, 1000) == 2 * GET
+        assert not core.ready(ann)
+        core.link_receive(own, b">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n")
+        assert not core.ready(ann)  # a message is no reply
+        core.link_receive(own, b"$-1\r\n")
+        assert core.ready(ann)
+        core.resume(ann)
+        assert core.link_output(own, 1000) == GET
+        core.link_receive(own, 2 * b"$-1\r\n")
+        core.resume(ann)
+        core.link_receive(own, 2 * b"$-1\r\n")
+        core.settle_limits(ann)
+        assert account.in_use[0] == 0
+
+    def test_what_has_no_reply_is_not_waited_for(
+        self, core: Loopback, pinned: tuple[int, int], account: Account
+    ) -> None:
+        ann, own = pinned
+        account.set_limits(pipeline=2, in_flight=3 * len(SUBSCRIBE))
+        core.feed(ann, 10 * SUBSCRIBE + GET)
+        assert core.link_output(own, 1000) == 10 * SUBSCRIBE + GET
+        core.feed(ann, request("CLIENT", "REPLY", "OFF") + 5 * GET)
+        assert core.link_output(own, 1000) == request("CLIENT", "REPLY", "OFF") + 5 * GET
+
+    def test_a_refused_reply_off_ends_no_limit(
+        self, core: Loopback, pinned: tuple[int, int], account: Account
+    ) -> None:
+        ann, own = pinned
+        account.set_limits(pipeline=2)
+        core.feed(ann, request("client", "reply", "off"))
+        core.link_output(own, 1000)
+        core.link_receive(own, b"-NOPERM x\r\n")
+        core.feed(ann, 3 * GET)
+        assert core.link_output(own, 1000) == 2 * GET
+
+    @pytest.mark.parametrize("size", [1000, 50, 7])
+    def test_a_large_reply(
+        self, core: Loopback, pinned: tuple[int, int], account: Account, size: int
+    ) -> None:
+        ann, own = pinned
+        account.set_limits(reply=100)
+        core.feed(ann, 2 * GET)
+        said = b"$200\r\n" + 200 * b"x" + b"\r\n+OK\r\n"
+        for at in range(0, len(said), size):
+            core.link_receive(own, said[at : at + size])
+        assert core.take(ann) == b"-LIMITED the reply is larger than its client may get\r\n+OK\r\n"
+        assert account.refused == {"reply": 1}
+        assert not core.must_close(ann)
+
+    @pytest.mark.parametrize("mark", [b">3", b"*3"])
+    def test_a_large_message_is_no_reply(
+        self, core: Loopback, pinned: tuple[int, int], account: Account, mark: bytes
+    ) -> None:
+        ann, own = pinned
+        account.set_limits(reply=100)
+        message = mark + b"\r\n$7\r\nmessage\r\n$1\r\nc\r\n$200\r\n" + 200 * b"x" + b"\r\n"
+        core.link_receive(own, message[:60])
+        core.link_receive(own, message[60:])
+        assert core.take(ann) == message
+
+    def test_one_that_does_not_say_so_ends_the_client(
+        self, core: Loopback, pinned: tuple[int, int], account: Account
+    ) -> None:
+        ann, own = pinned
+        account.set_limits(reply=100)
+        core.link_receive(own, b"*2\r\n$60\r\n" + 60 * b"x" + b"\r\n")
+        assert not core.must_close(ann)
+        core.link_receive(own, b"$60\r\n" + 50 * b"x")
+        assert core.must_close(ann)
 
 
 def test_overload_spares_transactions(core: Loopback, link: int) -> None:

@@ -1,0 +1,1 @@
+"""How much a session may have in flight on a shared link. Nothing of it is seen from Python."""
