@@ -44,14 +44,36 @@ def test_what_a_client_says_once_it_has_a_name(pair: Pair, naming: tuple[Arg, ..
     assert len(left) == 2 * len(FIRST) + 1
 
 
+BEFORE: tuple[tuple[Arg, ...], ...] = (
+    ("WATCH", "k"), ("SUBSCRIBE", "c"), ("CLIENT", "TRACKING", "ON"), ("CLIENT", "NO-EVICT", "ON"),
+    ("READONLY",), ("REPLCONF", "listening-port", 1), ("CLIENT", "REPLY", "ON"),
+)  # fmt: skip
+
+
+@pytest.mark.one_worker("MONITOR shows what other workers send by themselves")
+@pytest.mark.parametrize("before", BEFORE, ids=lambda words: " ".join(map(str, words)))
+def test_a_client_that_has_a_link_already(pair: Pair, before: tuple[Arg, ...]) -> None:
+    """It is shown as little of the sidecar's own."""
+    commands = (("SET", "foo", "bar"), ("BLPOP", "list", 0.01), ("PING",))
+    direct = shown(pair, pair.direct.port, 3, commands, before)
+    assert shown(pair, pair.sidecar.port, 3, commands, before) == direct
+
+
 def shown(
-    pair: Pair, port: int, protocol: int, commands: Sequence[Sequence[Arg]] = COMMANDS
+    pair: Pair,
+    port: int,
+    protocol: int,
+    commands: Sequence[Sequence[Arg]] = COMMANDS,
+    before: Sequence[Arg] = (),
 ) -> list[bytes]:
-    """Database and command of each line that the commands lead to."""
+    """Database and command of each line that the commands lead to. The client that monitors has
+    said something `before`."""
     with Wire(pair.behind.port) as server, Wire(port) as monitor, Wire(port) as client:
         for wire in (monitor, client):
             if protocol == 3:
                 wire.cmd("HELLO", 3)
+        if before:
+            monitor.cmd(*before)
         assert monitor.cmd("MONITOR") == b"+OK\r\n"
         for command in commands:
             client.cmd(*command)

@@ -69,6 +69,11 @@ class DedicatedLinks:
         self._raw = raw
         self._for_good = Use.PINNED if raw else Use.KEPT
 
+    @property
+    def raw(self) -> bool:
+        """Whether a link for good is always pinned: session pooling."""
+        return self._raw
+
     def use(self, settings: Settings) -> None:
         """Size the pools by these settings from now on."""
         self._settings = settings

@@ -99,12 +99,9 @@ class Handler:
     def _give_link(self, client: Client, node: Node, stall: int) -> None:
         head = client.head()
         name = head[0][0].upper() if head is not None and head[0] else b""
-        target = node.dialer.target
         if name == b"MONITOR" and self._nodes.shards is not None:
             self._monitors.begin(client, node)
             return
-        if name == b"MONITOR" and target is not None:
-            client.lines = MonitorLines(target.own)
         use = USES.get(stall, Use.WHILE_NEEDED)
         if name in ALONE:
             self._dedicated.give_named(client, node, use)
@@ -159,7 +156,15 @@ class Handler:
 
     def audited(self, client: Client | None, kind: str, command: str, second: bytes) -> None:
         """An audited command was passed on or refused."""
+        if command == "monitor" and kind == "command" and client is not None:
+            self._hide_own_commands(client)
         for_each(self._noted, lambda told: told(client, kind, command, second))
+
+    def _hide_own_commands(self, client: Client) -> None:
+        """A client is about to monitor, on whatever link it has."""
+        target = self._nodes.home.dialer.target
+        if self._nodes.shards is None and not self._dedicated.raw and target is not None:
+            client.lines = client.lines or MonitorLines(target.own)
 
     def failed(self, error: Exception) -> None:
         """Serving a connection raised an error, which is a bug: log it. The plane ends the
