@@ -258,6 +258,7 @@ cdef struct Link:
     uint32_t undecided      # dedicated: entries with ENTRY_STATE whose reply has not come
     bint unframed           # raw: what comes is not framed any more (replication streams)
     bint reset_passed       # raw: the reply to RESET has passed
+    bint reset_marked       # raw: a mark behind RESET tells its end (reset_mark.pyx)
     char reply_start[16]    # the first bytes of a reply that comes in parts,
     int reply_start_len     #   and how many
     uint64_t received_bytes  # bytes, to notice silence (silence.pyx):

@@ -11,6 +11,8 @@ OLDEST_TO_TRACK = 7
 FILTERS_AND_QUOTES = 9
 # Before these a refusal does not say who is refused.
 NAMES_THE_USER = (7, 2)
+# Before this HELLO's AUTH and SETNAME take effect before what stands behind them is read.
+READS_HELLO_FIRST = (7, 2)
 # Before this it does not say which subcommand.
 NAMES_THE_SUBCOMMAND = 7
 # From these on a node of a cluster keeps a dictionary for each slot.
@@ -42,6 +44,11 @@ class ServerVersion:
     def joins_quotes(self) -> bool:
         """Whether a word of an inline request may go on behind a closing quote."""
         return self._is_valkey_9
+
+    @property
+    def reads_hello_by_word(self) -> bool:
+        """Whether AUTH and SETNAME in HELLO count though there is a fault behind them."""
+        return self.name == "redis" and () < self._numbers < READS_HELLO_FIRST
 
     @property
     def scans_by_slot(self) -> bool:

@@ -53,6 +53,25 @@ def test_hello(pair: Pair, line: str) -> None:
     pair.same(script)
 
 
+HALF_RIGHT = ["SETNAME n AUTH bob bad", "AUTH bob bad SETNAME n", "AUTH bob secret NOSUCH"]
+HALF_RIGHT += ["SETNAME n NOSUCH", "AUTH bob secret SETNAME a\nb", "SETNAME AUTH bob secret"]
+HALF_RIGHT += ["SETNAME n AUTH bob secret SETNAME", "AUTH AUTH AUTH", "SETNAME n SETNAME a\nb"]
+
+
+@pytest.mark.parametrize("options", HALF_RIGHT)
+def test_hello_with_a_fault(pair: Pair, options: str) -> None:
+    """What stands before the fault: Redis 7.0 has done it by then, later servers have not."""
+
+    def script(session: Session) -> None:
+        client = session.open()
+        client.run("ACL SETUSER bob on >secret ~* &* +@all", "CLIENT SETNAME before")
+        client.send(pipeline([f"HELLO 3 {options}"]))
+        client.read(mask=_ID)
+        client.run("CLIENT GETNAME", "ACL WHOAMI", "HGETALL missing", "RESET", "ACL DELUSER bob")
+
+    pair.same(script)
+
+
 def test_two_protocols_at_once(pair: Pair) -> None:
     """Clients of both protocols side by side never get each other's form."""
 
@@ -114,6 +133,32 @@ def test_reset(pair: Pair) -> None:
         client.run("EXEC", "RESET x", "WATCH k", "RESET", "MULTI", "EXEC", "CLIENT TRACKINGINFO")
         client.send(pipeline(["SELECT 3", "GET k", "RESET", "GET k", "SELECT 3", "RESET", "GET k"]))
         client.read(7)
+
+    pair.same(script)
+
+
+RESETS = {
+    "skipped": ["CLIENT REPLY SKIP", "RESET"],
+    "off": ["CLIENT REPLY OFF", "SET k 1", "RESET"],
+    "off-and-skipped": ["CLIENT REPLY OFF", "CLIENT REPLY SKIP", "RESET"],
+    "skipped-in-multi": ["MULTI", "CLIENT REPLY SKIP", "RESET"],
+    "wrong": ["CLIENT REPLY SKIP", "RESET x", "RESET", "GET k"],
+    "said-by-a-script": ["CLIENT REPLY ON", "EVAL return{ok='RESET'} 0", "SET k 2", "RESET"],
+    "twice": ["CLIENT REPLY SKIP", "RESET", "RESET", "CLIENT REPLY SKIP", "RESET", "GET k"],
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+@pytest.mark.parametrize("lines", RESETS.values(), ids=RESETS)
+def test_reset_where_replies_do_not_tell(pair: Pair, lines: list[str], protocol: int) -> None:
+    """The server says nothing, or something that looks like it before."""
+
+    def script(session: Session) -> None:
+        client = session.open(protocol)
+        client.run("SELECT 1", "CLIENT SETNAME me")
+        client.send(pipeline(lines))
+        client.drain()
+        client.run("CLIENT GETNAME", "SET k 3", "HGETALL missing", "SELECT 1", "GET k")
 
     pair.same(script)
 

@@ -10,8 +10,9 @@ from sidecar.policy.server_version import ServerVersion, told_by_info
 @pytest.mark.parametrize(
     ("name", "version", "expected"),
     [
-        ("redis", "6.2.14", ""),
-        ("redis", "7.0.15", "tracks"),
+        ("redis", "6.2.14", "words"),
+        ("redis", "7.0.15", "tracks words"),
+        ("redis", "7.2.0", "tracks"),
         ("redis", "10.0.0", "tracks"),
         ("redis", "unstable", ""),
         ("valkey", "7.2.4", "tracks adds"),
@@ -30,6 +31,7 @@ def test_facts(name: str, version: str, expected: str) -> None:
         "adds": server.adds_ids_up,
         "once": server.lists_ids_once,
         "joins": server.joins_quotes,
+        "words": server.reads_hello_by_word,
     }
     assert " ".join(word for word, so in facts.items() if so) == expected
 

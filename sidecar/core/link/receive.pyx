@@ -23,6 +23,7 @@ from sidecar.core.link.receiver cimport deliver, session_mark, session_say
 from sidecar.core.link.redirected cimport (REDIRECTION_START, is_redirection, keep_redirected,
     may_split, splits_transaction, transaction_error, turn_back)
 from sidecar.core.link.refused cimport is_stand_in, may_be_stand_in, say_refusal
+from sidecar.core.link.reset_mark cimport is_reset_mark, may_be_reset_mark
 from sidecar.core.link.scripts cimport may_miss_script, scripts_find
 from sidecar.core.link.transaction_state cimport keep_reply_start, tells_state, transaction_follows
 from sidecar.core.link.weight cimport is_weighty, session_weigh
@@ -462,7 +463,7 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
                 l.framer.first = 0
             continue
         if r == FRAME_MORE and l.reply_start_len == 0 and (
-                may_tell_redirect(s, p + at, n - at) or (
+                may_tell_redirect(s, p + at, n - at) or may_be_reset_mark(l, p + at, n - at) or (
                     l.refusals_made != l.refusals_said and may_be_stand_in(p + at, n - at))):
             if begin < at:
                 fence_raise(l.core)
@@ -476,6 +477,14 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
             deliver(s, p + begin, at - begin)
             say_redirect(s)
             begin = i
+            l.framer.first = 0
+            l.reply_start_len = 0
+        elif r == FRAME_REPLY and begins and is_reset_mark(l, p + at, i - at):
+            deliver(s, p + begin, at - begin)
+            begin = i
+            l.reset_passed = True
+            if s != NULL:
+                session_mark(s)         # nothing may be there to be delivered
             l.framer.first = 0
             l.reply_start_len = 0
         elif r == FRAME_REPLY and begins and is_stand_in(l, p + at, i - at):
@@ -495,7 +504,7 @@ cdef int receive_raw(Link* l, const char* p, size_t n) noexcept nogil:
                 l.raw_requests_due -= l.raw_requests_due != 0
                 if l.reply_start[0] == c'-':
                     audit_raw_reply(s, l.reply_start, l.reply_start_len)
-            if s != NULL and s.reset_due and l.reply_start_len == 8 \
+            if s != NULL and s.reset_due and not l.reset_marked and l.reply_start_len == 8 \
                     and memcmp(l.reply_start, b"+RESET\r\n", 8) == 0:
                 l.reset_passed = True
             l.reply_start_len = 0

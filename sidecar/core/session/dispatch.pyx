@@ -30,6 +30,7 @@ from sidecar.core.protocol.commands cimport (COMMAND_AUDITED, COMMAND_CACHEABLE,
     ROUTE_MAYBE_BLOCKING, ROUTE_QUIT, ROUTE_RESET, SubcommandRoute)
 from sidecar.core.link.pending cimport link_bytes, link_entry, link_push
 from sidecar.core.link.receiver cimport session_say
+from sidecar.core.link.reset_mark cimport reset_mark
 from sidecar.core.link.scripts cimport scripts_see
 from sidecar.core.records cimport (Core, ENTRY_IN_MULTI, ENTRY_LAST, Entry, HOLD_ALL, HOLD_WRITES, Link,
     MODE_DEDICATED, MODE_PINNED, MODE_SHARED,
@@ -228,6 +229,7 @@ cdef int wait_for_others(Session* s, int action) noexcept nogil:
 cdef int act(Session* s, Command* c, int action, const char* p, size_t n,
              size_t at) noexcept nogil:
     """Do with the whole request p[0:n] what the table says."""
+    cdef bint doubtful
     if action == ORDINARY:
         return push(s, c, p, n, 0)
     if action == QUEUE:
@@ -247,7 +249,8 @@ cdef int act(Session* s, Command* c, int action, const char* p, size_t n,
         session_use(s, s.link, MODE_PINNED)
     if action <= PIN:
         s.reset_due = s.reset_due or action == PASS_RESET
-        if pass_bytes(s, c, p, n) != STALL_NONE:
+        doubtful = action == PASS_RESET and s.link.raw_requests_due
+        if pass_bytes(s, c, p, n) != STALL_NONE or (doubtful and reset_mark(s.link) < 0):
             return STALL_PROTOCOL_ERROR
         return STALL_SHELL if action == PASS_RESET else STALL_NONE
     if action == IN_TURN and s.outstanding == 0:

@@ -19,14 +19,14 @@ from sidecar.proxy.cluster.fan_out import FanOut
 from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.links.dedicated import DedicatedLinks
 from sidecar.proxy.links.greeting import Login, is_error
-from sidecar.proxy.links.hello_reply import with_id
+from sidecar.proxy.links.hello_reply import version_of, with_id
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.session import in_exec
 from sidecar.proxy.session.asking import ask
 from sidecar.proxy.session.client_command import OK, ClientCommands
 from sidecar.proxy.session.guards import Guards
-from sidecar.proxy.session.hello import parse_hello
+from sidecar.proxy.session.hello import beginning_of_hello, fault_of_hello, parse_hello
 from sidecar.proxy.session.identity_change import IdentityChange
 from sidecar.proxy.session.names import ClientNames
 from sidecar.proxy.session.passthrough import PassThrough
@@ -162,7 +162,7 @@ class SessionCommands:
         parsed = parse_hello(args)
         login: Login = client.identity.login
         if parsed is None:
-            self._pass_through.ask(client, raw)
+            self._hello_at_fault(client, args, raw)
             return
         proto, credentials, name = parsed
         proto = proto or login.proto
@@ -171,7 +171,11 @@ class SessionCommands:
                 client,
                 replace(login.as_user(*credentials), proto=proto),
                 raw,
-                lambda reply, links: self._greet(client, name, reply) if links else reply,
+                lambda reply, links: (
+                    self._greet(client, name, reply)
+                    if links
+                    else self._refused_login(client, args, reply)
+                ),
             )
             return
         request = pack_command((b"HELLO", b"%d" % proto) if len(args) > 1 else (b"HELLO",))
@@ -182,12 +186,49 @@ class SessionCommands:
             lambda said: self._greet(client, name, said),
         )
 
+    def _hello_at_fault(self, client: Client, args: Sequence[bytes], raw: bytes) -> None:
+        """HELLO with something wrong in it. Servers that act word by word have done what stands
+        before that."""
+        done = parse_hello(beginning_of_hello(args)) if self._by_word(client, args) else None
+        _, credentials, name = done or (0, None, None)
+        if credentials is not None:
+            fault = fault_of_hello(args) or b""
+            login: Login = client.identity.login
+
+            def answer(reply: bytes, links: NodeLinks | None) -> bytes:
+                if links is None:
+                    return self._refused_login(client, args, reply)
+                self._name(client, name)
+                return fault
+
+            request = pack_command((b"AUTH", *credentials))
+            self._change.prove(client, login.as_user(*credentials), request, answer)
+            return
+        self._name(client, name)
+        self._pass_through.ask(client, raw)
+
+    def _refused_login(self, client: Client, args: Sequence[bytes], error: bytes) -> bytes:
+        """The server has refused the credentials in a HELLO."""
+        if self._by_word(client, args):
+            done = parse_hello(beginning_of_hello(args, before_login=True))
+            self._name(client, done[2] if done is not None else None)
+        return error
+
+    def _by_word(self, client: Client, args: Sequence[bytes]) -> bool:
+        """Whether this HELLO has options, and the server acts on each before it reads the next."""
+        greeted = self._links_of(client).greeted
+        hello = greeted.hello if greeted is not None else None
+        return len(args) > 2 and version_of(hello).reads_hello_by_word
+
+    def _name(self, client: Client, name: bytes | None) -> None:
+        if name is not None:
+            self._names.set_name(client, name)
+
     def _greet(self, client: Client, name: bytes | None, hello: bytes) -> bytes:
         """The answer to HELLO, from the server's, with the client's own id; and keep its name."""
         if is_error(hello):
             return hello
-        if name is not None:
-            self._names.set_name(client, name)
+        self._name(client, name)
         if self._fan_out is not None and not self._fan_out.as_cluster:
             hello = hello.replace(OF_A_CLUSTER, OF_ONE_SERVER)
         return with_id(hello, client.id)

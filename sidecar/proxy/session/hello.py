@@ -63,6 +63,18 @@ def fault_of_hello(args: Sequence[bytes]) -> bytes | None:
     return None
 
 
+def beginning_of_hello(args: Sequence[bytes], *, before_login: bool = False) -> Sequence[bytes]:
+    """The words of a HELLO before the first fault in it, or before the first AUTH: what a server
+    that acts word by word has done by then. Empty when the fault is the version."""
+    i = 2
+    while i < len(args) and not (before_login and args[i].upper() == b"AUTH"):
+        option = args[: i + {b"AUTH": 3, b"SETNAME": 2}.get(args[i].upper(), 1)]
+        if parse_hello((*args[:2], *option[i:])) is None:
+            break
+        i = len(option)
+    return args[:i] if parse_hello(args[:2]) is not None else ()
+
+
 def without_credentials(args: Sequence[bytes]) -> bool:
     """Whether a HELLO has no word that the server could take for AUTH."""
     return all(word.upper() != b"AUTH" for word in args[2:])

@@ -27,6 +27,7 @@ from tests.native.shell import request, table
 LOTS = 1 << 30
 OK = b"+OK\r\n"
 MULTI, EXEC, SUBSCRIBE = request("MULTI"), request("EXEC"), request("SUBSCRIBE", "c")
+SUBSCRIBED = b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"
 LARGE = "x" * 5000
 
 WHOLE = """
@@ -153,7 +154,7 @@ class Setting:
         elif situation == "in_multi":
             self.give_own(MULTI, OK)
         elif situation == "pinned":
-            self.give_own(SUBSCRIBE, b"")
+            self.give_own(SUBSCRIBE, SUBSCRIBED)
 
     def give_own(self, first: bytes, reply: bytes) -> None:
         """The session needs a link of its own, and has got it."""

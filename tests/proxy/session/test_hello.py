@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.proxy.session.hello import is_plain_word, parse_hello
+from sidecar.proxy.session.hello import beginning_of_hello, is_plain_word, parse_hello
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,22 @@ def test_a_name_with_a_blank_is_the_server_s_to_refuse() -> None:
     assert [is_plain_word(w) for w in (b"", b"!~", b"a b", b"a\n", b"\x7f", b"\xff")] == [
         True, True, False, False, False, False,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "done", "before_login"),
+    [
+        (b"HELLO 3 AUTH bob secret NOSUCH", 5, 2),
+        (b"HELLO 3 SETNAME n AUTH bob secret", 7, 4),
+        (b"HELLO 3 SETNAME AUTH bob secret", 4, 4),
+        (b"HELLO 3 setname n auth bob", 4, 4),
+        (b"HELLO 3 SETNAME", 2, 2),
+        (b"HELLO 4 SETNAME n", 0, 0),
+        (b"HELLO", 1, 1),
+    ],
+)
+def test_the_beginning_of_hello(line: bytes, done: int, before_login: int) -> None:
+    """How many words a server that acts word by word has done before a fault, or a login."""
+    words = line.split(b" ")
+    assert list(beginning_of_hello(words)) == words[:done]
+    assert list(beginning_of_hello(words, before_login=True)) == words[:before_login]

@@ -1,0 +1,1 @@
+"""The end of RESET on a pinned link (for other Cython modules only)."""
