@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.failover import times_logged
 from tests.harness.resp import pack, pack_all
 from tests.harness.servers import (
     HAVE_REDIS7,
@@ -197,7 +198,7 @@ class TestFile:
         with Sidecar(server.url, settings=settings) as sidecar, Wire(sidecar.port) as wire:
             assert wire.cmd("KEYS", "nosuch").startswith(b"-NOPERM")
             file.write_text('[policies.some]\ndeny = ["GET"]\n')
-            sidecar.wait_ready(lambda: "identities reloaded" in sidecar.log())
+            sidecar.wait_ready(lambda: times_logged(sidecar, "identities reloaded") == 1)
             assert wire.cmd("KEYS", "nosuch") == b"*0\r\n"
             assert wire.cmd("GET", "k").startswith(b"-NOPERM")
 

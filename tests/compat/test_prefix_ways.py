@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.harness.failover import times_logged
 from tests.harness.identities import entry, judging, users
 from tests.harness.process import wait_until
 from tests.harness.resp import pack, pack_all
@@ -295,7 +296,7 @@ def test_clients_of_a_changed_prefix_are_closed(server: Server, tmp_path: Path) 
         changed = file.with_suffix(".new")
         changed.write_text(FILE.replace('"jobs:"', '"jobs:new:"'))
         changed.replace(file)
-        wait_until(lambda: "identities reloaded" in sidecar.log(), "another file")
+        wait_until(lambda: times_logged(sidecar, "identities reloaded") == 1, "another file", 10)
         jobs.expect_eof()
         assert shop.ask("GET", "k") is None
         assert nobody.ask("GET", "k") is None
