@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.harness.pair import Client, Pair, Session
 from tests.harness.process import wait_until
+from tests.harness.servers import Server, Sidecar
 from tests.harness.wire import Wire
 from tests.mixer.masks import client_lines
 
@@ -184,3 +186,17 @@ def test_filters_that_kill(pair: Pair) -> None:
             session.clients.clear()
 
     pair.same(script)
+
+
+def test_a_client_on_a_unix_socket(plain_server: Server, tmp_path: Path) -> None:
+    """Its address is the path, as servers tell it, and means it."""
+    path = tmp_path / "sidecar.sock"
+    with Sidecar(plain_server.url, listen=f"unix://{path}"), Wire(str(path)) as client:
+        (line,) = _lines(client, "ID", str(client.ask("CLIENT", "ID")))
+        assert line["addr"] == line["laddr"] == f"{path}:0"
+        for args in (("ADDR", f"{path}:0"), (f"{path}:0",)):
+            with Wire(str(path)) as other:
+                assert other.cmd("PING") == b"+PONG\r\n"
+                assert client.cmd("CLIENT", "KILL", *args)[:2] in (b":1", b"+O")
+                gone = other if len(args) == 2 else client
+                gone.expect_eof()

@@ -230,6 +230,45 @@ MENDED: list[Known] = [
         ],
     ),
     Known(
+        "redirect-behind-a-prefix",
+        "CLIENT TRACKING whose PREFIX is called like an option knows no client.",
+        [
+            _say(1, b"PING"),
+            Step(0, ([*b"CLIENT TRACKING ON BCAST PREFIX redirect REDIRECT".split(), id_of(1)],),
+                 protocol=3),
+            _say(0, b"CLIENT GETREDIR", b"CLIENT TRACKINGINFO", protocol=3),
+        ],
+    ),
+    Known(
+        "kill-many-in-multi",
+        "CLIENT KILL with several ids in a transaction knows only the first; the others name whom"
+        " the server calls so.",
+        [
+            _say(1, b"CLIENT NO-TOUCH ON"), _say(2, b"CLIENT NO-TOUCH ON"),
+            Step(0, ((b"MULTI",), (b"CLIENT", b"KILL", b"ID", id_of(1), id_of(2)), (b"EXEC",))),
+        ],
+    ),
+    Known(
+        "kill-of-a-user-called-id",
+        "CLIENT KILL USER id ID in a transaction kills nobody.",
+        [
+            _say(0, b"ACL SETUSER id on >secret ~* &* +@all"), _say(1, b"CLIENT NO-TOUCH ON"),
+            _say(1, b"AUTH id secret"),
+            Step(0, ((b"MULTI",), (b"CLIENT", b"KILL", b"USER", b"id", b"ID", id_of(1)),
+                     (b"EXEC",))),
+            _say(0, b"ACL DELUSER id"),
+        ],
+    ),
+    Known(
+        "unknown-is-no-command",
+        "CLIENT LIST calls a command that the server does not know by a name.",
+        [
+            _say(1, b"NOSUCH"),
+            Step(0, ((b"CLIENT", b"LIST", b"ID", id_of(1)),),
+                 mask=lambda said: said[said.find(b" cmd="):][:9]),
+        ],
+    ),
+    Known(
         "redirection-number",
         "CLIENT TRACKINGINFO and GETREDIR tell the server's number of the client that was named.",
         [

@@ -54,6 +54,8 @@ cdef bint uses_pattern(Session* s, const Command* c, const char* p, size_t n) no
     while cursor_next(&a):
         if is_word(&a, b"by", 2) or is_word(&a, b"get", 3):
             return True
+        if is_word(&a, b"store", 5) and not cursor_next(&a):    # a key may be called like an option
+            break
     return False
 
 

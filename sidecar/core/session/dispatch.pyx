@@ -43,36 +43,17 @@ from sidecar.core.hotkeys.sketch cimport Sketch, sketch_add, sketch_due, sketch_
 from sidecar.core.observe.trace_records cimport (TRACED_CONTEXT, TRACED_FILL, TRACED_FOLLOW,
     TRACED_PICKED, TRACED_WAITED, TRACE_FILLED, TRACE_WAITED, trace_begin, trace_draw, trace_drop,
     trace_local, trace_queued, trace_refused)
-from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
+from sidecar.core.protocol.cursor cimport Cursor, cursor_next, is_word
 from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.session.actions cimport (BEGIN_MULTI, BEGIN_WATCH, CLOSE_PIECE, END_MULTI,
     END_WATCH, HANG_UP, IN_TURN, KEEP, OPEN_PIECE, ORDINARY, PARTIAL, PASS, PASS_CLIENT, PASS_RESET,
     PIN, QUEUE, SERVE, SERVE_WAIT, TAINT, WANT_ONCE, WANT_OWN, WANT_PINNED, WHOLE, row_of)
 from sidecar.core.guard.guard cimport guard_passed
-from sidecar.core.session.judge cimport PASSES, guard_judge
+from sidecar.core.session.judge cimport PASSES, guard_judge, has_block
 from sidecar.core.session.mode cimport DEDICATED, GATHERING, SHARED, session_use, situation_of
 
 cdef enum:
     SAMPLED_KEYS = 16       # of one command; one that names more is not counted
-
-
-cdef bint has_block(const char* p, size_t n) noexcept nogil:
-    """Whether a whole XREAD or XREADGROUP has a BLOCK option before its STREAMS."""
-    cdef Cursor c
-    cdef int values = 1                 # arguments that are no options: the command's name first
-    cursor_begin(&c, p, n)
-    while cursor_next(&c):
-        if values:
-            values -= 1
-        elif is_word(&c, b"block", 5):
-            return True
-        elif is_word(&c, b"streams", 7):
-            return False
-        elif is_word(&c, b"group", 5):
-            values = 2
-        elif is_word(&c, b"count", 5):
-            values = 1
-    return False
 
 
 cdef int route_of_subcommand(const Session* s, const Command* c, const char* p,

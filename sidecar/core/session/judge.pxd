@@ -6,4 +6,5 @@ from sidecar.core.records cimport Session
 cdef enum:
     PASSES = -1             # what guard_judge gives for a request that is to be decided on
 
+cdef bint has_block(const char* p, size_t n) noexcept nogil
 cdef int guard_judge(Session* s, Command* c, const char* p, size_t n, bint whole) noexcept nogil

@@ -33,7 +33,7 @@ from sidecar.core.observe.audit_notes cimport audit_refused
 from sidecar.core.observe.trace_records cimport trace_refused
 from sidecar.core.protocol.commands cimport (ROUTE_AUTH, ROUTE_BLOCKING, ROUTE_HELLO,
     ROUTE_MAYBE_BLOCKING, ROUTE_PIN, ROUTE_WAIT)
-from sidecar.core.protocol.cursor cimport Cursor, cursor_next, is_word
+from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next, is_word
 from sidecar.core.protocol.request cimport ERR_MEMORY, arguments_of
 from sidecar.core.records cimport (MODE_DEDICATED, MODE_PINNED, MODE_SHARED, STALL_DEDICATED,
     STALL_LIMIT, STALL_NONE, STALL_PROTOCOL_ERROR, STALL_REPLIES,
@@ -123,18 +123,30 @@ cdef inline int limited(Guard* g, Session* s, const Command* c, const char* p, s
 
 # Judging
 
+cdef bint has_block(const char* p, size_t n) noexcept nogil:
+    """Whether a whole XREAD or XREADGROUP has a BLOCK option before its STREAMS."""
+    cdef Cursor c
+    cdef int values = 1                 # arguments that are no options: the command's name first
+    cursor_begin(&c, p, n)
+    while cursor_next(&c):
+        if values:
+            values -= 1
+        elif is_word(&c, b"block", 5):
+            return True
+        elif is_word(&c, b"streams", 7):
+            return False
+        elif is_word(&c, b"group", 5):
+            values = 2
+        elif is_word(&c, b"count", 5):
+            values = 1
+    return False
+
+
 cdef bint may_block(Session* s, const Command* c, const char* p, size_t n, bint whole) noexcept nogil:
     """Whether the server may keep the client waiting for this request."""
-    cdef Cursor a
     if c.route == ROUTE_BLOCKING or c.route == ROUTE_WAIT:
         return True
-    if c.route != ROUTE_MAYBE_BLOCKING:
-        return False
-    arguments_of(&a, p, n, &s.scan)
-    while cursor_next(&a):
-        if is_word(&a, b"block", 5):
-            return True
-    return not whole
+    return c.route == ROUTE_MAYBE_BLOCKING and (not whole or has_block(p, n))
 
 
 cdef bint subscribes(const Command* c, const char* p, Session* s) noexcept nogil:

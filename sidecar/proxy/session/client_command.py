@@ -32,7 +32,7 @@ from sidecar.proxy.session import client_filters, client_list, in_exec
 from sidecar.proxy.session.asking import answer_if_allowed, ask
 from sidecar.proxy.session.client_ids import NOBODY, ClientIds
 from sidecar.proxy.session.client_kill import Asker, ClientKill
-from sidecar.proxy.session.client_list import Line, Listed, printable_address
+from sidecar.proxy.session.client_list import Line, Listed, addresses_of, printable_address
 from sidecar.proxy.session.hello import is_plain_word
 from sidecar.proxy.session.link_ids import LinkIds, place_of_redirect
 from sidecar.proxy.session.names import ClientNames
@@ -41,6 +41,7 @@ from sidecar.proxy.session.passthrough import PassThrough
 from sidecar.proxy.tasks import Tasks
 
 OK = b"+OK\r\n"
+UNKNOWN = b"unknown"  # what the command table calls what it does not have
 # Subcommands that set state of the connection: the client gets a link for good.
 KEEPING = frozenset({b"TRACKING", b"CACHING", b"NO-EVICT", b"NO-TOUCH", b"CAPA", b"IMPORT-SOURCE"})
 # Sent to the server on a connection of their own.
@@ -435,14 +436,13 @@ class ClientCommands:
             # Of whole seconds, as servers count it: nobody is idle for longer than connected.
             b"age": b"%d" % (int(time.monotonic()) - int(client.since)),
             b"idle": b"%d" % client.silent_for,
-            b"cmd": command or b"NULL",
+            b"cmd": b"NULL" if command in (b"", UNKNOWN) else command,
             b"tot-net-in": b"%d" % received,
             b"tot-net-out": b"%d" % sent,
             b"tot-cmds": b"%d" % commands,
         }
-        for field, address in ((b"addr", client.peer), (b"laddr", client.local)):
-            if text := printable_address(address):
-                told[field] = text
+        addresses = addresses_of(client.peer, client.local)
+        told |= {f: a for f, a in zip((b"addr", b"laddr"), addresses, strict=True) if a}
         link, target = client.redirected
         up = self._link_of(client)
         return Listed(

@@ -5,10 +5,11 @@ The server has checked the filters before: what is not understood here matches n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Line = Mapping[bytes, bytes]
+_BY_ID = (b"ID", b"NOT-ID")
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,9 @@ def parse(words: Sequence[bytes], *, ids_add_up: bool = True) -> Filters:
     Of filters of the same name the last counts. Those by id add up, but not in Redis's CLIENT KILL.
     """
     found: dict[bytes, Filter] = {}
-    skip_me, i = None, 0
-    while i < len(words):
-        name = words[i].upper()
-        end = i + 2
-        if name in (b"ID", b"NOT-ID"):
-            while end < len(words) and words[end].isdigit():
-                end += 1
-        values = tuple(words[i + 1 : end])
+    skip_me = None
+    for i, end in _spans(words):
+        name, values = words[i].upper(), tuple(words[i + 1 : end])
         if name == b"SKIPME":
             skip_me = b"YES" in map(bytes.upper, values)
         else:
@@ -66,8 +62,24 @@ def parse(words: Sequence[bytes], *, ids_add_up: bool = True) -> Filters:
             if plain == b"ID" and ids_add_up and name in found:
                 values = found[name].values + values
             found[name] = Filter(plain, values, negated=plain != name)
-        i = end
     return Filters(tuple(found.values()), skip_me)
+
+
+def places_of_ids(args: Sequence[bytes]) -> Sequence[int]:
+    """The indices of the ids among the arguments of CLIENT KILL with filters."""
+    spans = _spans(args, 2) if len(args) > 3 else ()
+    named = (range(i + 1, end) for i, end in spans if args[i].upper() in _BY_ID)
+    return [at for places in named for at in places if at < len(args)]
+
+
+def _spans(words: Sequence[bytes], i: int = 0) -> Iterator[tuple[int, int]]:
+    """Where each filter begins, and the next one. Filters by id may have many values."""
+    while i < len(words):
+        end = i + 2
+        while words[i].upper() in _BY_ID and end < len(words) and words[end].isdigit():
+            end += 1
+        yield i, end
+        i = end
 
 
 def _number(text: bytes) -> int:

@@ -19,7 +19,7 @@ from sidecar.proxy.links.target import Target
 from sidecar.proxy.session import client_filters, client_list
 from sidecar.proxy.session.client_filters import Filters
 from sidecar.proxy.session.client_ids import ClientIds
-from sidecar.proxy.session.client_list import Line, printable_address
+from sidecar.proxy.session.client_list import Line, addresses_of
 from sidecar.proxy.session.others import Crowd, Others
 from sidecar.proxy.session.passthrough import PassThrough
 
@@ -62,7 +62,7 @@ class ClientKill:
 
     def _by_address(self, client: Client, address: bytes, raw: bytes) -> None:
         """The old form: an address alone. It may kill the client that asks."""
-        named = (c for c in self._ids if address and printable_address(c.peer) == address)
+        named = (c for c in self._ids if address and addresses_of(c.peer, c.local)[0] == address)
         killed = next(named, None)
         if killed is None and self._others is None:
             self._pass_through.ask(client, raw)

@@ -130,6 +130,14 @@ def _nothing_on(line: Mapping[bytes, bytes] | None) -> Line | None:
     return {k: UNUSED.get(k, v) for k, v in line.items()} if line is not None else None
 
 
+def addresses_of(peer: object, local: object) -> tuple[bytes, bytes]:
+    """A client's addresses as CLIENT LIST writes them. Of one on a unix socket servers tell the
+    socket's path, twice."""
+    if isinstance(local, str) and local:
+        return f"{local}:0".encode(), f"{local}:0".encode()
+    return printable_address(peer), printable_address(local)
+
+
 def printable_address(peer: object) -> bytes:
     """A peer's address as CLIENT LIST writes it; empty for unix sockets."""
     if isinstance(peer, tuple) and len(peer) >= 2:

@@ -8,13 +8,14 @@ on one of them is somebody else's on another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hiredis import pack_command
 
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.node import Node, Nodes
+from sidecar.proxy.session import client_filters
 from sidecar.proxy.session.client_ids import NOBODY, ClientIds
 from sidecar.proxy.session.client_list import Listed
 from sidecar.proxy.session.others import Crowd
@@ -33,8 +34,7 @@ class LinkIds:
 
     def names_other(self, args: Sequence[bytes]) -> bool:
         """Whether the arguments have an id that is of no client of this worker."""
-        at = place_of_id(args)
-        return at is not None and self.client_of(args[at]) is None
+        return any(self.client_of(args[at]) is None for at in places_of_ids(args))
 
     def server_of(self, up: Upstream) -> str:
         """The server of a link; see `Nodes.server_of`."""
@@ -43,7 +43,7 @@ class LinkIds:
     def node_of(self, args: Sequence[bytes], crowds: Sequence[Crowd]) -> Node:
         """Where the client has its link whose id the arguments have; if it is none of ours, or has
         no link of its own, the home node."""
-        at = place_of_id(args)
+        at = next(iter(places_of_ids(args)), None)
         server = self._server_and_id(args[at], crowds) if at is not None else None
         nodes = self._nodes.all if server is not None else ()
         found = (n for n in nodes if server and self.server_at(n) == server[0])
@@ -56,10 +56,10 @@ class LinkIds:
     def translated(self, args: Sequence[bytes], server: str, crowds: Sequence[Crowd] = ()) -> bytes:
         """The request, for this server. Ids that are none of our clients' stay as they are."""
         changed = list(args)
-        at = place_of_id(args)
-        link = self._server_and_id(args[at], crowds) if at is not None else None
-        if at is not None and link is not None:
-            changed[at] = b"%d" % link[1] if link[1] and link[0] == server else NOBODY
+        for at in places_of_ids(args):
+            if (link := self._server_and_id(args[at], crowds)) is not None:
+                known = link[1] and link[0] == server
+                changed[at] = b"%d" % link[1] if known else NOBODY
         return pack_command(tuple(changed))
 
     def _server_and_id(self, number: bytes, crowds: Sequence[Crowd]) -> tuple[str, int] | None:
@@ -80,16 +80,29 @@ def _listed_as(number: bytes, crowds: Sequence[Crowd]) -> Listed | None:
     return next((each for each in everybody if number == b"%d" % each.id), None)
 
 
-def place_of_id(args: Sequence[bytes]) -> int | None:
-    """The index of the id of another client, in UNBLOCK, KILL and TRACKING."""
-    words = [a.upper() for a in args]
-    if words[1] == b"UNBLOCK":
-        return 2 if len(args) > 2 else None
-    mark = {b"KILL": b"ID", b"TRACKING": b"REDIRECT"}.get(words[1], b"")
-    return words.index(mark, 2) + 1 if mark in words[2:-1] else None
+def places_of_ids(args: Sequence[bytes]) -> Sequence[int]:
+    """The indices of the ids of other clients, in UNBLOCK, KILL and TRACKING."""
+    sub = args[1].upper()
+    if sub == b"UNBLOCK":
+        return (2,) if len(args) > 2 else ()
+    if sub == b"KILL":
+        return client_filters.places_of_ids(args)
+    at = place_of_redirect(args) if sub == b"TRACKING" else 0
+    return (at,) if at else ()
 
 
 def place_of_redirect(args: Sequence[bytes]) -> int:
-    """The index of the id after REDIRECT; 0 if there is none."""
-    words = [a.upper() for a in args[:-1]]
-    return words.index(b"REDIRECT") + 1 if b"REDIRECT" in words else 0
+    """The index of the id after the first REDIRECT of CLIENT TRACKING; 0 if there is none."""
+    places = (at for name, at in options_of_tracking(args) if name == b"REDIRECT")
+    return next(places, 0)
+
+
+def options_of_tracking(args: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    """The options of CLIENT TRACKING, each with the index of its value; 0 if it has none. A prefix
+    may be called like an option."""
+    at = 3
+    while at < len(args):
+        name = args[at].upper()
+        has_value = name in (b"REDIRECT", b"PREFIX") and at + 1 < len(args)
+        yield name, at + 1 if has_value else 0
+        at += 2 if has_value else 1

@@ -15,6 +15,7 @@ from sidecar.proxy.io.client import PINNED_MODE, Client
 from sidecar.proxy.links.errors import error_reply
 from sidecar.proxy.session.asking import send_instead
 from sidecar.proxy.session.client_ids import NOBODY
+from sidecar.proxy.session.link_ids import options_of_tracking, place_of_redirect
 from sidecar.proxy.session.principals import Principals
 
 OF_OTHERS = error_reply(
@@ -24,23 +25,18 @@ OF_OTHERS = error_reply(
 
 def holds_back(principals: Principals, client: Client, args: Sequence[bytes]) -> bool:
     """Serve a CLIENT command of a tenant that would reach others; False: it is none."""
-    words = [word.upper() for word in args]
-    if words[1:2] != [b"TRACKING"] or not principals.is_tenant(client):
+    if len(args) < 2 or args[1].upper() != b"TRACKING" or not principals.is_tenant(client):
         return False
-    if b"BCAST" in words and not principals.owns_prefixes(client, _prefixes_in(args)):
+    options = list(options_of_tracking(args))
+    prefixes = [args[at] for name, at in options if name == b"PREFIX" and at]
+    if (b"BCAST", 0) in options and not principals.owns_prefixes(client, prefixes):
         if client.mode == PINNED_MODE or client.queued is not None:
             # The server refuses this, in its turn.
             send_instead(client, (*args[:2], secrets.token_hex(16).encode()))
         else:
             client.refuse(OF_OTHERS)
-    elif b"REDIRECT" in words[:-1] and not client.knows_our_ids:
-        at = words.index(b"REDIRECT") + 1
+    elif (at := place_of_redirect(args)) and not client.knows_our_ids:
         send_instead(client, (*args[:at], NOBODY, *args[at + 1 :]))
     else:
         return False
     return True
-
-
-def _prefixes_in(args: Sequence[bytes]) -> Sequence[bytes]:
-    """The prefixes of keys that the command names."""
-    return [args[at + 1] for at in range(2, len(args) - 1) if args[at].upper() == b"PREFIX"]

@@ -67,6 +67,8 @@ def test_unknown_commands(policy: Policy) -> None:
         ("SORT a GET #", "denied key"),
         ("SORT_RO a get x*", "denied key"),
         ("SORT a STORE secret:1", "denied key"),
+        ("SORT a STORE by", "allowed"),
+        ("SORT a STORE get BY w_*", "denied key"),
         ("XREAD STREAMS a secret:1 0 0", "denied key"),
         ("OBJECT ENCODING secret:1", "denied key"),
         ("COPY a secret:1", "denied key"),

@@ -390,6 +390,8 @@ class TestUnderWay:
         own = own_link(core, ann)
         core.feed(bob, request("XREAD", "BLOCK", "0", "STREAMS", "s", "0"))
         assert core.take(bob) == b"-LIMITED too many clients are blocked\r\n"
+        core.feed(bob, request("XREAD", "STREAMS", "block", "0"))
+        assert core.take(bob) == b""
         core.link_output(own, 1000)
         core.link_receive(own, b"*-1\r\n")
         core.settle_limits(ann)

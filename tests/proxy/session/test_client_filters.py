@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.proxy.session.client_filters import parse
+from sidecar.proxy.session.client_filters import parse, places_of_ids
 
 LINE = dict(
     word.split(b"=", 1)
@@ -55,3 +55,20 @@ def test_who_asks() -> None:
     assert parse([b"SKIPME", b"YES", b"ID", b"7"]).skip_me is True
     assert parse([b"ID", b"7", b"skipme", b"no"]).skip_me is False
     assert parse([b"NAME", b"x", b"ID", b"3", b"1", b"3"]).ids == (b"3", b"1", b"3")
+
+
+@pytest.mark.parametrize(
+    ("line", "places"),
+    [
+        (b"CLIENT KILL ID 7", [3]),
+        (b"CLIENT KILL id 7 8 9 NAME 5", [3, 4, 5]),
+        (b"CLIENT KILL ID 7 ID 8 NOT-ID 9", [3, 5, 7]),
+        (b"CLIENT KILL USER id ID 7", [5]),
+        (b"CLIENT KILL NAME ID", []),
+        (b"CLIENT KILL ID", []),
+        (b"CLIENT KILL 1.2.3.4:5", []),
+    ],
+)
+def test_places_of_ids(line: bytes, places: list[int]) -> None:
+    """Where the ids stand, and no words of other filters."""
+    assert list(places_of_ids(line.split(b" "))) == places
