@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -35,14 +36,24 @@ NO_SOCKET = "a running worker cannot inherit another unix socket"
 PATIENCE = 30.0
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What the supervisor has taken for other settings: the `sections` that have certificates. In
+    the end it is to `keep` it, or to `undo` it once its settings are the old ones."""
+
+    sections: Sequence[str]
+    keep: Callable[[], None]
+    undo: Callable[[], None]
+
+
 class RunningAll(Running, Protocol):
     """The supervisor, as far as changes concern it."""
 
     crew: Crew | None
 
-    def take(self, settings: Settings) -> Sequence[str]:
-        """Check the files that these settings name, and take their addresses; the sections that
-        have certificates. Raises OSError (ssl.SSLError): then nothing has changed."""
+    def take(self, settings: Settings) -> Taken:
+        """Check the files that these settings name, and take their addresses. Raises OSError
+        (ssl.SSLError): then nothing has changed."""
 
 
 class ChangingAll(Changing):
@@ -69,15 +80,18 @@ class ChangingAll(Changing):
         return without_embedded(changes(old, new), old, new)
 
     async def _use(self, found: Changes) -> tuple[Sequence[str], UnderWay | None]:
-        sections, ended = self._all.take(found.settings), None
         if found.switches:
-            ended = await self._switch_all(found.settings)
+            await self._look_by_one(found.settings)  # before any command is held for it
+        taken, ended = self._all.take(found.settings), None
+        if found.switches:
+            ended = await self._switch_all(found.settings, taken.undo)
         else:
             self._all.use_settings(found.settings)
             assert self._all.crew is not None
             await self._all.crew.change()
+        taken.keep()
         logs.set_level(found.settings.log.level)
-        return sections, ended
+        return taken.sections, ended
 
     async def pause(self) -> Paused:
         """Hold the commands of all workers."""
@@ -129,14 +143,13 @@ class ChangingAll(Changing):
         if self._turn.locked():
             raise RefusedError("another change is under way; try again when it is done")
         settings = self._at(to)
-        look = SwitchTo(url=to.url, dry_run=True, tls=settings.upstream.tls)
         async with self._turn:
             if to.dry_run:
-                return await self._look_by_one(look)
+                return await self._look_by_one(settings)
             try:
-                found = await self._look_by_one(look)
+                found = await self._look_by_one(settings)
                 began = time.monotonic()
-                ended = await self._switch_all(settings)
+                ended = await self._switch_all(settings, lambda: None)
             except MoveError as error:
                 log.error("switch failed", error=str(error))
                 self._all.note("switch", "failed", str(error))
@@ -146,34 +159,39 @@ class ChangingAll(Changing):
         held = round(time.monotonic() - began, 4)
         return msgspec.structs.replace(found, switched=True, held_s=held, ended=ended)
 
-    async def _look_by_one(self, look: SwitchTo) -> Switched:
-        """What a worker finds there. Raises MoveError."""
+    async def _look_by_one(self, settings: Settings) -> Switched:
+        """What a worker finds at the upstream of these settings. Raises MoveError."""
         try:
-            said = await self._crew.ask_one("look", look, type=Switched, within=PATIENCE)
+            said = await self._crew.ask_one("look", settings, type=Switched, within=PATIENCE)
         except (CallError, SilentError) as error:
             raise MoveError(str(error)) from error
         found: Switched = said
         return found
 
-    async def _switch_all(self, settings: Settings) -> UnderWay:
-        """All workers go over, or none. What had to be ended."""
+    async def _switch_all(self, settings: Settings, undo: Callable[[], None]) -> UnderWay:
+        """All workers go over, or none; what had to be ended. Raises MoveError, after `undo`."""
         crew, old = self._crew, self._all.settings
         try:
-            said = await self._hold(crew, SWITCH)
-            if len(said) < len(crew.workers):
-                raise MoveError("not every worker answers; try again when they do")
-            replies = sum(each.under_way.replies for each in said)
-            if replies:
-                raise MoveError(f"{replies} links still wait for replies of the old server")
+            await self._hold_all(crew)
             self._all.use_settings(settings)  # also for a worker that is started meanwhile
-            try:
-                return _sum(await crew.go_over())
-            except (CallError, SilentError) as error:
-                self._all.use_settings(old)
-                await crew.change()
-                raise MoveError(str(error)) from error
+            return _sum(await crew.go_over())
+        except (MoveError, CallError, SilentError) as error:
+            self._all.use_settings(old)
+            undo()
+            if isinstance(error, MoveError):  # nobody has been asked to go
+                raise
+            await crew.change()
+            raise MoveError(str(error)) from error
         finally:
             await self._release(crew, SWITCH)
+
+    async def _hold_all(self, crew: Crew) -> None:
+        """Hold the commands of all for a switch. Raises MoveError: something is under way still."""
+        said = await self._hold(crew, SWITCH)
+        if len(said) < len(crew.workers):
+            raise MoveError("not every worker answers; try again when they do")
+        if replies := sum(each.under_way.replies for each in said):
+            raise MoveError(f"{replies} links still wait for replies of the old server")
 
 
 def _sum(counts: Sequence[UnderWay]) -> UnderWay:

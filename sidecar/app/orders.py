@@ -10,7 +10,7 @@
 | `failover` | supervisor | | the Sentinel that was asked |
 | `change` | supervisor | the share of other `Settings` | |
 | `hold`, `release` | supervisor | why | as the admin API answers a pause |
-| `look` | supervisor | `SwitchTo` with the settings of TLS | as the admin API answers a dry run |
+| `look` | supervisor | `Settings` with another upstream | as the admin API answers a dry run |
 | `drain` | supervisor | whether the other workers go on | |
 | `crowd`, `kill`, `keep` | supervisor | for a worker that asks `crowds`, … | |
 | `crowds` | worker | | a `Crowd` of each other worker |

@@ -24,7 +24,7 @@ from contextlib import suppress
 import msgspec
 import structlog
 
-from sidecar.app.changing_all import ChangingAll
+from sidecar.app.changing_all import ChangingAll, Taken
 from sidecar.app.crew import Crew
 from sidecar.app.joints import Refusing
 from sidecar.app.sidecar import Sidecar
@@ -153,43 +153,44 @@ class Supervisor(Sidecar):
         assert crew is not None
         await self.systemd.watch(lambda: all(each.state != "silent" for each in crew.workers))
 
-    def take(self, settings: Settings) -> list[str]:
-        """Check the files that these settings name, and take their addresses; the sections that
-        have certificates. Raises OSError (ssl.SSLError): then nothing has changed."""
+    def take(self, settings: Settings) -> Taken:
+        """Check the files that these settings name, and take their addresses. Raises OSError
+        (ssl.SSLError): then nothing has changed."""
         sections = self._check(settings)
-        self._take_addresses(settings)
-        return sections
+        before = self._listening
+        added, gone = added_and_gone(self.settings.listen.urls, settings.listen.urls)
+        new: list[Listening] = []
+        try:
+            for endpoint in added:
+                new += self._taken(settings, endpoint)
+            if self.admin is not None:
+                self.admin.reload(settings.admin)
+        except OSError:
+            _close(new)
+            raise
+        stay = [each for each in before if not any(is_made_for(each.endpoint, e) for e in gone)]
+        self._listening = [*with_policies(stay, settings.listen.urls), *new]
+
+        def undo() -> None:
+            self._listening = before
+            _close(new)
+            if self.admin is not None:
+                with suppress(OSError):  # its files have changed meanwhile, and are read later
+                    self.admin.reload(self.settings.admin)
+
+        return Taken(sections, lambda: _close([e for e in before if e not in stay]), undo)
 
     def _check(self, settings: Settings) -> list[str]:
         """Read all certificates; the sections that have some. Raises OSError (ssl.SSLError)."""
         tls = settings.upstream_endpoint.tls
         Certificates(settings, upstream=tls).read(settings)
         sentinel_context(settings.sentinel, settings.upstream.tls, tls)
-        if self.admin is not None:
-            self.admin.reload(settings.admin)
         read = {
             "listen.tls": any(listener.tls for listener in settings.listeners),
             "upstream.tls": tls or settings.sentinel.tls == "on",
             "admin.tls": self.admin is not None and self.admin.uses_tls,
         }
         return [section for section, used in read.items() if used]
-
-    def _take_addresses(self, settings: Settings) -> None:
-        """Take new addresses, and give up those that are not wanted any more. Raises OSError."""
-        added, gone = added_and_gone(self.settings.listen.urls, settings.listen.urls)
-        new: list[Listening] = []
-        try:
-            for endpoint in added:
-                new += self._taken(settings, endpoint)
-        except OSError:
-            for each in new:
-                each.close()
-            raise
-        for each in list(self._listening):
-            if any(is_made_for(each.endpoint, endpoint) for endpoint in gone):
-                self._listening.remove(each)
-                each.close()
-        self._listening = [*with_policies(self._listening, settings.listen.urls), *new]
 
     # Stopping
 
@@ -212,6 +213,11 @@ class Supervisor(Sidecar):
         for each in self._listening:
             each.close()
         await super()._close()
+
+
+def _close(listening: Iterable[Listening]) -> None:
+    for each in listening:
+        each.close()
 
 
 def _is_shared(each: Listening) -> bool:

@@ -22,9 +22,7 @@ import structlog
 import uvloop
 
 from sidecar.admin.answers import Paused, Resumed, Switched
-from sidecar.admin.bodies import SwitchTo
 from sidecar.admin.sources import RefusedError
-from sidecar.app.changing import at_upstream
 from sidecar.app.channel import CallError, Channel, SilentError
 from sidecar.app.orders import ASKED, SOON, Ask, Prepared, Start, State
 from sidecar.app.sidecar import Given, Sidecar
@@ -226,9 +224,7 @@ class Worker:
         return ended
 
     async def _look(self, content: msgspec.Raw) -> Switched:
-        to = msgspec.msgpack.decode(content, type=SwitchTo)
-        assert to.tls is not None
-        settings = at_upstream(self._here.settings, to.url, to.tls)
+        settings = msgspec.msgpack.decode(content, type=Settings)
         try:
             return await _or_refusal(self._here.changing.compare(settings))
         except (OSError, MoveError) as error:

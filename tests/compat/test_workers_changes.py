@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness.admin import api, metrics, post, wait_ready
 from tests.harness.failover import news
-from tests.harness.process import free_port, wait_until
+from tests.harness.process import free_port, ping, wait_until
 from tests.harness.server_stats import calls
 from tests.harness.servers import Server, Sidecar, valkey
 from tests.harness.several import Counting, lives, pids, several, spread
@@ -52,6 +52,69 @@ def test_a_reload_reaches_all_or_none(plain_server: Server, tmp_path: Path) -> N
         os.kill(sidecar.pid, signal.SIGHUP)
         for wire in (mine, other):
             wire.expect_eof()
+
+
+def test_a_reload_to_what_is_not_there_holds_nobody(plain_server: Server, tmp_path: Path) -> None:
+    file, port = tmp_path / "sidecar.toml", free_port()
+    file.write_text(f'[upstream]\nurl = "{plain_server.url}"\n')
+    with _all_in_file(file) as sidecar, spread(sidecar.port) as ([mine], [other]):
+        _write(file, f"redis://127.0.0.1:{free_port()}", sidecar.port, port)
+        assert post(sidecar, "/api/reload")[0] == 409
+        assert not news(sidecar, "commands held")
+        assert mine.cmd("PING") == other.cmd("PING") == b"+PONG\r\n"
+        assert ping(port) == b""
+
+
+@pytest.mark.slow
+def test_a_reload_that_fails_late_takes_nothing(plain_server: Server, tmp_path: Path) -> None:
+    """The old server owes a reply, so nobody goes: the new address is given up, a new token is not
+    asked for, and the next reload finds all as it was."""
+    file, port = tmp_path / "sidecar.toml", free_port()
+    first = f'[upstream]\nurl = "{plain_server.url}"\n[failover]\nhold = 1\n'
+    file.write_text(first)
+    with valkey() as second, _all_in_file(file) as sidecar, Wire(plain_server.port) as direct:
+        before = file.read_text()
+        with spread(sidecar.port) as ([mine], [other]):
+            assert direct.cmd("CLIENT", "PAUSE", 60_000, "WRITE") == b"+OK\r\n"
+            mine.send(pack("SET", "k", "v"))
+            wait_until(lambda: api(sidecar, "/api/stats")["unanswered"]["oldest"] > 0, "it waits")
+            _write(file, second.url, sidecar.port, port)
+            status, said = post(sidecar, "/api/reload")
+            assert (status, "still wait for replies" in said["error"]) == (409, True)
+            assert direct.cmd("CLIENT", "UNPAUSE") == b"+OK\r\n"
+            assert mine.read_reply() == b"+OK\r\n"
+            assert other.cmd("GET", "k") == b"$1\r\nv\r\n"
+            assert ping(port) == b""
+            file.write_text(before)
+            assert post(sidecar, "/api/reload")[1]["changed"] == []
+            _write(file, second.url, sidecar.port, port)
+            assert "listen.urls" in post(sidecar, "/api/reload")[1]["changed"]
+            wait_until(lambda: ping(port), "it listens")
+
+
+def _write(file: Path, upstream: str, *ports: int) -> None:
+    urls = ", ".join(f'"redis://127.0.0.1:{port}"' for port in ports)
+    file.write_text(
+        f'[upstream]\nurl = "{upstream}"\n[listen]\nurls = [{urls}]\n'
+        '[failover]\nhold = 1\n[admin]\ntoken = "a-token-of-more-than-sixteen"\n'
+    )
+
+
+def _all_in_file(file: Path) -> Sidecar:
+    """A sidecar whose addresses stand in its file, to be changed there."""
+
+    class Filed(Sidecar):
+        def argv(self) -> list[str]:
+            argv = super().argv()
+            if "urls" not in file.read_text():
+                urls = f'[listen]\nurls = ["{self.listen}"]\n'
+                file.write_text(file.read_text() + urls)
+            for name in ("--upstream", "--listen"):
+                at = argv.index(name)
+                del argv[at : at + 2]
+            return [*argv, "-c", str(file)]
+
+    return Filed("", settings={"workers": 2}, admin=f"127.0.0.1:{free_port()}")
 
 
 def _with_file(server: Server, file: Path) -> Sidecar:
