@@ -34,7 +34,7 @@ from sidecar.proxy.links.racing import Address as Found
 from sidecar.proxy.links.racing import resolve
 from sidecar.proxy.links.target import Target
 from sidecar.proxy.name_search import of_path
-from sidecar.proxy.pause import Pause, under_way
+from sidecar.proxy.pause import OPEN_WITHIN, Pause, under_way
 from sidecar.proxy.targets import Targets
 from sidecar.telemetry.facts import UnderWay
 from sidecar.telemetry.handshakes import Handshakes
@@ -175,7 +175,7 @@ class Mover:
             if not held_already:
                 self._pause.begin(SWITCH)
             try:
-                ended = await self._ready(arrival)
+                ended = await self._ready(arrival, 0 if held_already else OPEN_WITHIN)
                 first()
                 arrived = True
                 self._arrive(arrival)
@@ -191,9 +191,10 @@ class Mover:
         log.info("upstream switched", upstream=endpoint, address=address, seconds=round(seconds, 3))
         return Moved(seconds, ended)
 
-    async def _ready(self, arrival: Arrival) -> UnderWay:
-        """Wait until commands may go over. Returns what cannot be waited for."""
-        await self._pause.quiet(SHARE * self._limit())
+    async def _ready(self, arrival: Arrival, open_within: float) -> UnderWay:
+        """Wait until commands may go over, for what clients have open so many seconds. Returns
+        what cannot be waited for."""
+        await self._pause.quiet(SHARE * self._limit(), open_within)
         try:
             await arrival.connection.check_master()
         except Unreachable as error:

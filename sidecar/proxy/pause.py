@@ -99,14 +99,14 @@ class Pause:
     def _count(self) -> None:
         self._most = max(self._most, self._plane.held_count)
 
-    async def quiet(self, within: float) -> UnderWay:
+    async def quiet(self, within: float, open_within: float = OPEN_WITHIN) -> UnderWay:
         """Wait until nothing is under way but blocked commands, for so many seconds at most; for
-        what only clients can bring to an end, OPEN_WITHIN. Returns what is still under way."""
+        what only clients can bring to an end, `open_within`. Returns what is still under way."""
         began = time.monotonic()
         while True:
             looked = time.monotonic()
             found, waited = under_way(self._plane), looked - began
             opened = found.transactions + found.streamed + found.pinned
-            if waited >= within or not (found.replies or (opened and waited < OPEN_WITHIN)):
+            if waited >= within or not (found.replies or (opened and waited < open_within)):
                 return found
             await asyncio.sleep(max(LOOK, IDLE_SHARE * (time.monotonic() - looked)))
