@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from cryptography.hazmat.primitives import constant_time
 
 from sidecar import passwords
 from sidecar.passwords import decoy, hash_password, verify
@@ -45,6 +46,20 @@ def test_scrypt_where_there_is_no_argon2(monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.startswith("$scrypt$ln=14,r=8,p=5$")
     assert verify(b"pw", made)
     assert not verify(b"pW", made)
+
+
+def test_digests_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the library's function for that: a clock would not show it reliably."""
+    compare, seen = constant_time.bytes_eq, []
+
+    def watched(a: bytes, b: bytes) -> bool:
+        seen.append((a, b))
+        return compare(a, b)
+
+    monkeypatch.setattr(constant_time, "bytes_eq", watched)
+    phc = hash_password(b"pw")
+    assert [verify(b"pw", phc), verify(b"other", phc)] == [True, False]
+    assert [a == b for a, b in seen] == [True, False]
 
 
 def test_a_decoy_costs_the_same_and_fits_nothing() -> None:

@@ -135,6 +135,22 @@ def test_a_login_with_requests_behind_it(server: Server, sidecar: Sidecar, proto
     assert names_at(server) == {"shop:k", "jobs:k", "jobs:l"}
 
 
+@pytest.mark.parametrize("before", [[], [("RESET",)], [("SUBSCRIBE", "c"), ("RESET",)]])
+def test_who_hangs_up_behind_a_login(
+    server: Server, sidecar: Sidecar, before: list[tuple[str, ...]]
+) -> None:
+    """What has been sent is executed and answered, and nothing ends but its connection."""
+    for protocol in (2, 3):
+        with logged_in(sidecar, "shop", protocol) as wire:
+            login = (("HELLO", "3", "AUTH") if protocol == 3 else ("AUTH",)) + ("shop", "pw")
+            wire.send(pack_all([*before, login, ("SET", "k", str(protocol)), ("PING", "end")]))
+            wire.half_close()
+            assert wire.read_to_end().endswith(OK + b"$3\r\nend\r\n")
+        assert call(server.port, "GET", "shop:k") == str(protocol)
+    with logged_in(sidecar, "jobs") as wire:
+        assert wire.call("PING") == "PONG"
+
+
 def test_reset_and_another_login(server: Server, shop: Wire) -> None:
     """A client that was reset is nobody, until it logs in; what is behind a login is its user's."""
     requests = [("RESET",), ("GET", "k"), ("AUTH", "jobs", "pw"), ("SET", "k", "1"), ("RESET",)]

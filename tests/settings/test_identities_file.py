@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.proxy.session.identity_book import UpstreamUser
 from sidecar.settings.identities_file import IdentitiesError, read_identities
 from sidecar.settings.load import ConfigError, load
 from sidecar.settings.sections.principals import IdentitiesFile
@@ -81,6 +82,7 @@ def test_no_repr_shows_a_secret(file: Path) -> None:
     shown = repr((read, read.principals, read.tenants))
     assert "hunter2" not in shown
     assert "argon2id" not in shown
+    assert "hunter2" not in repr(UpstreamUser(b"name", b"hunter2"))
 
 
 @pytest.mark.parametrize(

@@ -333,8 +333,6 @@ cdef class Client(ClientSocket):
             self.begin_multi()
         else:
             self.go_on()
-        if pinned and self.ended and not self.closed:
-            up.end_of_requests()
 
     cdef int begin_multi(self) except -1:
         """MULTI was answered before its shard was known, and so was what has been queued: send that now,

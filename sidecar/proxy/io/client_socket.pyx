@@ -112,10 +112,7 @@ cdef class ClientSocket(RewritingConnection):
         """
         self.ended = True
         self.watch_reading(False)
-        if self.s.mode == MODE_PINNED and not self.waits_for_its_time():
-            (<Upstream>self.s.link.owner).end_of_requests()
-        if not self.closed:
-            session_mark(self.s)
+        session_mark(self.s)
         return 0
 
     cdef bint waits_for_its_time(self) noexcept:
@@ -282,10 +279,18 @@ cdef class ClientSocket(RewritingConnection):
         return 0
 
     cdef bint end_if_over(self) except -1:
-        """End a client that sends no more, or is to be let go, once nothing is due to it."""
+        """End a client that sends no more, or is to be let go, once nothing is due to it. The server of
+        one with a link for good is told, and then ends it."""
         cdef Session* s = self.s
-        cdef bint answered = s.stall == STALL_NONE and s.outstanding == 0 and not (
-            self.rewriter is not None and self.rewriter.waits)
+        cdef Upstream up
+        cdef bint waits = self.rewriter is not None and self.rewriter.waits
+        cdef bint answered = s.stall == STALL_NONE and s.outstanding == 0 and not waits
+        if self.ended and s.mode == MODE_PINNED and s.stall != STALL_SHELL \
+                and not self.waits_for_its_time() and not (waits and s.link.raw_requests_due == 0):
+            up = <Upstream>s.link.owner
+            up.end_of_requests()
+            if self.closed:
+                return True
         if self.retiring and answered and s.unread.end == s.unread.start and self.kept_back() == 0 \
                 and (s.mode == MODE_SHARED or (s.kept and not session_in_transaction(s))):
             self.finish()
@@ -434,8 +439,6 @@ cdef class ClientSocket(RewritingConnection):
         self.has_parsed()
         if not self.closed:
             self.parsed = True
-            if self.ended and self.s.mode == MODE_PINNED and not self.waits_for_its_time():
-                (<Upstream>self.s.link.owner).end_of_requests()
         self.plane.settle()
         return 0
 

@@ -245,6 +245,7 @@ cdef class Upstream(PlaneConnection):
 
     cdef int lost(self, str reason) except -1:
         """The connection is gone without our doing."""
+        cdef Upstream kept = self       # whoever has found it out may have no reference of its own
         cdef PlaneConnection client = self.client
         cdef bint resumes = False
         if self.closed:

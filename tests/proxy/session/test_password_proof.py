@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from sidecar import passwords
 from sidecar.proxy.session import password_proof
 from sidecar.proxy.session.identity_book import IdentityBook
 from sidecar.proxy.session.password_proof import BusyError, PasswordProof
 from sidecar.settings.load import load
-from tests.harness.identities import entry, judging
+from tests.harness.identities import entry, hashed, judging
 
 
 @pytest.fixture
@@ -46,6 +47,20 @@ async def test_the_same_work_for_every_name(
     assert not await proof.judge("host", user, b"wrong")
     assert tried == [3]
     proof.close()
+
+
+def test_all_hashes_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the first one fits: how long it takes tells nothing of which."""
+    verify, seen = passwords.verify, []
+
+    def counting(password: bytes, phc: str) -> bool:
+        seen.append(phc)
+        return verify(password, phc)
+
+    monkeypatch.setattr(passwords, "verify", counting)
+    hashes = [hashed(each) for each in ("a", "b", "c")]
+    assert password_proof._fits_any(b"a", hashes)
+    assert seen == hashes
 
 
 async def test_each_of_several_passwords(book: IdentityBook) -> None:
