@@ -263,3 +263,11 @@ class TestFile:
                 wire.cmd("EXEC")
             assert wire.cmd("ACL", "WHOAMI") == b"$3\r\nann\r\n"
             assert wire.cmd("KEYS", "nosuch").startswith(b"-NOPERM")
+            if way != "watch":  # the link is still the client's own
+                for line in before[way]:
+                    wire.cmd(*line.split())
+                assert wire.cmd("AUTH", "default", "x") in (b"+OK\r\n", b"+QUEUED\r\n")
+                if way == "multi":
+                    wire.cmd("EXEC")
+                assert wire.cmd("ACL", "WHOAMI") == b"$7\r\ndefault\r\n"
+                assert wire.cmd("KEYS", "nosuch").startswith(b"-NOPERM")  # as before
