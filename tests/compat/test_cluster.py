@@ -292,6 +292,7 @@ def test_scan(cluster: Cluster, sidecar: Sidecar, count: int) -> None:
             if cursor == "0":
                 break
         assert found == set(names)
+        assert wire.call("SCAN", 0, "COUNT", 1, "COUNT", 1000)[0] == "0"  # the last one counts
         assert wire.cmd("SCAN", "x") == b"-ERR invalid cursor\r\n"
         wire.call("FLUSHALL")
 

@@ -399,9 +399,11 @@ async def _answer_later(client: Client, reply: bytes) -> None:
 
 def _count_of(args: Sequence[bytes]) -> int:
     """How many keys a SCAN asks for in one go: COUNT, or as many as a server gives by itself."""
-    words = [word.lower() for word in args]
-    at = words.index(b"count", 2) + 1 if b"count" in words[2:] else len(words)
-    return int(words[at]) if at < len(words) and words[at].isdigit() else SCAN_COUNT
+    count = SCAN_COUNT
+    for option, value in zip(args[2::2], args[3::2], strict=False):
+        if option.lower() == b"count" and value.isdigit():
+            count = int(value)
+    return count
 
 
 def _page(cursor: int, keys: Sequence[bytes]) -> bytes:
