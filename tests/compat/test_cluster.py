@@ -443,7 +443,8 @@ def test_scan_at_a_migration_that_has_broken_off(cluster: Cluster) -> None:
             said = wire.cmd("SCAN", cursor, "COUNT", 1000)
             cursor = said.split(b"\r\n")[2] if said.startswith(b"*") else b""
             assert cursor != b"0"
-        assert b"slot %d is half-way" % number in said
+        whole = cluster.kind == "redis7"  # which has no cursor by slot
+        assert (b"slots move " if whole else b"slot %d is half-way" % number) in said
         cluster.end_migration(number)
         cluster.settle()
         cursor = b"0"
