@@ -35,7 +35,7 @@ LISTED = {
     "EXECABORT": "a command of a transaction was refused",
     "NOSCRIPT": "the script was forgotten (SCRIPT FLUSH, another master)",
     "UNBLOCKED": "a blocked client's server is no master any more",
-    "TRYAGAIN": "the keys of a transaction were moving to another shard",
+    "TRYAGAIN": "the keys of a transaction, or of a large request, were moving to another shard",
     "lost": "a connection was closed: it had state on a link that was lost",
 }
 """The errors that clients may get while something goes wrong, and why."""

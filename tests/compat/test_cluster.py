@@ -431,6 +431,20 @@ def test_a_start_before_the_cluster() -> None:
                 assert wire.cmd(*request).startswith((b"-CLUSTERDOWN ", b"-UNAVAILABLE ")), request
 
 
+def test_a_request_too_large_to_be_kept(cluster: Cluster) -> None:
+    """Its slot has moved, and the sidecar has not heard of it: it does from the answer."""
+    never = {"cluster.refresh": 3600}
+    with Sidecar(cluster.url, settings=never) as sidecar, Wire(sidecar.port) as wire:
+        name = cluster.key(0, "too large")
+        slot = key_slot(name.encode())
+        assert wire.call("SET", name, "x") == "OK"
+        for target in (1, 0):
+            cluster.migrate(slot, target)
+            cluster.settle()
+            assert wire.cmd("SET", name, "x" * 3_000_000).startswith(b"-TRYAGAIN ")
+            assert wire.call("SET", name, "x" * 3_000_000) == "OK"
+
+
 def test_scan_at_a_migration_that_has_broken_off(cluster: Cluster) -> None:
     """It does not pass the slot over, and does not go on for ever."""
     number = key_slot(b"open")

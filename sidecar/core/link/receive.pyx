@@ -21,7 +21,7 @@ from sidecar.core.link.limited cimport limit_raw_reply
 from sidecar.core.link.pending cimport link_push, settle_ready
 from sidecar.core.link.receiver cimport deliver, session_mark, session_say
 from sidecar.core.link.redirected cimport (REDIRECTION_START, is_redirection, keep_redirected,
-    may_split, splits_transaction, transaction_error, turn_back)
+    may_split, splits_transaction, redirection_error, turn_back)
 from sidecar.core.link.refused cimport is_stand_in, may_be_stand_in, say_refusal
 from sidecar.core.link.reset_mark cimport is_reset_mark, may_be_reset_mark
 from sidecar.core.link.scripts cimport may_miss_script, scripts_find
@@ -300,7 +300,7 @@ cdef int receive_replies(Link* l, const char* p, size_t n) noexcept nogil:
                     continue
                 e = l.ring + (l.head & l.mask)      # the ring may have grown
             if splits_transaction(l, p + frame_at, i - frame_at):
-                error = transaction_error(l, p + frame_at, i - frame_at)
+                error = redirection_error(l, p + frame_at, i - frame_at)
         if tells_state(l, e) and not follows(l, e, p + frame_at, i - frame_at):
             result = -1             # once this reply is given out
         finish_entry(l, e, p + frame_at, i - frame_at)

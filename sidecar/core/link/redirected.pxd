@@ -13,7 +13,7 @@ cdef void keep_redirected(Session* t, uint16_t command, const char* request,
 cdef Redirected first_redirected(const Session* t, const char** request) noexcept nogil
 cdef void forget_redirected(Session* t) noexcept nogil
 
-cdef const char* transaction_error(const Link* l, const char* p, size_t n) noexcept nogil
+cdef const char* redirection_error(const Link* l, const char* p, size_t n) noexcept nogil
 cdef int turn_back(Session* s, const char* error, size_t n) noexcept nogil
 
 cdef enum:
@@ -21,13 +21,14 @@ cdef enum:
 
 
 cdef inline bint may_split(const Link* l) noexcept nogil:
-    """Whether the link has an open transaction of a cluster's client."""
-    return l.client != NULL and l.core.slots != NULL and l.transaction != 0
+    """Whether the link is a cluster's client's own."""
+    return l.client != NULL and l.core.slots != NULL
 
 
 cdef inline bint splits_transaction(const Link* l, const char* p, size_t n) noexcept nogil:
-    """Whether an error that begins like this tells a cluster's client where a key of its transaction
-    is: the client knows of no shards, and gets `transaction_error` instead."""
+    """Whether an error that begins like this tells a cluster's client where a key is, and its request
+    cannot be sent there: it is one of a transaction, or was too large to be kept. The client knows of
+    no shards, and gets `redirection_error` instead."""
     return may_split(l) and n > 5 \
         and (memcmp(p, b"-MOVED", 6) == 0 or memcmp(p, b"-ASK ", 5) == 0)
 

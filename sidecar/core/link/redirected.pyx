@@ -7,10 +7,12 @@ answered from the near cache, and the client is given nothing from there meanwhi
 
 A client that has a link of its own has one request at a time on it. A copy of it is kept, and goes back
 to where it was read: `unread` begins with it again. In a transaction, or while it watches keys, its
-requests stay at one shard: a redirection becomes the error that one server would give.
+requests stay at one shard: a redirection becomes the error that one server would give. So does that of
+a request which was passed on as it came, too large to be kept.
 """
 from libc.string cimport memcpy, memset
-from sidecar.core.protocol.slots cimport Slots, redirection_target
+from libc.stdint cimport uint16_t
+from sidecar.core.protocol.slots cimport ServerAddress, Slots, redirection_target, slots_put
 from sidecar.core.memory cimport (buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
 
@@ -49,13 +51,22 @@ cdef void forget_redirected(Session* t) noexcept nogil:
 cdef const char* CROSSSLOT = b"-CROSSSLOT Keys in request don't hash to the same slot\r\n"
 cdef const char* HAS_MOVED = \
     b"-TRYAGAIN the keys of this transaction are moving to another shard; begin it again\r\n"
+cdef const char* LARGE_MOVES = \
+    b"-TRYAGAIN the key of this large request is moving to another shard; send it again\r\n"
 
 
-cdef const char* transaction_error(const Link* l, const char* p, size_t n) noexcept nogil:
-    """What the redirection p[0:n] means for a command of the transaction that is open on this link: its
-    key has another slot than the first one, or that slot moves."""
+cdef const char* redirection_error(const Link* l, const char* p, size_t n) noexcept nogil:
+    """What the redirection p[0:n] means for a request that cannot be sent elsewhere. In the transaction
+    that is open on this link: its key has another slot than the first one, or that slot moves."""
+    cdef Slots* slots = <Slots*>l.core.slots
     cdef int slot = -1
-    redirection_target(<Slots*>l.core.slots, p, n, &slot)
+    cdef const ServerAddress* to = redirection_target(slots, p, n, &slot)
+    if p[1] == c'M':
+        slots.moved += 1
+        if to != NULL and to.in_use:
+            slots_put(slots, <uint16_t>slot, to.shard)
+    if l.transaction == 0:
+        return LARGE_MOVES
     return HAS_MOVED if slot == l.first_slot or slot < 0 or l.first_slot < 0 else CROSSSLOT
 
 
