@@ -23,7 +23,10 @@ cdef struct Due:
     uint32_t answered       # confirmations that have come
     uint32_t wanted         # and that are to come; 0: it is not known yet
     unsigned char kind
+    bint all                # SUNSUBSCRIBE of all channels
     bint again              # it may be sent once more
+
+cdef int kind_told(const char* p, size_t n) noexcept nogil
 
 cdef class Subscriptions:
     cdef CommandTable table
@@ -31,6 +34,8 @@ cdef class Subscriptions:
     cdef Limits limits
     cdef Scanner scan
     cdef readonly set channels, patterns, sharded
+    cdef readonly set away      # those of `sharded` that other links of the client have
+    cdef bint whole             # other links give it messages as well: none is given out in part
     cdef readonly bint strange  # it has sent what other requests are needed for to make up for it
     cdef Buffer asked       # a request of which the rest is to come
     cdef Buffer due         # the Dues, oldest first
@@ -39,13 +44,22 @@ cdef class Subscriptions:
     cdef Buffer rest        # the beginning of what the server is sending
     cdef bint in_part       # that beginning was large, and has been given out
     cdef bytes swallowed    # confirmations of the server's own that the client has not been given
-    cdef readonly bytes refusal     # the redirection that has answered SSUBSCRIBE; None: none has
+    cdef readonly bytes refusal     # the redirection that has answered the oldest request; None: none has
+    cdef Buffer held            # what the server has sent behind that
+    cdef bytes instead          # what the client is given in the place of a confirmation
+    cdef bint news              # there is something for the shell to do
 
     cdef bint over(self) noexcept
     cdef int note(self, const char* p, size_t n) except -1
     cdef int note_request(self, const char* p, size_t n) except -1
     cdef int receive(self, Link* l, const char* p, size_t n) except -1
+    cdef bint waits(self) noexcept
+    cdef int hold(self, const char* p, size_t n) except -1
+    cdef int give(self, Link* l, const char* p, size_t n, int kind) except -1
+    cdef int say_instead(self, Session* s) except -1
     cdef int hand_over(self, Link* l) except -1
+    cdef bint sums(self, int kind, object name, Due* d) except -1
+    cdef bytes without_away(self)
     cdef bint passes(self, Session* s, const char* p, size_t n) except -1
     cdef bint confirmed(self, int kind, const char* p, size_t n) except -1
     cdef bint answered(self, Session* s, const char* p, size_t n) except -1

@@ -15,11 +15,15 @@ with a whole message, and another link can go on behind it.
 What the client is not given:
 
 * `sunsubscribe` that nobody has asked for: the slot of the channel has left the server;
-* a redirection in answer to SSUBSCRIBE, as long as nothing else is due.
+* a redirection in answer to SSUBSCRIBE or SUNSUBSCRIBE. What the server sends behind it is held until
+  that has been dealt with, so that answers come in the order of the requests.
 
-Both have the shell look for the right server (proxy/cluster/subscribers.py). A client that sends what
-changes its connection in other ways (AUTH, SELECT, MULTI, MONITOR ...) is `strange`: it is followed no
-more, and ends with its link.
+Both have the shell look for the right server (proxy/cluster/subscribers.py). Sharded channels whose
+slots are at other servers than the link's are `away`, on links of their own (proxy/io/side_link.pyx).
+The client is told sums over all of them: one server would count so.
+
+A client that sends what changes its connection in other ways (AUTH, SELECT, MULTI, MONITOR ...) is
+`strange`: it is followed no more, and ends with its link. What is away is ended, and it is told so.
 """
 from libc.string cimport memcmp, memcpy, memset
 from sidecar.core.link.fence cimport fence_raise
@@ -94,14 +98,15 @@ cdef class Subscriptions:
         self.table = table
         self.mark = c'>' if pushes else c'*'
         self.limits.bulk = self.limits.count = LARGEST
-        self.channels, self.patterns, self.sharded = set(), set(), set()
-        self.swallowed = b""
+        self.channels, self.patterns, self.sharded, self.away = set(), set(), set(), set()
+        self.swallowed = self.instead = b""
         scanner_reset(&self.scan)
 
     def __dealloc__(self):
         buffer_release(&self.asked)
         buffer_release(&self.due)
         buffer_release(&self.rest)
+        buffer_release(&self.held)
 
     # Requests
 
@@ -184,10 +189,11 @@ cdef class Subscriptions:
         cdef size_t begin = 0
         cdef int r = FRAME_MORE
         cdef Session* s = l.client
-        cdef Py_ssize_t kept = len(self.swallowed)
-        cdef bint refused = self.refusal is not None
+        cdef bint news
         l.received_bytes += n
         fence_raise(l.core)
+        if self.refusal is not None:
+            return self.hold(p, n)
         while i < n:
             at = i
             r = frame_reply(&l.framer, p, n, &i)
@@ -202,19 +208,20 @@ cdef class Subscriptions:
             elif buffer_size(&self.rest):
                 if buffer_append(&self.rest, p + at, i - at) < 0:
                     raise MemoryError
-                if self.passes(s, buffer_head(&self.rest), buffer_size(&self.rest)) \
-                        and limited(l, s, buffer_head(&self.rest), 0, 0, buffer_size(&self.rest), r, True) == 0:
-                    session_say(s, buffer_head(&self.rest), buffer_size(&self.rest))
+                self.give(l, buffer_head(&self.rest), buffer_size(&self.rest), r)
                 buffer_release(&self.rest)
                 begin = i
             elif not self.passes(s, p + at, i - at):
                 deliver(s, p + begin, at - begin)
+                self.say_instead(s)
                 begin = i
             else:
                 begin = limited(l, s, p, begin, at, i, r, True)
             l.framer.first = 0
             r = FRAME_MORE
             at = i
+            if self.refusal is not None:
+                break
         l.raw_requests_due = self.due_count
         if r == FRAME_ERROR:
             l.unframed = self.strange = True
@@ -223,9 +230,12 @@ cdef class Subscriptions:
             if self.in_part and at < n:
                 begin = limited(l, s, p, begin, at, n, FRAME_MORE, False)
             deliver(s, p + begin, n - begin)
+        elif self.refusal is not None:
+            deliver(s, p + begin, at - begin)
+            self.hold(p + at, n - at)
         elif l.head != l.tail:
             deliver(s, p + begin, at - begin)
-        elif buffer_size(&self.rest) + n - at > LARGEST:
+        elif buffer_size(&self.rest) + n - at > LARGEST and not self.whole:
             self.in_part = True
             if begin < at or buffer_size(&self.rest) == 0:
                 begin = limited(l, s, p, begin, at, n, FRAME_MORE, True)
@@ -240,13 +250,57 @@ cdef class Subscriptions:
             deliver(s, p + begin, at - begin)
             if buffer_append(&self.rest, p + at, n - at) < 0:
                 raise MemoryError
-        return len(self.swallowed) > kept or (self.refusal is not None) != refused
+        news, self.news = self.news, False
+        return news
+
+    cdef bint waits(self) noexcept:
+        """Whether what the server sends is held."""
+        return self.refusal is not None
+
+    cdef int hold(self, const char* p, size_t n) except -1:
+        if buffer_append(&self.held, p, n) < 0:
+            raise MemoryError
+        return 0
+
+    cdef int give(self, Link* l, const char* p, size_t n, int kind) except -1:
+        """Give the client p[0:n], an answer or a message, or what it gets instead."""
+        if self.passes(l.client, p, n) and limited(l, l.client, p, 0, 0, n, kind, True) == 0:
+            session_say(l.client, p, n)
+        return self.say_instead(l.client)
+
+    cdef int say_instead(self, Session* s) except -1:
+        if self.instead:
+            session_say(s, self.instead, len(self.instead))
+            self.instead = b""
+        return 0
 
     cdef int hand_over(self, Link* l) except -1:
-        """Keep nothing back any more of what the server has sent."""
+        """Keep nothing back any more of what the server has sent; nothing is away any more."""
+        cdef bytes said = b""
+        if self.refusal is not None:
+            said, self.refusal = self.refusal, None
+            self.drop_due()
+        said += self.without_away()
+        session_say(l.client, said, len(said))
+        session_say(l.client, buffer_head(&self.held), buffer_size(&self.held))
+        buffer_release(&self.held)
         session_say(l.client, buffer_head(&self.rest), buffer_size(&self.rest))
         buffer_release(&self.rest)
         return 0
+
+    cdef bytes without_away(self):
+        """How one server would say that it has ended what is away; it is ended."""
+        said = []
+        for name in sorted(self.away):
+            self.sharded.discard(name)
+            said.append(self.confirmation(b"sunsubscribe", name))
+        self.away.clear()
+        return b"".join(said)
+
+    def confirmation(self, bytes word, bytes name):
+        """A confirmation for the client of this channel, with the sum of its sharded ones."""
+        return b"%c3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n:%d\r\n" % (
+            self.mark, len(word), word, len(name), name, len(self.sharded))
 
     cdef bint passes(self, Session* s, const char* p, size_t n) except -1:
         """Whether p[0:n], an answer or a message, is for the client."""
@@ -276,19 +330,44 @@ cdef class Subscriptions:
         if d.kind != kind:
             if kind == SUNSUBSCRIBE:
                 self.swallowed += p[:n]
+                self.news = True
             return kind != SUNSUBSCRIBE
         if d.wanted == 0:
-            d.wanted = <uint32_t>max(1, len(names))
+            d.all = kind == SUNSUBSCRIBE
+            d.wanted = <uint32_t>max(1, len(names) - (len(self.away) if d.all else 0))
         if kind <= SSUBSCRIBE:
             names.add(name)
         else:
             names.discard(name)
         d.answered += 1
+        passes = not self.away or (kind != SSUBSCRIBE and kind != SUNSUBSCRIBE) \
+            or self.sums(kind, name, &d)
         if d.answered >= d.wanted:
             self.drop_due()
         else:
             memcpy(buffer_head(&self.due), &d, sizeof(d))
-        return True
+        if kind > SSUBSCRIBE and self.is_hollow:
+            self.news = True
+        return passes
+
+    cdef bint sums(self, int kind, object name, Due* d) except -1:
+        """A sharded channel was confirmed, and some are away: make what the client is told of it, with
+        the sum of all. False: that goes in the place of the server's word."""
+        if name is not None:
+            self.away.discard(name)
+            self.instead = self.confirmation(
+                b"ssubscribe" if kind == SSUBSCRIBE else b"sunsubscribe", name)
+        if d.all and d.answered >= d.wanted:
+            self.instead += self.without_away()
+            self.news = True
+        return False
+
+    @property
+    def is_hollow(self):
+        """Whether its link has no subscription, and others have: in RESP2 the link's server does not
+        know then that the client is a subscriber."""
+        return self.mark == c'*' and bool(self.away) and not self.channels and not self.patterns \
+            and len(self.sharded) == len(self.away)
 
     cdef set names_of(self, int kind):
         if kind == SUBSCRIBE or kind == UNSUBSCRIBE:
@@ -297,11 +376,12 @@ cdef class Subscriptions:
 
     cdef bint answered(self, Session* s, const char* p, size_t n) except -1:
         """Take in the reply to the oldest request: whether it is for the client."""
+        cdef int kind
         if p[0] == c'-':
-            if self.refusal is not None and is_redirection(p, n):
-                return False
-            if self.due_count and is_redirection(p, n) and self.only_asks_for_shards():
+            kind = self.oldest().kind
+            if (kind == SSUBSCRIBE or kind == SUNSUBSCRIBE) and is_redirection(p, n):
                 self.refusal = p[:n]
+                self.news = True
                 return False
             audit_raw_reply(s, p, min(n, 8))
         if self.due_count:
@@ -318,6 +398,11 @@ cdef class Subscriptions:
                 return False
             at += sizeof(d) + d.size
         return True
+
+    @property
+    def is_new(self):
+        """Whether it has no subscription, and all that is due are sharded channels."""
+        return not self.is_subscribed and self.only_asks_for_shards()
 
     # What another server needs
 
@@ -372,23 +457,38 @@ cdef class Subscriptions:
         buffer_release(&self.asked)
         buffer_release(&self.due)
         buffer_release(&self.rest)
+        buffer_release(&self.held)
         scanner_reset(&self.scan)
         self.due_count = 0
         self.swallowed = b""
         self.refusal = None
 
-    def let_go(self):
-        """What was kept from the client, which it is to be given after all: the server's words about
-        channels that cannot be had any more."""
-        cdef bytes said = self.swallowed
-        self.sharded -= self.taken
+    def resolve(self):
+        """The oldest request, whose answer was a redirection, has been dealt with: what the server has
+        sent behind that is to be taken now."""
+        cdef bytes held = buffer_head(&self.held)[:buffer_size(&self.held)]
+        buffer_release(&self.held)
+        self.drop_due()
+        self.refusal = None
+        return held
+
+    def share(self):
+        """Other links are to give the client messages as well, from now on. False: it is being given a
+        large one in part now."""
+        self.whole = self.whole or not self.in_part
+        return self.whole
+
+    @property
+    def is_shared(self):
+        """Whether other links have given the client messages."""
+        return self.whole
+
+    def put_away(self):
+        """What the server has ended by itself is to be had on other links: the names."""
+        found = self.taken & self.sharded
         self.swallowed = b""
-        if self.refusal is not None:
-            while self.due_count:
-                said += self.refusal
-                self.drop_due()
-            self.refusal = None
-        return said
+        self.away |= found
+        return found
 
     # For tests
 

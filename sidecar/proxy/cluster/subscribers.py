@@ -6,9 +6,8 @@ is subscribed there, the confirmations are swallowed, and the client goes on wit
 seen nothing. Messages that are published meanwhile are lost, as they are for anybody who loses a
 connection.
 
-Channels and patterns are at any node. A sharded channel is at the node that has its slot, and so
-are all of a client's, which has one link: those whose slots have come apart are told of by
-`sunsubscribe`, as by a server.
+Channels and patterns are at any node. A sharded channel is at the node that has its slot. Those of
+a client that are at other nodes than its link are on side links (side_links.py).
 """
 
 from __future__ import annotations
@@ -24,7 +23,9 @@ from hiredis import pack_command
 
 from sidecar.core.cluster.subscriptions import Subscriptions
 from sidecar.core.protocol.slots import SlotTable, slot
+from sidecar.proxy.cluster.side_links import NOT_HERE, SideLinks
 from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.side_link import SideLink
 from sidecar.proxy.io.upstream import ENDED_BY_SERVER, Upstream
 from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.greeting import ServerConnection
@@ -45,8 +46,6 @@ APART = 1.0
 # Channels that one request names.
 MANY = 1000
 CONFIRMATIONS = (b"subscribe", b"psubscribe", b"ssubscribe")
-# Answers to SSUBSCRIBE of a server that cannot serve it, or not now.
-NOT_HERE = (b"-MOVED", b"-ASK", b"-TRYAGAIN", b"-CLUSTERDOWN", b"-LOADING", b"-MASTERDOWN")
 
 Named = Callable[[Client, Upstream], Sequence[bytes]]
 
@@ -99,6 +98,10 @@ class Subscribers:
         self._doubt = doubt
         self._events: dict[tuple[int | None, str], _Event] = {}
         self.resubscriptions = 0
+        self.sides = SideLinks(nodes, slots, tasks, named, hold, doubt, self._restored)
+
+    def _restored(self) -> None:
+        self.resubscriptions += 1
 
     def begin(self, client: Client, name: bytes) -> None:
         """A client gets a link for good, for this command: follow what it subscribes to."""
@@ -120,15 +123,22 @@ class Subscribers:
         there."""
         subscriptions = client.subscriptions
         assert subscriptions is not None
-        self._doubt()
         if subscriptions.refusal is not None:
+            self._doubt()
             self._slots().follow(subscriptions.refusal)
-            if len(self._owners(_sharded(subscriptions))) > 1:
-                self._tell(client, subscriptions)
-            else:
+            owners = self._owners(_sharded(subscriptions))
+            if subscriptions.is_new and len(owners) == 1 and subscriptions.movable:
                 self._leave(client, up)
-        elif client.task is None:
-            client.task = self._tasks.spawn(self._follow(client, up, subscriptions))
+            else:
+                self.sides.refused(client, up)
+        elif subscriptions.taken:
+            self._doubt()
+            if client.task is None:
+                client.task = self._tasks.spawn(self._follow(client, up, subscriptions))
+        else:
+            self.sides.see_to(client)
+            if subscriptions.is_hollow and subscriptions.movable:
+                self._leave(client, up)
 
     def _leave(self, client: Client, up: Upstream) -> None:
         if client.leave_link():
@@ -142,7 +152,7 @@ class Subscribers:
         apart = False
         while time.monotonic() - began < APART:
             owners = self._owners(subscriptions.sharded)
-            apart = len(owners) > 1
+            apart = len(owners) > 1 or bool(subscriptions.away)
             if not apart and (owners != {up.owner.node.number} or not up.owner.is_current(up)):
                 break
             self._doubt()
@@ -150,16 +160,12 @@ class Subscribers:
         client.task = None
         if client.closed or client.dedicated is not up:
             return
-        if apart and subscriptions.movable:
-            self._tell(client, subscriptions)
+        if apart:
+            self.sides.restore(client, subscriptions.put_away())
+            if subscriptions.is_hollow and subscriptions.movable:
+                self._leave(client, up)
         else:
             self._leave(client, up)
-
-    @staticmethod
-    def _tell(client: Client, subscriptions: Subscriptions) -> None:
-        """What was kept from the client it is told after all."""
-        client.say(subscriptions.let_go())
-        client.resume()
 
     # Another link
 
@@ -192,6 +198,19 @@ class Subscribers:
         await asyncio.sleep(TOGETHER)
         return links.shared.up and links.up_since == before
 
+    def side_lost(self, client: Client, up: SideLink, reason: str) -> None:
+        """A side link of a subscriber was lost."""
+        if reason == ENDED_BY_SERVER:
+            self._tasks.spawn(self._side_ended(client, up))
+        else:
+            self.sides.lost(client, up)
+
+    async def _side_ended(self, client: Client, up: SideLink) -> None:
+        if await self._is_meant(up.owner):
+            client.finish()
+        else:
+            self.sides.lost(client, up)
+
     async def _go_on(self, client: Client, subscriptions: Subscriptions, former: Node) -> bool:
         """Have another link go on. False: the client is gone, or is let go."""
         due = subscriptions.due_requests
@@ -203,9 +222,10 @@ class Subscribers:
             node = self._node_for(names, tried)
             if node is not None:
                 tried.add(node)
-                lost = self._elsewhere(subscriptions.sharded, node)
+                away = self._elsewhere(subscriptions.sharded, node)
+                self.sides.leave(client, node)
                 try:
-                    up, said = await self._subscribed(client, subscriptions, node, lost)
+                    up, said = await self._subscribed(client, subscriptions, node, away)
                     break
                 except Refused as error:
                     client.task = None
@@ -223,9 +243,10 @@ class Subscribers:
         if client.closed:
             up.close()
             return False
-        for name in lost:
-            subscriptions.sharded.discard(name)
-            client.say(_ended(client, name, len(subscriptions.sharded)))
+        subscriptions.away.clear()
+        subscriptions.away.update(away)
+        self.sides.see_to(client)
+        self.sides.restore(client, self.sides.missing(client, away))
         first = b"".join(pack_command(tuple(words)) for words in due)
         client.use_dedicated(up, pinned=True, first=first)
         up.take(said)
@@ -308,9 +329,3 @@ def _word(frame: bytes) -> bytes:
     """The first word of an array or a push."""
     parts = frame.split(b"\r\n", 3)
     return parts[2] if len(parts) == 4 and frame[:1] in b"*>" else b""
-
-
-def _ended(client: Client, name: bytes, left: int) -> bytes:
-    """How a server says that the slot of this channel has left it."""
-    mark = b">" if client.identity.login.proto == 3 else b"*"
-    return b"%b3\r\n$12\r\nsunsubscribe\r\n$%d\r\n%b\r\n:%d\r\n" % (mark, len(name), name, left)

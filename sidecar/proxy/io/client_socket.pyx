@@ -367,7 +367,8 @@ cdef class ClientSocket(RewritingConnection):
         cdef Link* l = s.link
         cdef Upstream up = <Upstream>l.owner
         # A slow reader slows its own link down, instead of filling this process.
-        up.watch_reading(not up.closed and buffer_size(&s.out) < DEDICATED_PAUSE)
+        up.watch_reading(not up.closed and buffer_size(&s.out) < DEDICATED_PAUSE
+                         and not (self.subscriptions is not None and self.subscriptions.waits()))
         if s.mode == MODE_PINNED:
             if l.reset_passed:
                 self.drop_link()

@@ -61,7 +61,8 @@ cdef class Plane(Reactor):
     The handler (`use_handler`) has stalled(client, stall), client_closed(client),
     upstream_lost(upstream, reason), released(client, upstream), was_reset(client),
     turned_back(client, error), subscriber_left(client, upstream, reason),
-    subscriptions_taken(client, upstream),
+    subscriptions_taken(client, upstream), subscriber_changed(client),
+    side_said(client, link, frame), side_lost(client, link, reason),
     may_hold(client), end_when_quiet(client), failed(error) and audited(client, kind, command, second);
     all are called on the loop and return at once.
     """

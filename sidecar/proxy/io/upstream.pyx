@@ -130,8 +130,12 @@ cdef class Upstream(PlaneConnection):
         return 0
 
     cdef int follow_no_more(self) except -1:
+        cdef object client = self.client
+        cdef bint shared = self.subscriptions.is_shared
         self.subscriptions.hand_over(self.link)
-        self.subscriptions = self.client.subscriptions = None
+        self.subscriptions = client.subscriptions = None
+        if shared:
+            self.plane.handler.subscriber_changed(client)
         return 0
 
     cdef int receive_followed(self, const char* p, Py_ssize_t n) except -1:
@@ -139,6 +143,8 @@ cdef class Upstream(PlaneConnection):
         cdef object client = self.client
         if self.subscriptions.strange:
             self.follow_no_more()
+        elif self.subscriptions.waits():
+            self.watch_reading(False)
         self.judge_received(0)
         if told and self.subscriptions is not None and self.client is client:
             self.plane.handler.subscriptions_taken(client, self)

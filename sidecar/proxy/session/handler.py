@@ -16,6 +16,7 @@ from sidecar.proxy.cluster.placing import Placing
 from sidecar.proxy.cluster.subscribers import Subscribers
 from sidecar.proxy.io import client as stalls
 from sidecar.proxy.io.client import Client
+from sidecar.proxy.io.side_link import SideLink
 from sidecar.proxy.io.upstream import Upstream
 from sidecar.proxy.links.dedicated import DedicatedLinks, Use
 from sidecar.proxy.links.monitor_lines import MonitorLines
@@ -120,6 +121,7 @@ class Handler:
     def client_closed(self, client: Client) -> None:
         """A client's connection is closed."""
         self._monitors.end(client)
+        self._subscribers.sides.gone(client)
         self._clients.gone(client)
 
     def upstream_lost(self, up: Upstream, reason: str) -> None:
@@ -142,6 +144,18 @@ class Handler:
     def subscriptions_taken(self, client: Client, up: Upstream) -> None:
         """A server of the cluster does not have the slot of what a client has subscribed to."""
         self._subscribers.taken(client, up)
+
+    def subscriber_changed(self, client: Client) -> None:
+        """A subscriber that had side links has changed its connection, and is followed no more."""
+        self._subscribers.sides.see_to(client)
+
+    def side_said(self, client: Client, up: SideLink, frame: bytes) -> None:
+        """What is no message has come on a side link."""
+        self._subscribers.sides.said(client, up, frame)
+
+    def side_lost(self, client: Client, up: SideLink, reason: str) -> None:
+        """A side link was lost."""
+        self._subscribers.side_lost(client, up, reason)
 
     def end_when_quiet(self, client: Client) -> None:
         """A pinned client sends no more, and TLS cannot tell the server so."""

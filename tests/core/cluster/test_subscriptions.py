@@ -110,11 +110,8 @@ def test_a_server_that_unsubscribes_by_itself(client: Client) -> None:
     assert not client.told("sunsubscribe", "b", 0)
     assert client.has.taken == {b"a", b"b"} == client.has.sharded
     assert client.has.movable
-    said = client.has.let_go()
-    assert said == b"".join(
-        told("sunsubscribe", name, count, push=client.push) for name, count in (("a", 1), ("b", 0))
-    )
-    assert client.has.sharded == client.has.taken == set()
+    assert client.has.put_away() == client.has.away == {b"a", b"b"}
+    assert client.has.taken == set()
 
 
 def test_its_own_sunsubscribe_is_told(client: Client) -> None:
@@ -128,27 +125,60 @@ REDIRECTIONS = ["-MOVED 1 h:1", "-ASK 1 h:1", "-TRYAGAIN x", "-CLUSTERDOWN x"]
 
 
 @pytest.mark.parametrize("error", REDIRECTIONS)
-def test_a_redirection_of_all_that_is_due(client: Client, error: str) -> None:
+@pytest.mark.parametrize("word", ["SSUBSCRIBE", "SUNSUBSCRIBE"])
+def test_a_redirection_is_dealt_with_first(client: Client, word: str, error: str) -> None:
     line = error.encode() + b"\r\n"
-    client.asks("SSUBSCRIBE", "a")
+    client.asks(word, "a")
     client.asks("SSUBSCRIBE", "a2")
-    assert not client.has.gives(line)
+    assert client.has.is_new == (word == "SSUBSCRIBE")
     assert not client.has.gives(line)
     assert client.has.refusal == line
-    assert client.has.due_requests == [[b"SSUBSCRIBE", b"a"], [b"SSUBSCRIBE", b"a2"]]
-    assert client.has.let_go() == 2 * line
-    assert client.has.due_requests == []
+    assert client.has.due_requests == [[word.encode(), b"a"], [b"SSUBSCRIBE", b"a2"]]
+    assert client.has.resolve() == b""
+    assert client.has.refusal is None
+    assert client.has.due_requests == [[b"SSUBSCRIBE", b"a2"]]
 
 
-def test_other_errors_and_redirections_behind_others_are_told(client: Client) -> None:
-    client.asks("SSUBSCRIBE", "a")
-    client.asks("PING")
-    for line in (b"-MOVED 1 h:1\r\n", b"+PONG\r\n"):
-        assert client.has.gives(line)
+def test_other_errors_and_redirections_of_others_are_told(client: Client) -> None:
     client.asks("SUBSCRIBE", "a")
     assert client.has.gives(b"-NOPERM x\r\n")
+    client.asks("PING")
+    assert client.has.gives(b"-MOVED 1 h:1\r\n")
     assert client.has.due_requests == []
     assert client.has.refusal is None
+
+
+def test_what_is_away_counts(client: Client) -> None:
+    """And ends with SUNSUBSCRIBE of all."""
+    client.subscribes("ssubscribe", "a", "b", "c")
+    client.asks("PING")
+    assert not client.told("sunsubscribe", "b", 2)
+    assert client.has.put_away() == {b"b"}
+    assert client.has.gives(b"+PONG\r\n")
+    client.asks("SSUBSCRIBE", "d")
+    assert not client.told("ssubscribe", "d", 3)
+    assert client.has.confirmation(b"ssubscribe", b"d") == told(
+        "ssubscribe", "d", 4, push=client.push
+    )
+    client.asks("SUNSUBSCRIBE")
+    for count, name in ((2, "a"), (1, "c"), (0, "d")):
+        assert client.has.away == {b"b"}
+        assert not client.told("sunsubscribe", name, count)
+    assert client.has.away == client.has.sharded == set()
+    assert client.has.due_requests == []
+
+
+def test_a_link_without_any_of_its_own(client: Client) -> None:
+    client.subscribes("ssubscribe", "a", "b")
+    client.asks("SUNSUBSCRIBE", "a")
+    assert client.told("sunsubscribe", "a", 1)
+    assert not client.has.is_hollow
+    assert not client.told("sunsubscribe", "b", 0)
+    client.has.put_away()
+    assert client.has.is_hollow == (not client.push)
+    client.asks("SUNSUBSCRIBE")
+    assert not client.told("sunsubscribe", None, 0)
+    assert client.has.sharded == set()
 
 
 def test_what_may_be_sent_again(client: Client) -> None:
