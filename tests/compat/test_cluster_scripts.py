@@ -51,17 +51,22 @@ def test_eval_at_one_shard_and_evalsha_at_all(cluster: Cluster, wire: Wire) -> N
     assert wire.pipeline(requests) == [b":6\r\n"] * 3 + [b":8\r\n"] * 3
 
 
-def test_nothing_overtakes_it_in_a_pipeline(cluster: Cluster, wire: Wire) -> None:
-    """Then the client gets the server's answer, and the script is there from then on."""
+def test_in_a_pipeline(cluster: Cluster, wire: Wire) -> None:
+    """Nothing overtakes it. Where a server has forgotten it, its client gets the server's answer if
+    there is more for that shard behind it, and the script is there from then on."""
     script = f"{ADD} -- pipeline"
-    name = cluster.key(1, "pipeline")
+    name, other = cluster.key(1, "pipeline"), cluster.key(0, "pipeline")
     wire.call("SET", name, 0)
-    wire.call("EVAL", script, 1, cluster.key(0, "pipeline"), 1)
-    requests = [("SET", name, 1), ("EVALSHA", digest(script), 1, name, 5), ("GET", name)]
-    first, second = wire.pipeline(requests), wire.pipeline(requests)
-    assert first[1].startswith(b"-NOSCRIPT ")
-    assert first[2] == b"$1\r\n1\r\n"
-    assert second[1:] == [b":6\r\n", b"$1\r\n6\r\n"]
+    wire.call("EVAL", script, 1, other, 1)
+    requests = [("SET", name, 1), ("EVALSHA", digest(script), 1, name, 5)]
+    done = [b"+OK\r\n", b":6\r\n"]
+    assert wire.pipeline([*requests, ("GET", name)]) == [*done, b"$1\r\n6\r\n"]
+    cluster.call(1, "SCRIPT", "FLUSH")
+    assert wire.pipeline([*requests, ("GET", other)]) == [*done, b"$1\r\n1\r\n"]
+    cluster.call(1, "SCRIPT", "FLUSH")
+    ok, refused, found = wire.pipeline([*requests, ("GET", name)])
+    assert (ok, refused[:10], found) == (b"+OK\r\n", b"-NOSCRIPT ", b"$1\r\n1\r\n")
+    assert wire.pipeline([*requests, ("GET", name)]) == [*done, b"$1\r\n6\r\n"]
 
 
 def test_read_only(cluster: Cluster, wire: Wire) -> None:

@@ -33,8 +33,9 @@ from libc.string cimport memset
 from sidecar.core.protocol.slots cimport NO_SHARD, Slots, slot_of
 from sidecar.core.link.pending cimport link_push
 from sidecar.core.link.receiver cimport session_drop, session_new
+from sidecar.core.link.scripts cimport scripts_bring
 from sidecar.core.memory cimport buffer_append, ring_grown, ring_new
-from sidecar.core.protocol.commands cimport COMMAND_BY_CHANNEL, FORM_NONE
+from sidecar.core.protocol.commands cimport COMMAND_BY_CHANNEL, COMMAND_OPAQUE, FORM_NONE
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next
 from sidecar.core.protocol.keys cimport KeySpan, find_keys, first_key
 from sidecar.core.protocol.reply cimport framer_reset
@@ -285,6 +286,9 @@ cdef int branch_push(Session* s, uint16_t shard, Command* c, const char* p, size
     """Queue the request at this shard, and its turn: 0, or -1 without memory."""
     cdef Branches* b = <Branches*>s.branches
     cdef Branch* branch = b.of + shard
+    if c.flags & COMMAND_OPAQUE and s.core.scripts != NULL \
+            and scripts_bring(s.core.scripts, branch.session.link, c, p, n) < 0:
+        return -1
     if reserve_turn(b) < 0 or link_push(branch.session.link, branch.session, c, p, n, 0) < 0:
         return -1
     link_fed(branch.session.link)

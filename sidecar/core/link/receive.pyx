@@ -359,7 +359,7 @@ cdef bint make_up_for_script(Link* l, size_t answered, const char* p, size_t beg
                              size_t end) noexcept nogil:
     """The reply p[at:end] tells a branch that its server lacks a script. If that is known, load it there
     and have the request, which lies behind the `answered` bytes, sent again. False: that is not done, as
-    the script is not known, or more is due to the client."""
+    the script is not known, or more of the client's is under way at this shard."""
     cdef Entry* e = l.ring + (l.head & l.mask)
     cdef Session* s = e.session
     cdef uint16_t command = e.command
@@ -375,7 +375,7 @@ cdef bint make_up_for_script(Link* l, size_t answered, const char* p, size_t beg
                       0) == 0
     if found:
         link_fed(l)
-        found = s.trunk.outstanding == 1
+        found = s.outstanding == 1
     if found:
         keep_redirected(s, command, buffer_head(&l.out) + answered, size)
         withhold(l, p, begin, at, end)

@@ -3,10 +3,12 @@
 
 Servers keep scripts for themselves: EVAL leaves one at one shard, and a server that comes later, or
 takes over, has none. An application that has loaded a script expects to find it. So the sidecar keeps
-a copy of what passes in EVAL and SCRIPT LOAD. A server that answers EVALSHA by -NOSCRIPT, which has
-executed nothing then, is sent SCRIPT LOAD, and the request is sent to it again (receive.pyx). A digest
-that no client has given a script for stays -NOSCRIPT. So does one in a pipeline: what stands behind it
-there has been executed by now, or is about to be, and must not come before it.
+a copy of what passes in EVAL and SCRIPT LOAD. Before the first EVALSHA of a script that is sent to a
+shard goes SCRIPT LOAD. A server that answers by -NOSCRIPT all the same (it has forgotten it, or is
+another one), which has executed nothing then, is sent SCRIPT LOAD, and the request is sent to it again
+(receive.pyx). A digest that no client has given a script for stays -NOSCRIPT. So does one behind which
+the client has sent more to this shard: that has been executed by now, or is about to be, and must not
+come before it.
 
 Sending it again is what -ASK is for. So the branch is told -ASK, with the address of the same server, in
 the place of -NOSCRIPT, and core/cluster does what it does with any redirection, in the client's order.
@@ -17,6 +19,7 @@ from collections import OrderedDict
 from hashlib import sha1
 from libc.string cimport memset
 from sidecar.core.hashing cimport sidecar_hash
+from sidecar.core.link.pending cimport link_push
 from sidecar.core.memory cimport buffer_append
 from sidecar.core.protocol.cursor cimport Cursor, cursor_begin, cursor_next
 from sidecar.core.protocol.request cimport arguments_of
@@ -33,6 +36,7 @@ cdef class Scripts:
 
     def __init__(self, uint64_t seed):
         self.seed = seed
+        memset(self.brought, 0, sizeof(self.brought))
         self.again = {}
         self.forget()
 
@@ -55,28 +59,36 @@ cdef class Scripts:
         self.kept = OrderedDict()
         self.size = 0
         memset(self.seen, 0, sizeof(self.seen))
+        memset(self.brought, 0, sizeof(self.brought))
 
     def use_addresses(self, addresses):
         """The addresses of all servers, as `SlotTable.use_addresses` takes them."""
         self.again = {shard: b"-ASK 0 %b\r\n" % text for text, shard, in_use in addresses if in_use}
 
     def loading(self):
-        """The requests that give a server all of them."""
+        """The requests that give a server all of them. It may be another one than before."""
+        memset(self.brought, 0, sizeof(self.brought))
         return [load_request(script) for script in self.kept.values()]
 
     def __contains__(self, bytes digest):
         return digest in self.kept
+
+    cdef bytes script_of(self, bytes digest):
+        """The script with this digest, which is used now; None: it is not known."""
+        digest = digest.lower()
+        script = self.kept.get(digest)
+        if script is not None:
+            self.kept.move_to_end(digest)
+        return script
 
     cdef int look_up(self, bytes digest, int shard, Buffer* load, Buffer* again) except -1:
         """Write what loads the script with this digest, and what has its request sent again: 1, or 0 if
         the script is not known."""
         cdef bytes request
         cdef bytes answer
-        digest = digest.lower()
-        script = self.kept.get(digest)
+        cdef bytes script = self.script_of(digest)
         if script is None or shard not in self.again:
             return 0
-        self.kept.move_to_end(digest)
         request = load_request(script)
         answer = self.again[shard]
         if buffer_append(load, request, len(request)) < 0 \
@@ -114,6 +126,36 @@ cdef void scripts_see(void* scripts, const Command* c, const char* p, size_t n,
             (<Scripts>scripts).seen[h % SCRIPTS_SEEN] = h
         except MemoryError:
             pass                        # it is a copy only
+
+
+cdef int scripts_bring(void* scripts, Link* l, Command* c, const char* p, size_t n) noexcept nogil:
+    """The whole request p[0:n] is about to be queued on this shared link to a shard. If it is EVALSHA, and
+    the first one of its script there, the script goes before it. 0, or -1 without memory."""
+    cdef Cursor word
+    cdef uint64_t h
+    cdef uint64_t* known
+    cdef bytes script
+    if c.name_len < 7 or memcmp(c.name, b"evalsha", 7) != 0:
+        return 0
+    cursor_begin(&word, p, n)
+    if not cursor_next(&word) or not cursor_next(&word) or word.size != DIGEST:
+        return 0
+    h = sidecar_hash((<Scripts>scripts).seed + <uint64_t>l.shard, word.arg, word.size)
+    known = (<Scripts>scripts).brought + h % SCRIPTS_SEEN
+    if known[0] == h:
+        return 0
+    with gil:
+        try:
+            script = (<Scripts>scripts).script_of(word.arg[:word.size])
+            if script is None:
+                return 0
+            script = load_request(script)
+            if link_push(l, NULL, c, script, len(script), 0) < 0:
+                return -1
+            known[0] = h
+        except MemoryError:
+            return -1
+    return 0
 
 
 cdef bint scripts_find(void* scripts, int shard, const char* request, size_t n, Buffer* load,

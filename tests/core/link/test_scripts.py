@@ -30,6 +30,7 @@ class Scripted:
         self.has: list[set[bytes]] = [set() for _ in self.cluster.shards]
         self.runs: list[bytes] = []
         self.refuses = False
+        self.loads = 0
         for shard, has in zip(self.cluster.shards, self.has, strict=True):
             shard.answers = {
                 b"EVAL": lambda args, has=has: self._eval(has, args),
@@ -40,6 +41,7 @@ class Scripted:
     def _load(self, has: set[bytes], args: list[bytes]) -> bytes:
         if self.refuses:
             return b"-NOPERM x\r\n"
+        self.loads += 1
         has.add(digest(args[2]))
         return b"$40\r\n%b\r\n" % digest(args[2])
 
@@ -53,6 +55,11 @@ class Scripted:
             return NOSCRIPT
         self.runs.append(args[1])
         return named(b"ran", args[1])
+
+    def forget(self) -> None:
+        """All servers do."""
+        for has in self.has:
+            has.clear()
 
     def run(self, *requests: bytes) -> list[bytes]:
         """The replies to requests that come in one piece."""
@@ -76,14 +83,39 @@ def test_another_shard_gets_the_script() -> None:
     assert world.runs.count(digest(TEXT)) == 2
 
 
-def test_in_a_pipeline_nothing_overtakes_it() -> None:
-    """The server's answer is given; the script is there for the next time."""
+def test_in_a_pipeline() -> None:
+    """The script goes before its first use at a shard, and once only."""
     world = Scripted()
     world.kept.keep(TEXT)
-    found = world.run(evalsha(TEXT, B), request("GET", B))
-    assert found == [NOSCRIPT, named("GET", B)]
-    assert world.runs == []
-    assert world.run(evalsha(TEXT, B), request("GET", B)) == [RAN, named("GET", B)]
+    wanted = [evalsha(TEXT, B), request("GET", B), evalsha(TEXT, A), evalsha(TEXT, B)]
+    for _ in range(2):
+        assert world.run(*wanted) == [RAN, named("GET", B), RAN, RAN]
+    assert world.loads == 2
+
+
+def test_a_server_has_forgotten_it_in_a_pipeline() -> None:
+    """What the client has sent to other shards is no reason not to run it; nothing overtakes it at
+    its own: then the server's answer is given, and the script is there for the next time."""
+    world = Scripted()
+    world.kept.keep(TEXT)
+    assert world.run(evalsha(TEXT, B)) == [RAN]
+    world.forget()
+    wanted = [request("GET", A), request("GET", B), evalsha(TEXT, B), request("GET", A)]
+    assert world.run(*wanted) == [named("GET", A), named("GET", B), RAN, named("GET", A)]
+    world.forget()
+    wanted = [evalsha(TEXT, B), request("GET", B)]
+    assert world.run(*wanted) == [NOSCRIPT, named("GET", B)]
+    assert world.run(*wanted) == [RAN, named("GET", B)]
+
+
+def test_another_server_is_brought_it_again() -> None:
+    world = Scripted()
+    world.kept.keep(TEXT)
+    wanted = [evalsha(TEXT, B), request("GET", B)]
+    assert world.run(*wanted) == [RAN, named("GET", B)]
+    world.forget()
+    assert world.kept.loading()
+    assert world.run(*wanted) == [RAN, named("GET", B)]
 
 
 def test_a_server_is_given_all_of_them() -> None:
@@ -98,8 +130,7 @@ def test_what_nobody_has_given_stays_unknown() -> None:
     world.kept.keep(TEXT)
     assert world.run(evalsha(TEXT, A)) == [named(b"ran", digest(TEXT))]
     world.kept.forget()
-    for has in world.has:
-        has.clear()
+    world.forget()
     assert world.run(evalsha(TEXT, A)) == [NOSCRIPT]
 
 
