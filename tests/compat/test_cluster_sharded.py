@@ -117,7 +117,8 @@ def test_only_another_shards_are_left(client: Both) -> None:
     client.tell("SUNSUBSCRIBE", one)
     client.tell("PING")
     if client.mark == b"*":
-        client.tell("ECHO", "x")
+        client.tell("GET", one)
+        client.tell("OBJECT", "ENCODING", two)
     client.hears(two, sharded=True)
     end_all(client, two)
 
@@ -178,6 +179,25 @@ def test_a_shard_is_lost(
         elif lose is crash:
             old.start()
         cluster.settle()
+
+
+def test_commands_of_a_subscriber(client: Both, cluster: Cluster) -> None:
+    """RESP3 allows all of them, at any shard; RESP2 refuses them."""
+    names = [cluster.key(shard, f"key:{client.name}") for shard in range(3)]
+    client.tell("SUBSCRIBE", client.channels[0])
+    requests: list[tuple[Arg, ...]] = []
+    for name in names:
+        requests += [("SET", name, name), ("GET", name), ("PING", name), ("RPUSH", name, 1)]
+        requests += [("OBJECT", "ENCODING", name), ("DEL", name)]
+    requests += [("RPUSH", names[0], "smessage", "b", "c"), ("LRANGE", names[0], 0, -1)]
+    for wire in (client.wire, client.other):
+        wire.send(pack_all(requests))
+    count = len(requests)
+    assert client.wire.read_replies(count, 10) == client.other.read_replies(count)
+    client.hears(client.channels[0])
+    client.tell("SSUBSCRIBE", client.sharded(2))
+    client.tell("GET", names[2])
+    client.hears(client.sharded(2), sharded=True)
 
 
 def test_links_end_with_the_client(cluster: Cluster, client: Both) -> None:

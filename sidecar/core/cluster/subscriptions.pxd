@@ -60,6 +60,7 @@ cdef class Subscriptions:
     cdef int hand_over(self, Link* l) except -1
     cdef bint sums(self, int kind, object name, Due* d) except -1
     cdef bytes without_away(self)
+    cdef bytes not_in_this_mode(self)
     cdef bint passes(self, Session* s, const char* p, size_t n) except -1
     cdef bint confirmed(self, int kind, const char* p, size_t n) except -1
     cdef bint answered(self, Session* s, const char* p, size_t n) except -1

@@ -15,8 +15,9 @@ with a whole message, and another link can go on behind it.
 What the client is not given:
 
 * `sunsubscribe` that nobody has asked for: the slot of the channel has left the server;
-* a redirection in answer to SSUBSCRIBE or SUNSUBSCRIBE. What the server sends behind it is held until
-  that has been dealt with, so that answers come in the order of the requests.
+* a redirection. What the server sends behind it is held until that has been dealt with, so that answers
+  come in the order of the requests. (In RESP2 a server refuses commands of a subscriber, but redirects
+  those of other slots first: the client is told what one server says.)
 
 Both have the shell look for the right server (proxy/cluster/subscribers.py). Sharded channels whose
 slots are at other servers than the link's are `away`, on links of their own (proxy/io/side_link.pyx).
@@ -32,7 +33,8 @@ from sidecar.core.link.receiver cimport deliver, session_say
 from sidecar.core.link.transaction_state cimport keep_reply_start
 from sidecar.core.memory cimport buffer_append, buffer_drop, buffer_head, buffer_release, buffer_size
 from sidecar.core.observe.audit_notes cimport audit_raw_reply
-from sidecar.core.protocol.commands cimport COMMAND_READ, ROUTE_PIN, ROUTE_SHARED
+from sidecar.core.protocol.commands cimport (COMMAND_READ, FORM_CONTAINER, FORM_MASK, ROUTE_PIN,
+    ROUTE_SHARED)
 from sidecar.core.protocol.cursor cimport Cursor, cursor_next, cursor_on
 from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, FRAME_REPLY, frame_reply
 from sidecar.core.protocol.request cimport SCAN_DONE, SCAN_MORE, scan_request, scanner_reset
@@ -378,15 +380,30 @@ cdef class Subscriptions:
         """Take in the reply to the oldest request: whether it is for the client."""
         cdef int kind
         if p[0] == c'-':
-            kind = self.oldest().kind
-            if (kind == SSUBSCRIBE or kind == SUNSUBSCRIBE) and is_redirection(p, n):
-                self.refusal = p[:n]
-                self.news = True
+            if self.due_count and is_redirection(p, n):
+                kind = self.oldest().kind
+                if kind == NO_KIND and self.mark == c'*' and self.is_subscribed:
+                    self.instead = self.not_in_this_mode()
+                    self.drop_due()
+                else:
+                    self.refusal = p[:n]
+                    self.news = True
                 return False
             audit_raw_reply(s, p, min(n, 8))
         if self.due_count:
             self.drop_due()
         return True
+
+    cdef bytes not_in_this_mode(self):
+        """What a server answers a subscriber of RESP2 to its oldest request."""
+        cdef Command* c
+        words = self.due_requests[0]
+        c = self.table.find(words[0], len(words[0]))
+        name = words[0].lower()
+        if c.keys & FORM_MASK == FORM_CONTAINER and len(words) > 1:
+            name += b"|" + words[1].lower()
+        return b"-ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET" \
+            b" are allowed in this context\r\n" % name
 
     cdef bint only_asks_for_shards(self) noexcept:
         """Whether all requests that are due are SSUBSCRIBE, and nothing of them is done."""
@@ -398,6 +415,11 @@ cdef class Subscriptions:
                 return False
             at += sizeof(d) + d.size
         return True
+
+    @property
+    def may_repeat(self):
+        """Whether its oldest request may be sent twice: a read."""
+        return self.oldest().again
 
     @property
     def is_new(self):

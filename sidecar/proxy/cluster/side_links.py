@@ -3,8 +3,10 @@
 A client's own link (subscribers.py) leads to one node. A channel whose slot is at another one is
 subscribed on a side link to that, which gives the client its messages (io/side_link.pyx). What the
 client is told of it is made here: confirmations have the sum of the client's sharded channels, as
-one server would count them. A side link ends with its last channel. When it is lost, or a slot
-leaves its server, its channels are subscribed elsewhere, and the client is told nothing.
+one server would count them. Other commands of a subscriber, which RESP3 allows, go down a side link
+as well if its own server redirects them. A side link ends with its last channel, or with the last
+subscription of the client. When it is lost, or a slot leaves its server, its channels are
+subscribed elsewhere, and the client is told nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from sidecar.proxy.cluster.placing import NOT_SERVED
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.side_link import SideLink
 from sidecar.proxy.io.upstream import Upstream
-from sidecar.proxy.links.errors import Refused, Unreachable
+from sidecar.proxy.links.errors import Refused, Unreachable, error_reply
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.tasks import Tasks
@@ -34,15 +36,23 @@ AGAIN = 0.05
 # Answers to SSUBSCRIBE of a server that cannot serve it, or not now.
 NOT_HERE = (b"-MOVED", b"-ASK", b"-TRYAGAIN", b"-CLUSTERDOWN", b"-LOADING", b"-MASTERDOWN")
 
+ASKING = pack_command((b"ASKING",))
+UNCERTAIN = error_reply(
+    "UNCERTAIN",
+    "the connection to the server was lost before it answered; "
+    "the command may or may not have been executed",
+)
+
 Named = Callable[[Client, Upstream], Sequence[bytes]]
 
 
 @dataclass
 class _Asked:
-    """A request under way on a side link: channels that are not confirmed. `told`: the client has
-    asked for it, and is told of each. The result is the server's error, or empty."""
+    """A request under way on a side link: channels that are not confirmed; None: it has one reply.
+    `told`: the client has asked for channels, and is told of each. The result is the reply; of
+    channels the server's error, or empty."""
 
-    names: list[bytes]
+    names: list[bytes] | None
     told: bool
     answer: asyncio.Future[bytes]
 
@@ -86,9 +96,9 @@ class SideLinks:
         """The server of the client's own link has not got the slot of its oldest request."""
         subscriptions = client.subscriptions
         assert subscriptions is not None
-        word, *names = subscriptions.due_requests[0]
-        if word.upper() == b"SSUBSCRIBE":
-            client.task = self._tasks.spawn(self._serve(client, main, subscriptions, names))
+        word, *names = words = subscriptions.due_requests[0]
+        if word.upper() != b"SUNSUBSCRIBE":
+            client.task = self._tasks.spawn(self._serve(client, main, subscriptions, words))
             return
         for name in names:
             subscriptions.sharded.discard(name)
@@ -99,15 +109,52 @@ class SideLinks:
         client.resume()
 
     async def _serve(
-        self, client: Client, main: Upstream, subscriptions: Subscriptions, names: list[bytes]
+        self, client: Client, main: Upstream, subscriptions: Subscriptions, words: list[bytes]
     ) -> None:
-        error = await self._subscribe(client, subscriptions, names, told=True)
+        if words[0].upper() == b"SSUBSCRIBE":
+            said = await self._subscribe(client, subscriptions, words[1:], told=True)
+        else:
+            said = await self._pass_on(client, main, subscriptions, words)
         client.task = None
         if client.closed or client.subscriptions is not subscriptions:
             return
-        client.say(error)
+        client.say(said)
         main.take(subscriptions.resolve())
         client.resume()
+
+    async def _pass_on(
+        self, client: Client, main: Upstream, subscriptions: Subscriptions, words: list[bytes]
+    ) -> bytes:
+        """The reply to a command that the server of the client's own link has redirected, from
+        where that points, or the latest error within the time that a client may wait."""
+        said, again = subscriptions.refusal or b"", subscriptions.may_repeat
+        deadline = time.monotonic() + self._hold()
+        while not client.closed and client.subscriptions is subscriptions:
+            number, ask = self._slots().follow(said) or (None, False)
+            shards = self._nodes.shards or {}
+            node = shards.get(-1 if number is None else number)
+            if number is None:
+                node = main.owner.node  # it was not to be served just now
+            try:
+                if node is not None and subscriptions.share():
+                    side = await self._side(client, subscriptions, node)
+                    try:
+                        said = await _request(side, words, ask)
+                    except Unreachable:
+                        if not again:
+                            return UNCERTAIN
+                        raise
+                    if not said.startswith(NOT_HERE):
+                        return said  # the link stays: there may be more for it
+            except Refused as refused:
+                return refused.reply
+            except Unreachable:
+                pass
+            if time.monotonic() >= deadline:
+                return said
+            self._doubt()
+            await asyncio.sleep(AGAIN * (1 + random.random()))
+        return b""
 
     def restore(self, client: Client, names: Iterable[bytes]) -> None:
         """These channels, which are away, are on no link: subscribe to them."""
@@ -194,14 +241,17 @@ class SideLinks:
         subscriptions = client.subscriptions
         if side is None or subscriptions is None:
             return
-        word, name = _words(frame)
+        pushes = client.identity.login.proto == 3
+        word, name = _words(frame) if frame[:1] == b">" or not pushes else (b"", b"")
         if word == b"sunsubscribe":
             if name in side.channels:  # by itself: the slot has left it
                 side.channels.discard(name)
                 self._doubt()
                 self._end_if_unused(client, side)
                 self.restore(client, [name])
-        elif side.asked and word == b"ssubscribe" and name in side.asked[0].names:
+        elif side.asked and side.asked[0].names is None:
+            _settle(side.asked.popleft(), frame)
+        elif side.asked and word == b"ssubscribe" and name in (side.asked[0].names or ()):
             self._confirmed(client, side, subscriptions, name)
         elif side.asked and frame[:1] == b"-":
             _settle(side.asked.popleft(), frame)
@@ -209,6 +259,7 @@ class SideLinks:
     @staticmethod
     def _confirmed(client: Client, side: _Side, subscriptions: Subscriptions, name: bytes) -> None:
         asked = side.asked[0]
+        assert asked.names is not None
         asked.names.remove(name)
         if asked.told:
             subscriptions.sharded.add(name)
@@ -284,6 +335,18 @@ async def _ask(side: _Side, names: list[bytes], told: bool) -> bytes:
     side.asked.append(asked)
     side.up.send(pack_command((b"SSUBSCRIBE", *names)))
     return await asked.answer
+
+
+async def _request(side: _Side, words: Sequence[bytes], ask: bool) -> bytes:
+    """The reply to any command on a side link, with `ask` behind ASKING. Raises Unreachable."""
+    answer = asyncio.get_running_loop().create_future()
+    request = pack_command(tuple(words))
+    if ask:
+        side.asked.append(_Asked(None, False, asyncio.get_running_loop().create_future()))
+        request = ASKING + request
+    side.asked.append(_Asked(None, False, answer))
+    side.up.send(request)
+    return await answer
 
 
 def _settle(asked: _Asked, answer: bytes) -> None:

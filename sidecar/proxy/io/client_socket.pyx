@@ -388,8 +388,11 @@ cdef class ClientSocket(RewritingConnection):
 
     cdef int leave_node(self) except -1:
         """A cluster's client was a subscriber, and is none any more: its commands go by their keys."""
+        cdef bint shared = self.subscriptions.is_shared
         self.subscriptions = None
         self.drop_link()
+        if shared:
+            self.plane.handler.subscriber_changed(self)
         return self.go_on()
 
     cdef int turn_back(self) except -1:

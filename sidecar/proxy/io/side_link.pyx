@@ -1,7 +1,8 @@
 # cython: language_level=3
 """One more link of a cluster's subscriber, to a shard that has sharded channels which its own has not.
 
-Nothing is sent on it but what the shell says. Messages pass to the client as they are, each as a whole,
+Nothing is sent on it but what the shell says: SSUBSCRIBE, and commands of a RESP3 client whose keys are
+at that shard. Messages pass to the client as they are, each as a whole,
 between what its own link gives it; anything else is the shell's (proxy/cluster/side_links.py).
 """
 from sidecar.core.cluster.subscriptions cimport MESSAGE, NO_KIND, kind_told
@@ -21,10 +22,12 @@ from sidecar.proxy.io.upstream import ENDED_BY_SERVER
 cdef class SideLink(Upstream):
     """A link beside a client's own. It ends with its socket, and never leads elsewhere."""
     cdef Buffer unread          # from the beginning of what is not whole yet
+    cdef char mark              # with which messages begin
 
     def __init__(self, Plane plane, owner, PlaneConnection client):
         Upstream.__init__(self, plane, owner, False)
         self.client = client
+        self.mark = c'>' if owner.identity.login.proto == 3 else c'*'
 
     def __dealloc__(self):
         buffer_release(&self.unread)
@@ -69,7 +72,7 @@ cdef class SideLink(Upstream):
                 break
             l.framer.first = 0
             frame = buffer_head(&self.unread) + at
-            kind = kind_told(frame, i - at)
+            kind = kind_told(frame, i - at) if frame[0] == self.mark else NO_KIND
             if kind == MESSAGE:
                 if self.client.s != NULL:
                     session_say(self.client.s, frame, i - at)

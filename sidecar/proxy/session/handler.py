@@ -146,7 +146,7 @@ class Handler:
         self._subscribers.taken(client, up)
 
     def subscriber_changed(self, client: Client) -> None:
-        """A subscriber that had side links has changed its connection, and is followed no more."""
+        """A client that had side links is no subscriber any more, or is followed no more."""
         self._subscribers.sides.see_to(client)
 
     def side_said(self, client: Client, up: SideLink, frame: bytes) -> None:

@@ -139,13 +139,22 @@ def test_a_redirection_is_dealt_with_first(client: Client, word: str, error: str
     assert client.has.due_requests == [[b"SSUBSCRIBE", b"a2"]]
 
 
-def test_other_errors_and_redirections_of_others_are_told(client: Client) -> None:
+def test_other_errors_are_told(client: Client) -> None:
     client.asks("SUBSCRIBE", "a")
     assert client.has.gives(b"-NOPERM x\r\n")
-    client.asks("PING")
-    assert client.has.gives(b"-MOVED 1 h:1\r\n")
-    assert client.has.due_requests == []
+    assert client.has.gives(b"-MOVED 1 h:1\r\n"), "nobody has asked"
     assert client.has.refusal is None
+
+
+def test_a_redirection_of_another_command(client: Client) -> None:
+    """In RESP2 a server would have refused it."""
+    client.subscribes("subscribe", "a")
+    client.asks("GET", "k")
+    client.asks("SET", "k", "v")
+    assert not client.has.gives(b"-MOVED 1 h:1\r\n")
+    assert len(client.has.due_requests) == (2 if client.push else 1)
+    assert client.has.may_repeat == client.push
+    assert (client.has.refusal is None) == (not client.push)
 
 
 def test_what_is_away_counts(client: Client) -> None:
