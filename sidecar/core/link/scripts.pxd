@@ -19,6 +19,7 @@ cdef class Scripts:
     cdef readonly size_t size   # bytes of the scripts
 
     cdef bytes script_of(self, bytes digest)
+    cdef int bring(self, Link* l, Command* c, bytes digest) except -1
     cdef int look_up(self, bytes digest, int shard, Buffer* load, Buffer* again) except -1
 
 cdef void scripts_see(void* scripts, const Command* c, const char* p, size_t n,

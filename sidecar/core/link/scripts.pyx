@@ -81,6 +81,17 @@ cdef class Scripts:
             self.kept.move_to_end(digest)
         return script
 
+    cdef int bring(self, Link* l, Command* c, bytes digest) except -1:
+        """Queue on this link what loads the script with this digest: 1, or 0 if it is not known."""
+        cdef bytes script = self.script_of(digest)
+        cdef bytes request
+        if script is None:
+            return 0
+        request = load_request(script)
+        if link_push(l, NULL, c, request, len(request), 0) < 0:
+            raise MemoryError
+        return 1
+
     cdef int look_up(self, bytes digest, int shard, Buffer* load, Buffer* again) except -1:
         """Write what loads the script with this digest, and what has its request sent again: 1, or 0 if
         the script is not known."""
@@ -134,7 +145,6 @@ cdef int scripts_bring(void* scripts, Link* l, Command* c, const char* p, size_t
     cdef Cursor word
     cdef uint64_t h
     cdef uint64_t* known
-    cdef bytes script
     if c.name_len < 7 or memcmp(c.name, b"evalsha", 7) != 0:
         return 0
     cursor_begin(&word, p, n)
@@ -146,13 +156,8 @@ cdef int scripts_bring(void* scripts, Link* l, Command* c, const char* p, size_t
         return 0
     with gil:
         try:
-            script = (<Scripts>scripts).script_of(word.arg[:word.size])
-            if script is None:
-                return 0
-            script = load_request(script)
-            if link_push(l, NULL, c, script, len(script), 0) < 0:
-                return -1
-            known[0] = h
+            if (<Scripts>scripts).bring(l, c, word.arg[:word.size]):
+                known[0] = h
         except MemoryError:
             return -1
     return 0
