@@ -339,7 +339,7 @@ async def _ask(side: _Side, names: list[bytes], told: bool) -> bytes:
 
 async def _request(side: _Side, words: Sequence[bytes], ask: bool) -> bytes:
     """The reply to any command on a side link, with `ask` behind ASKING. Raises Unreachable."""
-    answer = asyncio.get_running_loop().create_future()
+    answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     request = pack_command(tuple(words))
     if ask:
         side.asked.append(_Asked(None, False, asyncio.get_running_loop().create_future()))

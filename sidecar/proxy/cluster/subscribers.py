@@ -38,9 +38,12 @@ log = structlog.get_logger()
 SUBSCRIBING = frozenset((b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"))
 # Somebody without a subscription may send these, too, and gets a link for them.
 FOLLOWED = SUBSCRIBING | {b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"}
-# Seconds between two attempts, and until a lost link says that its server is lost as well.
+# Seconds between two attempts, and between two looks at what is over in a moment; and how many
+# looks it takes to see that a server is silent.
 AGAIN = 0.05
 TOGETHER = 0.02
+LOOKS = 50
+PING = pack_command((b"PING",))
 # Seconds until channels of one client whose slots are at several servers are taken to stay so.
 APART = 1.0
 # Channels that one request names.
@@ -194,9 +197,17 @@ class Subscribers:
     async def _is_meant(links: NodeLinks) -> bool:
         """Whether a server has ended this one link, and goes on with others: the client was killed
         there, or has read too little."""
-        before = links.up_since
-        await asyncio.sleep(TOGETHER)
-        return links.shared.up and links.up_since == before
+        shared = links.shared
+        if not shared.up:
+            return False
+        received = shared.received
+        shared.load((PING,))
+        for _ in range(LOOKS):
+            await asyncio.sleep(TOGETHER)
+            if not shared.up or shared.received != received:
+                break
+        await asyncio.sleep(TOGETHER)  # its end may stand right behind what has come
+        return shared.up and shared.received != received
 
     def side_lost(self, client: Client, up: SideLink, reason: str) -> None:
         """A side link of a subscriber was lost."""
