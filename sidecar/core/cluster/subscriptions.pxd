@@ -47,6 +47,7 @@ cdef class Subscriptions:
     cdef readonly bytes refusal     # the redirection that has answered the oldest request; None: none has
     cdef Buffer held            # what the server has sent behind that
     cdef bytes instead          # what the client is given in the place of a confirmation
+    cdef bint withheld          # the reply that has just been taken in is not for the client
     cdef bint news              # there is something for the shell to do
 
     cdef bint over(self) noexcept
@@ -56,7 +57,7 @@ cdef class Subscriptions:
     cdef bint waits(self) noexcept
     cdef int hold(self, const char* p, size_t n) except -1
     cdef int give(self, Link* l, const char* p, size_t n, int kind) except -1
-    cdef int say_instead(self, Session* s) except -1
+    cdef int say_instead(self, Link* l, int kind) except -1
     cdef int hand_over(self, Link* l) except -1
     cdef bint sums(self, int kind, object name, Due* d) except -1
     cdef bytes without_away(self)

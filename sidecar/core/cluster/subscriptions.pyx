@@ -215,7 +215,7 @@ cdef class Subscriptions:
                 begin = i
             elif not self.passes(s, p + at, i - at):
                 deliver(s, p + begin, at - begin)
-                self.say_instead(s)
+                self.say_instead(l, r)
                 begin = i
             else:
                 begin = limited(l, s, p, begin, at, i, r, True)
@@ -268,11 +268,15 @@ cdef class Subscriptions:
         """Give the client p[0:n], an answer or a message, or what it gets instead."""
         if self.passes(l.client, p, n) and limited(l, l.client, p, 0, 0, n, kind, True) == 0:
             session_say(l.client, p, n)
-        return self.say_instead(l.client)
+        return self.say_instead(l, kind)
 
-    cdef int say_instead(self, Session* s) except -1:
+    cdef int say_instead(self, Link* l, int kind) except -1:
+        """A frame of this kind is not for the client: give it what it gets instead."""
+        if self.withheld:
+            self.withheld = False
+            limited(l, l.client, b"", 0, 0, 0, kind, True)
         if self.instead:
-            session_say(s, self.instead, len(self.instead))
+            session_say(l.client, self.instead, len(self.instead))
             self.instead = b""
         return 0
 
@@ -382,6 +386,7 @@ cdef class Subscriptions:
         if p[0] == c'-':
             if self.due_count and is_redirection(p, n):
                 kind = self.oldest().kind
+                self.withheld = kind == NO_KIND
                 if kind == NO_KIND and self.mark == c'*' and self.is_subscribed:
                     self.instead = self.not_in_this_mode()
                     self.drop_due()

@@ -6,13 +6,15 @@ at that shard. Messages pass to the client as they are, each as a whole,
 between what its own link gives it; anything else is the shell's (proxy/cluster/side_links.py).
 """
 from sidecar.core.cluster.subscriptions cimport MESSAGE, NO_KIND, kind_told
+from sidecar.core.guard.account cimport BY_REPLY
+from sidecar.core.guard.guard cimport Guard, TOO_LARGE_REPLY, guard_count, guard_exceeds
 from sidecar.core.link.fence cimport fence_raise
 from sidecar.core.link.pending cimport link_bytes
 from sidecar.core.link.receiver cimport session_say
 from sidecar.core.memory cimport (Buffer, buffer_append, buffer_drop, buffer_head, buffer_release,
     buffer_size)
 from sidecar.core.protocol.reply cimport FRAME_ERROR, FRAME_MORE, frame_reply
-from sidecar.core.records cimport Link
+from sidecar.core.records cimport Link, Session
 from sidecar.proxy.io.plane cimport Plane, PlaneConnection
 from sidecar.proxy.io.reactor cimport ENDED, NOTHING_YET
 from sidecar.proxy.io.upstream cimport Upstream
@@ -79,10 +81,18 @@ cdef class SideLink(Upstream):
             elif kind == NO_KIND and l.head != l.tail:
                 l.head += 1             # the answer to a request of the sidecar's own
             else:
-                self.plane.handler.side_said(self.client, self, frame[:i - at])
+                self.plane.handler.side_said(self.client, self, self.allowed(frame, i - at))
             at = i
         buffer_drop(&self.unread, at)
         return self.plane.settle()
+
+    cdef bytes allowed(self, const char* frame, size_t n):
+        """What the client may get of an answer."""
+        cdef Session* s = self.client.s
+        if s == NULL or s.guard == NULL or frame[0] == c'>' or not guard_exceeds(s, n):
+            return frame[:n]
+        guard_count(<Guard*>s.guard, BY_REPLY)
+        return TOO_LARGE_REPLY
 
     cdef int lost(self, str reason) except -1:
         if self.closed:
