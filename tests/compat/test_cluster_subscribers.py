@@ -216,6 +216,7 @@ def test_many_subscribers_of_one_node(cluster: Cluster, sidecar: Sidecar) -> Non
         assert cluster.call(1, "PUBLISH", "all", "hi") >= 0
         for wire in wires:
             assert wire.read_value() == ["message", "all", "hi"]
+        wait_until(lambda: moves(sidecar) > lines, "the log tells of it")
         assert moves(sidecar) == lines + 1
         cluster.adopt(0)
         old.start()
