@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTALL = re.compile(r"\b(?:pipx? install|pipx run|npm install|uv add)((?: +[^\s;)`,]+)*)")
 
 # Packages of others, long known by these names.
-KNOWN = {"bullmq", "celery", "cibuildwheel", "django", "ioredis", "playwright", "redis"}
+KNOWN = {"bullmq", "celery", "cibuildwheel", "django", "fastapi", "ioredis", "playwright", "redis"}
 
 
 def advised() -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ cdef struct Apart:          # a request by itself: it was redirected, or is a pa
     Session* session        # its record. While it waits, its `out` is the latest error
     uint8_t hops            # servers that it has been sent on to since it last waited
     uint8_t waits_so_far
+    bint counted            # it was redirected: its client's `redirected` counts it until its answer
     bint waits              # it is not under way: it is sent again later (redirection.pyx)
     uint32_t since          # when it first waited, microseconds, wraps,
     uint32_t retry_at       #   and when it is sent again

@@ -23,8 +23,8 @@ as they come (turns.pyx). That no reply is given out of turn rests on three fact
 
 The order of a client's commands for one key could still be lost while the key's slot moves: one is
 redirected, and one behind it goes to the new shard at once. So after any change of the slots, and while
-a request of its own has still to be sent again, a client sends nothing more until it has all replies
-that it waits for (`Branches.seen`, `Session.redirected`). One case is left, as
+a request of its own that was redirected has no answer (it may be refused once more), a client sends
+nothing more until it has all replies that it waits for (`Branches.seen`, `Session.redirected`). One case is left, as
 for every client that has more than one request under way: the slot leaves its shard and is back there
 within one round trip, so that the shard redirects the first request and executes the second.
 """
@@ -177,6 +177,7 @@ cdef void apart_end(Apart* a, Session* s) noexcept nogil:
             break
         at = &at[0].next_dirty
     a.session = NULL
+    s.redirected -= a.counted
     abandon(t)
 
 

@@ -48,6 +48,9 @@ cdef int follow(Session* s, Apart* a, const char* p, size_t n) noexcept nogil:
     cdef Link* l
     cdef int slot = -1
     cdef bint ask = p[1] == c'A'
+    if not a.counted:
+        a.counted = True
+        s.redirected += 1
     if not ask and p[1] != c'M':
         slots.refused += 1
         return wait(s, a, p, n)

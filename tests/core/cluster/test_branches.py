@@ -212,6 +212,21 @@ def test_a_server_that_is_known_but_not_in_use_yet() -> None:
     assert cluster.replies() == expected(A)
 
 
+def test_nothing_overtakes_one_that_is_sent_again() -> None:
+    """It may be refused once more, and must not come behind what its client has sent meanwhile."""
+    cluster = Cluster()
+    cluster.send(request("SET", A, 1))
+    for _ in range(2):
+        cluster.flush(0)
+        cluster.shards[0].down[:] = b"-TRYAGAIN Multiple keys request during rehashing of slot\r\n"
+        cluster.arrive(0)
+        cluster.retry(True, NEVER)
+        cluster.send(request("SET", A, 2))
+        assert cluster.core.stall(cluster.session) == "replies"
+    cluster.drain()
+    assert cluster.replies() == [named("SET", A, n) for n in (1, 2, 2)]
+
+
 def test_a_client_that_goes_while_its_request_waits() -> None:
     cluster = Cluster()
     cluster.send(gets(A))
