@@ -437,7 +437,7 @@ def test_a_start_before_the_cluster() -> None:
 
 def test_a_request_too_large_to_be_kept(cluster: Cluster) -> None:
     """Its slot has moved, and the sidecar has not heard of it: it does from the answer."""
-    never = {"cluster.refresh": 3600}
+    never = {"cluster.refresh": 3600, "cache.mode": "off"}
     with Sidecar(cluster.url, settings=never) as sidecar, Wire(sidecar.port) as wire:
         name = cluster.key(0, "too large")
         slot = key_slot(name.encode())
