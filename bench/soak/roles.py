@@ -41,7 +41,9 @@ class Keeping(Client):
             command, judge = self.chance.choice((self._set, self._get, self._get, self._mget))()
             commands.append(command)
             judges.append(judge)
-        for judge, reply in zip(judges, await self.exchange(*commands), strict=True):
+        # A write of uncertain fate comes first: a read before it that was sent again may show it.
+        answered = list(zip(judges, await self.exchange(*commands), strict=True))
+        for judge, reply in sorted(answered, key=lambda each: not may_be_done(each[1])):
             judge(reply)
 
     def _set(self) -> tuple[Command, Callable[[Any], None]]:
