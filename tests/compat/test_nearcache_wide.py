@@ -15,7 +15,7 @@ from tests.harness.process import wait_until
 from tests.harness.servers import Server, valkey
 from tests.harness.wire import Wire
 
-KINDS = ["valkey", pytest.param("redis7", marks=pytest.mark.redis)]
+KINDS = ["valkey", pytest.param("redis7", marks=[pytest.mark.redis, pytest.mark.slow])]
 
 LONG: dict[str, str | int | float] = {"cache.max_staleness": "5s"}
 NAMES = [f"k{number}" for number in range(20)]
