@@ -49,6 +49,7 @@ cdef const char* UNCERTAIN = (
     b"-UNCERTAIN the connection to the server was lost before it answered; "
     b"the command may or may not have been executed\r\n")
 cdef size_t UNCERTAIN_LEN = strlen(UNCERTAIN)
+UNCERTAIN_REPLY = UNCERTAIN     # for the shell
 
 
 cdef Link* link_new(Core* core, void* owner, bint shared) noexcept nogil:

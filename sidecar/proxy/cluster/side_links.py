@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 from hiredis import pack_command
 
 from sidecar.core.cluster.subscriptions import Subscriptions
+from sidecar.core.link.pending import UNCERTAIN_REPLY
 from sidecar.core.protocol.slots import SlotTable, slot
 from sidecar.proxy.cluster.placing import NOT_SERVED
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.side_link import SideLink
 from sidecar.proxy.io.upstream import Upstream
-from sidecar.proxy.links.errors import Refused, Unreachable, error_reply
+from sidecar.proxy.links.errors import Refused, Unreachable
 from sidecar.proxy.links.identity import NodeLinks
 from sidecar.proxy.links.node import Node, Nodes
 from sidecar.proxy.tasks import Tasks
@@ -37,11 +38,6 @@ AGAIN = 0.05
 NOT_HERE = (b"-MOVED", b"-ASK", b"-TRYAGAIN", b"-CLUSTERDOWN", b"-LOADING", b"-MASTERDOWN")
 
 ASKING = pack_command((b"ASKING",))
-UNCERTAIN = error_reply(
-    "UNCERTAIN",
-    "the connection to the server was lost before it answered; "
-    "the command may or may not have been executed",
-)
 
 Named = Callable[[Client, Upstream], Sequence[bytes]]
 
@@ -131,10 +127,8 @@ class SideLinks:
         deadline = time.monotonic() + self._hold()
         while not client.closed and client.subscriptions is subscriptions:
             number, ask = self._slots().follow(said) or (None, False)
-            shards = self._nodes.shards or {}
-            node = shards.get(-1 if number is None else number)
-            if number is None:
-                node = main.owner.node  # it was not to be served just now
+            # Without a number it was not to be served just now.
+            node = self._node(number) if number is not None else main.owner.node
             try:
                 if node is not None and subscriptions.share():
                     side = await self._side(client, subscriptions, node)
@@ -142,7 +136,7 @@ class SideLinks:
                         said = await _request(side, words, ask)
                     except Unreachable:
                         if not again:
-                            return UNCERTAIN
+                            return UNCERTAIN_REPLY
                         raise
                     if not said.startswith(NOT_HERE):
                         return said  # the link stays: there may be more for it
@@ -184,8 +178,7 @@ class SideLinks:
         deadline = time.monotonic() + self._hold()
         error = NOT_SERVED
         while not client.closed and client.subscriptions is subscriptions:
-            number = self._slots().owner(slot(names[0]))
-            node = (self._nodes.shards or {}).get(-1 if number is None else number)
+            node = self._node(self._slots().owner(slot(names[0])))
             try:
                 if node is not None and subscriptions.share():
                     side = await self._side(client, subscriptions, node)
@@ -229,6 +222,10 @@ class SideLinks:
         side = self._of.setdefault(client, {})[node.number] = _Side(up)
         links.attach(up, connection)
         return side
+
+    def _node(self, number: int | None) -> Node | None:
+        """The node of this shard; None: there is none."""
+        return None if number is None else (self._nodes.shards or {}).get(number)
 
     def _link(self, client: Client, node: Node) -> _Side | None:
         return self._of.get(client, {}).get(-1 if node.number is None else node.number)

@@ -23,7 +23,7 @@ from hiredis import pack_command
 
 from sidecar.core.cluster.subscriptions import Subscriptions
 from sidecar.core.protocol.slots import SlotTable, slot
-from sidecar.proxy.cluster.side_links import NOT_HERE, SideLinks
+from sidecar.proxy.cluster.side_links import AGAIN, NOT_HERE, Named, SideLinks
 from sidecar.proxy.io.client import Client
 from sidecar.proxy.io.side_link import SideLink
 from sidecar.proxy.io.upstream import ENDED_BY_SERVER, Upstream
@@ -38,9 +38,8 @@ log = structlog.get_logger()
 SUBSCRIBING = frozenset((b"SUBSCRIBE", b"PSUBSCRIBE", b"SSUBSCRIBE"))
 # Somebody without a subscription may send these, too, and gets a link for them.
 FOLLOWED = SUBSCRIBING | {b"UNSUBSCRIBE", b"PUNSUBSCRIBE", b"SUNSUBSCRIBE"}
-# Seconds between two attempts, and between two looks at what is over in a moment; and how many
-# looks it takes to see that a server is silent.
-AGAIN = 0.05
+# Seconds between two looks at what is over in a moment; and how many looks it takes to see that a
+# server is silent.
 TOGETHER = 0.02
 LOOKS = 50
 PING = pack_command((b"PING",))
@@ -49,8 +48,6 @@ APART = 1.0
 # Channels that one request names.
 MANY = 1000
 CONFIRMATIONS = (b"subscribe", b"psubscribe", b"ssubscribe")
-
-Named = Callable[[Client, Upstream], Sequence[bytes]]
 
 
 @dataclass
